@@ -1,0 +1,97 @@
+"""The transaction boundary: `await database.write(fn, ...)` and `await database.read(fn, ...)`.
+
+`fn(tx, ...)` is plain synchronous domain code. A write is one transaction: durable when it returns, gone
+without a trace when it raises. On SQLite the writes that wait share one commit (group commit).
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from aitbc.core.clock import Clock, SystemClock
+from aitbc.database.postgres import PostgresBackend
+from aitbc.database.signals import Signals
+from aitbc.database.sqlite import SqliteBackend
+from aitbc.database.statements import Statement, insert_into, statement
+from aitbc.database.tx import Tx
+
+__all__ = ["Database", "Signals", "Statement", "Tx", "insert_into", "sqlite_path", "statement"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of a `sqlite:///relative.db` or `sqlite:////absolute.db` URL; ValueError for in-memory ones."""
+    _scheme, _, path = url.partition(":///")
+    if not path or path == ":memory:":
+        raise ValueError("an in-memory database cannot keep what was acknowledged; name a file")
+    return Path(path).expanduser()
+
+
+def postgres_url(url: str) -> str:
+    """`postgresql://…`, also from the `postgres://` and `postgresql+psycopg://` spellings."""
+    return "postgresql://" + url.partition("://")[2]
+
+
+class Database:
+    """One open database and the wake-ups of what it commits."""
+
+    def __init__(self, backend: SqliteBackend | PostgresBackend, clock: Clock, signals: Signals) -> None:
+        self.backend = backend
+        self.clock = clock
+        self.signals = signals
+
+    @property
+    def dialect(self) -> str:
+        return self.backend.dialect
+
+    @classmethod
+    def open(cls, url: str, clock: Clock | None = None) -> "Database":
+        """Opens `url` without migrating it. ValueError for an unknown kind of database."""
+        clock = clock or SystemClock()
+        signals = Signals()
+        if url.startswith("sqlite"):
+            return cls(SqliteBackend(sqlite_path(url), clock, signals), clock, signals)
+        if url.startswith("postgres"):
+            return cls(PostgresBackend(postgres_url(url), clock, signals), clock, signals)
+        raise ValueError(f"DATABASE_URL must begin with sqlite:/// or postgresql://, not {url.split(':')[0]}")
+
+    async def start(self) -> None:
+        """Binds signals to the running event loop; `write` and `read` work from here on."""
+        self.signals.attach(asyncio.get_running_loop())
+        await self.backend.start()
+
+    async def stop(self) -> None:
+        """Waits for writes under way, then closes every connection."""
+        self.signals.close()
+        await self.backend.stop()
+
+    async def write(
+        self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Runs `fn` in a transaction; returns when it is durable. Errors of `fn` undo it and are raised here."""
+        result: R = await self.backend.write((fn, args, kwargs))
+        return result
+
+    async def read(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs `fn` on a consistent snapshot, beside the writer."""
+        result: R = await self.backend.read((fn, args, kwargs))
+        return result
+
+    def write_sync(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """`write` for code without an event loop, on a connection of the calling thread."""
+        result: R = self.backend.write_sync((fn, args, kwargs))
+        return result
+
+    def read_sync(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """`read` for code without an event loop."""
+        result: R = self.backend.read_sync((fn, args, kwargs))
+        return result
+
+    def close(self) -> None:
+        """For users of the `_sync` calls; servers use `stop`."""
+        self.backend.close()
+
+

@@ -1,0 +1,200 @@
+"""PostgreSQL: a pool of threads, each with its connection; one transaction per call, retried where it may be."""
+
+import asyncio
+import contextlib
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import errors as pg
+
+from aitbc.core.clock import Clock
+from aitbc.database.signals import Signals
+from aitbc.database.sqlite import Call, run_hooks
+from aitbc.database.tx import Tx
+from aitbc.errors import StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+WRITERS = 8
+READERS = 4
+TRIES = 12
+CHANNEL = "aitbc"
+NOTIFY_BYTES = 7000  # PostgreSQL refuses payloads of 8000 bytes and more
+RETRIED = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
+READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class PostgresBackend:
+    """The PostgreSQL side of `Database`. Several coordinators may share one database."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: str, clock: Clock, signals: Signals) -> None:
+        self.url = url
+        self.clock = clock
+        self.signals = signals
+        self.on_batch: Callable[[int], None] = lambda _size: None
+        self._writers = ThreadPoolExecutor(WRITERS, "write")
+        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._local = threading.local()
+        self._opened: set[psycopg.Connection[Any]] = set()
+        self._sender = uuid.uuid4().hex
+        self._outgoing: list[Any] = []
+        self._sending = threading.Lock()
+        self._listener: threading.Thread | None = None
+        self._closed = False
+
+    async def write(self, call: Call) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._writers, self.write_sync, call)
+
+    async def read(self, call: Call) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_sync, call)
+
+    def write_sync(self, call: Call) -> Any:
+        """One durable transaction; serialization failures, deadlocks and lost connections are retried.
+
+        A connection lost while committing leaves it open whether the commit happened: that is never
+        retried but answered with 503 (the caller's idempotency key makes its own retry safe).
+        """
+        result, tx = self._attempts("BEGIN", call)
+        self.on_batch(1)
+        run_hooks(tx)
+        if tx.signals:
+            self.signals.post(tx.signals)
+            if self._listener is not None:
+                self._publish(tx.signals)
+        return result
+
+    def read_sync(self, call: Call) -> Any:
+        """One consistent snapshot."""
+        return self._attempts(READ_ONLY, call)[0]
+
+    def _attempts(self, begin: str, call: Call) -> tuple[Any, Tx]:
+        for attempt in range(1, TRIES + 1):
+            connection = self._connection()
+            committing = False
+            fn, args, kwargs = call
+            try:
+                connection.execute(begin)
+                tx = Tx(connection.cursor(), self.dialect, self.clock.now_ms())
+                result = fn(tx, *args, **kwargs)
+                committing = True
+                connection.execute("COMMIT")
+                return result, tx
+            except BaseException as error:
+                self._roll_back(connection)
+                if not isinstance(error, psycopg.Error):
+                    raise
+                lost = connection.closed and not committing
+                if attempt == TRIES or not (lost or isinstance(error, RETRIED)):
+                    raise self._translate(error, connection) from error
+            time.sleep(random.uniform(0, 0.004 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter, not a secret
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    def _roll_back(connection: psycopg.Connection[Any]) -> None:
+        with contextlib.suppress(psycopg.Error):  # a lost connection has nothing left to roll back
+            connection.execute("ROLLBACK")
+
+    @staticmethod
+    def _translate(error: psycopg.Error, connection: psycopg.Connection[Any]) -> Exception:
+        unavailable = (pg.DiskFull, pg.OutOfMemory, pg.TooManyConnections, pg.ReadOnlySqlTransaction)
+        if connection.closed or isinstance(error, (*RETRIED, *unavailable, psycopg.OperationalError)):
+            log.error("storage_failed", error=str(error).splitlines()[0], code=error.sqlstate)
+            return StorageUnavailable()
+        return error
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        connection: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
+        if connection is not None and not connection.closed:
+            return connection
+        if self._closed:
+            raise StorageUnavailable("The database is closed.")
+        if connection is not None:
+            self._opened.discard(connection)
+        try:
+            connection = psycopg.connect(
+                self.url, autocommit=True, application_name="aitbc", connect_timeout=5
+            )
+        except psycopg.Error as error:
+            log.error("storage_failed", error=str(error).splitlines()[0])
+            raise StorageUnavailable() from error
+        self._local.connection = connection
+        self._opened.add(connection)
+        return connection
+
+    # --- signals between coordinators -----------------------------------------------------------------
+
+    def _publish(self, signals: list[Any]) -> None:
+        """Tells the other coordinators, without making this caller wait."""
+        with self._sending:
+            idle = not self._outgoing
+            self._outgoing.extend(signals)
+        if idle and not self._closed:
+            with contextlib.suppress(RuntimeError):  # shutting down: the others look by themselves
+                self._readers.submit(self._send)
+
+    def _send(self) -> None:
+        with self._sending:
+            signals, self._outgoing = self._outgoing, []
+        chunk: list[Any] = []
+        size = 0
+        try:
+            for signal in signals:
+                length = len(json.dumps(signal)) + 2
+                if chunk and size + length > NOTIFY_BYTES:
+                    self._notify(chunk)
+                    chunk, size = [], 0
+                chunk.append(signal)
+                size += length
+            if chunk:
+                self._notify(chunk)
+        except (psycopg.Error, StorageUnavailable) as error:
+            log.warning("signals_not_sent", error=str(error))  # waiters look again by themselves
+
+    def _notify(self, signals: list[Any]) -> None:
+        payload = json.dumps([self._sender, signals], separators=(",", ":"))
+        self._connection().execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+
+    def _listen(self) -> None:
+        """Runs in a thread of its own: hears the other coordinators' signals, reconnects when cut off."""
+        while not self._closed:
+            try:
+                with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    while not self._closed:
+                        for note in connection.notifies(timeout=0.5):
+                            sender, signals = json.loads(note.payload)
+                            if sender != self._sender:
+                                self.signals.post([tuple(signal) for signal in signals])
+            except psycopg.Error as error:
+                if not self._closed:
+                    log.warning("listener_reconnects", error=str(error).splitlines()[0])
+                    time.sleep(1)
+
+    # --- lifetime -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self._listener = threading.Thread(target=self._listen, name="listen", daemon=True)
+        self._listener.start()
+
+    async def stop(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def close(self) -> None:
+        self._writers.shutdown()
+        self._readers.shutdown()
+        self._closed = True
+        if self._listener is not None:
+            self._listener.join(2)
+        for connection in list(self._opened):
+            connection.close()
+        self._opened.clear()

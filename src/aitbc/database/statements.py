@@ -1,0 +1,93 @@
+"""SQL written once as SQLAlchemy Core, compiled once per database, executed on the driver's own cursor.
+
+Building and compiling a statement costs far more than running it, so the hot path does both only once:
+`statement(...)` at import time, the compiled text kept per dialect. Columns of hot tables are integers and
+text, which both drivers take and return as they are, so no type processing stands between either.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import bindparam, insert
+from sqlalchemy.dialects.postgresql import psycopg as pg_dialect
+from sqlalchemy.dialects.sqlite import pysqlite as sqlite_dialect
+from sqlalchemy.sql.expression import ClauseElement
+
+DIALECTS: dict[str, Any] = {
+    "sqlite": sqlite_dialect.dialect(paramstyle="named"),
+    "postgresql": pg_dialect.dialect(),
+}
+
+RowValues = tuple[Any, ...]
+Build = Callable[[str], ClauseElement]
+
+
+class Compiled:
+    """One statement's text for one dialect, with the values that were written into it."""
+
+    __slots__ = ("constants", "row", "sql")
+
+    def __init__(self, element: ClauseElement, dialect: str) -> None:
+        compiled: Any = element.compile(
+            dialect=DIALECTS[dialect], compile_kwargs={"render_postcompile": True}
+        )
+        self.sql: str = str(compiled)
+        self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if v is not None}
+        self.row: Callable[[RowValues], Any] | None = None
+
+    def parameters(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {**self.constants, **params} if self.constants else params
+
+    def shape(self, description: Any) -> Callable[[RowValues], Any]:
+        """The named tuple of this statement's rows; made from the first cursor that ran it."""
+        if self.row is None:
+            names = [column[0] for column in description]
+            self.row = namedtuple("Row", names, rename=True)._make  # type: ignore[misc]
+        return self.row
+
+
+class Statement:
+    """A statement that compiles itself on first use, once per dialect."""
+
+    __slots__ = ("_build", "_compiled")
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._compiled: dict[str, Compiled] = {}
+
+    def on(self, dialect: str) -> Compiled:
+        compiled = self._compiled.get(dialect)
+        if compiled is None:
+            compiled = self._compiled[dialect] = Compiled(self._build(dialect), dialect)
+        return compiled
+
+
+def statement(element: ClauseElement | Build) -> Statement:
+    """A reusable statement from a SQLAlchemy Core element, or from a function of the dialect's name."""
+    if isinstance(element, ClauseElement):
+        return Statement(lambda _dialect: element)
+    return Statement(element)
+
+
+def insert_into(model: Any, *columns: str, on_conflict_ignore: bool = False) -> Statement:
+    """`INSERT` with one named parameter per column (all columns of the model where none is named)."""
+    names = columns or tuple(column.name for column in model.__table__.columns)
+
+    def build(dialect: str) -> ClauseElement:
+        if on_conflict_ignore:
+            from sqlalchemy.dialects import postgresql, sqlite
+
+            kind: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
+            made: ClauseElement = (
+                kind(model.__table__).values({n: bindparam(n) for n in names}).on_conflict_do_nothing()
+            )
+            return made
+        return insert(model.__table__).values({n: bindparam(n) for n in names})
+
+    return Statement(build)
+
+
+def compile_once(element: ClauseElement, dialect: str) -> Compiled:
+    """For statements whose text depends on the request (filters): compiled at each call."""
+    return Compiled(element, dialect)

@@ -1,0 +1,120 @@
+"""What a domain function sees of the database: one open transaction."""
+
+import sqlite3
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from sqlalchemy.sql.expression import ClauseElement
+
+from aitbc.database.statements import Compiled, Statement, compile_once
+
+
+class Cursor(Protocol):
+    """The part of a DB-API cursor that a transaction uses."""
+
+    rowcount: int
+
+    @property
+    def description(self) -> Any: ...
+    def execute(self, sql: Any, params: Any = ..., /) -> Any: ...
+    def executemany(self, sql: Any, params: Any, /) -> Any: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> Any: ...
+
+
+class Tx:
+    """One transaction. Domain functions take it first, never commit it and never keep it.
+
+    `now_ms` is the transaction's time (the injected clock, ms since the epoch, UTC).
+    """
+
+    __slots__ = ("_cursor", "dialect", "hooks", "now_ms", "signals")
+
+    def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
+        self._cursor = cursor
+        self.dialect = dialect
+        self.now_ms = now_ms
+        self.hooks: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.signals: list[Hashable] = []
+
+    def one(self, statement: Statement, /, **params: Any) -> Any:
+        """The first row as a named tuple, or None."""
+        compiled = statement.on(self.dialect)
+        cursor = self._cursor
+        cursor.execute(compiled.sql, compiled.parameters(params))
+        row = cursor.fetchone()
+        return None if row is None else compiled.shape(cursor.description)(row)
+
+    def all(self, statement: Statement, /, **params: Any) -> list[Any]:
+        """Every row as a named tuple."""
+        return self._rows(statement.on(self.dialect), params)
+
+    def run(self, statement: Statement, /, **params: Any) -> int:
+        """Executes a change; how many rows it touched."""
+        compiled = statement.on(self.dialect)
+        self._cursor.execute(compiled.sql, compiled.parameters(params))
+        return self._cursor.rowcount
+
+    def many(self, statement: Statement, rows: list[dict[str, Any]]) -> None:
+        """Executes a change once for each set of parameters."""
+        if not rows:
+            return
+        compiled = statement.on(self.dialect)
+        if compiled.constants:
+            rows = [compiled.parameters(row) for row in rows]
+        self._cursor.executemany(compiled.sql, rows)
+
+    def query(self, element: ClauseElement) -> list[Any]:
+        """Rows of a statement whose text depends on the request. Compiled at each call: cold paths only."""
+        return self._rows(compile_once(element, self.dialect), {})
+
+    def change(self, element: ClauseElement) -> int:
+        """Like `query` for a change; how many rows it touched."""
+        compiled = compile_once(element, self.dialect)
+        self._cursor.execute(compiled.sql, compiled.constants)
+        return self._cursor.rowcount
+
+    def after_commit(self, hook: Callable[..., object], *args: Any) -> None:
+        """Calls `hook(*args)` once this transaction is durable; never when it rolls back."""
+        self.hooks.append((hook, args))
+
+    def signal(self, signal: Hashable) -> None:
+        """Wakes those who wait for `signal` (a tuple of JSON values) once this transaction is durable."""
+        self.signals.append(signal)
+
+    def execute_raw(self, sql: str) -> None:
+        """Transaction control by the backends (savepoints); not for domain code."""
+        self._cursor.execute(sql)
+
+    def _rows(self, compiled: Compiled, params: dict[str, Any]) -> list[Any]:
+        cursor = self._cursor
+        cursor.execute(compiled.sql, compiled.parameters(params))
+        rows = cursor.fetchall()
+        if not rows:
+            return []
+        make = compiled.shape(cursor.description)
+        return [make(row) for row in rows]
+
+
+class FullOrBroken:
+    """Which SQLite errors mean that the storage, not the request, is at fault."""
+
+    CODES = frozenset(
+        {
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_NOMEM,
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+            sqlite3.SQLITE_PROTOCOL,
+        }
+    )
+
+    @classmethod
+    def says(cls, error: sqlite3.Error) -> bool:
+        code = getattr(error, "sqlite_errorcode", None)
+        return code is not None and (code & 0xFF) in cls.CODES

@@ -1,0 +1,39 @@
+# Every target that needs the virtual environment runs `setup` first; setup is quick when nothing changed.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# The Python that makes the environment (3.11 or newer), and where the environment lies.
+PYTHON ?=
+VENV ?= .venv
+# More words for the target's command: `make test ARGS='-k receipts'`, `make demo ARGS=--once`.
+ARGS ?=
+export PYTHON VENV
+
+.PHONY: help setup demo test check format bench clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## Create .venv with the aitbc command and all that the other targets need
+	@scripts/setup
+
+demo: setup ## Start a coordinator and a miner here, run jobs, verify their receipts; Ctrl-C ends it
+	@$(VENV)/bin/aitbc demo $(ARGS)
+
+test: setup ## Run the tests, on SQLite and on PostgreSQL
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+check: setup ## Lint, types, import order, and migrations against the models
+	@scripts/check
+
+format: setup ## Format the code and sort its imports
+	@$(VENV)/bin/ruff check --fix-only --select I .
+	@$(VENV)/bin/ruff format .
+
+bench: setup ## Measure speed and memory; writes the table in benchmarks/README.md
+	@$(VENV)/bin/python -m benchmarks.run $(ARGS)
+
+clean: ## Remove the virtual environment and the caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist src/aitbc.egg-info

@@ -1,0 +1,30 @@
+"""Who is calling: what a good API key says about its holder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["client", "miner", "admin"]
+
+ROLES: tuple[Role, ...] = ("client", "miner", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The holder of a key. `scopes` are the roles it may act in; an admin may also read everything.
+
+    `limited` is False where the key has no spending limit, so that nothing needs to be reserved on it.
+    `expires_at_ms` is when the credential that was shown stops working (None: never).
+    """
+
+    account_id: str
+    role: Role
+    key_id: str
+    scopes: frozenset[str]
+    limited: bool = False
+    expires_at_ms: int | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        return "admin" in self.scopes

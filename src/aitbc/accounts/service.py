@@ -1,0 +1,266 @@
+"""API keys: make, check, list, revoke, rotate.
+
+Key text is `aitbc_{role}_{key_id}_{secret}`: role and id are visible, the secret has 256 random bits. A plain
+SHA-256 of the text is stored: with that much entropy a slow hash would protect nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+from sqlalchemy import bindparam, null, select, update
+
+from aitbc.accounts.models import ApiKey
+from aitbc.accounts.principal import ROLES, Principal, Role
+from aitbc.config import Settings, split_api_keys
+from aitbc.database import Tx, insert_into, statement
+from aitbc.errors import InvalidRequest, KeyNotFound, Unauthorized
+
+ID_LENGTH = 12
+ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+MAX_KEY_CHARS = 512
+MAX_LABEL_CHARS = 200
+LIMIT_PERIODS = ("day", "month")
+STATIC_PREFIX = "static-"
+
+_SCOPES: dict[str, frozenset[str]] = {role: frozenset({role}) for role in ROLES}
+_STATIC_SCOPES = frozenset({"client", "miner"})
+_NO_HASH = "0" * 64
+
+_K = ApiKey.__table__.c  # type: ignore[attr-defined]
+_BY_ID = statement(
+    select(
+        _K.account_id,
+        _K.role,
+        _K.secret_hash,
+        _K.previous_hash,
+        _K.previous_expires_at_ms,
+        _K.expires_at_ms,
+        _K.revoked_at_ms,
+        _K.limit_units,
+    ).where(_K.id == bindparam("key_id"))
+)
+_INSERT = insert_into(ApiKey)
+_REVOKE = statement(
+    update(ApiKey)
+    .where(_K.id == bindparam("key_id"))
+    .values(revoked_at_ms=bindparam("now"), previous_hash=null())
+)
+_ROTATE = statement(
+    update(ApiKey)
+    .where(_K.id == bindparam("key_id"), _K.secret_hash == bindparam("old_hash"), _K.revoked_at_ms.is_(None))
+    .values(
+        secret_hash=bindparam("new_hash"),
+        previous_hash=bindparam("old_hash"),
+        previous_expires_at_ms=bindparam("grace_until"),
+    )
+)
+_LIST_COLUMNS = (
+    _K.id,
+    _K.account_id,
+    _K.role,
+    _K.label,
+    _K.created_at_ms,
+    _K.expires_at_ms,
+    _K.revoked_at_ms,
+    _K.limit_units,
+    _K.limit_period,
+    _K.period_start_ms,
+    _K.spent_units,
+)
+_LIST = statement(select(*_LIST_COLUMNS).order_by(_K.created_at_ms, _K.id))
+_LIST_OF = statement(
+    select(*_LIST_COLUMNS).where(_K.account_id == bindparam("account_id")).order_by(_K.created_at_ms, _K.id)
+)
+_INFO = statement(select(*_LIST_COLUMNS).where(_K.id == bindparam("key_id")))
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made. `key` is the only time its text is seen."""
+
+    key: str
+    key_id: str
+    account: str
+    role: Role
+
+
+class KeyInfo(Protocol):
+    """A row of list_keys: everything about a key but its hashes. Times in ms, money in base units."""
+
+    id: str
+    account_id: str
+    role: str
+    label: str
+    created_at_ms: int
+    expires_at_ms: int | None
+    revoked_at_ms: int | None
+    limit_units: int | None
+    limit_period: str | None
+    period_start_ms: int
+    spent_units: int
+
+
+def hash_key(key_text: str) -> str:
+    """Hex SHA-256 of a key's text: what is stored and compared."""
+    return hashlib.sha256(key_text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def authenticate(tx: Tx, key_text: str) -> Principal:
+    """The holder of a key. Raises Unauthorized, always with the same words, for one that is not good now."""
+    parts = key_text.split("_", 3)
+    if len(key_text) > MAX_KEY_CHARS or len(parts) != 4 or parts[0] != "aitbc":
+        raise Unauthorized()
+    key_id = parts[2]
+    row = tx.one(_BY_ID, key_id=key_id) if key_id.isascii() and key_id.isalnum() else None
+    given = hash_key(key_text)
+    current = hmac.compare_digest(given, row.secret_hash if row else _NO_HASH)
+    previous = hmac.compare_digest(given, (row.previous_hash if row else None) or _NO_HASH)
+    if row is None or not (current or previous) or row.revoked_at_ms is not None:
+        raise Unauthorized()
+    ends = [
+        at for at in (row.expires_at_ms, None if current else row.previous_expires_at_ms) if at is not None
+    ]
+    expires_at_ms = min(ends) if ends else None
+    if expires_at_ms is not None and expires_at_ms <= tx.now_ms:
+        raise Unauthorized()
+    return Principal(
+        account_id=row.account_id,
+        role=row.role,
+        key_id=key_id,
+        scopes=_SCOPES[row.role],
+        limited=row.limit_units is not None,
+        expires_at_ms=expires_at_ms,
+    )
+
+
+def create_key(
+    tx: Tx,
+    *,
+    role: str,
+    account_id: str,
+    label: str = "",
+    expires_at_ms: int | None = None,
+    limit_units: int | None = None,
+    limit_period: str | None = None,
+) -> NewKey:
+    """A new key of an existing account. A limit needs both its amount and its period ("day" or "month", UTC).
+
+    Raises InvalidRequest for an unknown role or period, a limit without period, or an expiry in the past.
+    """
+    if role not in ROLES:
+        raise InvalidRequest(f"A key's role is one of {', '.join(ROLES)}.", field="role")
+    if (limit_units is None) != (limit_period is None):
+        raise InvalidRequest("A spending limit needs both an amount and a period.", field="limit_period")
+    if limit_period is not None and limit_period not in LIMIT_PERIODS:
+        raise InvalidRequest("A spending limit is per day or per month.", field="limit_period")
+    if limit_units is not None and limit_units < 0:
+        raise InvalidRequest("A spending limit is not negative.", field="limit")
+    if expires_at_ms is not None and expires_at_ms <= tx.now_ms:
+        raise InvalidRequest("The key would have expired already.", field="expires_at")
+    if len(label) > MAX_LABEL_CHARS:
+        raise InvalidRequest(f"A label has at most {MAX_LABEL_CHARS} characters.", field="label")
+    key_id = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+    key_text = _key_text(role, key_id)
+    tx.run(
+        _INSERT,
+        id=key_id,
+        account_id=account_id,
+        role=role,
+        label=label,
+        secret_hash=hash_key(key_text),
+        previous_hash=None,
+        previous_expires_at_ms=None,
+        created_at_ms=tx.now_ms,
+        expires_at_ms=expires_at_ms,
+        revoked_at_ms=None,
+        limit_units=limit_units,
+        limit_period=limit_period,
+        period_start_ms=0,
+        spent_units=0,
+    )
+    return NewKey(key=key_text, key_id=key_id, account=account_id, role=cast(Role, role))
+
+
+def list_keys(tx: Tx, account_id: str | None = None) -> Sequence[KeyInfo]:
+    """All keys, or an account's, oldest first."""
+    rows: Sequence[Any] = tx.all(_LIST) if account_id is None else tx.all(_LIST_OF, account_id=account_id)
+    return rows
+
+
+def key_info(tx: Tx, key_id: str) -> KeyInfo | None:
+    """One key as in list_keys; None for an unknown or static one."""
+    row: Any = tx.one(_INFO, key_id=key_id)
+    return cast("KeyInfo | None", row)
+
+
+def revoke_key(tx: Tx, key_id: str) -> None:
+    """Ends a key for good. Revoking it again changes nothing. Raises KeyNotFound."""
+    row = tx.one(_BY_ID, key_id=key_id)
+    if row is None:
+        raise KeyNotFound(key_id=key_id)
+    if row.revoked_at_ms is None:
+        tx.run(_REVOKE, key_id=key_id, now=tx.now_ms)
+
+
+def rotate_key(tx: Tx, key_id: str, grace_s: float) -> NewKey:
+    """A new secret for the same key id, limit and account; the old secret works for `grace_s` seconds more.
+
+    A secret still in the grace of an earlier rotation ends at once. KeyNotFound also for a revoked key.
+    """
+    row = tx.one(_BY_ID, key_id=key_id)
+    if row is None or row.revoked_at_ms is not None:
+        raise KeyNotFound(key_id=key_id)
+    key_text = _key_text(row.role, key_id)
+    changed = tx.run(
+        _ROTATE,
+        key_id=key_id,
+        old_hash=row.secret_hash,
+        new_hash=hash_key(key_text),
+        grace_until=tx.now_ms + round(max(0.0, grace_s) * 1000),
+    )
+    if changed != 1:  # rotated or revoked by somebody else since we looked
+        raise KeyNotFound(key_id=key_id)
+    return NewKey(key=key_text, key_id=key_id, account=row.account_id, role=row.role)
+
+
+def static_principal(settings: Settings, key_text: str) -> Principal | None:
+    """The holder of one of API_KEYS, or None. Every entry is compared, in constant time each."""
+    given = hashlib.sha256(key_text.encode("utf-8", "surrogatepass")).digest()
+    found: Principal | None = None
+    for digest, principal in _static_table(settings.api_keys, settings.secret_key):
+        if hmac.compare_digest(given, digest):
+            found = principal
+    return found
+
+
+def static_principals(settings: Settings) -> list[Principal]:
+    """The holders of all API_KEYS: each needs its ledger account."""
+    return [principal for _, principal in _static_table(settings.api_keys, settings.secret_key)]
+
+
+@lru_cache(maxsize=8)
+def _static_table(api_keys: str, secret_key: str) -> tuple[tuple[bytes, Principal], ...]:
+    table = []
+    for role, key in split_api_keys(api_keys):
+        # The account's name is public (receipts carry it): without SECRET_KEY nobody can test guesses on it.
+        tag = hmac.new(secret_key.encode(), key.encode(), hashlib.sha256).hexdigest()[:8]
+        name = f"{STATIC_PREFIX}{tag}"
+        principal = Principal(
+            account_id=name,
+            role=cast(Role, role or "client"),
+            key_id=name,
+            scopes=_SCOPES[role] if role else _STATIC_SCOPES,
+        )
+        table.append((hashlib.sha256(key.encode()).digest(), principal))
+    return tuple(table)
+
+
+def _key_text(role: str, key_id: str) -> str:
+    return f"aitbc_{role}_{key_id}_{secrets.token_urlsafe(32)}"

@@ -1,0 +1,65 @@
+"""Spending limits of keys: reserve before a job, give back what it did not use."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import bindparam, case, select, update
+
+from aitbc.accounts.models import ApiKey
+from aitbc.accounts.service import STATIC_PREFIX
+from aitbc.database import Tx, statement
+from aitbc.errors import KeyLimitExceeded
+
+_K = ApiKey.__table__.c  # type: ignore[attr-defined]
+
+# A clock that jumped back must not open a fresh period, so the stored one counts while it is not older.
+_SPENT_NOW = case((_K.period_start_ms >= bindparam("start"), _K.spent_units), else_=0)
+_PERIOD_NOW = case((_K.period_start_ms >= bindparam("start"), _K.period_start_ms), else_=bindparam("start"))
+
+_LIMIT = statement(
+    select(_K.limit_units, _K.limit_period, _K.period_start_ms).where(_K.id == bindparam("key_id"))
+)
+_RESERVE = statement(
+    update(ApiKey)
+    .where(_K.id == bindparam("key_id"), _SPENT_NOW + bindparam("units") <= _K.limit_units)
+    .values(spent_units=_SPENT_NOW + bindparam("units"), period_start_ms=_PERIOD_NOW)
+)
+_RELEASE = statement(
+    update(ApiKey)
+    .where(
+        _K.id == bindparam("key_id"),
+        _K.period_start_ms == bindparam("start"),
+        _K.spent_units >= bindparam("units"),
+    )
+    .values(spent_units=_K.spent_units - bindparam("units"))
+)
+
+
+def reserve_spend(tx: Tx, key_id: str, units: int) -> int:
+    """Counts `units` against the key's limit; gives the start of the period (ms) that they count in.
+
+    0 where the key has no limit (static keys have none). Raises KeyLimitExceeded, changing nothing, where the
+    limit would be passed: the guard is in the update itself, so racing requests cannot pass it together.
+    """
+    if key_id.startswith(STATIC_PREFIX):
+        return 0
+    row = tx.one(_LIMIT, key_id=key_id)
+    if row is None or row.limit_units is None:
+        return 0
+    start = period_start(row.limit_period, tx.now_ms)
+    if tx.run(_RESERVE, key_id=key_id, units=units, start=start) != 1:
+        raise KeyLimitExceeded(limit_period=row.limit_period, key_id=key_id)
+    return max(start, int(row.period_start_ms))
+
+
+def release_spend(tx: Tx, key_id: str, period_start_ms: int, units: int) -> None:
+    """Gives back what a job reserved and did not use, unless the key's period has changed since."""
+    if period_start_ms and units:
+        tx.run(_RELEASE, key_id=key_id, start=period_start_ms, units=units)
+
+
+def period_start(period: str, now_ms: int) -> int:
+    """When the UTC day or month around `now_ms` began, ms since the epoch."""
+    day = datetime.fromtimestamp(now_ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return int((day if period == "day" else day.replace(day=1)).timestamp()) * 1000

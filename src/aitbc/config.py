@@ -1,0 +1,162 @@
+"""All settings, from the environment (or a `.env` file in the working directory), checked once at start."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aitbc.core.money import parse_ait
+
+BATCH_BODY_FACTOR = 16
+"""Batch routes take bodies of this many times MAX_BODY_BYTES."""
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the text has one line for each."""
+
+
+class Settings(BaseSettings):
+    """Read-only settings. Each field is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True, populate_by_name=True
+    )
+
+    api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    home: Path = Field(
+        Path("~/.aitbc"),
+        validation_alias=AliasChoices("aitbc_home", "home_dir"),
+        description="Directory of the signing keys and the default database.",
+    )
+    database_url: str = Field(
+        "", description="sqlite:///FILE or postgresql://...; empty: a file in AITBC_HOME."
+    )
+    database_pool_size: int = Field(8, ge=1, le=256, description="PostgreSQL connections held open at most.")
+    secret_key: str = Field(
+        "", description="Keys the account names of API_KEYS, so that they reveal nothing."
+    )
+    api_keys: str = Field(
+        "", description="Static keys: KEY, client:KEY, miner:KEY or admin:KEY, comma separated."
+    )
+    chain_id: str = Field(
+        "ait-devnet", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the network."
+    )
+    devnet_grant: Decimal = Field(
+        Decimal(1000), description="AIT given to each new account on ait-devnet (nowhere else)."
+    )
+    max_body_bytes: int = Field(
+        1 << 20, ge=1024, le=1 << 30, description="Largest request body; batches 16 times it."
+    )
+    max_wait_s: float = Field(60, ge=0, le=600, description="Longest long poll, seconds.")
+    max_pending_jobs: int = Field(
+        1_000_000, ge=1, description="Jobs that may wait at once; more get 429 QUEUE_FULL."
+    )
+    rate_limit_client: int = Field(
+        100, ge=0, description="Requests a minute for a client key; 0 switches it off."
+    )
+    rate_limit_miner: int = Field(
+        1000, ge=0, description="Requests a minute for a miner key; 0 switches it off."
+    )
+    rate_limit_user: int = Field(
+        60, ge=0, description="Requests a minute for a user, failed logins for an address; 0 switches it off."
+    )
+    lease_s: float = Field(
+        60, gt=0, le=86_400, description="How long a claimed job is a miner's without a heartbeat."
+    )
+    heartbeat_s: float = Field(
+        15, gt=0, le=3600, description="How often miners are asked to send a heartbeat."
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")
+    job_retention_days: float = Field(
+        30, gt=0, description="Days that prompts and results of ended jobs are kept."
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; empty: none."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    slow_request_s: float = Field(1, gt=0, description="Requests that take longer are logged as slow.")
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower_level(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("devnet_grant")
+    @classmethod
+    def _check_grant(cls, value: Decimal) -> Decimal:
+        parse_ait(value)
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, value: str) -> str:
+        for role, key in split_api_keys(value):
+            if len(key) > 512 or not key.isascii() or not key.isprintable() or " " in key:
+                raise ValueError(f"a {role or 'bare'} key is not 1 to 512 printable ASCII characters")
+        return value
+
+    @model_validator(mode="after")
+    def _default_database(self) -> Self:
+        url = self.database_url or f"sqlite:///{self.home}/coordinator.db"
+        if url.startswith("postgres://"):
+            url = "postgresql://" + url.removeprefix("postgres://")
+        if not url.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("DATABASE_URL: must begin with sqlite:/// or postgresql://")
+        object.__setattr__(self, "database_url", url)
+        return self
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.heartbeat_s >= self.lease_s:
+            raise ValueError("HEARTBEAT_S: must be shorter than LEASE_S, or live miners lose their jobs")
+        return self
+
+    @property
+    def devnet_grant_units(self) -> int:
+        """Base units that a new account gets from the mint: 0 anywhere but on the devnet."""
+        return parse_ait(self.devnet_grant) if self.chain_id == "ait-devnet" else 0
+
+    @property
+    def max_batch_body_bytes(self) -> int:
+        """Largest body of a batch route, bytes."""
+        return self.max_body_bytes * BATCH_BODY_FACTOR
+
+
+def split_api_keys(text: str) -> list[tuple[str, str]]:
+    """API_KEYS as (role, key) pairs; role is "" for a bare key. Blank entries are skipped."""
+    pairs: list[tuple[str, str]] = []
+    for part in text.split(","):
+        entry = part.strip()
+        if not entry:
+            continue
+        role, colon, key = entry.partition(":")
+        if colon and role in ("client", "miner", "admin") and key:
+            pairs.append((role, key))
+        else:
+            pairs.append(("", entry))
+    return pairs
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, with `overrides` by field name on top.
+
+    Raises SettingsError whose text has one line for each bad setting, naming the variable but not its value
+    (it may be a secret).
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors(include_input=False, include_url=False):
+            name = str(item["loc"][0]).upper() if item["loc"] else ""
+            text = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{'AITBC_HOME' if name == 'HOME' else name}: {text}" if name else text)
+        raise SettingsError("\n".join(lines)) from error

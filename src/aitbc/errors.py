@@ -1,0 +1,200 @@
+"""Every error the coordinator answers with: one class per stable code.
+
+Slices and flows raise these; only `aitbc.api` turns them into bodies. A message is a template over the
+details given (`JobNotFound(job_id=...)`), or the text passed first. Details go out to the caller: never put
+secrets, prompts or request bodies into them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class _Missing(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+class AitbcError(Exception):
+    """Base of all errors with a code. `status` is the HTTP status, `details` a JSON-ready dict."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    template: ClassVar[str] = "Something went wrong on our side; the request id names it in our logs."
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        self.message = self.template.format_map(_Missing(details)) if message is None else message
+        self.details = details
+        super().__init__(self.message)
+
+
+class InternalError(AitbcError):
+    """An unexpected failure. The cause is logged under the request id, never sent."""
+
+
+class InvalidRequest(AitbcError):
+    status = 400
+    code = "INVALID_REQUEST"
+    template = "The request is not valid."
+
+
+class InvalidJobType(AitbcError):
+    status = 400
+    code = "INVALID_JOB_TYPE"
+    template = "The specified job type is not supported: {job_type}"
+
+
+class SignatureRequired(AitbcError):
+    status = 400
+    code = "SIGNATURE_REQUIRED"
+    template = "This miner registered a public key, so its results must be signed."
+
+
+class SignatureInvalid(AitbcError):
+    status = 400
+    code = "SIGNATURE_INVALID"
+    template = "The signature does not match the result and the miner's registered key."
+
+
+class Unauthorized(AitbcError):
+    status = 401
+    code = "UNAUTHORIZED"
+    template = "A valid API key is needed: send it as X-Api-Key or Authorization: Bearer."
+
+
+class InsufficientFunds(AitbcError):
+    status = 402
+    code = "INSUFFICIENT_FUNDS"
+    template = "The account does not have enough AIT available."
+
+
+class KeyLimitExceeded(AitbcError):
+    status = 402
+    code = "KEY_LIMIT_EXCEEDED"
+    template = "This key's spending limit for the {limit_period} would be exceeded."
+
+
+class Forbidden(AitbcError):
+    status = 403
+    code = "FORBIDDEN"
+    template = "This key may not do that."
+
+
+class NotFound(AitbcError):
+    status = 404
+    code = "NOT_FOUND"
+    template = "There is nothing here."
+
+
+class JobNotFound(NotFound):
+    code = "JOB_NOT_FOUND"
+    template = "There is no such job: {job_id}"
+
+
+class MinerNotFound(NotFound):
+    code = "MINER_NOT_FOUND"
+    template = "There is no such miner: {miner_id}"
+
+
+class ReceiptNotFound(NotFound):
+    code = "RECEIPT_NOT_FOUND"
+    template = "There is no such receipt: {receipt_id}"
+
+
+class AccountNotFound(NotFound):
+    code = "ACCOUNT_NOT_FOUND"
+    template = "There is no such account: {account_id}"
+
+
+class KeyNotFound(NotFound):
+    code = "KEY_NOT_FOUND"
+    template = "There is no such key: {key_id}"
+
+
+class MethodNotAllowed(AitbcError):
+    status = 405
+    code = "METHOD_NOT_ALLOWED"
+    template = "This path does not take {method}."
+
+
+class JobNotCancellable(AitbcError):
+    status = 409
+    code = "JOB_NOT_CANCELLABLE"
+    template = "The job has already ended as {status}."
+
+
+class JobNotAvailable(AitbcError):
+    status = 409
+    code = "JOB_NOT_AVAILABLE"
+    template = "The job cannot be claimed by this miner now: {job_id}"
+
+
+class JobNotRunning(AitbcError):
+    status = 409
+    code = "JOB_NOT_RUNNING"
+    template = "The job is not running: {job_id}"
+
+
+class LeaseLost(AitbcError):
+    status = 409
+    code = "LEASE_LOST"
+    template = "This miner does not hold the job's lease: {job_id}"
+
+
+class MinerInactive(AitbcError):
+    status = 409
+    code = "MINER_INACTIVE"
+    template = "The miner is not taking jobs: {miner_id}"
+
+
+class IdempotencyConflict(AitbcError):
+    status = 409
+    code = "IDEMPOTENCY_CONFLICT"
+    template = "This Idempotency-Key was used before with another body."
+
+
+class BodyTooLarge(AitbcError):
+    status = 413
+    code = "BODY_TOO_LARGE"
+    template = "The request body is larger than {max_body_bytes} bytes."
+
+
+class RateLimited(AitbcError):
+    """`retry_after_s` (seconds, at least 1) becomes the Retry-After header."""
+
+    status = 429
+    code = "RATE_LIMITED"
+    template = "Too many requests: the limit is {limit} a minute."
+
+
+class QueueFull(AitbcError):
+    status = 429
+    code = "QUEUE_FULL"
+    template = "Too many jobs are waiting; try again when some have run."
+
+
+class StorageUnavailable(AitbcError):
+    """The database cannot be written or read now (full disk, lost connection); nothing was changed."""
+
+    status = 503
+    code = "STORAGE_UNAVAILABLE"
+    template = "The database is not available at the moment; nothing was changed."
+
+
+class ShuttingDown(AitbcError):
+    status = 503
+    code = "SHUTTING_DOWN"
+    template = "The coordinator is shutting down; try again in a moment."
+
+
+def _all_errors(base: type[AitbcError]) -> list[type[AitbcError]]:
+    found = [base]
+    for sub in base.__subclasses__():
+        found += _all_errors(sub)
+    return found
+
+
+def error_table() -> list[tuple[int, str, str]]:
+    """(status, code, message template) of every error, by status then code; the docs list this."""
+    rows = {(error.status, error.code, error.template) for error in _all_errors(AitbcError)}
+    return sorted(rows)

@@ -153,6 +153,14 @@ class IdempotencyConflict(AitbcError):
     template = "This Idempotency-Key was used before with another body."
 
 
+class TransferConflict(AitbcError):
+    """A transfer id was used for something else, or a hold was settled before: the ledger refuses both."""
+
+    status = 409
+    code = "TRANSFER_CONFLICT"
+    template = "That transfer was already made with other terms."
+
+
 class BodyTooLarge(AitbcError):
     status = 413
     code = "BODY_TOO_LARGE"

@@ -1,0 +1,1 @@
+"""The network's parameters: what governance may change and all code reads."""

@@ -1,0 +1,21 @@
+"""Column kinds of our tables. Hot tables keep to integers and text, which need no conversion on either database."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Integer, Text
+from sqlmodel import Field
+
+
+def big(default: Any = ..., **kwargs: Any) -> Any:
+    """64-bit integer: money in base units, times in ms, counters."""
+    return Field(default=default, sa_type=BigInteger, **kwargs)
+
+
+def small(default: Any = ..., **kwargs: Any) -> Any:
+    """32-bit integer: flags (0 or 1), priorities, attempts."""
+    return Field(default=default, sa_type=Integer, **kwargs)
+
+
+def text(default: Any = ..., **kwargs: Any) -> Any:
+    """Text of any length; limits are the API's."""
+    return Field(default=default, sa_type=Text, **kwargs)

@@ -1,0 +1,69 @@
+"""The ledger's two tables. Money is in base units; the sum of all balances is zero (the mint goes negative)."""
+
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import text as sql
+from sqlmodel import SQLModel
+
+from aitbc.database.columns import big, text
+
+MINT = "system:mint"
+TREASURY = "system:treasury"
+ESCROW = "system:escrow"  # the counter-side of holds and voids; its balance is always zero
+SYSTEM_ACCOUNTS = {MINT: "mint", TREASURY: "treasury", ESCROW: "escrow"}
+
+MOVING_KINDS = ("mint", "transfer", "post", "fee")  # transfers that move balance; holds and voids reserve it
+
+
+class Account(SQLModel, table=True):
+    """What an account has. `balance_units` includes `held_units`; available is the difference."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        CheckConstraint("held_units >= 0", name="held_not_negative"),
+        CheckConstraint("kind = 'mint' OR balance_units >= held_units", name="no_overdraft"),
+        CheckConstraint("kind IN ('user', 'mint', 'treasury', 'escrow')", name="kind"),
+        {"sqlite_with_rowid": False},
+    )
+
+    id: str = text(primary_key=True)
+    kind: str = text()
+    balance_units: int = big(0)
+    held_units: int = big(0)
+    created_at_ms: int = big()
+
+
+class Transfer(SQLModel, table=True):
+    """One immutable line of the ledger.
+
+    kind    mint | transfer | post | fee move `amount_units` from debit to credit;
+            hold reserves it on debit, void gives back what its hold reserved.
+    hold_id the hold that a post, fee or void settles. A hold is settled once: one post or one void.
+    ref     what it was for: a job id, a key, a payment.
+    """
+
+    __tablename__ = "transfers"
+    __table_args__ = (
+        CheckConstraint("amount_units >= 0", name="amount_not_negative"),
+        CheckConstraint("kind IN ('mint', 'transfer', 'hold', 'post', 'fee', 'void')", name="kind"),
+        CheckConstraint("(kind IN ('post', 'fee', 'void')) = (hold_id IS NOT NULL)", name="settles_a_hold"),
+        Index(
+            "ux_transfers_settled",
+            "hold_id",
+            unique=True,
+            sqlite_where=sql("kind IN ('post', 'void')"),
+            postgresql_where=sql("kind IN ('post', 'void')"),
+        ),
+        Index("ix_transfers_debit", "debit_id", "id"),
+        Index("ix_transfers_credit", "credit_id", "id"),
+        Index("ix_transfers_ref", "ref"),
+        {"sqlite_with_rowid": False},
+    )
+
+    id: str = text(primary_key=True)
+    kind: str = text()
+    debit_id: str = text(foreign_key="accounts.id")
+    credit_id: str = text(foreign_key="accounts.id")
+    amount_units: int = big()
+    hold_id: str | None = text(None, nullable=True)
+    ref: str = text("")
+    created_at_ms: int = big()

@@ -1,0 +1,57 @@
+"""Reads and sets the network's parameters. All are integers with bounds; money is in base units."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select
+
+from aitbc.core.money import UNITS_PER_AIT
+from aitbc.database import Tx, statement
+from aitbc.errors import InvalidRequest
+from aitbc.parameters.models import Parameter
+
+_parameters = Parameter.__table__  # type: ignore[attr-defined]
+SELECT_ALL = statement(select(_parameters.c.name, _parameters.c.value))
+SELECT_ONE = statement(select(_parameters.c.value).where(_parameters.c.name == bindparam("name")))
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A parameter's default and bounds, both ends included."""
+
+    default: int
+    low: int
+    high: int
+    unit: str
+    purpose: str
+
+
+DEFINITIONS: dict[str, Definition] = {
+    "fee_bps": Definition(250, 0, 5_000, "basis points", "share of each price that goes to the treasury"),
+    "default_price_per_1k_tokens": Definition(
+        UNITS_PER_AIT // 100, 0, 1_000_000 * UNITS_PER_AIT, "base units", "price of a miner that names none"
+    ),
+    "default_max_price_per_1k_tokens": Definition(
+        UNITS_PER_AIT // 10, 0, 1_000_000 * UNITS_PER_AIT, "base units", "cap of a client that names none"
+    ),
+}
+
+
+def get(tx: Tx, name: str) -> int:
+    """The parameter's value now; its default where nobody changed it. KeyError for an unknown name."""
+    row = tx.one(SELECT_ONE, name=name)
+    return DEFINITIONS[name].default if row is None else int(row.value)
+
+
+def all_values(tx: Tx) -> dict[str, int]:
+    """Every parameter's value now."""
+    changed = {row.name: int(row.value) for row in tx.all(SELECT_ALL)}
+    return {name: changed.get(name, definition.default) for name, definition in DEFINITIONS.items()}
+
+
+def set_value(tx: Tx, name: str, value: int) -> None:
+    """Sets a parameter within its bounds. Raises InvalidRequest."""
+    definition = DEFINITIONS.get(name)
+    if definition is None or not definition.low <= value <= definition.high:
+        raise InvalidRequest(f"{name} cannot be {value}.", parameter=name)
+    tx.change(_parameters.delete().where(_parameters.c.name == name))
+    tx.change(_parameters.insert().values(name=name, value=value, updated_at_ms=tx.now_ms))

@@ -1,0 +1,137 @@
+"""Jobs, what was asked and answered, and their history."""
+
+from typing import Any
+
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import text as sql
+from sqlmodel import SQLModel
+
+from aitbc.database.columns import big, small, text
+from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
+
+QUEUED = "queued = 1"
+OPEN = "finished_at_ms IS NULL"
+RUNNING = "status = 'running'"
+
+
+def one_of(column: str, values: tuple[str, ...]) -> str:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return f"{column} IN ({listed})"
+
+
+def partial(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, sqlite_where=sql(where), postgresql_where=sql(where))
+
+
+# What a claim filters on, carried in the queue's indexes so that jobs that do not fit are passed over
+# without touching their rows.
+MATCHED: tuple[Any, ...] = (
+    "max_price_units",
+    "min_memory_mb",
+    "region",
+    "required_miner_id",
+    "excluded_miner_id",
+)
+
+
+class Job(SQLModel, table=True):
+    """One job. `queued` is 1 while a miner may claim it (pending, and paid for).
+
+    rank     9 - priority, so that the queue's order is (rank, id) ascending; ids are ordered by time.
+    held     what the client's account holds for it: worst-case units at the cap, in base units.
+    required / excluded miner, region: '' for none.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(one_of("status", STATUSES), name="status"),
+        CheckConstraint(one_of("cause", ("", *CAUSES)), name="cause"),
+        CheckConstraint(one_of("actor", ("", *ACTORS)), name="actor"),
+        CheckConstraint("queued = 0 OR status = 'pending'", name="queued_is_pending"),
+        CheckConstraint("(status = 'running') = (lease_id <> '')", name="running_has_a_lease"),
+        CheckConstraint(f"({one_of('status', TERMINAL)}) = (finished_at_ms IS NOT NULL)", name="ended"),
+        CheckConstraint("(status = 'completed') = (receipt_id <> '')", name="completed_has_a_receipt"),
+        CheckConstraint("held_units >= 0 AND max_price_units >= 0 AND price_units >= 0", name="money"),
+        CheckConstraint("price_units <= held_units", name="price_within_hold"),
+        partial("ix_jobs_queue", "job_type", "model", "rank", "id", *MATCHED, where=QUEUED),
+        partial("ix_jobs_queue_any", "job_type", "rank", "id", *MATCHED, where=QUEUED),
+        partial("ix_jobs_expiry", "expires_at_ms", "id", where="status = 'pending'"),
+        partial("ix_jobs_lease", "lease_expires_at_ms", "id", where=RUNNING),
+        partial("ix_jobs_held_by", "miner_id", "id", where=RUNNING),
+        partial("ix_jobs_open", "client_id", "status", "id", where=OPEN),
+        Index("ix_jobs_client", "client_id", "id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    id: str = text(primary_key=True)
+    client_id: str = text(foreign_key="accounts.id")
+    key_id: str = text()
+    spend_period_ms: int = big(0)
+    job_type: str = text()
+    model: str = text()
+    status: str = text()
+    queued: int = small()
+    rank: int = small()
+    max_price_units: int = big()
+    min_memory_mb: int = big(0)
+    region: str = text("")
+    required_miner_id: str = text("")
+    excluded_miner_id: str = text("")
+    hold_id: str = text("")
+    held_units: int = big(0)
+    prompt_bound: int = big()
+    completion_bound: int = big()
+    prompt_hash: str = text()
+    attempts: int = small(0)
+    event_count: int = small(0)
+    miner_id: str = text("")
+    lease_id: str = text("")
+    lease_expires_at_ms: int = big(0)
+    unit_price_units: int = big(0)
+    price_units: int = big(0)
+    cause: str = text("")
+    actor: str = text("")
+    message: str = text("")
+    receipt_id: str = text("")
+    created_at_ms: int = big()
+    started_at_ms: int | None = big(None, nullable=True)
+    finished_at_ms: int | None = big(None, nullable=True)
+    expires_at_ms: int = big()
+
+
+class JobRequest(SQLModel, table=True):
+    """What was asked (canonical JSON). Private; erased after the retention time."""
+
+    __tablename__ = "job_requests"
+
+    job_id: str = text(primary_key=True, foreign_key="jobs.id")
+    request: str = text()
+
+
+class JobResult(SQLModel, table=True):
+    """What was answered (canonical JSON). Private; erased after the retention time."""
+
+    __tablename__ = "job_results"
+
+    job_id: str = text(primary_key=True, foreign_key="jobs.id")
+    result: str = text()
+
+
+class JobEvent(SQLModel, table=True):
+    """One entry of a job's append-only history; `seq` counts from 1."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (
+        CheckConstraint(one_of("type", EVENT_TYPES), name="type"),
+        CheckConstraint(one_of("status", STATUSES), name="status"),
+        {"sqlite_with_rowid": False},
+    )
+
+    job_id: str = text(primary_key=True, foreign_key="jobs.id")
+    seq: int = small(primary_key=True)
+    at_ms: int = big()
+    type: str = text()
+    status: str = text()
+    actor: str = text()
+    cause: str = text("")
+    miner_id: str = text("")

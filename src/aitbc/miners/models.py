@@ -1,0 +1,63 @@
+"""Miners and what each of them offers."""
+
+from sqlalchemy import CheckConstraint, Index
+from sqlmodel import SQLModel
+
+from aitbc.database.columns import big, small, text
+
+STATUSES = ("active", "draining", "inactive")
+
+
+class Miner(SQLModel, table=True):
+    """A registered miner. It belongs for good to the account whose key first registered it.
+
+    capabilities, gpus and load are JSON. `revision` counts registrations, so that caches notice a change.
+    """
+
+    __tablename__ = "miners"
+    __table_args__ = (
+        CheckConstraint("status IN ('active', 'draining', 'inactive')", name="status"),
+        CheckConstraint("concurrency BETWEEN 1 AND 4096", name="concurrency"),
+        Index("ix_miners_account", "account_id", "id"),
+        Index("ix_miners_status", "status", "last_heartbeat_ms"),
+    )
+
+    id: str = text(primary_key=True)
+    account_id: str = text(foreign_key="accounts.id")
+    status: str = text()
+    revision: int = big(1)
+    capabilities: str = text("[]")
+    job_types: str = text("[]")
+    gpus: str = text("[]")
+    load: str = text("{}")
+    region: str = text("")
+    memory_mb: int = big(0)
+    concurrency: int = small(1)
+    public_key: str = text("")
+    address: str = text("")
+    endpoint: str = text("")
+    registered_at_ms: int = big()
+    last_heartbeat_ms: int = big()
+
+
+class Offer(SQLModel, table=True):
+    """One model that a miner serves for one job type, at its price per 1000 tokens in base units.
+
+    model '*' : any model of the job type (a miner that names job types and no models).
+    name      : the model's name as the miner gave it (`model` is also listed without a `:latest` tag).
+    """
+
+    __tablename__ = "offers"
+    __table_args__ = (
+        CheckConstraint("price_units >= 0", name="price_not_negative"),
+        Index("ix_offers_model", "job_type", "model", "price_units"),
+    )
+
+    miner_id: str = text(primary_key=True, foreign_key="miners.id")
+    job_type: str = text(primary_key=True)
+    model: str = text(primary_key=True)
+    name: str = text("")
+    price_units: int = big()
+    engine: str = text("")
+    context_length: int = big(0)
+    quantisation: str = text("")

@@ -1,0 +1,178 @@
+"""Bringing a database to this program's schema, and refusing one that it does not understand.
+
+An upgrade is one transaction under a lock of the database itself (SQLite: `BEGIN IMMEDIATE`; PostgreSQL: an
+advisory lock), so that processes which start together upgrade once, and a crash half-way changes nothing.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection, make_url
+
+from aitbc import __version__
+from aitbc.database import postgres_url, sqlite_path
+
+LOCK_WAIT_S = 60
+"""How long one process waits for another that is upgrading the same database."""
+
+ADVISORY_LOCK = 0x61697462_63646221
+"""PostgreSQL's key of the upgrade lock: the bytes of "aitbcdb!"."""
+
+SCRIPTS = Path(__file__).parent / "migrations"
+
+
+class MigrationError(RuntimeError):
+    """The database's schema does not fit this program; the message says what to do."""
+
+
+class DatabaseTooNew(MigrationError):
+    """The database is at a revision that this program has never heard of."""
+
+
+class DatabaseBehind(MigrationError):
+    """The database lacks revisions, and this start may not apply them."""
+
+
+class ForeignDatabase(MigrationError):
+    """The database has tables of these names that no migration of this program made."""
+
+
+def head_revision() -> str:
+    """The revision this program works with."""
+    head = _scripts().get_current_head()
+    assert head is not None, "the package has no migrations"
+    return head
+
+
+def current_revision(url: str) -> str | None:
+    """The revision the database is at, or None where it has never been migrated (or does not exist yet)."""
+    if not _exists(url):
+        return None
+    with _connection(url, write=False) as connection:
+        return _revision(connection)
+
+
+def upgrade(url: str) -> str:
+    """Create or upgrade the database to this program's revision, and return that revision.
+
+    Raises DatabaseTooNew and ForeignDatabase without changing anything.
+    """
+    with _connection(url, write=True) as connection:
+        if not _is_current(connection, url):
+            _alembic(connection, lambda config: command.upgrade(config, "head"))
+    return head_revision()
+
+
+def ensure_current(url: str, auto: bool) -> None:
+    """Return only if the database is at this program's revision; where `auto` is set, by upgrading it first.
+
+    Raises DatabaseTooNew, ForeignDatabase, or DatabaseBehind (only without `auto`). Any number of processes
+    may call this at the same time.
+    """
+    if _exists(url):
+        with _connection(url, write=False) as connection:
+            if _is_current(connection, url):
+                return
+    if not auto:
+        found = current_revision(url) or "empty"
+        raise DatabaseBehind(
+            f"the database {_shown(url)} is not up to date (it is {found}, this program needs "
+            f"{head_revision()}): run `aitbc db upgrade`"
+        )
+    upgrade(url)
+
+
+def _is_current(connection: Connection, url: str) -> bool:
+    found = _revision(connection)
+    if found is None:
+        from aitbc.tables import metadata
+
+        strangers = sorted(set(sa.inspect(connection).get_table_names()) & set(metadata.tables))
+        if strangers:
+            raise ForeignDatabase(
+                f"the database {_shown(url)} has tables that AITBC did not make ({', '.join(strangers)}): "
+                "give AITBC a database of its own in DATABASE_URL"
+            )
+        return False
+    known = {script.revision for script in _scripts().walk_revisions()}
+    if found not in known:
+        raise DatabaseTooNew(
+            f"the database {_shown(url)} is at revision {found}, which this program (AITBC {__version__}, "
+            f"revision {head_revision()}) does not know: it was written by a newer version. Start that version "
+            "or a newer one, or restore a backup made before the upgrade"
+        )
+    return found == head_revision()
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(SCRIPTS))
+
+
+def _alembic(connection: Connection, run: Callable[[Config], Any]) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    run(config)
+
+
+def _is_sqlite(url: str) -> bool:
+    backend = make_url(url).get_backend_name()
+    if backend not in ("sqlite", "postgresql", "postgres"):
+        raise MigrationError(f"DATABASE_URL names {backend!r}; AITBC runs on sqlite and postgresql")
+    return backend == "sqlite"
+
+
+def _exists(url: str) -> bool:
+    """Whether there can be anything in the database yet; a PostgreSQL database always exists."""
+    return not _is_sqlite(url) or sqlite_path(url).exists()
+
+
+def _shown(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
+
+
+@contextmanager
+def _connection(url: str, write: bool) -> Iterator[Connection]:
+    """One connection in one transaction; with `write`, holding the upgrade lock until the commit."""
+    engine = _sqlite_engine(sqlite_path(url), write) if _is_sqlite(url) else _postgres_engine(url)
+    try:
+        with engine.begin() as connection:
+            if write and connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'"))
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _postgres_engine(url: str) -> sa.Engine:
+    dialect_url = make_url(postgres_url(url)).set(drivername="postgresql+psycopg")
+    return sa.create_engine(dialect_url, poolclass=sa.NullPool)
+
+
+def _sqlite_engine(path: Path, write: bool) -> sa.Engine:
+    if write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
+
+    # The driver is in autocommit mode, so that schema changes are inside the transaction begun here.
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

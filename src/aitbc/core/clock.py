@@ -1,0 +1,93 @@
+"""Time as a thing that is passed in, and its text form (RFC 3339, UTC, milliseconds)."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+
+class Clock(Protocol):
+    """What the server asks for the time. Tests pass a `ManualClock`."""
+
+    def now_ms(self) -> int:
+        """Wall time, ms since the epoch, UTC. May jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only ever grow; their zero means nothing."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    __slots__ = ()
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class ManualClock:
+    """A clock that moves only when told to."""
+
+    __slots__ = ("_monotonic_s", "_now_ms")
+
+    def __init__(self, now_ms: int = 1_767_225_600_000) -> None:
+        self._now_ms = now_ms
+        self._monotonic_s = 0.0
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def monotonic(self) -> float:
+        return self._monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: both clocks move. ValueError: negative."""
+        if seconds < 0:
+            raise ValueError("time does not pass backwards; jump() moves the wall clock")
+        self._now_ms += round(seconds * 1000)
+        self._monotonic_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as an operator or NTP does; no time passes."""
+        self._now_ms += round(seconds * 1000)
+
+
+def rfc3339(ms: int) -> str:
+    """ "2026-01-02T03:04:05.678Z" of ms since the epoch. ValueError: outside the years 1..9999."""
+    seconds, rest = divmod(ms, 1000)
+    try:
+        moment = _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError("a time lies in the years 1..9999") from None
+    return f"{moment.isoformat()[:19]}.{rest:03d}Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """Ms since the epoch of an RFC 3339 time with a zone; finer digits are cut off.
+
+    ValueError: any other form, a date that does not exist, a leap second (no such ms exists).
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError("a time is written like 2026-01-02T03:04:05.678Z")
+    date, clock, fraction, zone = match.groups()
+    offset = "+00:00" if zone in "Zz" else zone
+    moment = datetime.fromisoformat(f"{date}T{clock}{offset}")
+    try:
+        since = moment - _EPOCH
+    except OverflowError:
+        raise ValueError("a time lies in the years 1..9999") from None
+    return since // _MILLISECOND + (int(f"{fraction:0<3}"[:3]) if fraction else 0)

@@ -1,0 +1,1 @@
+"""The revisions, in order; each is one file, written once and never changed after its release."""

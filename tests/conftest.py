@@ -111,7 +111,7 @@ def make_key(db: Database) -> MakeKey:
 
 @pytest.fixture
 def start_server(database_url: str, tmp_path: Path) -> Iterator[StartServer]:
-    """`start_server(settings=None, database_url=None)`: another coordinator process; all end with the test."""
+    """`start_server(settings=None, database_url=...)`: one more coordinator process; ends with the test."""
     from tests.support.server import ServerProcess
 
     running: list[ServerProcess] = []

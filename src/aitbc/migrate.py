@@ -5,10 +5,10 @@ advisory lock), so that processes which start together upgrade once, and a crash
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -27,6 +27,8 @@ ADVISORY_LOCK = 0x61697462_63646221
 """PostgreSQL's key of the upgrade lock: the bytes of "aitbcdb!"."""
 
 SCRIPTS = Path(__file__).parent / "migrations"
+
+_alembic_state = threading.Lock()  # a running Alembic command is global to the process
 
 
 class MigrationError(RuntimeError):
@@ -56,7 +58,7 @@ def current_revision(url: str) -> str | None:
     """The revision the database is at, or None where it has never been migrated (or does not exist yet)."""
     if not _exists(url):
         return None
-    with _connection(url, write=False) as connection:
+    with open_connection(url, write=False) as connection:
         return _revision(connection)
 
 
@@ -65,9 +67,10 @@ def upgrade(url: str) -> str:
 
     Raises DatabaseTooNew and ForeignDatabase without changing anything.
     """
-    with _connection(url, write=True) as connection:
+    with open_connection(url, write=True) as connection:
         if not _is_current(connection, url):
-            _alembic(connection, lambda config: command.upgrade(config, "head"))
+            with _alembic_state:
+                command.upgrade(alembic_config(connection), "head")
     return head_revision()
 
 
@@ -78,7 +81,7 @@ def ensure_current(url: str, auto: bool) -> None:
     may call this at the same time.
     """
     if _exists(url):
-        with _connection(url, write=False) as connection:
+        with open_connection(url, write=False) as connection:
             if _is_current(connection, url):
                 return
     if not auto:
@@ -106,8 +109,8 @@ def _is_current(connection: Connection, url: str) -> bool:
     if found not in known:
         raise DatabaseTooNew(
             f"the database {_shown(url)} is at revision {found}, which this program (AITBC {__version__}, "
-            f"revision {head_revision()}) does not know: it was written by a newer version. Start that version "
-            "or a newer one, or restore a backup made before the upgrade"
+            f"revision {head_revision()}) does not know: it was written by a newer version. Start that "
+            "version or a newer one, or restore a backup made before the upgrade"
         )
     return found == head_revision()
 
@@ -120,10 +123,11 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(SCRIPTS))
 
 
-def _alembic(connection: Connection, run: Callable[[Config], Any]) -> None:
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's configuration for this package's revisions, on a connection of `open_connection`."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
-    run(config)
+    return config
 
 
 def _is_sqlite(url: str) -> bool:
@@ -143,7 +147,7 @@ def _shown(url: str) -> str:
 
 
 @contextmanager
-def _connection(url: str, write: bool) -> Iterator[Connection]:
+def open_connection(url: str, write: bool) -> Iterator[Connection]:
     """One connection in one transaction; with `write`, holding the upgrade lock until the commit."""
     engine = _sqlite_engine(sqlite_path(url), write) if _is_sqlite(url) else _postgres_engine(url)
     try:

@@ -1,0 +1,111 @@
+"""Upgrading, refusing, and starting at the same time."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import op
+
+from aitbc import migrate
+from aitbc.tables import metadata
+
+
+def tables(url: str) -> set[str]:
+    with migrate.open_connection(url, write=False) as connection:
+        return set(sa.inspect(connection).get_table_names())
+
+
+def execute(url: str, statement: str) -> None:
+    with migrate.open_connection(url, write=True) as connection:
+        connection.execute(sa.text(statement))
+
+
+def test_an_empty_database_gets_every_table(empty_database_url: str) -> None:
+    assert migrate.current_revision(empty_database_url) is None
+    migrate.ensure_current(empty_database_url, auto=True)
+    assert tables(empty_database_url) == {*metadata.tables, "alembic_version"}
+    assert migrate.current_revision(empty_database_url) == migrate.head_revision()
+
+
+def test_upgrading_again_keeps_the_rows(database_url: str) -> None:
+    execute(database_url, "INSERT INTO parameters (name, value, updated_at_ms) VALUES ('kept', 1, 1)")
+    assert migrate.upgrade(database_url) == migrate.head_revision()
+    migrate.ensure_current(database_url, auto=True)
+    migrate.ensure_current(database_url, auto=False)
+    with migrate.open_connection(database_url, write=False) as connection:
+        assert connection.execute(sa.text("SELECT value FROM parameters WHERE name = 'kept'")).scalar() == 1
+
+
+def test_without_auto_nothing_is_changed(empty_database_url: str) -> None:
+    with pytest.raises(migrate.DatabaseBehind, match="aitbc db upgrade"):
+        migrate.ensure_current(empty_database_url, auto=False)
+    assert migrate.current_revision(empty_database_url) is None
+    if empty_database_url.startswith("sqlite"):
+        assert not Path(empty_database_url.removeprefix("sqlite:///")).exists()
+    else:
+        assert not tables(empty_database_url)
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_a_newer_database_is_refused_and_left_alone(database_url: str, auto: bool) -> None:
+    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(migrate.DatabaseTooNew, match=r"revision 9999.*newer version"):
+        migrate.ensure_current(database_url, auto=auto)
+    with pytest.raises(migrate.DatabaseTooNew):
+        migrate.upgrade(database_url)
+    assert migrate.current_revision(database_url) == "9999"
+
+
+def test_a_database_of_something_else_is_refused(empty_database_url: str) -> None:
+    execute(empty_database_url, "CREATE TABLE accounts (name TEXT)")
+    with pytest.raises(migrate.ForeignDatabase, match="accounts"):
+        migrate.ensure_current(empty_database_url, auto=True)
+    assert tables(empty_database_url) == {"accounts"}
+
+
+def test_errors_do_not_show_the_password(database_url: str) -> None:
+    if database_url.startswith("postgresql"):
+        database_url = database_url.replace("postgres@", "postgres:hunter2@")
+    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(migrate.DatabaseTooNew) as refusal:
+        migrate.ensure_current(database_url, auto=True)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_processes_that_start_together_upgrade_once(empty_database_url: str) -> None:
+    code = "import sys; from aitbc import migrate; migrate.ensure_current(sys.argv[1], auto=True)"
+    command = [sys.executable, "-c", code, empty_database_url]
+    starts = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [start.communicate(timeout=60)[1] for start in starts]
+    assert [start.returncode for start in starts] == [0, 0, 0], errors
+    assert migrate.current_revision(empty_database_url) == migrate.head_revision()
+
+
+def test_an_upgrade_that_fails_half_way_leaves_nothing(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_index = op.create_index
+    calls: list[Any] = []
+
+    def fails_the_third_time(*args: Any, **kwargs: Any) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise OSError("no space left on device")
+        create_index(*args, **kwargs)
+
+    monkeypatch.setattr(op, "create_index", fails_the_third_time)
+    with pytest.raises(OSError, match="no space"):
+        migrate.upgrade(empty_database_url)
+    monkeypatch.undo()
+    assert not tables(empty_database_url)
+    migrate.upgrade(empty_database_url)
+    assert tables(empty_database_url) == {*metadata.tables, "alembic_version"}
+
+
+@pytest.mark.parametrize("url", ["mysql://localhost/aitbc", "oracle://localhost/aitbc"])
+def test_other_databases_are_named_as_such(url: str) -> None:
+    with pytest.raises(migrate.MigrationError, match="sqlite and postgresql"):
+        migrate.ensure_current(url, auto=True)

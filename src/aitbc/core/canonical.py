@@ -54,7 +54,7 @@ def encode(value: Any) -> bytes:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether orjson provably writes the RFC 8785 form. Exact types only: subclasses can print as they like."""
+    """Whether orjson provably writes the RFC 8785 form. Exact types only: a subclass may differ."""
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return True

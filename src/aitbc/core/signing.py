@@ -1,7 +1,8 @@
 """Ed25519 keys and signatures, their ids and their text forms.
 
 Ed25519 is libsodium's (PyNaCl): it refuses non-canonical signatures and keys of small order, so that a
-signature has one form. Base64 is the standard alphabet with padding, and only its one canonical spelling is read.
+signature has one form. Base64 is the standard alphabet with padding, and only its one canonical spelling
+is read.
 """
 
 from __future__ import annotations

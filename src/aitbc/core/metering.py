@@ -1,0 +1,78 @@
+"""How many tokens a finished job is billed for: the engine's count, held to what can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aitbc.core.jobspec import Request, Result, job_type_named
+
+ENGINE = "engine"
+ESTIMATE = "estimate"
+SOURCES = frozenset({ENGINE, ESTIMATE})
+BYTES_PER_TOKEN = 4
+
+
+class Usage(NamedTuple):
+    """Token counts as an engine reports them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Metered(NamedTuple):
+    """What is billed. `units` = prompt + completion tokens; `source` is "engine" or "estimate"."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    units: int
+    source: str
+
+
+def read_usage(value: object) -> Usage | None:
+    """The usage a miner sent: None, or an object with two counts (a missing one is 0).
+
+    ValueError: not an object, or a count that is not an integer from 0 to 2**53-1.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Usage):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("usage is an object with prompt_tokens and completion_tokens")
+    return Usage(_count(value, "prompt_tokens"), _count(value, "completion_tokens"))
+
+
+def _count(value: Mapping[str, Any], name: str) -> int:
+    count = value.get(name, 0)
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**53:
+        raise ValueError(f"usage.{name} is an integer that is not negative")
+    return count
+
+
+def meter(request: Request, job_type: str, result: Result, usage: Usage | None) -> Metered:
+    """The tokens to bill for a canonical result.
+
+    Prompt tokens never exceed the input's bytes; completion tokens never exceed the job's bound, nor the
+    result's bytes + 1 (the end-of-text token has none). Without usage: a token per four bytes, rounded up,
+    within the same bounds. UnknownJobType.
+    """
+    kind = job_type_named(job_type)
+    prompt_bytes = kind.prompt_bound(request)
+    completion_bound = kind.completion_bound(request)
+    # The result is measured only where completion tokens are billed at all: embeddings are large.
+    result_bytes = len(kind.result_bytes(result)) if completion_bound else 0
+    if usage is None:
+        source = ESTIMATE
+        prompt, completion = -(-prompt_bytes // BYTES_PER_TOKEN), -(-result_bytes // BYTES_PER_TOKEN)
+    else:
+        source = ENGINE
+        prompt, completion = usage
+    prompt = min(prompt, prompt_bytes)
+    completion = min(completion, completion_bound, result_bytes + 1)
+    return Metered(prompt, completion, prompt + completion, source)
+
+
+def claimed_tokens(usage: Usage | None) -> tuple[int, int]:
+    """The counts a miner signs: its engine's, or (0, 0) where the engine reports none."""
+    return (usage.prompt_tokens, usage.completion_tokens) if usage is not None else (0, 0)

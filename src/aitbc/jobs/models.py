@@ -31,6 +31,7 @@ MATCHED: tuple[Any, ...] = (
     "region",
     "required_miner_id",
     "excluded_miner_id",
+    "excluded_until_ms",
 )
 
 
@@ -39,7 +40,8 @@ class Job(SQLModel, table=True):
 
     rank     9 - priority, so that the queue's order is (rank, id) ascending; ids are ordered by time.
     held     what the client's account holds for it: worst-case units at the cap, in base units.
-    required / excluded miner, region: '' for none.
+    required / excluded miner, region: '' for none. The excluded one is the miner that failed it last:
+             until `excluded_until_ms` the job is for others.
     """
 
     __tablename__ = "jobs"
@@ -77,6 +79,7 @@ class Job(SQLModel, table=True):
     region: str = text("")
     required_miner_id: str = text("")
     excluded_miner_id: str = text("")
+    excluded_until_ms: int = big(0)
     hold_id: str = text("")
     held_units: int = big(0)
     prompt_bound: int = big()

@@ -11,7 +11,8 @@ STATUSES = ("active", "draining", "inactive")
 class Miner(SQLModel, table=True):
     """A registered miner. It belongs for good to the account whose key first registered it.
 
-    capabilities, gpus and load are JSON. `revision` counts registrations, so that caches notice a change.
+    capabilities, job_types, gpus and load are JSON. `revision` is random and new at each registration, so
+    that caches notice a change. `deregistered` is 1 after it left by itself: only a registration undoes it.
     """
 
     __tablename__ = "miners"
@@ -25,7 +26,8 @@ class Miner(SQLModel, table=True):
     id: str = text(primary_key=True)
     account_id: str = text(foreign_key="accounts.id")
     status: str = text()
-    revision: int = big(1)
+    revision: int = big()
+    deregistered: int = small(0)
     capabilities: str = text("[]")
     job_types: str = text("[]")
     gpus: str = text("[]")

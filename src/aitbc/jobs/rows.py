@@ -1,0 +1,94 @@
+"""A job as the database holds it, and what a submission says of one."""
+
+from typing import NamedTuple
+
+from aitbc.jobs.models import Job
+
+
+class JobRow(NamedTuple):
+    """Every column of `jobs`, in the table's order. Times in ms, money in base units."""
+
+    id: str
+    client_id: str
+    key_id: str
+    spend_period_ms: int
+    job_type: str
+    model: str
+    status: str
+    queued: int
+    rank: int
+    max_price_units: int
+    min_memory_mb: int
+    region: str
+    required_miner_id: str
+    excluded_miner_id: str
+    excluded_until_ms: int
+    hold_id: str
+    held_units: int
+    prompt_bound: int
+    completion_bound: int
+    prompt_hash: str
+    attempts: int
+    event_count: int
+    miner_id: str
+    lease_id: str
+    lease_expires_at_ms: int
+    unit_price_units: int
+    price_units: int
+    cause: str
+    actor: str
+    message: str
+    receipt_id: str
+    created_at_ms: int
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    expires_at_ms: int
+
+    @property
+    def max_units(self) -> int:
+        """The most units (tokens) that can be billed."""
+        return self.prompt_bound + self.completion_bound
+
+
+COLUMNS = list(Job.__table__.columns)  # type: ignore[attr-defined]
+if JobRow._fields != tuple(column.name for column in COLUMNS):
+    raise RuntimeError("JobRow and the jobs table have drifted apart")
+
+
+class JobSpec(NamedTuple):
+    """A validated submission, whichever dialect it came in.
+
+    request_text     canonical JSON of the request as the miner gets it; prompt_hash is its SHA-256
+    prompt_bound     tokens; completion_bound tokens: the most that can be billed
+    max_price_units  per 1000 tokens, base units; None for the network's default cap
+    min_memory_mb, region '', required_miner_id '': what the miner must have
+    """
+
+    job_type: str
+    model: str
+    request_text: str
+    prompt_hash: str
+    prompt_bound: int
+    completion_bound: int
+    max_price_units: int | None
+    min_memory_mb: int
+    region: str
+    required_miner_id: str
+    priority: int
+    ttl_s: int
+
+
+class MinerNeeds(NamedTuple):
+    """What a claim matches a job against: one miner's side."""
+
+    miner_id: str
+    region: str
+    memory_mb: int
+
+
+class Ask(NamedTuple):
+    """One (job type, model) that a miner serves, at its price per 1000 tokens. Model '*' is any."""
+
+    job_type: str
+    model: str
+    price_units: int

@@ -1,0 +1,386 @@
+"""A job's life in the database: created, queued, claimed, requeued, ended. Money is the flows' business.
+
+Every move is one guarded UPDATE checked by its row, plus one line of history.
+"""
+
+from typing import Any
+
+from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import text as sql
+
+from aitbc.database import Tx, insert_into, statement
+from aitbc.jobs.lifecycle import MAX_PRIORITY
+from aitbc.jobs.models import QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
+from aitbc.jobs.rows import COLUMNS, Ask, JobRow, JobSpec, MinerNeeds
+
+_jobs: Any = Job.__table__  # type: ignore[attr-defined]
+_requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
+_results: Any = JobResult.__table__  # type: ignore[attr-defined]
+_c = _jobs.c
+_id = _c.id == bindparam("job")
+_now = bindparam("now")
+_PENDING = literal_column("'pending'")
+_RUNNING = literal_column("'running'")
+
+INSERT_JOB = insert_into(Job)
+INSERT_REQUEST = insert_into(JobRequest)
+INSERT_RESULT = insert_into(JobResult)
+INSERT_EVENT = insert_into(JobEvent)
+SELECT_JOB = statement(select(*COLUMNS).where(_id), JobRow)
+LOCK_JOB = statement(select(*COLUMNS).where(_id).with_for_update(), JobRow)
+SELECT_REQUEST = statement(select(_requests.c.request).where(_requests.c.job_id == bindparam("job")))
+SELECT_RESULT = statement(select(_results.c.result).where(_results.c.job_id == bindparam("job")))
+SELECT_HELD_BY = statement(
+    select(*COLUMNS).where(sql(RUNNING), _c.miner_id == bindparam("miner")).order_by(_c.id), JobRow
+)
+BACKLOG_OF = statement(
+    select(_c.id)
+    .where(sql("finished_at_ms IS NULL"), _c.client_id == bindparam("client"), _c.status == _PENDING)
+    .offset(bindparam("skip"))
+    .limit(1)
+)
+
+# --- claims: the head of the queue for one ask, and the guarded update that takes it -------------------
+
+_FITS = (
+    _c.max_price_units >= bindparam("price"),
+    _c.min_memory_mb <= bindparam("memory"),
+    (_c.region == literal_column("''")) | (_c.region == bindparam("region")),
+    (_c.required_miner_id == literal_column("''")) | (_c.required_miner_id == bindparam("miner")),
+    (_c.excluded_miner_id != bindparam("miner")) | (_c.excluded_until_ms <= _now),
+)
+_HEAD = (
+    select(_c.id, _c.rank)
+    .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS)
+    .order_by(_c.rank, _c.id)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True)
+)
+HEAD_OF_MODEL = statement(_HEAD.where(_c.model == bindparam("model")))
+HEAD_OF_ANY = statement(_HEAD)
+CLAIM = statement(
+    update(_jobs)
+    .where(_id, sql(QUEUED), _c.status == _PENDING, _c.expires_at_ms > _now, *_FITS)
+    .values(
+        status=_RUNNING,
+        queued=0,
+        miner_id=bindparam("miner"),
+        lease_id=bindparam("lease"),
+        lease_expires_at_ms=bindparam("lease_expires"),
+        unit_price_units=bindparam("price"),
+        attempts=_c.attempts + 1,
+        event_count=_c.event_count + 1,
+        started_at_ms=_now,
+    )
+    .returning(*COLUMNS),
+    JobRow,
+)
+
+# --- the other moves ------------------------------------------------------------------------------------
+
+_HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))
+COMPLETE = statement(
+    update(_jobs)
+    .where(*_HELD)
+    .values(
+        status=literal_column("'completed'"),
+        lease_id=literal_column("''"),
+        price_units=bindparam("price"),
+        receipt_id=bindparam("receipt"),
+        cause=literal_column("'COMPLETED'"),
+        actor=literal_column("'miner'"),
+        event_count=_c.event_count + 1,
+        finished_at_ms=_now,
+    )
+)
+END = statement(
+    update(_jobs)
+    .where(_id, _c.status == bindparam("before"), _c.lease_id == bindparam("lease"))
+    .values(
+        status=bindparam("after"),
+        queued=0,
+        lease_id=literal_column("''"),
+        cause=bindparam("why"),
+        actor=bindparam("who"),
+        message=bindparam("words"),
+        event_count=_c.event_count + 1,
+        finished_at_ms=_now,
+    )
+)
+REQUEUE = statement(
+    update(_jobs)
+    .where(*_HELD)
+    .values(
+        status=_PENDING,
+        queued=1,
+        lease_id=literal_column("''"),
+        lease_expires_at_ms=0,
+        unit_price_units=0,
+        miner_id=literal_column("''"),
+        started_at_ms=None,
+        cause=bindparam("why"),
+        message=bindparam("words"),
+        excluded_miner_id=bindparam("excluded"),
+        excluded_until_ms=bindparam("excluded_until"),
+        event_count=_c.event_count + 1,
+    )
+)
+EXTEND = statement(
+    update(_jobs)
+    .where(_id, _c.status == _RUNNING, _c.miner_id == bindparam("miner"))
+    .values(lease_expires_at_ms=bindparam("lease_expires"))
+)
+SHIFT_LEASES = statement(
+    update(_jobs)
+    .where(sql(RUNNING))
+    .values(lease_expires_at_ms=_c.lease_expires_at_ms + bindparam("shift"))
+)
+RENEW_LEASES = statement(
+    update(_jobs)
+    .where(sql(RUNNING), _c.lease_expires_at_ms < bindparam("lease_expires"))
+    .values(lease_expires_at_ms=bindparam("lease_expires"))
+)
+LEASES_EXPIRED = statement(
+    select(*COLUMNS)
+    .where(sql(RUNNING), _c.lease_expires_at_ms <= _now)
+    .order_by(_c.lease_expires_at_ms)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True),
+    JobRow,
+)
+PENDING_EXPIRED = statement(
+    select(*COLUMNS)
+    .where(sql("status = 'pending'"), _c.expires_at_ms <= _now)
+    .order_by(_c.expires_at_ms)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True),
+    JobRow,
+)
+
+
+def queued_signal(job: JobRow) -> tuple[Any, ...]:
+    """What waiting miners must know to see whether the job is for them (see `jobs.waiting`)."""
+    return (
+        "queued",
+        job.job_type,
+        job.model,
+        job.max_price_units,
+        job.min_memory_mb,
+        job.region,
+        job.required_miner_id,
+        job.excluded_miner_id,
+    )
+
+
+def create(
+    tx: Tx,
+    spec: JobSpec,
+    *,
+    job_id: str,
+    client_id: str,
+    key_id: str,
+    spend_period_ms: int,
+    max_price_units: int,
+    hold_id: str,
+    held_units: int,
+) -> JobRow:
+    """Writes a new job into the queue and says so to waiting miners."""
+    job = JobRow(
+        id=job_id,
+        client_id=client_id,
+        key_id=key_id,
+        spend_period_ms=spend_period_ms,
+        job_type=spec.job_type,
+        model=spec.model,
+        status="pending",
+        queued=1,
+        rank=MAX_PRIORITY - spec.priority,
+        max_price_units=max_price_units,
+        min_memory_mb=spec.min_memory_mb,
+        region=spec.region,
+        required_miner_id=spec.required_miner_id,
+        excluded_miner_id="",
+        excluded_until_ms=0,
+        hold_id=hold_id,
+        held_units=held_units,
+        prompt_bound=spec.prompt_bound,
+        completion_bound=spec.completion_bound,
+        prompt_hash=spec.prompt_hash,
+        attempts=0,
+        event_count=1,
+        miner_id="",
+        lease_id="",
+        lease_expires_at_ms=0,
+        unit_price_units=0,
+        price_units=0,
+        cause="",
+        actor="",
+        message="",
+        receipt_id="",
+        created_at_ms=tx.now_ms,
+        started_at_ms=None,
+        finished_at_ms=None,
+        expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
+    )
+    tx.run(INSERT_JOB, **job._asdict())
+    tx.run(INSERT_REQUEST, job_id=job_id, request=spec.request_text)
+    _record(tx, job_id, 1, "created", "pending", "client")
+    tx.signal(queued_signal(job))
+    return job
+
+
+def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> list[tuple[int, str]]:
+    """(rank, id) of the first `count` queued jobs that fit this miner and ask, best first."""
+    fits = {
+        "price": ask.price_units,
+        "memory": needs.memory_mb,
+        "region": needs.region,
+        "miner": needs.miner_id,
+        "now": tx.now_ms,
+        "job_type": ask.job_type,
+        "count": count,
+    }
+    if ask.model == "*":
+        rows = tx.all(HEAD_OF_ANY, **fits)
+    else:
+        rows = tx.all(HEAD_OF_MODEL, **fits, model=ask.model)
+    return [(row.rank, row.id) for row in rows]
+
+
+def claim(
+    tx: Tx, job_id: str, needs: MinerNeeds, price_units: int, lease_id: str, lease_ms: int
+) -> JobRow | None:
+    """Takes a queued job for the miner; None where it is taken, expired or does not fit."""
+    job: JobRow | None = tx.one(
+        CLAIM,
+        job=job_id,
+        now=tx.now_ms,
+        miner=needs.miner_id,
+        memory=needs.memory_mb,
+        region=needs.region,
+        price=price_units,
+        lease=lease_id,
+        lease_expires=tx.now_ms + lease_ms,
+    )
+    if job is not None:
+        _record(tx, job_id, job.event_count, "claimed", "running", "miner", miner_id=needs.miner_id)
+        tx.signal(("job", job_id))
+    return job
+
+
+def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text: str) -> bool:
+    """Ends a running job with its result. False where the lease is no longer this one."""
+    moved = tx.run(
+        COMPLETE, job=job.id, lease=job.lease_id, price=price_units, receipt=receipt_id, now=tx.now_ms
+    )
+    if moved != 1:
+        return False
+    tx.run(INSERT_RESULT, job_id=job.id, result=result_text)
+    _record(tx, job.id, job.event_count + 1, "completed", "completed", "miner", miner_id=job.miner_id)
+    tx.signal(("job", job.id))
+    return True
+
+
+def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, message: str = "") -> bool:
+    """Ends a pending or running job without a result. False where it moved meanwhile."""
+    moved = tx.run(
+        END,
+        job=job.id,
+        before=job.status,
+        lease=job.lease_id,
+        after=after,
+        why=cause,
+        who=actor,
+        words=message,
+        now=tx.now_ms,
+    )
+    if moved != 1:
+        return False
+    _record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
+    tx.signal(("job", job.id))
+    return True
+
+
+def requeue(
+    tx: Tx, job: JobRow, cause: str, actor: str, message: str = "", *, exclude_for_ms: int = 0
+) -> bool:
+    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over."""
+    excluded = job.miner_id if exclude_for_ms else ""
+    moved = tx.run(
+        REQUEUE,
+        job=job.id,
+        lease=job.lease_id,
+        why=cause,
+        words=message,
+        excluded=excluded,
+        excluded_until=tx.now_ms + exclude_for_ms if exclude_for_ms else 0,
+    )
+    if moved != 1:
+        return False
+    _record(tx, job.id, job.event_count + 1, "requeued", "pending", actor, cause, job.miner_id)
+    tx.signal(("job", job.id))
+    tx.signal(queued_signal(job._replace(excluded_miner_id=excluded)))
+    return True
+
+
+def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:
+    """Moves the lease's end to now + lease, never past the job's expiry. Returns the new end in ms."""
+    end_ms = min(tx.now_ms + lease_ms, max(job.expires_at_ms, tx.now_ms))
+    tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms)
+    return end_ms
+
+
+def get(tx: Tx, job_id: str) -> JobRow | None:
+    row: JobRow | None = tx.one(SELECT_JOB, job=job_id)
+    return row
+
+
+def lock(tx: Tx, job_id: str) -> JobRow | None:
+    """The job, kept from changing until this transaction ends (PostgreSQL; SQLite has one writer)."""
+    row: JobRow | None = tx.one(LOCK_JOB, job=job_id)
+    return row
+
+
+def held_by(tx: Tx, miner_id: str) -> list[JobRow]:
+    """Jobs that the miner runs now, oldest first."""
+    return tx.all(SELECT_HELD_BY, miner=miner_id)
+
+
+def request_text(tx: Tx, job_id: str) -> str | None:
+    """Canonical JSON of the request; None once erased."""
+    row = tx.one(SELECT_REQUEST, job=job_id)
+    return None if row is None else str(row.request)
+
+
+def result_text(tx: Tx, job_id: str) -> str | None:
+    """Canonical JSON of the result; None while there is none, and once erased."""
+    row = tx.one(SELECT_RESULT, job=job_id)
+    return None if row is None else str(row.result)
+
+
+def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:
+    """Whether the client has at least `count` jobs waiting."""
+    return tx.one(BACKLOG_OF, client=client_id, skip=count - 1) is not None
+
+
+def _record(
+    tx: Tx,
+    job_id: str,
+    seq: int,
+    event: str,
+    status: str,
+    actor: str,
+    cause: str = "",
+    miner_id: str = "",
+) -> None:
+    tx.run(
+        INSERT_EVENT,
+        job_id=job_id,
+        seq=seq,
+        at_ms=tx.now_ms,
+        type=event,
+        status=status,
+        actor=actor,
+        cause=cause,
+        miner_id=miner_id,
+    )

@@ -1,0 +1,77 @@
+"""A miner as the database holds it, and what a registration says of one."""
+
+from typing import Any, NamedTuple
+
+from aitbc.miners.models import Miner
+
+
+class MinerRow(NamedTuple):
+    """Every column of `miners`, in the table's order."""
+
+    id: str
+    account_id: str
+    status: str
+    revision: int
+    deregistered: int
+    capabilities: str
+    job_types: str
+    gpus: str
+    load: str
+    region: str
+    memory_mb: int
+    concurrency: int
+    public_key: str
+    address: str
+    endpoint: str
+    registered_at_ms: int
+    last_heartbeat_ms: int
+
+
+COLUMNS = list(Miner.__table__.columns)  # type: ignore[attr-defined]
+if MinerRow._fields != tuple(column.name for column in COLUMNS):
+    raise RuntimeError("MinerRow and the miners table have drifted apart")
+
+
+class OfferRow(NamedTuple):
+    """One offer of a miner; `model` is what jobs are matched on, `name` what the miner called it."""
+
+    job_type: str
+    model: str
+    name: str
+    price_units: int
+    engine: str
+    context_length: int
+    quantisation: str
+
+
+class ModelSpec(NamedTuple):
+    """A model that a miner says it serves. `price_units` per 1000 tokens; None for the network's default."""
+
+    name: str
+    price_units: int | None = None
+    engine: str = ""
+    context_length: int = 0
+    quantisation: str = ""
+
+
+class GpuSpec(NamedTuple):
+    name: str
+    memory_mb: int
+
+
+class MinerSpec(NamedTuple):
+    """A validated registration, whichever dialect it came in. `miner_id` None: a new id is made.
+
+    An empty `job_types` means llm_inference; empty `models` means any model of those job types.
+    """
+
+    miner_id: str | None
+    job_types: tuple[str, ...]
+    models: tuple[ModelSpec, ...]
+    gpus: tuple[GpuSpec, ...] = ()
+    region: str = ""
+    concurrency: int = 1
+    public_key: str = ""
+    address: str = ""
+    endpoint: str = ""
+    capabilities: tuple[Any, ...] = ()

@@ -1,0 +1,117 @@
+"""Receipts: written in the transaction that completes the job, read by anyone."""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from aitbc.core import receipt as documents
+from aitbc.core.signing import PrivateKey, encode_b64, public_to_text, vkey
+from aitbc.database import Tx, insert_into, statement
+from aitbc.receipts.models import Receipt, SigningKey
+
+_receipts: Any = Receipt.__table__  # type: ignore[attr-defined]
+_keys: Any = SigningKey.__table__  # type: ignore[attr-defined]
+
+
+class ReceiptRow(NamedTuple):
+    """Every column of `receipts`, in the table's order."""
+
+    id: str
+    job_id: str
+    client_id: str
+    provider_id: str
+    miner_id: str
+    model: str
+    units: int
+    price_units: int
+    created_at_ms: int
+    body: str
+    key_id: str
+    signature: str
+
+
+COLUMNS = list(_receipts.columns)
+if ReceiptRow._fields != tuple(column.name for column in COLUMNS):
+    raise RuntimeError("ReceiptRow and the receipts table have drifted apart")
+
+INSERT_RECEIPT = insert_into(Receipt)
+SELECT_RECEIPT = statement(select(*COLUMNS).where(_receipts.c.id == bindparam("receipt")), ReceiptRow)
+SELECT_OF_JOB = statement(select(*COLUMNS).where(_receipts.c.job_id == bindparam("job")), ReceiptRow)
+SELECT_KEYS = statement(select(_keys).order_by(_keys.c.valid_from_ms, _keys.c.id))
+INSERT_KEY = insert_into(SigningKey, on_conflict_ignore=True)
+
+
+def issue(tx: Tx, fields: documents.ReceiptFields, key: PrivateKey) -> ReceiptRow:
+    """Signs and writes the receipt of one job. The database refuses a second one for the same job."""
+    body = documents.signed_bytes(fields)
+    row = ReceiptRow(
+        id=fields.receipt_id,
+        job_id=fields.job_id,
+        client_id=fields.client,
+        provider_id=fields.provider,
+        miner_id=fields.miner_id,
+        model=fields.model,
+        units=fields.units,
+        price_units=fields.price_units,
+        created_at_ms=tx.now_ms,
+        body=body.decode(),
+        key_id=key.key_id,
+        signature=encode_b64(key.sign(body)),
+    )
+    tx.run(INSERT_RECEIPT, **row._asdict())
+    return row
+
+
+def get(tx: Tx, receipt_id: str) -> ReceiptRow | None:
+    row: ReceiptRow | None = tx.one(SELECT_RECEIPT, receipt=receipt_id)
+    return row
+
+
+def of_job(tx: Tx, job_id: str) -> ReceiptRow | None:
+    row: ReceiptRow | None = tx.one(SELECT_OF_JOB, job=job_id)
+    return row
+
+
+def find(
+    tx: Tx,
+    *,
+    client: str | None = None,
+    provider: str | None = None,
+    miner_id: str | None = None,
+    model: str | None = None,
+    job_id: str | None = None,
+    before_id: str | None = None,
+    limit: int = 20,
+    offset: int = 0,
+) -> list[ReceiptRow]:
+    """Receipts that match all filters given, newest first; `before_id` continues below that receipt."""
+    query = select(*COLUMNS).order_by(_receipts.c.id.desc()).limit(limit).offset(offset)
+    for column, value in (
+        (_receipts.c.client_id, client),
+        (_receipts.c.provider_id, provider),
+        (_receipts.c.miner_id, miner_id),
+        (_receipts.c.model, model),
+        (_receipts.c.job_id, job_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if before_id is not None:
+        query = query.where(_receipts.c.id < before_id)
+    return [ReceiptRow._make(row) for row in tx.query(query)]
+
+
+def publish_key(tx: Tx, key: PrivateKey, name: str) -> None:
+    """Makes sure that the coordinator's public key is listed."""
+    tx.run(
+        INSERT_KEY,
+        id=key.key_id,
+        public_key=public_to_text(key.public_bytes),
+        vkey=vkey(name, key.public_bytes),
+        valid_from_ms=tx.now_ms,
+        valid_to_ms=None,
+    )
+
+
+def keys(tx: Tx) -> list[Any]:
+    """Every key that ever signed here, oldest first."""
+    return tx.all(SELECT_KEYS)

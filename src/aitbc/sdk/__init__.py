@@ -1,0 +1,78 @@
+"""The Python client of an AITBC coordinator.
+
+>>> from aitbc.sdk import Client
+>>> with Client("http://127.0.0.1:8000", api_key) as client:
+...     job = client.run("What is a receipt?")
+...     print(job.text, job.price)
+...     assert client.verify_receipt(job.receipt_id).ok
+"""
+
+from aitbc.sdk.async_client import AsyncClient
+from aitbc.sdk.client import Client
+from aitbc.sdk.errors import (
+    AitbcClientError,
+    ApiError,
+    AuthenticationError,
+    Conflict,
+    CoordinatorUnreachable,
+    InvalidRequest,
+    JobFailed,
+    NotFound,
+    PaymentRequired,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    UnexpectedAnswer,
+    WaitTimeout,
+)
+from aitbc.sdk.models import (
+    Balance,
+    BatchItem,
+    Explanation,
+    Gpu,
+    Job,
+    JobEvent,
+    Miner,
+    MinerModel,
+    Page,
+    PriceRange,
+    Quote,
+    Receipt,
+)
+from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
+
+__all__ = [
+    "AitbcClientError",
+    "ApiError",
+    "AsyncClient",
+    "AuthenticationError",
+    "Balance",
+    "BatchItem",
+    "Client",
+    "Conflict",
+    "CoordinatorUnreachable",
+    "Explanation",
+    "Gpu",
+    "InvalidRequest",
+    "Job",
+    "JobBody",
+    "JobEvent",
+    "JobFailed",
+    "JobOptions",
+    "Miner",
+    "MinerModel",
+    "NotFound",
+    "Page",
+    "PaymentRequired",
+    "PermissionDenied",
+    "PriceRange",
+    "Quote",
+    "RateLimited",
+    "Receipt",
+    "ServerError",
+    "UnexpectedAnswer",
+    "WaitTimeout",
+    "chat_job",
+    "embedding_job",
+    "prompt_job",
+]

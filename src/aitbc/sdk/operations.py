@@ -1,0 +1,351 @@
+"""Every operation of the two clients, once: a flow each (see `transport`). No I/O happens here.
+
+Where a name of a job, receipt or miner goes into a path it is percent-encoded, so that no text can reach
+another path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from urllib.parse import quote as percent_encode
+
+from aitbc.sdk.errors import (
+    Conflict,
+    CoordinatorUnreachable,
+    JobFailed,
+    ServerError,
+    UnexpectedAnswer,
+    WaitTimeout,
+)
+from aitbc.sdk.fields import plain
+from aitbc.sdk.models import (
+    Balance,
+    BatchItem,
+    Explanation,
+    Job,
+    JobEvent,
+    Miner,
+    Page,
+    Quote,
+    Receipt,
+)
+from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
+from aitbc.sdk.transport import RETRY_STATUSES, Answer, Call, Flow, Now, Sleep, send
+
+if TYPE_CHECKING:
+    from aitbc.core.keyset import KeySet
+    from aitbc.core.verification import Verification
+
+T = TypeVar("T")
+
+OnProgress = Callable[[Job], None]
+
+LONG_POLL_S = 30.0
+"""How long one wait for a result asks the coordinator to hold its answer."""
+
+WATCH_POLLS_S = (1.0, 1.0, 2.0, 2.0, 3.0, 5.0)
+"""The same while somebody watches a pending job, whose start is news too; the last repeats."""
+
+OUTAGE_S = 60.0
+"""A wait goes on through so long a time without any answer, as in a coordinator's restart."""
+
+
+def submit(prompt: str, *, idempotency_key: str | None = None, **options: Unpack[JobOptions]) -> Flow[Job]:
+    """Submit a prompt; the job as admitted, with `price_held` reserved. Raises `PaymentRequired`.
+
+    `idempotency_key`: submit under this key again, even from another process, and the first job is returned.
+    """
+    return submit_job(prompt_job(prompt, **options), idempotency_key=idempotency_key)
+
+
+def submit_chat(
+    messages: Sequence[Mapping[str, str]],
+    *,
+    idempotency_key: str | None = None,
+    **options: Unpack[JobOptions],
+) -> Flow[Job]:
+    """Submit a conversation; else as `submit`."""
+    return submit_job(chat_job(messages, **options), idempotency_key=idempotency_key)
+
+
+def embed(
+    inputs: str | Sequence[str], *, idempotency_key: str | None = None, **options: Unpack[JobOptions]
+) -> Flow[Job]:
+    """Submit texts to be embedded; else as `submit`. The vectors are the finished job's `embeddings`."""
+    return submit_job(embedding_job(inputs, **options), idempotency_key=idempotency_key)
+
+
+def submit_job(job: JobBody, *, idempotency_key: str | None = None) -> Flow[Job]:
+    """Submit a body made by `prompt_job`, `chat_job` or `embedding_job`."""
+    path = "/v1/client/jobs" if "job_type" in job else "/v1/jobs"
+    return send(
+        Call("POST", path, _one(Job.from_json), body=job, creates=True, idempotency_key=idempotency_key)
+    )
+
+
+def run(
+    job: str | JobBody,
+    *,
+    timeout_s: float | None = None,
+    on_progress: OnProgress | None = None,
+    idempotency_key: str | None = None,
+    **options: Unpack[JobOptions],
+) -> Flow[Job]:
+    """Submit a prompt (or a job body) and wait for its result. Raises `JobFailed`, `WaitTimeout`."""
+    submitted = yield from submit_job(_body(job, options), idempotency_key=idempotency_key)
+    if on_progress:
+        on_progress(submitted)
+    return (yield from wait(submitted, timeout_s=timeout_s, on_progress=on_progress))
+
+
+def batch(jobs: Sequence[str | JobBody], *, idempotency_key: str | None = None) -> Flow[list[BatchItem]]:
+    """Submit up to 1000 prompts or job bodies at once; each is admitted or refused by itself, in order."""
+    body = {"jobs": [_body(job, {}) for job in jobs]}
+    return send(
+        Call(
+            "POST",
+            "/v1/jobs/batch",
+            _items(BatchItem.from_json, "items"),
+            body=body,
+            creates=True,
+            idempotency_key=idempotency_key,
+        )
+    )
+
+
+def job(job_id: str) -> Flow[Job]:
+    """A job's present state."""
+    return send(Call("GET", _path("/v1/jobs/{}", job_id), _one(Job.from_json)))
+
+
+def jobs(*, status: str | None = None, limit: int = 20, offset: int = 0) -> Flow[Page[Job]]:
+    """The account's jobs, newest first; at most 100 at a time. `total` counts all that match."""
+    query = {"status": status, "limit": limit, "offset": offset}
+    return send(Call("GET", "/v1/jobs", _page(Job.from_json), query=query))
+
+
+def cancel(job_id: str) -> Flow[Job]:
+    """Cancel a job; what was reserved is returned. Raises `Conflict` where it has ended another way."""
+    path = _path("/v1/jobs/{}/cancel", job_id)
+    try:
+        return (yield from send(Call("POST", path, _one(Job.from_json))))
+    except Conflict:
+        # An earlier try of this very call, or of somebody else's, may have cancelled it: then all is as
+        # wished.
+        ended = yield from job(job_id)
+        if ended.status == "cancelled":
+            return ended
+        raise
+
+
+def result(job_id: str, *, wait_s: float = 0.0) -> Flow[Job]:
+    """A job, once it ends or after `wait_s` seconds (the coordinator allows 60), whichever is first."""
+    query = {"wait": wait_s or None}
+    return send(
+        Call("GET", _path("/v1/jobs/{}/result", job_id), _one(Job.from_json), query=query, wait_s=wait_s)
+    )
+
+
+def wait(
+    job: str | Job,
+    *,
+    timeout_s: float | None = None,
+    on_progress: OnProgress | None = None,
+    check: bool = True,
+) -> Flow[Job]:
+    """Wait until a job has ended. `on_progress` hears of each change of status, miner or place in the queue.
+
+    Goes on through an outage of up to a minute. Raises `WaitTimeout` after `timeout_s`, and, unless `check`
+    is false, `JobFailed` where the job did not complete.
+    """
+    job_id, seen = (job, None) if isinstance(job, str) else (job.job_id, job)
+    start_s: float = yield Now()
+    heard_s, polls = start_s, 0
+    while seen is None or not seen.done:
+        now_s: float = yield Now()
+        left_s = LONG_POLL_S if timeout_s is None else start_s + timeout_s - now_s
+        if left_s <= 0 and seen is not None and timeout_s is not None:
+            raise WaitTimeout(seen, timeout_s)
+        hold_s = max(0.0, min(left_s, _hold_s(seen, polls, on_progress is not None)))
+        try:
+            state = yield from result(job_id, wait_s=round(hold_s, 3))
+        except (CoordinatorUnreachable, ServerError) as error:
+            now_s = yield Now()
+            if now_s - heard_s > OUTAGE_S or (timeout_s is not None and now_s - start_s >= timeout_s):
+                raise
+            if isinstance(error, ServerError) and error.status not in RETRY_STATUSES:
+                raise
+            yield Sleep(1.0)
+            continue
+        polls += 1
+        heard_s = yield Now()
+        if on_progress and (seen is None or _news(state) != _news(seen)):
+            on_progress(state)
+        seen = state
+        if not seen.done and heard_s - now_s < hold_s / 2:
+            # The coordinator did not hold the answer back (it is stopping, or allows less): do not spin.
+            yield Sleep(min(0.5, hold_s))
+    if check and seen.status != "completed":
+        raise JobFailed(seen)
+    return seen
+
+
+def _hold_s(seen: Job | None, polls: int, watched: bool) -> float:
+    if not watched:
+        return LONG_POLL_S
+    if seen is None:
+        return 0.0
+    return WATCH_POLLS_S[min(polls, len(WATCH_POLLS_S) - 1)]
+
+
+def _news(state: Job) -> tuple[object, ...]:
+    return state.status, state.miner_id, state.queue_position, state.attempts
+
+
+def events(job_id: str) -> Flow[list[JobEvent]]:
+    """What happened to a job, oldest first."""
+    return send(Call("GET", _path("/v1/jobs/{}/events", job_id), _items(JobEvent.from_json)))
+
+
+def explain(job_id: str) -> Flow[Explanation]:
+    """Why a job waits, runs or ended as it did, and the nearest change that would let a waiting one run."""
+    return send(Call("GET", _path("/v1/jobs/{}/explain", job_id), _one(Explanation.from_json)))
+
+
+def quote(job: str | JobBody, **options: Unpack[JobOptions]) -> Flow[Quote]:
+    """What a prompt (or a job body) would cost now, and how long it would wait. Nothing is reserved."""
+    return send(Call("POST", "/v1/jobs/quote", _one(Quote.from_json), body=_body(job, options)))
+
+
+def miners() -> Flow[list[Miner]]:
+    """The network's miners."""
+    return send(Call("GET", "/v1/miners", _items(Miner.from_json)))
+
+
+def balance() -> Flow[Balance]:
+    """The key's account: its money in AIT, and the key's own limit."""
+    return send(Call("GET", "/v1/account", _one(Balance.from_json)))
+
+
+def receipts(
+    *,
+    client: str | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    job_id: str | None = None,
+    miner_id: str | None = None,
+    limit: int = 20,
+    cursor: str | None = None,
+) -> Flow[Page[Receipt]]:
+    """Public receipts, newest first, at most 100 at a time; `cursor`: `next_cursor` of the page before."""
+    query = {
+        "client": client,
+        "provider": provider,
+        "model": model,
+        "job_id": job_id,
+        "miner_id": miner_id,
+        "limit": limit,
+        "cursor": cursor,
+    }
+    return send(Call("GET", "/v1/receipts", _page(Receipt.from_json), query=query))
+
+
+def receipt(receipt_id: str) -> Flow[Receipt]:
+    """One public receipt: hashes of prompt and result, never their text."""
+    return send(Call("GET", _path("/v1/receipts/{}", receipt_id), _one(Receipt.from_json)))
+
+
+def job_receipts(job_id: str) -> Flow[list[Receipt]]:
+    """The receipt of one's own job (none before it is completed), with the result that its hash covers."""
+    return send(Call("GET", _path("/v1/client/jobs/{}/receipts", job_id), _items(Receipt.from_json)))
+
+
+def keys() -> Flow[KeySet]:
+    """The coordinator's public keys: save them once, and verify receipts offline ever after."""
+    return send(Call("GET", "/v1/keys", _key_set))
+
+
+def verify_receipt(
+    receipt: str | Receipt | Mapping[str, Any], *, keys: KeySet | None = None
+) -> Flow[Verification]:
+    """Check a receipt (or the one of this id): `.ok`, and `.checks` one by one.
+
+    Without `keys` the coordinator is asked for them, which proves only that it stands by its own receipt;
+    whoever does not trust it passes keys that were saved earlier or came another way.
+    """
+    # Here, since the signature library costs start-up time that few calls need.
+    from aitbc.core.verification import verify
+
+    document: Any
+    if isinstance(receipt, str):
+        document = (yield from _receipt_by_id(receipt)).document
+    else:
+        document = receipt.document if isinstance(receipt, Receipt) else receipt
+    if keys is None:
+        keys = yield from _fetch_keys()
+    return verify(plain(document), keys)
+
+
+_receipt_by_id = receipt
+_fetch_keys = keys
+
+
+def health() -> Flow[dict[str, Any]]:
+    """The coordinator's `/health`: status, version, database, chain_id, uptime_s. Needs no key."""
+    return send(Call("GET", "/health", lambda answer: _object(answer.data)))
+
+
+def _body(job: str | JobBody, options: JobOptions) -> JobBody:
+    if isinstance(job, str):
+        return prompt_job(job, **options)
+    if options:
+        raise TypeError("options go into the job body where one is passed")
+    return job
+
+
+def _path(template: str, name: str) -> str:
+    # "." and ".." are left alone by percent-encoding but not by URL normalisation.
+    if not name or name in {".", ".."}:
+        raise ValueError("an id must not be empty")
+    return template.format(percent_encode(name, safe=""))
+
+
+def _one(parse: Callable[[Any], T]) -> Callable[[Answer], T]:
+    return lambda answer: parse(answer.data)
+
+
+def _items(parse: Callable[[Any], T], name: str | None = None) -> Callable[[Answer], list[T]]:
+    def parse_list(answer: Answer) -> list[T]:
+        data = answer.data if name is None else _object(answer.data).get(name)
+        if not isinstance(data, list):
+            raise UnexpectedAnswer("a list was expected")
+        return [parse(item) for item in data]
+
+    return parse_list
+
+
+def _page(parse: Callable[[Any], T]) -> Callable[[Answer], Page[T]]:
+    parse_items = _items(parse)
+
+    def parse_page(answer: Answer) -> Page[T]:
+        total = answer.headers.get("x-total-count", "")
+        cursor = answer.headers.get("x-next-cursor")
+        return Page(tuple(parse_items(answer)), int(total) if total.isdecimal() else None, cursor or None)
+
+    return parse_page
+
+
+def _object(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise UnexpectedAnswer("an object was expected")
+    return data
+
+
+def _key_set(answer: Answer) -> KeySet:
+    from aitbc.core.keyset import KeySet
+
+    try:
+        return KeySet.from_json(_object(answer.data))
+    except ValueError as error:
+        raise UnexpectedAnswer(f"the coordinator's keys cannot be read: {error}") from error

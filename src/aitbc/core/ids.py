@@ -4,65 +4,56 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import threading
 import time
+from collections.abc import Iterator
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 _TAIL_BITS = 74
-_TAIL_LIMIT = 1 << _TAIL_BITS
+_FRESH_SHIFT = 9
+_STEP_MASK = 2**32 - 1
+_HIGH_MASK = 0xFFF
 _LOW_BITS = 62
-_LOW_MASK = (1 << _LOW_BITS) - 1
+_LOW_MASK = 2**_LOW_BITS - 1
 _VERSION = 7 << 76
 _VARIANT = 2 << _LOW_BITS
-_TIME_LIMIT_MS = 1 << 48
-_POOL_BYTES = 4096
-_STEP_BYTES = 4
-_TAIL_BYTES = 9
+_TIME_LIMIT_MS = 2**48
+_POOL = struct.Struct(">256Q")
 
 
 class _Generator:
-    """Hands out increasing (time, tail) pairs.
+    """Increasing integers of 48 bits of time (ms) and a 74-bit tail. One instance serves all threads.
 
-    Within one millisecond the 74-bit tail grows by a random step (RFC 9562, section 6.2, method 2); a wall
-    clock that stands still or goes back keeps the last time. One instance serves all threads; a forked child
-    starts over.
+    A new millisecond draws a new tail of 64 random bits below a free top bit; within one, and while the wall
+    clock stands still or goes back, the tail grows by a random step (RFC 9562, section 6.2, method 2) and would
+    carry over into the time.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._time_ms = -1
-        self._tail = 0
-        self._pool = b""
-        self._used = 0
+        self._last = -1
+        self._pool: Iterator[int] = iter(())
 
-    def _random(self, size: int) -> int:
-        # One system call in hundreds of ids: the call costs more than the rest of an id.
-        start = self._used
-        end = start + size
-        if end > len(self._pool):
-            self._pool = os.urandom(_POOL_BYTES)
-            start, end = 0, size
-        self._used = end
-        return int.from_bytes(self._pool[start:end], "big")
-
-    def next_pair(self, now_ms: int) -> tuple[int, int]:
+    def next(self, now_ms: int) -> int:
         with self._lock:
-            if now_ms > self._time_ms:
-                self._time_ms = now_ms
-                # 72 random bits: the two top bits stay free, so that the steps below never run out.
-                self._tail = self._random(_TAIL_BYTES)
+            draw = next(self._pool, None)
+            if draw is None:
+                # One system call in hundreds of ids: the call costs as much as the rest of an id.
+                self._pool = iter(_POOL.unpack(os.urandom(_POOL.size)))
+                draw = next(self._pool)
+            if now_ms > self._last >> _TAIL_BITS:
+                self._last = now_ms << _TAIL_BITS | draw << _FRESH_SHIFT
             else:
-                self._tail += 1 + self._random(_STEP_BYTES)
-                if self._tail >= _TAIL_LIMIT:
-                    self._time_ms += 1
-                    self._tail = self._random(_TAIL_BYTES)
-            return self._time_ms, self._tail
+                self._last += 1 + (draw & _STEP_MASK)
+            return self._last
 
 
 _generator = _Generator()
 
 
 def _restart_after_fork() -> None:
+    # A child that went on from its parent's state would draw the parent's next ids.
     global _generator
     _generator = _Generator()
 
@@ -81,9 +72,10 @@ def new_id(now_ms: int | None = None) -> str:
         now_ms = time.time_ns() // 1_000_000
     elif not 0 <= now_ms < _TIME_LIMIT_MS:
         raise ValueError("an id's time is 0..2**48-1 ms since the epoch")
-    time_ms, tail = _generator.next_pair(now_ms)
-    high = tail >> _LOW_BITS
-    text = f"{time_ms << 80 | _VERSION | high << 64 | _VARIANT | tail & _LOW_MASK:032x}"
+    drawn = _generator.next(now_ms)
+    high = drawn >> _LOW_BITS & _HIGH_MASK
+    number = drawn >> _TAIL_BITS << 80 | _VERSION | high << 64 | _VARIANT | drawn & _LOW_MASK
+    text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

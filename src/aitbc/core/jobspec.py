@@ -12,14 +12,13 @@ subclass of `JobType` and an entry in `JOB_TYPES`.
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from aitbc.core.canonical import encode, encode_floats, sha256_hex
+from aitbc.core.canonical import encode, encode_floats, loads_strict, sha256_hex
 
 DEFAULT_MODEL = "llama3.2"
 DEFAULT_MAX_TOKENS = 256
@@ -33,6 +32,7 @@ MAX_STOP_CHARS = 64
 MAX_MESSAGES = 256
 MAX_INPUTS = 256
 MAX_DIMENSIONS = 16_384
+MAX_VECTOR_NUMBER = 2**53 - 1
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 FINISH_REASONS = frozenset({"stop", "length"})
 UNIT_TOKENS = "tokens"
@@ -75,6 +75,8 @@ class JobType(ABC):
 
     name: str
     unit_type: str = UNIT_TOKENS
+    result_field: str
+    """The member of a result that `result_hash` covers, and that a receipt shows."""
 
     @abstractmethod
     def read_input(self, body: Mapping[str, Any], where: str, errors: list[FieldError]) -> dict[str, Any]:
@@ -89,12 +91,20 @@ class JobType(ABC):
         """The most completion tokens that can be billed."""
 
     @abstractmethod
-    def check_result(self, request: Request, result: object) -> Result:
-        """The canonical result of what a miner sent. InvalidResult."""
+    def read_result(self, result: object) -> Result:
+        """The canonical form of a result, whatever the request was. InvalidResult."""
+
+    @abstractmethod
+    def result_from_text(self, text: str) -> Result:
+        """The hashed part of a result, {result_field: ...}, from its `result_text`. ValueError."""
 
     @abstractmethod
     def result_bytes(self, result: Result) -> bytes:
         """The bytes that `result_hash` covers."""
+
+    def check_result(self, request: Request, result: object) -> Result:
+        """The canonical result of what a miner sent for this request. InvalidResult."""
+        return self.read_result(result)
 
     def prompt_bound(self, request: Request) -> int:
         """The most prompt tokens that can be billed: a token is at least one byte of the input."""
@@ -105,6 +115,7 @@ class LlmInference(JobType):
     """Text from a prompt or a chat."""
 
     name = "llm_inference"
+    result_field = "text"
 
     def read_input(self, body: Mapping[str, Any], where: str, errors: list[FieldError]) -> dict[str, Any]:
         prompt, messages = body.get("prompt"), body.get("messages")
@@ -142,7 +153,7 @@ class LlmInference(JobType):
     def completion_bound(self, request: Request) -> int:
         return int(request["params"]["max_tokens"])
 
-    def check_result(self, request: Request, result: object) -> Result:
+    def read_result(self, result: object) -> Result:
         if isinstance(result, str):
             result = {"text": result}
         if not isinstance(result, Mapping) or not isinstance(result.get("text"), str):
@@ -159,11 +170,15 @@ class LlmInference(JobType):
     def result_bytes(self, result: Result) -> bytes:
         return str(result["text"]).encode("utf-8")
 
+    def result_from_text(self, text: str) -> Result:
+        return {"text": text}
+
 
 class Embedding(JobType):
     """One vector per input text."""
 
     name = "embedding"
+    result_field = "embeddings"
 
     def read_input(self, body: Mapping[str, Any], where: str, errors: list[FieldError]) -> dict[str, Any]:
         texts, field = body.get("input"), f"{where}input"
@@ -185,18 +200,27 @@ class Embedding(JobType):
     def completion_bound(self, request: Request) -> int:
         return 0
 
-    def check_result(self, request: Request, result: object) -> Result:
+    def read_result(self, result: object) -> Result:
         rows = result.get("embeddings") if isinstance(result, Mapping) else result
-        count = len(request["input"]["input"])
-        if not isinstance(rows, list) or len(rows) != count:
-            raise InvalidResult(f'a result is {{"embeddings": [...]}} with {count} vector(s), one per input')
+        if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_INPUTS:
+            raise InvalidResult(f'a result is {{"embeddings": [...]}} with 1 to {MAX_INPUTS} vectors')
         vectors = [_read_vector(row) for row in rows]
         if len({len(vector) for vector in vectors}) != 1:
             raise InvalidResult("all vectors have the same length")
         return {"embeddings": vectors}
 
+    def check_result(self, request: Request, result: object) -> Result:
+        read = self.read_result(result)
+        count = len(request["input"]["input"])
+        if len(read["embeddings"]) != count:
+            raise InvalidResult(f"{count} vector(s) are asked for, one per input")
+        return read
+
     def result_bytes(self, result: Result) -> bytes:
         return encode_floats(result["embeddings"])
+
+    def result_from_text(self, text: str) -> Result:
+        return self.read_result(loads_strict(text.encode("utf-8")))
 
 
 JOB_TYPES: dict[str, JobType] = {job_type.name: job_type for job_type in (LlmInference(), Embedding())}
@@ -365,12 +389,9 @@ def _read_vector(row: object) -> list[float]:
     for value in row:
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             raise InvalidResult("a vector holds numbers only")
-        try:
-            # Adding zero turns -0.0, which RFC 8785 cannot tell from 0, into 0.0.
-            number = float(value) + 0.0
-        except OverflowError:
-            raise InvalidResult("a vector's numbers are finite") from None
-        if not math.isfinite(number):
-            raise InvalidResult("a vector's numbers are finite")
-        vector.append(number)
+        # Below 2**53, so that an integer's every digit tells; NaN fails both comparisons.
+        if not -MAX_VECTOR_NUMBER <= value <= MAX_VECTOR_NUMBER:
+            raise InvalidResult("a vector's numbers are finite and below 2**53 in size")
+        # Adding zero turns -0.0, which RFC 8785 cannot tell from 0, into 0.0.
+        vector.append(float(value) + 0.0)
     return vector

@@ -1,0 +1,109 @@
+"""The public keys a verifier trusts: the document served at /v1/keys, or a pinned copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aitbc.core import signing
+from aitbc.core.clock import parse_rfc3339, rfc3339
+
+USE_RECEIPTS = "receipts"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKey:
+    """One Ed25519 key of a coordinator and when it may sign, [valid_from_ms, valid_to_ms); None is open."""
+
+    public_bytes: bytes
+    valid_from_ms: int | None = None
+    valid_to_ms: int | None = None
+    use: str = USE_RECEIPTS
+
+    @property
+    def key_id(self) -> str:
+        return signing.key_id(self.public_bytes)
+
+    def to_json(self, chain_id: str) -> dict[str, Any]:
+        """The key's entry in the /v1/keys document; the verifier key is named after the chain."""
+        return {
+            "key_id": self.key_id,
+            "alg": signing.ALGORITHM,
+            "public_key": signing.public_to_text(self.public_bytes),
+            "vkey": signing.vkey(chain_id, self.public_bytes),
+            "valid_from": None if self.valid_from_ms is None else rfc3339(self.valid_from_ms),
+            "valid_to": None if self.valid_to_ms is None else rfc3339(self.valid_to_ms),
+            "use": self.use,
+        }
+
+
+class KeySet:
+    """The keys of one chain, by key id."""
+
+    __slots__ = ("_keys", "chain_id")
+
+    def __init__(self, chain_id: str, keys: Iterable[PublishedKey]) -> None:
+        self.chain_id = chain_id
+        self._keys = {key.key_id: key for key in keys}
+
+    def get(self, key_id: str) -> PublishedKey | None:
+        """The key of this id, or None."""
+        return self._keys.get(key_id)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def to_json(self) -> dict[str, Any]:
+        """The /v1/keys document."""
+        return {
+            "chain_id": self.chain_id,
+            "keys": [key.to_json(self.chain_id) for key in self._keys.values()],
+        }
+
+    @classmethod
+    def from_json(cls, document: object) -> KeySet:
+        """Read a /v1/keys document; fields it does not know are ignored, and so are keys of other algorithms.
+
+        ValueError: another form, or a key whose id or verifier key is not its own.
+        """
+        if not isinstance(document, Mapping):
+            raise ValueError("a key set is an object with chain_id and keys")
+        chain_id, entries = document.get("chain_id"), document.get("keys")
+        if not isinstance(chain_id, str) or not chain_id or not isinstance(entries, list):
+            raise ValueError("a key set is an object with chain_id and keys")
+        keys = []
+        for entry in entries:
+            if not isinstance(entry, Mapping):
+                raise ValueError("a key is an object")
+            if entry.get("alg") == signing.ALGORITHM:
+                keys.append(_read_key(entry))
+        return cls(chain_id, keys)
+
+
+def _read_key(entry: Mapping[str, Any]) -> PublishedKey:
+    public_key, use = entry.get("public_key"), entry.get("use", USE_RECEIPTS)
+    if not isinstance(public_key, str) or not isinstance(use, str):
+        raise ValueError("a key has a public_key and a use")
+    key = PublishedKey(
+        signing.public_from_text(public_key),
+        _read_time(entry.get("valid_from")),
+        _read_time(entry.get("valid_to")),
+        use,
+    )
+    if entry.get("key_id", key.key_id) != key.key_id:
+        raise ValueError(f"key id {entry['key_id']!r} is not that of its public key ({key.key_id})")
+    verifier_key = entry.get("vkey")
+    if verifier_key is not None and (
+        not isinstance(verifier_key, str) or signing.parse_vkey(verifier_key)[1] != key.public_bytes
+    ):
+        raise ValueError(f"the verifier key of {key.key_id} is another key")
+    return key
+
+
+def _read_time(value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("a key's validity is an RFC 3339 time or null")
+    return parse_rfc3339(value)

@@ -1,0 +1,339 @@
+"""The receipt of a job: its fields, the exact bytes that are signed, and the document a client gets.
+
+Import these names from `aitbc.core.receipt`. docs/formats/receipt.md says the same in prose, with test vectors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aitbc.core import canonical, jobspec, money, signing
+from aitbc.core.metering import SOURCES
+from aitbc.core.signing import PrivateKey
+
+VERSION = "aitbc/receipt/v1"
+RESULT_VERSION = "aitbc/result/v1"
+MAX_TEXT_CHARS = 256
+MAX_COUNT = 2**53 - 1
+
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class ReceiptInvalid(ValueError):
+    """A document is not a receipt of this version; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """An Ed25519 signature (64 bytes) and the id of the key that made it."""
+
+    key_id: str
+    sig: bytes
+
+    def to_json(self) -> dict[str, str]:
+        return {"alg": signing.ALGORITHM, "key_id": self.key_id, "sig": signing.encode_b64(self.sig)}
+
+
+@dataclass(frozen=True, slots=True)
+class MinerSignature:
+    """A miner's signature over its result statement, with the key that made it (32 bytes)."""
+
+    public_key: bytes
+    sig: bytes
+
+    @property
+    def key_id(self) -> str:
+        return signing.key_id(self.public_key)
+
+    def to_json(self) -> dict[str, str]:
+        return {
+            "alg": signing.ALGORITHM,
+            "key_id": self.key_id,
+            "public_key": signing.public_to_text(self.public_key),
+            "sig": signing.encode_b64(self.sig),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptFields:
+    """What a receipt states. Money in base units, times in unix seconds, hashes as 64 hex digits.
+
+    `client` and `provider` are the accounts that pay and are paid; `unit_price_units` is for 1000 units;
+    `claimed_tokens` are the (prompt, completion) counts in the miner's statement, None where it did not sign.
+    """
+
+    chain_id: str
+    receipt_id: str
+    job_id: str
+    job_type: str
+    client: str
+    provider: str
+    miner_id: str
+    model: str
+    units: int
+    unit_type: str
+    prompt_tokens: int
+    completion_tokens: int
+    metering: str
+    unit_price_units: int
+    price_units: int
+    fee_units: int
+    started_at: int
+    completed_at: int
+    prompt_hash: str
+    result_hash: str
+    miner_signature: MinerSignature | None = None
+    claimed_tokens: tuple[int, int] | None = None
+
+
+def _signed_object(fields: ReceiptFields) -> dict[str, Any]:
+    claimed, miner = fields.claimed_tokens, fields.miner_signature
+    return {
+        "version": VERSION,
+        "chain_id": fields.chain_id,
+        "receipt_id": fields.receipt_id,
+        "job_id": fields.job_id,
+        "job_type": fields.job_type,
+        "client": fields.client,
+        "provider": fields.provider,
+        "miner_id": fields.miner_id,
+        "model": fields.model,
+        "units": fields.units,
+        "unit_type": fields.unit_type,
+        "prompt_tokens": fields.prompt_tokens,
+        "completion_tokens": fields.completion_tokens,
+        "metering": fields.metering,
+        "unit_price_units": str(fields.unit_price_units),
+        "price_units": str(fields.price_units),
+        "fee_units": str(fields.fee_units),
+        "started_at": fields.started_at,
+        "completed_at": fields.completed_at,
+        "prompt_hash": fields.prompt_hash,
+        "result_hash": fields.result_hash,
+        "claimed_tokens": None if claimed is None else list(claimed),
+        "miner_signature": None if miner is None else miner.to_json(),
+    }
+
+
+def signed_bytes(fields: ReceiptFields) -> bytes:
+    """The bytes that the coordinator signs: RFC 8785, money as integer strings of base units."""
+    return canonical.encode(_signed_object(fields))
+
+
+def sign(fields: ReceiptFields, key: PrivateKey) -> Signature:
+    """The coordinator's signature."""
+    return Signature(key.key_id, key.sign(signed_bytes(fields)))
+
+
+def result_statement(
+    *,
+    chain_id: str,
+    job_id: str,
+    miner_id: str,
+    prompt_hash: str,
+    result_hash: str,
+    prompt_tokens: int,
+    completion_tokens: int,
+) -> bytes:
+    """The bytes that the miner signs. The token counts are its claim: its engine's, or 0 and 0 without any."""
+    return canonical.encode(
+        {
+            "version": RESULT_VERSION,
+            "chain_id": chain_id,
+            "job_id": job_id,
+            "miner_id": miner_id,
+            "prompt_hash": prompt_hash,
+            "result_hash": result_hash,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+        }
+    )
+
+
+def statement_of(fields: ReceiptFields) -> bytes:
+    """The result statement that the receipt's miner signature is over. ValueError: it has no claimed tokens."""
+    if fields.claimed_tokens is None:
+        raise ValueError("the receipt has no claimed tokens")
+    prompt_tokens, completion_tokens = fields.claimed_tokens
+    return result_statement(
+        chain_id=fields.chain_id,
+        job_id=fields.job_id,
+        miner_id=fields.miner_id,
+        prompt_hash=fields.prompt_hash,
+        result_hash=fields.result_hash,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+
+
+def to_json(
+    fields: ReceiptFields,
+    signature: Signature,
+    result: Mapping[str, Any] | str | None = None,
+    proof: str | None = None,
+) -> dict[str, Any]:
+    """The document a client gets. Money in AIT.
+
+    `result` (only for the job's owner; left out if None) is the job's canonical result, or its text as
+    `jobspec.result_text` gives it. Only what `result_hash` covers is put in: {"text"} or {"embeddings"}.
+    """
+    signed = _signed_object(fields)
+    for name in ("unit_price", "price", "fee"):
+        del signed[f"{name}_units"]
+    document = {
+        "id": fields.receipt_id,
+        **signed,
+        "unit_price": money.ait_number(fields.unit_price_units),
+        "price": money.ait_number(fields.price_units),
+        "fee": money.ait_number(fields.fee_units),
+        "signature": signature.to_json(),
+        "proof": proof,
+    }
+    if result is not None:
+        document["result"] = _shown_result(fields.job_type, result)
+    return document
+
+
+def _shown_result(job_type: str, result: Mapping[str, Any] | str) -> dict[str, Any]:
+    kind = jobspec.job_type_named(job_type)
+    if isinstance(result, str):
+        return kind.result_from_text(result)
+    return {kind.result_field: result[kind.result_field]}
+
+
+_TEXT_FIELDS = ("chain_id", "receipt_id", "job_id", "job_type", "client", "provider", "miner_id", "model")
+_COUNT_FIELDS = ("units", "prompt_tokens", "completion_tokens", "started_at", "completed_at")
+_HASH_FIELDS = ("prompt_hash", "result_hash")
+_MONEY_FIELDS = ("unit_price", "price", "fee")
+FIELD_NAMES = frozenset(
+    (
+        *_TEXT_FIELDS,
+        *_COUNT_FIELDS,
+        *_HASH_FIELDS,
+        *_MONEY_FIELDS,
+        *(
+            "id",
+            "version",
+            "unit_type",
+            "metering",
+            "claimed_tokens",
+            "miner_signature",
+            "signature",
+            "proof",
+        ),
+    )
+)
+OPTIONAL_NAMES = frozenset({"result"})
+
+
+def parse(document: object) -> tuple[ReceiptFields, Signature]:
+    """The fields and the coordinator's signature of a receipt document; nothing is verified yet.
+
+    Money may be int, float or Decimal. `result` and `proof` are only known by name here. ReceiptInvalid: an
+    unknown or missing field, a wrong type, base64 or hex in another spelling, id other than receipt_id.
+    """
+    if not isinstance(document, dict):
+        raise ReceiptInvalid("a receipt is a JSON object")
+    names = document.keys()
+    if missing := FIELD_NAMES - names:
+        raise ReceiptInvalid(f"missing field {min(missing)}")
+    if unknown := names - FIELD_NAMES - OPTIONAL_NAMES:
+        raise ReceiptInvalid(f"unknown field {str(min(unknown, key=str))[:64]!r}")
+    if document["version"] != VERSION:
+        raise ReceiptInvalid(f"version is not {VERSION}")
+    values: dict[str, Any] = {name: _text(document, name) for name in _TEXT_FIELDS}
+    if document["id"] != values["receipt_id"]:
+        raise ReceiptInvalid("id is not receipt_id")
+    for name in _COUNT_FIELDS:
+        values[name] = _count(document[name], name)
+    for name in _HASH_FIELDS:
+        values[name] = _matching(document[name], _HASH, name, "64 lower-case hex digits")
+    for name in _MONEY_FIELDS:
+        values[f"{name}_units"] = _money(document[name], name)
+    if document["unit_type"] != jobspec.UNIT_TOKENS:
+        raise ReceiptInvalid("unit_type is not tokens")
+    if document["metering"] not in tuple(SOURCES):
+        raise ReceiptInvalid("metering is neither engine nor estimate")
+    fields = ReceiptFields(
+        **values,
+        unit_type=jobspec.UNIT_TOKENS,
+        metering=document["metering"],
+        miner_signature=_miner_signature(document["miner_signature"]),
+        claimed_tokens=_claimed(document["claimed_tokens"]),
+    )
+    if (fields.miner_signature is None) != (fields.claimed_tokens is None):
+        raise ReceiptInvalid("claimed_tokens goes with miner_signature")
+    key_id, sig = _signature_object(document["signature"], "signature", ("alg", "key_id", "sig"))
+    return fields, Signature(key_id, sig)
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT_CHARS or _CONTROL.search(value):
+        raise ReceiptInvalid(f"{name} is not a text of 1 to {MAX_TEXT_CHARS} characters")
+    return value
+
+
+def _count(value: object, name: str) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise ReceiptInvalid(f"{name} is not an integer from 0 to 2**53-1")
+    return value
+
+
+def _money(value: object, name: str) -> int:
+    if isinstance(value, str):
+        raise ReceiptInvalid(f"{name} is not a number")
+    try:
+        return money.parse_ait(value)  # type: ignore[arg-type]  # it checks the type itself
+    except ValueError as error:
+        raise ReceiptInvalid(f"{name}: {error}") from None
+
+
+def _matching(value: object, pattern: re.Pattern[str], name: str, form: str) -> str:
+    if not isinstance(value, str) or pattern.fullmatch(value) is None:
+        raise ReceiptInvalid(f"{name} is not {form}")
+    return value
+
+
+def _claimed(value: object) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise ReceiptInvalid("claimed_tokens is neither null nor [prompt, completion]")
+    return _count(value[0], "claimed_tokens"), _count(value[1], "claimed_tokens")
+
+
+def _signature_object(value: object, name: str, members: tuple[str, ...]) -> tuple[str, bytes]:
+    if not isinstance(value, dict) or value.keys() != set(members):
+        raise ReceiptInvalid(f"{name} is not an object with {', '.join(members)}")
+    if value["alg"] != signing.ALGORITHM:
+        raise ReceiptInvalid(f"{name}.alg is not {signing.ALGORITHM}")
+    key_id = _matching(value["key_id"], _KEY_ID, f"{name}.key_id", "16 lower-case hex digits")
+    return key_id, _base64(value["sig"], f"{name}.sig", signing.SIGNATURE_BYTES)
+
+
+def _miner_signature(value: Any) -> MinerSignature | None:
+    if value is None:
+        return None
+    members = ("alg", "key_id", "public_key", "sig")
+    key_id, sig = _signature_object(value, "miner_signature", members)
+    public_key = _base64(value["public_key"], "miner_signature.public_key", signing.PUBLIC_BYTES)
+    miner = MinerSignature(public_key, sig)
+    if miner.key_id != key_id:
+        raise ReceiptInvalid("miner_signature.key_id is not that of its public_key")
+    return miner
+
+
+def _base64(value: object, name: str, size: int) -> bytes:
+    try:
+        data = signing.decode_b64(value) if isinstance(value, str) else b""
+    except ValueError as error:
+        raise ReceiptInvalid(f"{name}: {error}") from None
+    if len(data) != size:
+        raise ReceiptInvalid(f"{name} is not {size} bytes in base64")
+    return data

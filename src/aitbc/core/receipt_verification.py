@@ -1,0 +1,157 @@
+"""Offline verification of a receipt: what was checked, what could not be, and what is wrong.
+
+Import these names from `aitbc.core.receipt`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aitbc.core import canonical, jobspec, money, signing
+from aitbc.core.exactjson import loads_exact
+from aitbc.core.keyset import USE_RECEIPTS, KeySet
+from aitbc.core.receipt_document import (
+    ReceiptFields,
+    ReceiptInvalid,
+    Signature,
+    parse,
+    signed_bytes,
+    statement_of,
+)
+
+SIGNATURE = "signature"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `ok` is True (holds), False (does not), or None (could not be checked)."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The checks made, in order. `fields` is None where the document could not be read as a receipt."""
+
+    checks: tuple[Check, ...]
+    fields: ReceiptFields | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong, and the coordinator's signature was checked against a known key."""
+        return self.acceptable() and any(check.name == SIGNATURE and check.ok for check in self.checks)
+
+    def acceptable(self) -> bool:
+        """Nothing that could be checked is wrong; without keys this says nothing of who issued the receipt."""
+        return all(check.ok is not False for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that found something wrong."""
+        return tuple(check for check in self.checks if check.ok is False)
+
+    @property
+    def unchecked(self) -> tuple[Check, ...]:
+        """What could not be checked."""
+        return tuple(check for check in self.checks if check.ok is None)
+
+
+def verify_bytes(data: bytes, keys: KeySet | None = None) -> Verification:
+    """Verify a receipt file (JSON, UTF-8). Any changed byte makes it fail, given the keys. Never raises."""
+    try:
+        document = loads_exact(data)
+    except ValueError as error:
+        return Verification((Check("document", False, str(error)),))
+    return verify(document, keys)
+
+
+def verify(document: object, keys: KeySet | None = None) -> Verification:
+    """Verify a receipt as a parsed document. Never raises.
+
+    Without `keys` the coordinator's signature cannot be attributed: its check is None, and `ok` is False.
+    """
+    try:
+        fields, signature = parse(document)
+    except ReceiptInvalid as error:
+        return Verification((Check("document", False, str(error)),))
+    assert isinstance(document, dict)  # parse() refuses anything else
+    checks = (
+        Check("document", True, "all fields are present and well-formed"),
+        _check_price(fields),
+        _check_result(fields, document),
+        _check_miner_signature(fields),
+        _check_signature(fields, signature, keys),
+        _check_proof(document["proof"]),
+    )
+    return Verification(checks, fields)
+
+
+def _check_price(fields: ReceiptFields) -> Check:
+    name = "price"
+    if fields.units != fields.prompt_tokens + fields.completion_tokens:
+        return Check(name, False, "units are not prompt plus completion tokens")
+    due = money.price_units(fields.units, fields.unit_price_units)
+    if fields.price_units != due:
+        return Check(name, False, f"the price is not units × unit price ({money.format_ait(due)} AIT)")
+    if fields.fee_units > fields.price_units:
+        return Check(name, False, "the fee is higher than the price")
+    detail = f"{fields.units} {fields.unit_type} at {money.format_ait(fields.unit_price_units)} AIT per 1000"
+    return Check(name, True, f"{detail} is {money.format_ait(fields.price_units)} AIT")
+
+
+def _check_result(fields: ReceiptFields, document: dict[str, Any]) -> Check:
+    name = "result"
+    if "result" not in document:
+        return Check(name, None, "no result in the document; its hash was not recomputed")
+    result = document["result"]
+    try:
+        kind = jobspec.job_type_named(fields.job_type)
+        if not isinstance(result, dict) or result.keys() != {kind.result_field}:
+            return Check(name, False, f"result is not an object with {kind.result_field}")
+        hashed = canonical.sha256_hex(kind.result_bytes(kind.read_result(result)))
+    except ValueError as error:
+        return Check(name, False, str(error))
+    if hashed != fields.result_hash:
+        return Check(name, False, "the result does not hash to result_hash")
+    return Check(name, True, "the result hashes to result_hash")
+
+
+def _check_miner_signature(fields: ReceiptFields) -> Check:
+    name, miner = "miner_signature", fields.miner_signature
+    if miner is None or fields.claimed_tokens is None:
+        return Check(name, None, "the miner did not sign its result")
+    if fields.metering == "engine" and (
+        fields.prompt_tokens > fields.claimed_tokens[0] or fields.completion_tokens > fields.claimed_tokens[1]
+    ):
+        return Check(name, False, "more tokens are billed than the miner's engine counted")
+    if not signing.verify(miner.public_key, statement_of(fields), miner.sig):
+        return Check(name, False, f"the signature of key {miner.key_id} does not fit the result")
+    return Check(name, True, f"the miner signed the result with key {miner.key_id}")
+
+
+def _check_signature(fields: ReceiptFields, signature: Signature, keys: KeySet | None) -> Check:
+    if keys is None:
+        return Check(SIGNATURE, None, f"no keys given: key {signature.key_id} cannot be attributed")
+    if keys.chain_id != fields.chain_id:
+        return Check(SIGNATURE, False, f"the keys are of chain {keys.chain_id}, not {fields.chain_id}")
+    key = keys.get(signature.key_id)
+    if key is None or key.use != USE_RECEIPTS:
+        return Check(SIGNATURE, False, f"key {signature.key_id} is not among the keys given for receipts")
+    if not signing.verify(key.public_bytes, signed_bytes(fields), signature.sig):
+        return Check(SIGNATURE, False, f"the signature of key {key.key_id} does not fit the receipt")
+    # completed_at is cut down to a second: the key may have become valid later within that second.
+    completed_ms = fields.completed_at * 1000
+    if key.valid_from_ms is not None and completed_ms + 999 < key.valid_from_ms:
+        return Check(SIGNATURE, False, f"key {key.key_id} was not valid yet when the job completed")
+    if key.valid_to_ms is not None and completed_ms >= key.valid_to_ms:
+        return Check(SIGNATURE, False, f"key {key.key_id} was no longer valid when the job completed")
+    return Check(SIGNATURE, True, f"{fields.chain_id} signed the receipt with key {key.key_id}")
+
+
+def _check_proof(proof: object) -> Check:
+    if proof is None:
+        return Check("proof", None, "no proof in the document; inclusion in the log was not checked")
+    return Check("proof", False, "unknown proof")

@@ -26,8 +26,8 @@ class _Generator:
     """Increasing integers of 48 bits of time (ms) and a 74-bit tail. One instance serves all threads.
 
     A new millisecond draws a new tail of 64 random bits below a free top bit; within one, and while the wall
-    clock stands still or goes back, the tail grows by a random step (RFC 9562, section 6.2, method 2) and would
-    carry over into the time.
+    clock stands still or goes back, the tail grows by a random step (RFC 9562, section 6.2, method 2) and
+    would carry over into the time.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """The receipt of a job: its fields, the exact bytes that are signed, and the document a client gets.
 
-Import these names from `aitbc.core.receipt`. docs/formats/receipt.md says the same in prose, with test vectors.
+Import these names from `aitbc.core.receipt`. docs/formats/receipt.md says the same in prose, with vectors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_COUNT = 2**53 - 1
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class ReceiptInvalid(ValueError):
@@ -140,7 +140,7 @@ def result_statement(
     prompt_tokens: int,
     completion_tokens: int,
 ) -> bytes:
-    """The bytes that the miner signs. The token counts are its claim: its engine's, or 0 and 0 without any."""
+    """The bytes that the miner signs. The token counts are its claim: its engine's, or 0 and 0 without."""
     return canonical.encode(
         {
             "version": RESULT_VERSION,
@@ -156,7 +156,7 @@ def result_statement(
 
 
 def statement_of(fields: ReceiptFields) -> bytes:
-    """The result statement that the receipt's miner signature is over. ValueError: it has no claimed tokens."""
+    """The result statement that the miner signature is over. ValueError: there are no claimed tokens."""
     if fields.claimed_tokens is None:
         raise ValueError("the receipt has no claimed tokens")
     prompt_tokens, completion_tokens = fields.claimed_tokens
@@ -210,24 +210,17 @@ _TEXT_FIELDS = ("chain_id", "receipt_id", "job_id", "job_type", "client", "provi
 _COUNT_FIELDS = ("units", "prompt_tokens", "completion_tokens", "started_at", "completed_at")
 _HASH_FIELDS = ("prompt_hash", "result_hash")
 _MONEY_FIELDS = ("unit_price", "price", "fee")
-FIELD_NAMES = frozenset(
-    (
-        *_TEXT_FIELDS,
-        *_COUNT_FIELDS,
-        *_HASH_FIELDS,
-        *_MONEY_FIELDS,
-        *(
-            "id",
-            "version",
-            "unit_type",
-            "metering",
-            "claimed_tokens",
-            "miner_signature",
-            "signature",
-            "proof",
-        ),
-    )
+_OTHER_FIELDS = (
+    "id",
+    "version",
+    "unit_type",
+    "metering",
+    "claimed_tokens",
+    "miner_signature",
+    "signature",
+    "proof",
 )
+FIELD_NAMES = frozenset((*_TEXT_FIELDS, *_COUNT_FIELDS, *_HASH_FIELDS, *_MONEY_FIELDS, *_OTHER_FIELDS))
 OPTIONAL_NAMES = frozenset({"result"})
 
 
@@ -274,7 +267,7 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
 
 def _text(document: dict[str, Any], name: str) -> str:
     value = document[name]
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT_CHARS or _CONTROL.search(value):
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT_CHARS or _NOT_TEXT.search(value):
         raise ReceiptInvalid(f"{name} is not a text of 1 to {MAX_TEXT_CHARS} characters")
     return value
 

@@ -45,7 +45,7 @@ class Verification:
         return self.acceptable() and any(check.name == SIGNATURE and check.ok for check in self.checks)
 
     def acceptable(self) -> bool:
-        """Nothing that could be checked is wrong; without keys this says nothing of who issued the receipt."""
+        """Nothing that could be checked is wrong. Without keys this does not say who issued the receipt."""
         return all(check.ok is not False for check in self.checks)
 
     @property
@@ -95,7 +95,7 @@ def _check_price(fields: ReceiptFields) -> Check:
         return Check(name, False, "units are not prompt plus completion tokens")
     due = money.price_units(fields.units, fields.unit_price_units)
     if fields.price_units != due:
-        return Check(name, False, f"the price is not units × unit price ({money.format_ait(due)} AIT)")
+        return Check(name, False, f"the price is not units times unit price ({money.format_ait(due)} AIT)")
     if fields.fee_units > fields.price_units:
         return Check(name, False, "the fee is higher than the price")
     detail = f"{fields.units} {fields.unit_type} at {money.format_ait(fields.unit_price_units)} AIT per 1000"

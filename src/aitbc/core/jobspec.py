@@ -75,6 +75,8 @@ class JobType(ABC):
 
     name: str
     unit_type: str = UNIT_TOKENS
+    result_needs_request: bool = True
+    """Whether `check_result` looks at the request (False saves reading it back)."""
     result_field: str
     """The member of a result that `result_hash` covers, and that a receipt shows."""
 
@@ -115,6 +117,7 @@ class LlmInference(JobType):
     """Text from a prompt or a chat."""
 
     name = "llm_inference"
+    result_needs_request = False
     result_field = "text"
 
     def read_input(self, body: Mapping[str, Any], where: str, errors: list[FieldError]) -> dict[str, Any]:

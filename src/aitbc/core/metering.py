@@ -58,17 +58,21 @@ def meter(request: Request, job_type: str, result: Result, usage: Usage | None) 
     within the same bounds. UnknownJobType.
     """
     kind = job_type_named(job_type)
-    prompt_bytes = kind.prompt_bound(request)
     completion_bound = kind.completion_bound(request)
     # The result is measured only where completion tokens are billed at all: embeddings are large.
     result_bytes = len(kind.result_bytes(result)) if completion_bound else 0
+    return meter_within(kind.prompt_bound(request), completion_bound, result_bytes, usage)
+
+
+def meter_within(prompt_bound: int, completion_bound: int, result_bytes: int, usage: Usage | None) -> Metered:
+    """`meter` where the bounds are known: tokens of the prompt and completion, bytes of the result."""
     if usage is None:
         source = ESTIMATE
-        prompt, completion = -(-prompt_bytes // BYTES_PER_TOKEN), -(-result_bytes // BYTES_PER_TOKEN)
+        prompt, completion = -(-prompt_bound // BYTES_PER_TOKEN), -(-result_bytes // BYTES_PER_TOKEN)
     else:
         source = ENGINE
         prompt, completion = usage
-    prompt = min(prompt, prompt_bytes)
+    prompt = min(prompt, prompt_bound)
     completion = min(completion, completion_bound, result_bytes + 1)
     return Metered(prompt, completion, prompt + completion, source)
 

@@ -28,13 +28,13 @@ class Compiled:
 
     __slots__ = ("constants", "row", "sql")
 
-    def __init__(self, element: ClauseElement, dialect: str) -> None:
+    def __init__(self, element: ClauseElement, dialect: str, row: Any = None) -> None:
         compiled: Any = element.compile(
             dialect=DIALECTS[dialect], compile_kwargs={"render_postcompile": True}
         )
         self.sql: str = str(compiled)
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if v is not None}
-        self.row: Callable[[RowValues], Any] | None = None
+        self.row: Callable[[RowValues], Any] | None = None if row is None else row._make
 
     def parameters(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**self.constants, **params} if self.constants else params
@@ -50,24 +50,30 @@ class Compiled:
 class Statement:
     """A statement that compiles itself on first use, once per dialect."""
 
-    __slots__ = ("_build", "_compiled")
+    __slots__ = ("_build", "_compiled", "_row")
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: Build, row: Any = None) -> None:
         self._build = build
+        self._row = row
         self._compiled: dict[str, Compiled] = {}
 
     def on(self, dialect: str) -> Compiled:
         compiled = self._compiled.get(dialect)
         if compiled is None:
-            compiled = self._compiled[dialect] = Compiled(self._build(dialect), dialect)
+            compiled = self._compiled[dialect] = Compiled(
+                self._build(dialect), dialect, self._row
+            )
         return compiled
 
 
-def statement(element: ClauseElement | Build) -> Statement:
-    """A reusable statement from a SQLAlchemy Core element, or from a function of the dialect's name."""
+def statement(element: ClauseElement | Build, row: Any = None) -> Statement:
+    """A reusable statement from a SQLAlchemy Core element, or from a function of the dialect's name.
+
+    `row`: the NamedTuple class of its rows, fields in the order of the columns; made up where left out.
+    """
     if isinstance(element, ClauseElement):
-        return Statement(lambda _dialect: element)
-    return Statement(element)
+        return Statement(lambda _dialect: element, row)
+    return Statement(element, row)
 
 
 def insert_into(model: Any, *columns: str, on_conflict_ignore: bool = False) -> Statement:

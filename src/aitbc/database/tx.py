@@ -1,7 +1,8 @@
 """What a domain function sees of the database: one open transaction."""
 
 import sqlite3
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from sqlalchemy.sql.expression import ClauseElement
@@ -82,9 +83,22 @@ class Tx:
         """Wakes those who wait for `signal` (a tuple of JSON values) once this transaction is durable."""
         self.signals.append(signal)
 
-    def execute_raw(self, sql: str) -> None:
-        """Transaction control by the backends (savepoints); not for domain code."""
-        self._cursor.execute(sql)
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What the block does is undone, with its signals, where it raises; the transaction goes on.
+
+        For batches, whose items succeed or fail by themselves. Not nested.
+        """
+        hooks, signals = len(self.hooks), len(self.signals)
+        self._cursor.execute("SAVEPOINT item")
+        try:
+            yield
+        except BaseException:
+            del self.hooks[hooks:], self.signals[signals:]
+            self._cursor.execute("ROLLBACK TO SAVEPOINT item")
+            self._cursor.execute("RELEASE SAVEPOINT item")
+            raise
+        self._cursor.execute("RELEASE SAVEPOINT item")
 
     def _rows(self, compiled: Compiled, params: dict[str, Any]) -> list[Any]:
         cursor = self._cursor

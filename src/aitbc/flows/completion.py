@@ -1,0 +1,179 @@
+"""A result arrives: the job ends, the hold is settled and the receipt is signed, all in one transaction."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from aitbc.accounts.principal import Principal
+from aitbc.core import canonical, jobspec, metering
+from aitbc.core import receipt as documents
+from aitbc.core.ids import new_id
+from aitbc.core.money import price_units
+from aitbc.core.signing import decode_b64, public_from_text, verify
+from aitbc.database import Tx
+from aitbc.errors import (
+    AitbcError,
+    InvalidRequest,
+    JobNotFound,
+    JobNotRunning,
+    LeaseLost,
+    SignatureInvalid,
+    SignatureRequired,
+)
+from aitbc.flows import escrow
+from aitbc.flows.context import FlowContext
+from aitbc.jobs import service as jobs
+from aitbc.jobs.rows import JobRow
+from aitbc.miners import service as miners
+from aitbc.miners.rows import MinerRow
+from aitbc.receipts import service as receipts
+from aitbc.receipts.service import ReceiptRow
+
+
+class ResultSubmission(NamedTuple):
+    """What a miner sends. `usage` {prompt_tokens, completion_tokens}; `signature` {alg, key_id, sig}."""
+
+    job_id: str
+    result: Any
+    usage: Any = None
+    lease_id: str | None = None
+    signature: dict[str, Any] | None = None
+
+
+class _Answer(NamedTuple):
+    """A checked result and what it is billed."""
+
+    result: dict[str, Any]
+    result_hash: str
+    metered: metering.Metered
+    claimed: tuple[int, int] | None
+    signature: documents.MinerSignature | None
+
+
+def complete(
+    tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None, sent: ResultSubmission
+) -> ReceiptRow:
+    """Accepts the lease holder's result, once; the same result sent again gets the first receipt.
+
+    Raises MinerNotFound, Forbidden, JobNotFound, LeaseLost, JobNotRunning, InvalidRequest,
+    SignatureRequired, SignatureInvalid; each of them changes nothing.
+    """
+    return _complete(tx, ctx, miners.owned(tx, principal.account_id, miner_id), sent)
+
+
+def complete_batch(
+    tx: Tx,
+    ctx: FlowContext,
+    principal: Principal,
+    miner_id: str | None,
+    sent: Sequence[ResultSubmission | AitbcError],
+) -> list[ReceiptRow | AitbcError]:
+    """`complete` for each result by itself; errors stand in the place of what failed."""
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    done: list[ReceiptRow | AitbcError] = []
+    for item in sent:
+        if isinstance(item, AitbcError):
+            done.append(item)
+            continue
+        try:
+            with tx.savepoint():
+                done.append(_complete(tx, ctx, miner, item))
+        except AitbcError as error:
+            done.append(error)
+    return done
+
+
+def _complete(tx: Tx, ctx: FlowContext, miner: MinerRow, sent: ResultSubmission) -> ReceiptRow:
+    job = jobs.lock(tx, sent.job_id)
+    if job is None:
+        raise JobNotFound(job_id=sent.job_id)
+    if job.status == "completed" and job.miner_id == miner.id:
+        return _first_receipt(tx, job, sent)
+    if job.status != "running":
+        raise JobNotRunning(job_id=job.id, status=job.status)
+    if job.miner_id != miner.id or sent.lease_id not in (None, job.lease_id):
+        raise LeaseLost(job_id=job.id)
+    answer = _check(tx, ctx, miner, job, sent)
+    price = price_units(answer.metered.units, job.unit_price_units)
+    receipt_id = new_id(tx.now_ms)
+    if not jobs.complete(tx, job, price, receipt_id, json.dumps(answer.result, ensure_ascii=False)):
+        raise LeaseLost(job_id=job.id)
+    fee = escrow.pay(tx, job, miner.account_id, price)
+    fields = documents.ReceiptFields(
+        chain_id=ctx.chain_id,
+        receipt_id=receipt_id,
+        job_id=job.id,
+        job_type=job.job_type,
+        client=job.client_id,
+        provider=miner.account_id,
+        miner_id=miner.id,
+        model=job.model,
+        units=answer.metered.units,
+        unit_type=jobspec.UNIT_TOKENS,
+        prompt_tokens=answer.metered.prompt_tokens,
+        completion_tokens=answer.metered.completion_tokens,
+        metering=answer.metered.source,
+        unit_price_units=job.unit_price_units,
+        price_units=price,
+        fee_units=fee,
+        started_at=(job.started_at_ms or tx.now_ms) // 1000,
+        completed_at=tx.now_ms // 1000,
+        prompt_hash=job.prompt_hash,
+        result_hash=answer.result_hash,
+        miner_signature=answer.signature,
+        claimed_tokens=answer.claimed,
+    )
+    return receipts.issue(tx, fields, ctx.signing_key)
+
+
+def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultSubmission) -> _Answer:
+    """Validates, meters and, where the miner has a key, checks the signature of a result."""
+    kind = jobspec.job_type_named(job.job_type)
+    try:
+        request = json.loads(jobs.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
+        result = kind.check_result(request, sent.result)
+        usage = metering.read_usage(sent.usage)
+    except ValueError as error:
+        raise InvalidRequest(str(error), field="result") from None
+    result_bytes = kind.result_bytes(result)
+    metered = metering.meter_within(job.prompt_bound, job.completion_bound, len(result_bytes), usage)
+    result_hash = canonical.sha256_hex(result_bytes)
+    if not miner.public_key:
+        return _Answer(result, result_hash, metered, None, None)
+    if sent.signature is None:
+        raise SignatureRequired(job_id=job.id)
+    claimed = metering.claimed_tokens(usage)
+    statement = documents.result_statement(
+        chain_id=ctx.chain_id,
+        job_id=job.id,
+        miner_id=miner.id,
+        prompt_hash=job.prompt_hash,
+        result_hash=result_hash,
+        prompt_tokens=claimed[0],
+        completion_tokens=claimed[1],
+    )
+    public_key = public_from_text(miner.public_key)
+    try:
+        signature = decode_b64(sent.signature["sig"])
+    except (KeyError, TypeError, ValueError):
+        raise SignatureInvalid(job_id=job.id) from None
+    if sent.signature.get("alg") != "Ed25519" or not verify(public_key, statement, signature):
+        raise SignatureInvalid(job_id=job.id)
+    made = documents.MinerSignature(public_key=public_key, sig=signature)
+    return _Answer(result, result_hash, metered, claimed, made)
+
+
+def _first_receipt(tx: Tx, job: JobRow, sent: ResultSubmission) -> ReceiptRow:
+    """The receipt given before, where this is the same result; JobNotRunning where it is another."""
+    row = receipts.of_job(tx, job.id)
+    if row is None:
+        raise JobNotFound(job_id=job.id)
+    kind = jobspec.job_type_named(job.job_type)
+    try:
+        request = json.loads(jobs.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
+        result = kind.check_result(request, sent.result)
+    except ValueError as error:
+        raise InvalidRequest(str(error), field="result") from None
+    if canonical.sha256_hex(kind.result_bytes(result)) != json.loads(row.body)["result_hash"]:
+        raise JobNotRunning("The job was completed with another result.", job_id=job.id)
+    return row

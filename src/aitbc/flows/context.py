@@ -1,0 +1,20 @@
+"""What every flow needs beside the transaction: who this network is and its limits."""
+
+from dataclasses import dataclass
+
+from aitbc.core.signing import PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class FlowContext:
+    """Made once from the settings; the same for all requests.
+
+    `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account.
+    """
+
+    chain_id: str
+    signing_key: PrivateKey
+    lease_ms: int = 60_000
+    heartbeat_ms: int = 15_000
+    max_attempts: int = 3
+    max_pending_jobs: int = 10_000

@@ -1,0 +1,145 @@
+"""Offers and claims: how a job gets to a miner. Guarded updates decide; wake-ups only say when to look."""
+
+import heapq
+from collections.abc import Collection
+from typing import NamedTuple
+
+from aitbc.accounts.principal import Principal
+from aitbc.core.ids import new_id
+from aitbc.database import Tx
+from aitbc.errors import JobNotAvailable, JobNotFound, MinerInactive
+from aitbc.flows.context import FlowContext
+from aitbc.jobs import service as jobs
+from aitbc.jobs.matching import MinerProfile, Wanted, reason_against
+from aitbc.jobs.rows import Ask, JobRow, MinerNeeds
+from aitbc.metrics import DISPATCH_LATENCY
+from aitbc.miners import service as miners
+from aitbc.miners.rows import MinerRow
+
+
+class Assignment(NamedTuple):
+    """A leased job and its request (canonical JSON)."""
+
+    job: JobRow
+    request_text: str
+
+
+class Taken(NamedTuple):
+    """What a look for work found. `profile` is what to wait with where it found nothing.
+
+    `may_wait` is False for a miner that can take nothing now (draining, or all its places in use).
+    """
+
+    assignments: list[Assignment]
+    profile: MinerProfile
+    may_wait: bool
+
+
+class Offered(NamedTuple):
+    """A job that the miner could claim now, and its request; both None where there is none."""
+
+    job: JobRow | None
+    request_text: str | None
+    profile: MinerProfile
+    may_wait: bool
+
+
+def profile_of(tx: Tx, miner: MinerRow) -> MinerProfile:
+    """The miner's side of the match."""
+    asks = tuple(Ask(o.job_type, o.model, o.price_units) for o in miners.offers(tx, miner))
+    return MinerProfile(MinerNeeds(miner.id, miner.region, miner.memory_mb), asks)
+
+
+def take(
+    tx: Tx,
+    ctx: FlowContext,
+    principal: Principal,
+    miner_id: str | None,
+    max_jobs: int,
+    known: Collection[str] = (),
+) -> Taken:
+    """Leases up to `max_jobs` jobs to the miner, those that it already holds and does not name first.
+
+    Raises MinerNotFound, Forbidden, MinerInactive.
+    """
+    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
+    profile = profile_of(tx, miner)
+    held = jobs.held_by(tx, miner.id)
+    taken = [job for job in held if job.id not in known][:max_jobs]
+    free = min(max_jobs - len(taken), miner.concurrency - len(held))
+    if miner.status == "active" and free > 0:
+        taken += _claim_heads(tx, ctx, profile, free)
+    return Taken(
+        [Assignment(job, jobs.request_text(tx, job.id) or "{}") for job in taken],
+        profile,
+        miner.status == "active" and miner.concurrency > len(held),
+    )
+
+
+def offer(tx: Tx, principal: Principal, miner_id: str) -> Offered:
+    """The job that the miner would get next, without leasing it."""
+    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
+    profile = profile_of(tx, miner)
+    may_wait = miner.status == "active" and len(jobs.held_by(tx, miner.id)) < miner.concurrency
+    best = min((h for ask in profile.asks for h in jobs.heads(tx, profile.needs, ask, 1)), default=None)
+    job = jobs.get(tx, best[1]) if best and may_wait else None
+    return Offered(job, jobs.request_text(tx, job.id) if job else None, profile, may_wait)
+
+
+def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id: str) -> Assignment:
+    """Leases one job to the miner. Raises JobNotFound, JobNotAvailable (taken, ended, or not for this miner)."""
+    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
+    if miner.status != "active":
+        raise MinerInactive(miner_id=miner.id)
+    job = jobs.get(tx, job_id)
+    if job is None:
+        raise JobNotFound(job_id=job_id)
+    profile = profile_of(tx, miner)
+    wanted = wanted_by(job, tx.now_ms)
+    ask = profile.ask_for(wanted)
+    reason = reason_against(profile, wanted) if job.status == "pending" else "TAKEN"
+    if not reason and len(jobs.held_by(tx, miner.id)) >= miner.concurrency:
+        reason = "BUSY"
+    claimed = None if reason or ask is None else _claim_one(tx, ctx, profile.needs, job_id, ask)
+    if claimed is None:
+        raise JobNotAvailable(job_id=job_id, reason=reason or "TAKEN")
+    return Assignment(claimed, jobs.request_text(tx, job_id) or "{}")
+
+
+def wanted_by(job: JobRow, now_ms: int) -> Wanted:
+    """A job's side of the match at this time."""
+    excluded = job.excluded_miner_id if job.excluded_until_ms > now_ms else ""
+    return Wanted(
+        job.job_type,
+        job.model,
+        job.max_price_units,
+        job.min_memory_mb,
+        job.region,
+        job.required_miner_id,
+        excluded,
+    )
+
+
+def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[JobRow]:
+    """Claims the best `count` jobs over all the miner's asks: by priority, then age."""
+    queues = [
+        [(rank, job_id, index) for rank, job_id in jobs.heads(tx, profile.needs, ask, count)]
+        for index, ask in enumerate(profile.asks)
+    ]
+    claimed: dict[str, JobRow] = {}
+    for _rank, job_id, index in heapq.merge(*queues):
+        if len(claimed) >= count:
+            break
+        if job_id in claimed:  # also under '*' or another of the miner's names
+            continue
+        job = _claim_one(tx, ctx, profile.needs, job_id, profile.asks[index])
+        if job is not None:
+            claimed[job_id] = job
+    return list(claimed.values())
+
+
+def _claim_one(tx: Tx, ctx: FlowContext, needs: MinerNeeds, job_id: str, ask: Ask) -> JobRow | None:
+    job = jobs.claim(tx, job_id, needs, ask.price_units, new_id(tx.now_ms), ctx.lease_ms)
+    if job is not None and job.attempts == 1:
+        tx.after_commit(DISPATCH_LATENCY.observe, max(0, tx.now_ms - job.created_at_ms) / 1000)
+    return job

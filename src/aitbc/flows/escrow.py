@@ -1,0 +1,48 @@
+"""A job's money: held when it is submitted, posted when it is answered, given back when it is not."""
+
+from aitbc.accounts.principal import Principal
+from aitbc.accounts.spending import release_spend, reserve_spend
+from aitbc.core.ids import new_id
+from aitbc.core.money import MAX_UNITS, fee_units
+from aitbc.database import Tx
+from aitbc.errors import InsufficientFunds
+from aitbc.jobs.rows import JobRow
+from aitbc.ledger import service as ledger
+from aitbc.ledger.models import TREASURY
+from aitbc.parameters import service as parameters
+
+
+def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str, int]:
+    """Holds the worst-case price. Returns (hold id, '' for a free job; start of the key's period or 0).
+
+    Raises InsufficientFunds, KeyLimitExceeded.
+    """
+    if units == 0:
+        return "", 0
+    if units > MAX_UNITS:
+        raise InsufficientFunds("The worst-case price is more than any account can hold.")
+    period_ms = reserve_spend(tx, principal.key_id, units) if principal.limited else 0
+    hold_id = new_id(tx.now_ms)
+    ledger.hold(tx, hold_id, principal.account_id, units, job_id)
+    return hold_id, period_ms
+
+
+def pay(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> int:
+    """Pays the miner's account and the fee out of the hold and frees the rest. Returns the fee."""
+    if not job.hold_id:
+        return 0
+    fee = fee_units(price_units, parameters.get(tx, "fee_bps"))
+    payouts = [
+        ledger.Payout(provider_id, price_units - fee, "post"),
+        ledger.Payout(TREASURY, fee, "fee"),
+    ]
+    ledger.post(tx, job.hold_id, job.client_id, job.held_units, payouts, job.id)
+    release_spend(tx, job.key_id, job.spend_period_ms, job.held_units - price_units)
+    return fee
+
+
+def give_back(tx: Tx, job: JobRow) -> None:
+    """Frees the whole hold of a job that ended without an answer."""
+    if job.hold_id:
+        ledger.void(tx, job.hold_id, job.client_id, job.held_units, job.id)
+        release_spend(tx, job.key_id, job.spend_period_ms, job.held_units)

@@ -1,0 +1,186 @@
+"""Submit, cancel, fail and expire: a job's moves together with its money, each in one transaction."""
+
+from collections.abc import Sequence
+
+from aitbc.accounts.principal import Principal
+from aitbc.core.ids import new_id
+from aitbc.core.money import price_units
+from aitbc.database import Tx
+from aitbc.errors import (
+    AitbcError,
+    Forbidden,
+    JobNotCancellable,
+    JobNotFound,
+    JobNotRunning,
+    LeaseLost,
+    QueueFull,
+)
+from aitbc.flows import escrow
+from aitbc.flows.context import FlowContext
+from aitbc.jobs import service as jobs
+from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES, TERMINAL
+from aitbc.jobs.rows import JobRow, JobSpec
+from aitbc.miners import queries as miner_queries
+from aitbc.miners import service as miners
+from aitbc.parameters import service as parameters
+
+EXCLUDE_FOR_MS = 30_000  # how long a failed job is kept for miners other than the one that failed it
+MESSAGE_CHARS = 500
+
+
+def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> JobRow:
+    """Creates the job and holds its worst-case price.
+
+    Raises InsufficientFunds, KeyLimitExceeded, QueueFull.
+    """
+    if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
+        raise QueueFull(limit=ctx.max_pending_jobs)
+    return _submit(tx, principal, spec, parameters.get(tx, "default_max_price_per_1k_tokens"))
+
+
+def submit_batch(
+    tx: Tx, ctx: FlowContext, principal: Principal, specs: Sequence[JobSpec | AitbcError]
+) -> list[JobRow | AitbcError]:
+    """`submit` for each spec by itself; errors stand in the place of what failed (also those passed in)."""
+    default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
+    full = jobs.backlog_reaches(tx, principal.account_id, max(1, ctx.max_pending_jobs - len(specs) + 1))
+    done: list[JobRow | AitbcError] = []
+    for spec in specs:
+        if isinstance(spec, AitbcError):
+            done.append(spec)
+            continue
+        try:
+            with tx.savepoint():
+                if full and jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
+                    raise QueueFull(limit=ctx.max_pending_jobs)
+                done.append(_submit(tx, principal, spec, default_cap))
+        except AitbcError as error:
+            done.append(error)
+    return done
+
+
+def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:
+    job_id = new_id(tx.now_ms)
+    cap_units = default_cap_units if spec.max_price_units is None else spec.max_price_units
+    held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
+    hold_id, period_ms = escrow.reserve(tx, principal, job_id, held_units)
+    return jobs.create(
+        tx,
+        spec,
+        job_id=job_id,
+        client_id=principal.account_id,
+        key_id=principal.key_id,
+        spend_period_ms=period_ms,
+        max_price_units=cap_units,
+        hold_id=hold_id,
+        held_units=held_units,
+    )
+
+
+def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
+    """The caller's own job (any job for an admin), locked. Raises JobNotFound for anybody else's."""
+    job = jobs.lock(tx, job_id)
+    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
+        raise JobNotFound(job_id=job_id)
+    return job
+
+
+def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRow:
+    """Ends the caller's pending or running job; all money goes back. Raises JobNotCancellable."""
+    job = owned_job(tx, principal, job_id)
+    by_admin = job.client_id != principal.account_id
+    cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
+    if job.status in TERMINAL or not jobs.end(tx, job, "cancelled", "cancelled", cause, actor):
+        raise JobNotCancellable(job_id=job_id, status=job.status)
+    escrow.give_back(tx, job)
+    return _again(tx, job_id)
+
+
+def fail(
+    tx: Tx,
+    ctx: FlowContext,
+    principal: Principal,
+    *,
+    miner_id: str,
+    job_id: str,
+    cause: str,
+    message: str = "",
+    retryable: bool | None = None,
+    lease_id: str | None = None,
+) -> JobRow:
+    """The miner gives a job back. It is tried again, by another miner first, at most `max_attempts` times.
+
+    Raises MinerNotFound, Forbidden, JobNotFound, JobNotRunning, LeaseLost.
+    """
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    job = jobs.lock(tx, job_id)
+    if job is None:
+        raise JobNotFound(job_id=job_id)
+    if job.status != "running":
+        raise JobNotRunning(job_id=job_id, status=job.status)
+    if job.miner_id != miner.id or lease_id not in (None, job.lease_id):
+        raise LeaseLost(job_id=job_id)
+    again = cause not in FINAL_MINER_CAUSES if retryable is None else retryable
+    _retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], again=again, exclude=True)
+    return _again(tx, job_id)
+
+
+def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
+    """The miner deregisters; what it ran goes back into the queue. Returns how many jobs that were."""
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    miners.deregister(tx, miner)
+    held = jobs.held_by(tx, miner.id)
+    for job in held:
+        jobs.requeue(tx, job, "MINER_LEFT", "miner")
+    return len(held)
+
+
+def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow) -> str:
+    """A lease ran out: the job is tried again, or failed where its time or its attempts are used up.
+
+    Returns the cause that was recorded.
+    """
+    if job.expires_at_ms <= tx.now_ms:
+        return expire(tx, job)
+    _retry_or_fail(tx, ctx, job, "LEASE_EXPIRED", "coordinator", "", again=True, exclude=True)
+    return "LEASE_EXPIRED"
+
+
+def expire(tx: Tx, job: JobRow) -> str:
+    """A job's time ran out before it was answered: it fails and all money goes back."""
+    if jobs.end(tx, job, "failed", "expired", "EXPIRED", "coordinator"):
+        escrow.give_back(tx, job)
+    return "EXPIRED"
+
+
+def _retry_or_fail(
+    tx: Tx, ctx: FlowContext, job: JobRow, cause: str, actor: str, message: str, *, again: bool, exclude: bool
+) -> None:
+    if again and job.attempts < ctx.max_attempts:
+        others = exclude and miner_queries.others_serve(tx, job.job_type, job.model, job.miner_id)
+        jobs.requeue(tx, job, cause, actor, message, exclude_for_ms=EXCLUDE_FOR_MS if others else 0)
+    elif jobs.end(tx, job, "failed", "failed", cause, actor, message):
+        escrow.give_back(tx, job)
+
+
+def _again(tx: Tx, job_id: str) -> JobRow:
+    job = jobs.get(tx, job_id)
+    if job is None:
+        raise JobNotFound(job_id=job_id)
+    return job
+
+
+def visible_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
+    """The job for its client, its miner or an admin. Raises JobNotFound for anybody else."""
+    job = jobs.get(tx, job_id)
+    if job is None:
+        raise JobNotFound(job_id=job_id)
+    if job.client_id == principal.account_id or principal.is_admin:
+        return job
+    if job.miner_id and "miner" in principal.scopes:
+        try:
+            miners.owned(tx, principal.account_id, job.miner_id)
+        except Forbidden:
+            raise JobNotFound(job_id=job_id) from None
+        return job
+    raise JobNotFound(job_id=job_id)

@@ -1,0 +1,46 @@
+"""Miners come, say that they are alive, and keep their leases."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from aitbc.accounts.principal import Principal
+from aitbc.database import Tx
+from aitbc.flows.context import FlowContext
+from aitbc.jobs import service as jobs
+from aitbc.miners import service as miners
+from aitbc.miners.rows import MinerRow, MinerSpec, OfferRow
+from aitbc.parameters import service as parameters
+
+
+class Heartbeat(NamedTuple):
+    """The answer to a heartbeat: the ends of extended leases (ms) by job, and jobs that are no longer its own."""
+
+    miner: MinerRow
+    leases: list[tuple[str, int]]
+    cancelled: list[str]
+
+
+def register(tx: Tx, principal: Principal, spec: MinerSpec) -> tuple[MinerRow, tuple[OfferRow, ...]]:
+    """Registers or updates a miner of the caller's account. Raises Forbidden for another account's miner."""
+    price_units = parameters.get(tx, "default_price_per_1k_tokens")
+    miner = miners.register(tx, principal.account_id, spec, price_units)
+    return miner, miners.offers(tx, miner)
+
+
+def heartbeat(
+    tx: Tx,
+    ctx: FlowContext,
+    principal: Principal,
+    *,
+    miner_id: str | None,
+    status: str = "active",
+    load: dict[str, Any] | None = None,
+    running: Collection[str] | None = None,
+) -> Heartbeat:
+    """Extends the leases of the jobs that the miner says it runs (of all that it holds where it says nothing)."""
+    miner = miners.heartbeat(tx, miners.owned(tx, principal.account_id, miner_id), status, load)
+    held = {job.id: job for job in jobs.held_by(tx, miner.id)}
+    kept = held.keys() if running is None else held.keys() & set(running)
+    leases = [(job_id, jobs.extend_lease(tx, held[job_id], ctx.lease_ms)) for job_id in sorted(kept)]
+    cancelled = [job_id for job_id in running or () if job_id not in held]
+    return Heartbeat(miner, leases, cancelled)

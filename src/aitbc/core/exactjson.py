@@ -14,6 +14,8 @@ from decimal import Decimal
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NamedTuple
 
+import orjson
+
 from aitbc.core.canonical import decode_checked, refuse_constant, unique_object
 
 # The spellings of a number's shortest digits in use: plain with no superfluous zero (12.5, 12.0, 0.00000001)
@@ -52,6 +54,8 @@ def loads_exact(data: bytes) -> Any:
         object_pairs_hook=unique_object, parse_constant=refuse_constant, parse_float=read_float
     )
     value = decode_checked(data, decoder.decode)
+    if _is_compact(value, data):
+        return value
     text = data.decode("utf-8").removesuffix("\n")
     quotes = (encode_basestring,) if "\\u" not in text else (encode_basestring, encode_basestring_ascii)
     for layout in _LAYOUTS:
@@ -62,6 +66,14 @@ def loads_exact(data: bytes) -> Any:
         "not in a layout whose every byte can be checked (compact, or indented by 2 or 4; "
         "no other white space or escapes)"
     )
+
+
+def _is_compact(value: Any, data: bytes) -> bool:
+    # The layout that servers send, by the quick way; numbers that orjson writes otherwise take the long one.
+    try:
+        return orjson.dumps(value) == data
+    except TypeError:
+        return False
 
 
 def _shortest(text: str) -> float:

@@ -21,7 +21,7 @@ MAX_COUNT = 2**53 - 1
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_TEXT = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{MAX_TEXT_CHARS}}}")
 
 
 class ReceiptInvalid(ValueError):
@@ -267,8 +267,10 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
 
 def _text(document: dict[str, Any], name: str) -> str:
     value = document[name]
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT_CHARS or _NOT_TEXT.search(value):
-        raise ReceiptInvalid(f"{name} is not a text of 1 to {MAX_TEXT_CHARS} characters")
+    if not isinstance(value, str) or _TEXT.fullmatch(value) is None:
+        raise ReceiptInvalid(
+            f"{name} is not a text of 1 to {MAX_TEXT_CHARS} characters without control characters"
+        )
     return value
 
 

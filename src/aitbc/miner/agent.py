@@ -1,0 +1,393 @@
+"""The miner: takes jobs, runs them, signs and delivers the answers, until it is told to stop.
+
+Four loops run side by side and share one picture of the world: *poll* asks for jobs while there is room,
+*heartbeat* keeps the leases of what is held, *delivery* empties the outbox, *refresh* watches the engine.
+Each waits out an outage of the coordinator by itself. The order of things for one job is: leased, run,
+signed, on disk, delivered, forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from aitbc.keyfile import load_or_create_key
+from aitbc.miner.advertise import offered, registration_body
+from aitbc.miner.backoff import Backoff
+from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
+from aitbc.miner.delivery import Delivery
+from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
+from aitbc.miner.gpu import Gpu, detect_gpus, read_load
+from aitbc.miner.jobs import JobRunner
+from aitbc.miner.link import KeyRefused, Link
+from aitbc.miner.lock import MinerLock
+from aitbc.miner.outbox import Outbox
+from aitbc.miner.progress import MinerView, Reporter
+from aitbc.miner.settings import MinerSettings
+from aitbc.miner.work import Failure
+
+MAX_UNDELIVERED = 64
+"""With more answers than this waiting to be delivered, no new jobs are taken."""
+
+QUICK_ANSWER_S = 0.5
+"""A long poll that comes back empty sooner than this did not wait: do not ask again at once."""
+
+UNKNOWN_MINER_CODES = frozenset({"MINER_NOT_FOUND", "MINER_INACTIVE"})
+DEREGISTER_TIMEOUT_S = 5.0
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_FORCED = 130
+
+
+class MinerAgent:
+    """One miner on one engine. `run` does everything; `stop` (once: drain, twice: quit) may be called at any
+    time."""
+
+    def __init__(
+        self,
+        settings: MinerSettings,
+        engine: Engine,
+        reporter: Reporter,
+        *,
+        gpus: list[Gpu] | None = None,
+    ) -> None:
+        """`gpus` None: ask NVML. Raises KeyFileError, AlreadyRunning, OSError where the home cannot be
+        used."""
+        self._settings = settings
+        self._engine = engine
+        self._reporter = reporter
+        home = settings.home / "miner"
+        self.key = load_or_create_key(home / "key.json")
+        self.miner_id = settings.miner_id or f"miner-{self.key.key_id}"
+        folder = home / self.miner_id
+        self._lock = MinerLock(folder)
+        self._client = CoordinatorClient(settings.coordinator, settings.key)
+        self._outbox = Outbox(folder / "outbox", self._client.url)
+        self._gpus = detect_gpus() if gpus is None else gpus
+        self._view = MinerView(
+            miner_id=self.miner_id,
+            coordinator=self._client.host,
+            gpus=[f"{gpu.name} ({gpu.memory_gb:g} GB)" for gpu in self._gpus],
+        )
+        self._link = Link(reporter, lambda: Backoff(settings.backoff_min_s, settings.backoff_max_s))
+        self._delivery = Delivery(self._client, self._outbox, self._link, reporter, self._view, self._changed)
+        self._jobs = JobRunner(
+            engine, self.key, self.miner_id, settings.job_timeout_s, self._delivery, reporter, self._view
+        )
+        self._jobs.on_change = self._changed
+        self._jobs.on_failure = self._job_failed
+        self._models: list[ModelInfo] = []
+        self._registration = Registration(self.miner_id, "", 15.0, 60.0)
+        self._registering = asyncio.Lock()
+        self._engine_is_up = True
+        self._is_draining = False
+        self._may_poll = asyncio.Event()
+        self._heartbeat_now = asyncio.Event()
+        self._refresh_now = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+        self._quit_asked = asyncio.Event()
+
+    def stop(self) -> None:
+        """Asked once: finish what runs and leave. Asked again: leave at once."""
+        if self._stop_asked.is_set():
+            self._quit_asked.set()
+        self._stop_asked.set()
+
+    async def run(self) -> int:
+        """Until stopped; gives the process's exit status: 0 drained, 1 could not go on, 130 told twice to
+        stop."""
+        life = asyncio.create_task(self._live())
+        quit_asked = asyncio.create_task(self._quit_asked.wait())
+        await asyncio.wait([life, quit_asked], return_when=asyncio.FIRST_COMPLETED)
+        quit_asked.cancel()
+        try:
+            if not life.done():
+                life.cancel()
+                return EXIT_FORCED
+            return life.result()
+        finally:
+            self._lock.release()
+
+    async def _live(self) -> int:
+        loops: dict[str, asyncio.Task[None]] = {}
+        try:
+            started = asyncio.create_task(self._start())
+            if not await self._unless_stopped([started]):
+                started.cancel()
+                await asyncio.gather(started, return_exceptions=True)
+                return EXIT_OK
+            started.result()
+            loops = {
+                name: asyncio.create_task(loop, name=name)
+                for name, loop in {
+                    "poll": self._poll_loop(),
+                    "heartbeat": self._heartbeat_loop(),
+                    "delivery": self._delivery.run(),
+                    "refresh": self._refresh_loop(),
+                }.items()
+            }
+            failed = await self._unless_stopped(list(loops.values()))
+            await self._drain(loops)
+            for task in failed:
+                task.result()  # raises what ended the loop: they do not end otherwise
+            return EXIT_OK
+        except KeyRefused as error:
+            self._reporter.event("refused", code=error.refusal.code, message=error.refusal.message)
+            return EXIT_FAILED
+        except Refused as refusal:
+            self._reporter.event("refused", code=refusal.code, message=refusal.message)
+            return EXIT_FAILED
+        except EngineError as error:
+            self._reporter.event("engine_down", reason=error.message)
+            return EXIT_FAILED
+        finally:
+            await self._end([*loops.values(), *self._jobs.tasks()])
+
+    async def _unless_stopped(self, tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+        """Wait for any of `tasks` or for the order to stop; gives those that are done, none where it was the
+        order."""
+        stop = asyncio.create_task(self._stop_asked.wait())
+        await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        return [task for task in tasks if task.done()]
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._report_end()
+        await self._client.close()
+        await self._engine.close()
+        self._reporter.close()
+
+    def _report_end(self) -> None:
+        if len(self._outbox):
+            self._reporter.event("undelivered", count=len(self._outbox))
+        self._set_status("stopped")
+        self._reporter.event(
+            "stopped",
+            completed=self._view.completed,
+            failed=self._view.failed,
+            earned_units=self._view.earned_units,
+        )
+
+    # -- starting
+
+    async def _start(self) -> None:
+        if self._gpus:
+            self._reporter.event("gpus", gpus=self._view.gpus)
+        await self._engine.start()
+        self._models = offered(await self._engine.models())
+        if not self._models:
+            raise EngineError(Cause.MODEL_NOT_FOUND, f"{self._engine.name} has none of the models to offer")
+        self._reporter.event("engine_ready", engine=self._engine.name, models=self._model_names())
+        self._report_outbox()
+        await self._register_patiently()
+        self._reporter.event(
+            "registered",
+            miner_id=self.miner_id,
+            coordinator=self._client.host,
+            models=self._model_names(),
+            concurrency=self._settings.concurrency,
+            key_id=self.key.key_id,
+        )
+        self._set_status(self._status())
+
+    def _report_outbox(self) -> None:
+        for path in self._outbox.unreadable:
+            self._reporter.event("outbox_unreadable", path=str(path))
+        addresses = [entry.coordinator for entry in self._outbox.elsewhere]
+        for address in dict.fromkeys(addresses):
+            self._reporter.event("outbox_elsewhere", count=addresses.count(address), coordinator=address)
+        if len(self._outbox):
+            self._reporter.event("outbox_found", count=len(self._outbox))
+
+    async def _register_patiently(self) -> None:
+        """Register, however long the coordinator is away. Raises Refused or KeyRefused where it will not have
+        us."""
+        backoff = self._link.new_backoff()
+        while True:
+            try:
+                await self._register()
+                return
+            except CoordinatorUnreachable as error:
+                await self._link.failed(error, backoff)
+            except Refused as refusal:
+                if refusal.is_final:
+                    raise
+                await self._link.failed(refusal, backoff)
+
+    async def _register(self) -> None:
+        async with self._registering:
+            self._registration = await self._client.register(
+                registration_body(
+                    self._settings, self.miner_id, self._models, self._gpus, self.key.public_bytes
+                )
+            )
+        self._jobs.chain_id = self._registration.chain_id
+        self._link.succeeded()
+        self._heartbeat_now.set()
+
+    # -- the loops
+
+    async def _poll_loop(self) -> None:
+        backoff = self._link.new_backoff()
+        while True:
+            await self._may_poll.wait()
+            began_s = time.monotonic()
+            try:
+                jobs = await self._client.take(
+                    self.miner_id, self._free_slots(), self._settings.poll_wait_s, self._held()
+                )
+            except (CoordinatorUnreachable, Refused) as error:
+                await self._after_failure(error, backoff)
+                continue
+            self._link.succeeded()
+            backoff.reset()
+            for job in jobs:
+                await self._jobs.accept(job)
+            if not jobs and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
+                await asyncio.sleep(random.uniform(0.5, 1.0))
+
+    async def _heartbeat_loop(self) -> None:
+        backoff = self._link.new_backoff()
+        while True:
+            interval_s = self._registration.heartbeat_interval_s
+            await _wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
+            self._heartbeat_now.clear()
+            try:
+                gone = await self._client.heartbeat(
+                    self.miner_id, self._status(), await self._load(), self._held()
+                )
+            except (CoordinatorUnreachable, Refused) as error:
+                await self._after_failure(error, backoff)
+                self._heartbeat_now.set()
+                continue
+            self._link.succeeded()
+            backoff.reset()
+            for job_id in gone:
+                self._jobs.abandon(job_id)
+
+    async def _refresh_loop(self) -> None:
+        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
+        while True:
+            wait_s = self._settings.refresh_s if self._engine_is_up else backoff.next_s()
+            await _wait(self._refresh_now, wait_s)
+            self._refresh_now.clear()
+            try:
+                models = offered(await self._engine.models())
+            except EngineError as error:
+                self._set_engine(False, error.message)
+                continue
+            backoff.reset()
+            self._set_engine(True)
+            if models != self._models:
+                self._models = models
+                self._reporter.event("models_changed", models=self._model_names())
+                self._changed()
+                await self._register_patiently()
+
+    async def _after_failure(self, error: CoordinatorUnreachable | Refused, backoff: Backoff) -> None:
+        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us."""
+        if isinstance(error, Refused) and error.code in UNKNOWN_MINER_CODES and not self._is_draining:
+            await self._register_patiently()
+            await asyncio.sleep(backoff.next_s())  # it may forget us again: do not run in a circle
+            return
+        await self._link.failed(error, backoff)
+
+    def _job_failed(self, failure: Failure) -> None:
+        """What a failed job says about the engine."""
+        if failure.cause is Cause.ENGINE_UNAVAILABLE:
+            self._set_engine(False, failure.message)
+        elif failure.cause is Cause.MODEL_NOT_FOUND:
+            self._refresh_now.set()
+
+    # -- stopping
+
+    async def _drain(self, loops: dict[str, asyncio.Task[None]]) -> None:
+        self._is_draining = True
+        self._set_status("draining")
+        self._reporter.event("draining", running=len(self._jobs))
+        self._changed()
+        self._heartbeat_now.set()
+        for name in ("poll", "refresh"):
+            loops[name].cancel()
+        await self._jobs.drain(self._settings.drain_grace_s)
+        self._link.nudge()
+        try:
+            async with asyncio.timeout(self._settings.flush_grace_s):
+                await self._delivery.wait_until_empty()
+        except TimeoutError:
+            return  # what is left is on disk; without deregistering, a quick restart still holds the leases
+        await _quietly(self._client.deregister(self.miner_id), DEREGISTER_TIMEOUT_S)
+
+    # -- the shared picture
+
+    def _held(self) -> set[str]:
+        return self._jobs.ids() | self._outbox.ids()
+
+    def _free_slots(self) -> int:
+        return max(1, self._settings.concurrency - len(self._jobs))
+
+    def _status(self) -> str:
+        """What the coordinator is told: without an engine there is no point in offering us jobs."""
+        return "active" if self._engine_is_up and self._models and not self._is_draining else "draining"
+
+    def _set_engine(self, is_up: bool, reason: str = "") -> None:
+        if is_up == self._engine_is_up:
+            return
+        self._engine_is_up = is_up
+        if is_up:
+            self._reporter.event("engine_back")
+        else:
+            self._reporter.event("engine_down", reason=reason)
+            self._refresh_now.set()
+        self._set_status(self._status() if is_up else "engine down")
+        self._heartbeat_now.set()
+        self._changed()
+
+    def _set_status(self, status: str) -> None:
+        self._view.status = status
+        self._changed()
+
+    def _changed(self) -> None:
+        """Something that decides whether to take jobs has changed, or that the display shows."""
+        room = len(self._jobs) < self._settings.concurrency and len(self._outbox) < MAX_UNDELIVERED
+        if room and self._status() == "active":
+            self._may_poll.set()
+        else:
+            self._may_poll.clear()
+        self._reporter.refresh(self._view)
+
+    def _model_names(self) -> list[str]:
+        names = [model.name for model in self._models]
+        self._view.models = names
+        return names
+
+    async def _load(self) -> dict[str, Any]:
+        load: dict[str, Any] = {"running": len(self._jobs)}
+        if self._gpus:
+            gpu = await asyncio.to_thread(read_load)
+            if gpu is not None:
+                load |= {"gpu_utilisation": gpu.gpu_utilisation, "memory_used_gb": gpu.memory_used_gb}
+        return load
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for `event`, but no longer than `seconds`."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return  # the time is up, which is as good a reason to go on
+
+
+async def _quietly(call: Coroutine[Any, Any, Any], limit_s: float) -> None:
+    """The last courtesy to a coordinator that may not be there: nothing depends on it."""
+    try:
+        await asyncio.wait_for(call, limit_s)
+    except (CoordinatorUnreachable, Refused, TimeoutError):
+        return  # the leases end by themselves

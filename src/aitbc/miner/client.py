@@ -1,0 +1,239 @@
+"""The miner's side of the coordinator's HTTP API (the dialect by role, and one job's `complete` and
+`fail`)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from aitbc.core.canonical import encode, sha256_hex
+from aitbc.miner.engines.base import is_loopback
+
+CONNECT_TIMEOUT_S = 5.0
+CALL_TIMEOUT_S = 30.0
+JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TRANSIENT_STATUSES = frozenset({408, 425, 429})
+
+
+class CoordinatorUnreachable(Exception):
+    """No answer from the coordinator, or one that is not the API's: an outage, to be waited out."""
+
+
+class Refused(Exception):
+    """The coordinator answered with an error. `is_final`: asking again would get the same answer."""
+
+    def __init__(self, status: int, code: str, message: str, retry_after_s: float | None = None) -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{code}: {message}")
+
+    @property
+    def is_final(self) -> bool:
+        return 400 <= self.status < 500 and self.status not in TRANSIENT_STATUSES and self.status != 401
+
+    @property
+    def is_about_the_key(self) -> bool:
+        return self.status == 401
+
+
+class BadAssignment(Exception):
+    """An assignment that this miner cannot run as it stands; `job_id` says which."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id = job_id
+        self.reason = reason
+        super().__init__(f"{job_id}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A job that this miner holds the lease of. `request` is the canonical request, `prompt_hash` its
+    SHA-256."""
+
+    job_id: str
+    job_type: str
+    model: str
+    request: Mapping[str, Any]
+    prompt_hash: str
+    lease_id: str | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the coordinator answered to `register`."""
+
+    miner_id: str
+    chain_id: str
+    heartbeat_interval_s: float
+    lease_s: float
+
+
+def parse_assignment(data: Any) -> Assignment:
+    """Raises BadAssignment where the request is missing or is not the one that its hash names."""
+    job_id = data.get("job_id") if isinstance(data, Mapping) else None
+    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
+        raise CoordinatorUnreachable("an assignment without a job id")
+    request = data.get("request")
+    if not isinstance(request, Mapping):
+        raise BadAssignment(job_id, "it carries no request")
+    wanted = ("type", "model", "input", "params")
+    if not all(name in request for name in wanted):
+        raise BadAssignment(job_id, "its request is not a canonical one")
+    # What is signed is the answer to this very request, so its hash is computed here and not taken on trust.
+    prompt_hash = sha256_hex(encode(dict(request)))
+    if data.get("prompt_hash", prompt_hash) != prompt_hash:
+        raise BadAssignment(job_id, "its prompt_hash is not that of its request")
+    lease_id = data.get("lease_id")
+    return Assignment(
+        job_id=job_id,
+        job_type=str(request["type"]),
+        model=str(request["model"]),
+        request=request,
+        prompt_hash=prompt_hash,
+        lease_id=lease_id if isinstance(lease_id, str) else None,
+        attempt=int(data.get("attempt") or 1),
+    )
+
+
+class CoordinatorClient:
+    """One coordinator, one miner key. Every call raises CoordinatorUnreachable or Refused."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"X-Api-Key": key, "Accept": "application/json"},
+            timeout=httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=not is_loopback(self.url),
+        )
+
+    @property
+    def host(self) -> str:
+        """The coordinator's host and port, for people."""
+        return urlsplit(self.url).netloc or self.url
+
+    async def register(self, body: Mapping[str, Any]) -> Registration:
+        data = await self._post("/v1/miner/register", body)
+        return Registration(
+            miner_id=str(data.get("miner_id") or body["miner_id"]),
+            chain_id=str(data.get("chain_id") or ""),
+            heartbeat_interval_s=_seconds(data.get("heartbeat_interval_s"), 15.0),
+            lease_s=_seconds(data.get("lease_s"), 60.0),
+        )
+
+    async def heartbeat(
+        self, miner_id: str, status: str, load: Mapping[str, Any], jobs: Collection[str]
+    ) -> set[str]:
+        """Extends the leases of `jobs`; gives those of them that this miner no longer holds."""
+        body = {"miner_id": miner_id, "status": status, "load": load, "jobs": sorted(jobs)}
+        data = await self._post("/v1/miner/heartbeat", body)
+        cancelled = data.get("cancelled") or []
+        return {job_id for job_id in cancelled if isinstance(job_id, str)}
+
+    async def take(
+        self, miner_id: str, max_jobs: int, wait_s: float, known: Collection[str]
+    ) -> list[Assignment | BadAssignment]:
+        """Lease up to `max_jobs`, waiting up to `wait_s` for the first."""
+        query = {"miner_id": miner_id, "max": str(max_jobs), "wait": f"{wait_s:g}"}
+        if known:
+            query["known"] = ",".join(sorted(known))
+        data = await self._call("GET", "/v1/miner/jobs", params=query, timeout_s=wait_s + CALL_TIMEOUT_S)
+        jobs = data.get("jobs")
+        if not isinstance(jobs, list):
+            raise CoordinatorUnreachable("the answer to GET /v1/miner/jobs has no jobs in it")
+        return [_assignment_or_reason(job) for job in jobs]
+
+    async def complete(self, job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Hand in a result; gives its receipt."""
+        return await self._post(f"/v1/jobs/{job_id}/complete", body)
+
+    async def fail(self, job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Report that a job failed here."""
+        return await self._post(f"/v1/jobs/{job_id}/fail", body)
+
+    async def deregister(self, miner_id: str) -> int:
+        """Leave; gives how many jobs went back to the queue."""
+        data = await self._post("/v1/miner/deregister", {"miner_id": miner_id})
+        return int(data.get("requeued") or 0)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._call("POST", path, body=body)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        try:
+            reply = await self._http.request(
+                method,
+                path,
+                json=body,
+                params=params,
+                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            )
+        except httpx.HTTPError as error:
+            raise CoordinatorUnreachable(str(error) or type(error).__name__) from error
+        if reply.is_success:
+            data = _json_object(reply.content)
+            if data is None:
+                raise CoordinatorUnreachable(f"{path} did not answer with a JSON object")
+            return data
+        raise _refusal(reply)
+
+
+def _refusal(reply: httpx.Response) -> Exception:
+    """Only an error body of the API itself can be final: a proxy's 404 says nothing about a job."""
+    data = _json_object(reply.content) or {}
+    code = data.get("error_code")
+    if not isinstance(code, str):
+        return CoordinatorUnreachable(f"HTTP {reply.status_code} without an error code")
+    try:
+        retry_after_s: float | None = float(reply.headers["Retry-After"])
+    except (KeyError, ValueError):
+        retry_after_s = None
+    return Refused(reply.status_code, code, str(data.get("detail") or code), retry_after_s)
+
+
+def _assignment_or_reason(data: Any) -> Assignment | BadAssignment:
+    try:
+        return parse_assignment(data)
+    except BadAssignment as bad:
+        return bad
+
+
+def _json_object(content: bytes) -> dict[str, Any] | None:
+    try:
+        data = json.loads(content)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _seconds(value: Any, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and value > 0 else default

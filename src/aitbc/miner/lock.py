@@ -1,0 +1,34 @@
+"""One process for each miner id: two would deliver and cancel each other's jobs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+if os.name == "posix":
+    import fcntl
+
+
+class AlreadyRunning(Exception):
+    """Another process runs this miner; the message says which folder it holds."""
+
+
+class MinerLock:
+    """Holds `<folder>/lock` until the process ends or `release` is called; the kernel frees it after any
+    death."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        if os.name != "posix":
+            return
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            raise AlreadyRunning(
+                f"a miner of this id is already running here ({folder}); start a second one with another --id"
+            ) from None
+
+    def release(self) -> None:
+        os.close(self._descriptor)

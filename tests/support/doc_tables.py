@@ -1,0 +1,107 @@
+"""Tables of the documentation that are made from the program. `scripts/update-docs` writes them.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic_core import PydanticUndefined
+
+from aitbc import metrics
+from aitbc.config import Settings
+from aitbc.errors import error_table
+
+DOCS = Path(__file__).parents[2] / "docs"
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def setting_name(field: str) -> str:
+    return "AITBC_HOME" if field == "home" else field.upper()
+
+
+def settings() -> dict[str, str]:
+    """Environment variables by name, with the default as one would write it ("" for none)."""
+    found = {}
+    for field, info in Settings.model_fields.items():
+        default = info.default
+        found[setting_name(field)] = "" if default in (PydanticUndefined, None) else str(default)
+    return found
+
+
+def settings_table() -> str:
+    meanings = {setting_name(name): info.description or "" for name, info in Settings.model_fields.items()}
+    return table(
+        ("Variable", "Default", "Meaning"),
+        (
+            (f"`{name}`", f"`{default}`" if default else "", meanings[name])
+            for name, default in settings().items()
+        ),
+    )
+
+
+def errors_table() -> str:
+    rows = ((str(status), f"`{code}`", message) for status, code, message in error_table())
+    return table(("Status", "Code", "Message"), rows)
+
+
+def metrics_table() -> str:
+    """Every metric of aitbc.metrics, under the name it has on /metrics."""
+    found = {}
+    for value in vars(metrics).values():
+        if isinstance(value, MetricWrapperBase):
+            described = next(iter(value.describe()))
+            name = described.name + ("_total" if described.type == "counter" else "")
+            labels = ", ".join(f"`{label}`" for label in value._labelnames)
+            found[name] = (f"`{name}`", described.type, labels, described.documentation)
+    return table(("Name", "Kind", "Labels", "Meaning"), found.values())
+
+
+def endpoints_table() -> str:
+    from aitbc.api.app import openapi_document
+
+    rows: list[tuple[str, ...]] = []
+    document: dict[str, Any] = openapi_document()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            rows.append((f"`{method.upper()} {path}`", operation["summary"]))
+    return table(("Call", "What it does"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "errors": errors_table,
+    "metrics": metrics_table,
+    "endpoints": endpoints_table,
+}
+
+
+def tables_of(text: str) -> dict[str, str]:
+    """The marked tables of a document, by name."""
+    return {name: body for _, name, body, _ in MARKED.findall(text)}
+
+
+def updated(text: str) -> str:
+    return MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[4]}", text)
+
+
+def main() -> None:
+    for file in sorted(DOCS.rglob("*.md")):
+        before = file.read_text()
+        after = updated(before)
+        if after != before:
+            file.write_text(after)
+            print(f"updated {file.relative_to(DOCS.parent)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""The repository itself: what a newcomer finds in it is there, works, and says what the program does."""
+
+import re
+import shlex
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import doc_tables
+
+ROOT = Path(__file__).parents[1]
+TARGETS = ("setup", "demo", "test", "check", "bench", "help")
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "pyproject.toml",
+    "constraints.txt",
+    ".env.example",
+    ".ci/run",
+    "benchmarks/README.md",
+    "docs/api.md",
+    "docs/operating.md",
+    "docs/formats/receipt.md",
+)
+# In two halves each, or this file would find itself.
+FORBIDDEN = (
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "npm" + "js.org",
+    "deb.debian" + ".org",
+    "crates" + ".io",
+    "/wo" + "rk/",
+    "--hash=sha" + "256",
+)
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout: " + listed.stderr.strip())
+    return tuple(ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file())
+
+
+def text_of(file: Path) -> str | None:
+    try:
+        return file.read_text()
+    except UnicodeDecodeError:
+        return None
+
+
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def commands(document: str, program: str) -> list[list[str]]:
+    """The words of every shell line in the document's code blocks that runs `program`."""
+    found = []
+    for block in re.findall(r"```(?:sh|bash|console|shell)?\n(.*?)```", document, re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r"\s(?:&&|\|\|?|;)\s|\$\(|^\$ ", line):
+                try:
+                    words = shlex.split(part.rstrip(")"), comments=True)
+                except ValueError:
+                    continue
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words and words[0].removeprefix(".venv/bin/") == program:
+                    found.append(words[1:])
+    return found
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_newcomer_finds(name: str) -> None:
+    assert (ROOT / name).is_file()
+    assert (ROOT / name).stat().st_size > 0
+
+
+def test_decisions_are_written_down() -> None:
+    assert list((ROOT / "docs" / "decisions").glob("*.md"))
+
+
+def test_make_has_the_targets_and_help_lists_them() -> None:
+    assert makefile_targets() >= set(TARGETS)
+    helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(f"make {target} " in helped for target in TARGETS)
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench"])
+def test_targets_run_setup_by_themselves(target: str) -> None:
+    assert re.search(rf"^{target}: .*\bsetup\b", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_scripts_can_be_run() -> None:
+    for script in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"]:
+        if script.is_file():
+            assert script.stat().st_mode & 0o111, script
+            assert script.read_text().startswith("#!/usr/bin/env "), script
+
+
+def test_nothing_private_to_one_machine_is_committed() -> None:
+    found = []
+    for file in tracked():
+        text = text_of(file)
+        found += [f"{file.relative_to(ROOT)}: {word}" for word in FORBIDDEN if text and word in text]
+    assert not found
+    assert not [file for file in tracked() if file.name in ("uv.lock", "poetry.lock", ".env")]
+
+
+def test_nothing_large_is_committed() -> None:
+    large = {str(file.relative_to(ROOT)): file.stat().st_size for file in tracked()}
+    assert not {name: size for name, size in large.items() if size > 5_000_000}
+
+
+def test_nothing_is_left_for_later_in_the_program() -> None:
+    word = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError|placeholder|for now)\b", re.IGNORECASE)
+    found = []
+    for file in tracked():
+        text = text_of(file) if file.suffix == ".py" and (ROOT / "src") in file.parents else None
+        found += [f"{file.relative_to(ROOT)}: {hit[0]}" for hit in word.finditer(text or "")]
+    assert not found
+
+
+def requirement_name(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found, requirement
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def test_constraints_pin_every_requirement_by_version_alone() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.+!]*", line)]
+    pinned = {requirement_name(line) for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert {requirement_name(requirement) for requirement in wanted} <= pinned
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    import aitbc
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == aitbc.__version__
+
+
+# Documents against the program.
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/operating.md", "docs/api.md"])
+def test_make_commands_in_documents_exist(name: str) -> None:
+    document = (ROOT / name).read_text()
+    named = {words[0] for words in commands(document, "make") if words}
+    named |= set(re.findall(r"`make ([a-z]+)", document))
+    assert named <= makefile_targets()
+
+
+def test_the_readme_shows_the_two_commands() -> None:
+    named = {words[0] for words in commands((ROOT / "README.md").read_text(), "make") if words}
+    assert {"setup", "demo"} <= named
+
+
+def command_line() -> Any:
+    """The click command tree of `aitbc`."""
+    import typer.main
+
+    from aitbc.cli.main import app
+
+    return typer.main.get_command(app)
+
+
+def check_command(words: list[str]) -> str | None:
+    """What is wrong with `aitbc words...`: an unknown command or option; None where nothing is."""
+    command, rest = command_line(), list(words)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        if name not in command.commands:
+            return f"no command {name!r}"
+        command = command.commands[name]
+    if hasattr(command, "commands") and not rest:
+        return "names no command"
+    known = {"--help", *(name for p in command.params for name in [*p.opts, *p.secondary_opts])}
+    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known]
+    return f"no option {unknown[0]}" if unknown else None
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/operating.md", "docs/api.md"])
+def test_aitbc_commands_in_documents_exist(name: str) -> None:
+    document = (ROOT / name).read_text()
+    shown = commands(document, "aitbc")
+    shown += [shlex.split(text) for text in re.findall(r"`aitbc ([^`<>|\[…]+)`", document)]
+    assert shown
+    wrong = {" ".join(words): check_command(words) for words in shown}
+    assert not {words: what for words, what in wrong.items() if what}
+
+
+def test_every_command_has_help() -> None:
+    def walk(command: Any, path: str) -> list[str]:
+        missing = [] if command.help else [path]
+        for name, child in getattr(command, "commands", {}).items():
+            missing += walk(child, f"{path} {name}")
+        return missing
+
+    assert not walk(command_line(), "aitbc")
+
+
+@pytest.mark.parametrize("name", ["docs/operating.md", "docs/api.md"])
+def test_tables_in_the_documents_are_the_programs(name: str) -> None:
+    text = (ROOT / name).read_text()
+    shown = doc_tables.tables_of(text)
+    assert shown
+    wrong = [table for table, body in shown.items() if body != doc_tables.TABLES[table]()]
+    assert not wrong, "run scripts/update-docs"
+
+
+def test_every_table_is_in_a_document() -> None:
+    shown = {
+        table for file in doc_tables.DOCS.rglob("*.md") for table in doc_tables.tables_of(file.read_text())
+    }
+    assert shown == set(doc_tables.TABLES)
+
+
+def test_the_example_environment_lists_exactly_the_settings() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    listed = dict(found.groups() for line in lines if (found := re.match(r"#?\s?([A-Z][A-Z_]+)=(.*)$", line)))
+    assert set(listed) == set(doc_tables.settings())
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=str)
+def test_links_between_documents_lead_somewhere(file: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL))
+    local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
+    assert not [link for link in local if link and not (file.parent / link).exists()]

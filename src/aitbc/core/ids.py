@@ -89,3 +89,8 @@ def id_time_ms(text: str) -> int:
     if not is_id(text):
         raise ValueError("not an id")
     return int(text[:8] + text[9:13], 16)
+
+
+def floor_id(at_ms: int) -> str:
+    """The smallest id of this millisecond: ids made before it sort below, later ones above."""
+    return f"{at_ms >> 16:08x}-{at_ms & 0xFFFF:04x}-7000-8000-000000000000"

@@ -17,6 +17,7 @@ from aitbc.core.receipt_document import (
     signed_bytes,
     statement_of,
     to_json,
+    to_json_of_signed,
 )
 from aitbc.core.receipt_verification import Check, Verification, verify, verify_bytes
 
@@ -37,6 +38,7 @@ __all__ = [
     "signed_bytes",
     "statement_of",
     "to_json",
+    "to_json_of_signed",
     "verify",
     "verify_bytes",
 ]

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from aitbc.core import canonical, jobspec, money, signing
 from aitbc.core.metering import SOURCES
 from aitbc.core.signing import PrivateKey
@@ -182,20 +184,36 @@ def to_json(
     `result` (only for the job's owner; left out if None) is the job's canonical result, or its text as
     `jobspec.result_text` gives it. Only what `result_hash` covers is put in: {"text"} or {"embeddings"}.
     """
-    signed = _signed_object(fields)
-    for name in ("unit_price", "price", "fee"):
-        del signed[f"{name}_units"]
-    document = {
-        "id": fields.receipt_id,
-        **signed,
-        "unit_price": money.ait_number(fields.unit_price_units),
-        "price": money.ait_number(fields.price_units),
-        "fee": money.ait_number(fields.fee_units),
-        "signature": signature.to_json(),
-        "proof": proof,
-    }
+    return _document(_signed_object(fields), signature, result, proof)
+
+
+def to_json_of_signed(
+    body: bytes | str,
+    signature: Signature,
+    result: Mapping[str, Any] | str | None = None,
+    proof: str | None = None,
+) -> dict[str, Any]:
+    """`to_json` from the signed bytes, which are taken as they are: for receipts that were stored."""
+    return _document(orjson.loads(body), signature, result, proof)
+
+
+def _document(
+    signed: dict[str, Any],
+    signature: Signature,
+    result: Mapping[str, Any] | str | None,
+    proof: str | None,
+) -> dict[str, Any]:
+    document = {"id": signed["receipt_id"]}
+    for name, value in signed.items():
+        shown = _MONEY_SHOWN.get(name)
+        if shown is None:
+            document[name] = value
+        else:
+            document[shown] = money.ait_number(int(value))
+    document["signature"] = signature.to_json()
+    document["proof"] = proof
     if result is not None:
-        document["result"] = _shown_result(fields.job_type, result)
+        document["result"] = _shown_result(signed["job_type"], result)
     return document
 
 
@@ -220,6 +238,7 @@ _OTHER_FIELDS = (
     "signature",
     "proof",
 )
+_MONEY_SHOWN = {f"{name}_units": name for name in _MONEY_FIELDS}
 FIELD_NAMES = frozenset((*_TEXT_FIELDS, *_COUNT_FIELDS, *_HASH_FIELDS, *_MONEY_FIELDS, *_OTHER_FIELDS))
 OPTIONAL_NAMES = frozenset({"result"})
 

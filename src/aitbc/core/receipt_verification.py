@@ -21,6 +21,8 @@ from aitbc.core.receipt_document import (
 )
 
 SIGNATURE = "signature"
+VALIDITY_TOLERANCE_MS = 86_400_000
+"""How far a receipt's time may lie outside its key's validity: clocks are set back, coordinators differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +144,10 @@ def _check_signature(fields: ReceiptFields, signature: Signature, keys: KeySet |
         return Check(SIGNATURE, False, f"key {signature.key_id} is not among the keys given for receipts")
     if not signing.verify(key.public_bytes, signed_bytes(fields), signature.sig):
         return Check(SIGNATURE, False, f"the signature of key {key.key_id} does not fit the receipt")
-    # completed_at is cut down to a second: the key may have become valid later within that second.
     completed_ms = fields.completed_at * 1000
-    if key.valid_from_ms is not None and completed_ms + 999 < key.valid_from_ms:
+    if key.valid_from_ms is not None and completed_ms < key.valid_from_ms - VALIDITY_TOLERANCE_MS:
         return Check(SIGNATURE, False, f"key {key.key_id} was not valid yet when the job completed")
-    if key.valid_to_ms is not None and completed_ms >= key.valid_to_ms:
+    if key.valid_to_ms is not None and completed_ms >= key.valid_to_ms + VALIDITY_TOLERANCE_MS:
         return Check(SIGNATURE, False, f"key {key.key_id} was no longer valid when the job completed")
     return Check(SIGNATURE, True, f"{fields.chain_id} signed the receipt with key {key.key_id}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -90,3 +91,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def derive_key(secret: str, purpose: str) -> PrivateKey:
+    """The key that a shared secret stands for: the same on every machine, another for each purpose.
+
+    scrypt makes guessing a weak secret from the public key slow; it is no substitute for a random one.
+    """
+    seed = hashlib.scrypt(secret.encode(), salt=purpose.encode(), n=1 << 14, r=8, p=1, dklen=32)
+    return PrivateKey.from_seed(seed)

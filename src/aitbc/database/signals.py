@@ -54,12 +54,14 @@ class Signals:
         """True when the key was signalled within `timeout_s`; False at the timeout or on closing."""
         waiter = self.expect(key)
         try:
-            await asyncio.wait_for(waiter, timeout_s)
-        except TimeoutError:
-            return False
+            return await self.wait_for(waiter, timeout_s)
         finally:
             self.forget(key, waiter)
-        return not self._closed
+
+    async def wait_for(self, waiter: "asyncio.Future[None]", timeout_s: float) -> bool:
+        """Waits for a future of `expect`; True when it was signalled in time."""
+        done, _pending = await asyncio.wait({waiter}, timeout=timeout_s)
+        return bool(done) and not self._closed
 
     def expect(self, key: Hashable) -> "asyncio.Future[None]":
         """A future that the next signal of `key` resolves. Take it before you look, so that nothing falls between."""

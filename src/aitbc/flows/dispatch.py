@@ -10,7 +10,7 @@ from aitbc.database import Tx
 from aitbc.errors import JobNotAvailable, JobNotFound, MinerInactive
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
-from aitbc.jobs.matching import MinerProfile, Wanted, reason_against
+from aitbc.jobs.matching import MinerProfile, reason_against
 from aitbc.jobs.rows import Ask, JobRow, MinerNeeds
 from aitbc.metrics import DISPATCH_LATENCY
 from aitbc.miners import service as miners
@@ -95,7 +95,7 @@ def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id:
     if job is None:
         raise JobNotFound(job_id=job_id)
     profile = profile_of(tx, miner)
-    wanted = wanted_by(job, tx.now_ms)
+    wanted = jobs.wanted_by(job, tx.now_ms)
     ask = profile.ask_for(wanted)
     reason = reason_against(profile, wanted) if job.status == "pending" else "TAKEN"
     if not reason and len(jobs.held_by(tx, miner.id)) >= miner.concurrency:
@@ -104,20 +104,6 @@ def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id:
     if claimed is None:
         raise JobNotAvailable(job_id=job_id, reason=reason or "TAKEN")
     return Assignment(claimed, jobs.request_text(tx, job_id) or "{}")
-
-
-def wanted_by(job: JobRow, now_ms: int) -> Wanted:
-    """A job's side of the match at this time."""
-    excluded = job.excluded_miner_id if job.excluded_until_ms > now_ms else ""
-    return Wanted(
-        job.job_type,
-        job.model,
-        job.max_price_units,
-        job.min_memory_mb,
-        job.region,
-        job.required_miner_id,
-        excluded,
-    )
 
 
 def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[JobRow]:

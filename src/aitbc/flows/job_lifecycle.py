@@ -1,4 +1,4 @@
-"""Submit, cancel, fail and expire: a job's moves together with its money, each in one transaction."""
+"""Submit, cancel and fail: a job's moves together with its money, each in one transaction."""
 
 from collections.abc import Sequence
 
@@ -15,16 +15,14 @@ from aitbc.errors import (
     LeaseLost,
     QueueFull,
 )
-from aitbc.flows import escrow
+from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES, TERMINAL
 from aitbc.jobs.rows import JobRow, JobSpec
-from aitbc.miners import queries as miner_queries
 from aitbc.miners import service as miners
 from aitbc.parameters import service as parameters
 
-EXCLUDE_FOR_MS = 30_000  # how long a failed job is kept for miners other than the one that failed it
 MESSAGE_CHARS = 500
 
 
@@ -121,7 +119,7 @@ def fail(
     if job.miner_id != miner.id or lease_id not in (None, job.lease_id):
         raise LeaseLost(job_id=job_id)
     again = cause not in FINAL_MINER_CAUSES if retryable is None else retryable
-    _retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], again=again, exclude=True)
+    retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], again=again)
     return _again(tx, job_id)
 
 
@@ -133,34 +131,6 @@ def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
     for job in held:
         jobs.requeue(tx, job, "MINER_LEFT", "miner")
     return len(held)
-
-
-def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow) -> str:
-    """A lease ran out: the job is tried again, or failed where its time or its attempts are used up.
-
-    Returns the cause that was recorded.
-    """
-    if job.expires_at_ms <= tx.now_ms:
-        return expire(tx, job)
-    _retry_or_fail(tx, ctx, job, "LEASE_EXPIRED", "coordinator", "", again=True, exclude=True)
-    return "LEASE_EXPIRED"
-
-
-def expire(tx: Tx, job: JobRow) -> str:
-    """A job's time ran out before it was answered: it fails and all money goes back."""
-    if jobs.end(tx, job, "failed", "expired", "EXPIRED", "coordinator"):
-        escrow.give_back(tx, job)
-    return "EXPIRED"
-
-
-def _retry_or_fail(
-    tx: Tx, ctx: FlowContext, job: JobRow, cause: str, actor: str, message: str, *, again: bool, exclude: bool
-) -> None:
-    if again and job.attempts < ctx.max_attempts:
-        others = exclude and miner_queries.others_serve(tx, job.job_type, job.model, job.miner_id)
-        jobs.requeue(tx, job, cause, actor, message, exclude_for_ms=EXCLUDE_FOR_MS if others else 0)
-    elif jobs.end(tx, job, "failed", "failed", cause, actor, message):
-        escrow.give_back(tx, job)
 
 
 def _again(tx: Tx, job_id: str) -> JobRow:

@@ -10,6 +10,7 @@ from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
 from aitbc.jobs.lifecycle import MAX_PRIORITY
+from aitbc.jobs.matching import Wanted
 from aitbc.jobs.models import QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
 from aitbc.jobs.rows import COLUMNS, Ask, JobRow, JobSpec, MinerNeeds
 
@@ -169,6 +170,20 @@ def queued_signal(job: JobRow) -> tuple[Any, ...]:
         job.region,
         job.required_miner_id,
         job.excluded_miner_id,
+    )
+
+
+def wanted_by(job: JobRow, now_ms: int) -> Wanted:
+    """A job's side of the match at this time."""
+    excluded = job.excluded_miner_id if job.excluded_until_ms > now_ms else ""
+    return Wanted(
+        job.job_type,
+        job.model,
+        job.max_price_units,
+        job.min_memory_mb,
+        job.region,
+        job.required_miner_id,
+        excluded,
     )
 
 

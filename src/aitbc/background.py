@@ -1,0 +1,94 @@
+"""Loops that run beside the API. Each is a plain function that does one round; tests call it directly."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from aitbc.errors import StorageUnavailable
+from aitbc.flows import expiry
+from aitbc.metrics import LEASE_EXPIRIES
+from aitbc.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+EXPIRE_EVERY_S = 0.5
+LAPSE_EVERY_S = 5.0
+ERASE_EVERY_S = 60.0
+JUMP_MS = 2_000  # the wall clock and the monotonic one may drift this far apart between two rounds
+
+
+class Expiry:
+    """Ends leases and jobs whose time has come; keeps clock jumps and outages from being held against miners."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._wall_ms = runtime.clock.now_ms()
+        self._mono_s = runtime.clock.monotonic()
+        self._frozen_since_ms: int | None = None
+
+    async def run_once(self) -> bool:
+        """One round; True where another one is due at once."""
+        database, context = self.runtime.db, self.runtime.context
+        now_ms, mono_s = self.runtime.clock.now_ms(), self.runtime.clock.monotonic()
+        jumped_ms = (now_ms - self._wall_ms) - round((mono_s - self._mono_s) * 1000)
+        if abs(jumped_ms) > JUMP_MS:
+            count = await database.write(expiry.lengthen_leases, jumped_ms)
+            log.warning("clock_jumped", by_ms=jumped_ms, leases_moved=count)
+        self._wall_ms, self._mono_s = now_ms, mono_s
+        frozen_for_ms = 0 if self._frozen_since_ms is None else now_ms - self._frozen_since_ms
+        found = await database.write(expiry.expire_due, context, frozen_for_ms=frozen_for_ms)
+        if found.frozen and self._frozen_since_ms is None:
+            self._frozen_since_ms = now_ms
+            log.warning("rescheduling_waits", reason="most miners that hold leases went silent at once")
+        elif not found.frozen and frozen_for_ms <= context.lease_ms:
+            self._frozen_since_ms = None
+        for cause in found.causes:
+            LEASE_EXPIRIES.labels(cause).inc()
+        return found.more
+
+
+async def lapse_once(runtime: Runtime) -> bool:
+    """Marks silent miners inactive."""
+    await runtime.db.write(expiry.lapse_miners, runtime.context)
+    return False
+
+
+async def erase_once(runtime: Runtime) -> bool:
+    """Erases prompts and results past their retention; True where more are due."""
+    erased = await runtime.db.write(expiry.erase_old, runtime.settings.job_retention_days)
+    return erased == expiry.ERASE_BATCH
+
+
+async def every(
+    seconds: float, runtime: Runtime, run_once: Callable[[], Awaitable[bool]], name: str
+) -> None:
+    """Calls `run_once` until shutdown: at once while there is more to do, else after a pause."""
+    while not runtime.shutdown.is_set():
+        more = False
+        try:
+            more = await run_once()
+        except StorageUnavailable:
+            log.warning("background_round_failed", loop=name)
+        except Exception:  # a loop outlives a bad round: without it leases would never end
+            log.exception("background_round_failed", loop=name)
+        if more:
+            continue
+        try:
+            await asyncio.wait_for(runtime.shutdown.wait(), seconds)
+        except TimeoutError:
+            continue
+
+
+def start(runtime: Runtime) -> list[asyncio.Task[None]]:
+    """Starts every loop; they end by themselves once `runtime.shutdown` is set."""
+    expire = Expiry(runtime)
+    rounds: list[tuple[float, Callable[[], Awaitable[bool]], str]] = [
+        (EXPIRE_EVERY_S, expire.run_once, "expiry"),
+        (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
+        (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),
+    ]
+    return [
+        asyncio.create_task(every(seconds, runtime, run_once, name), name=name)
+        for seconds, run_once, name in rounds
+    ]

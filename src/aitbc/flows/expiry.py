@@ -1,0 +1,100 @@
+"""What time does: leases and jobs run out, silent miners lapse, old prompts are erased.
+
+An outage is nobody's fault. Leases are lengthened by the time that the coordinator was away or its clock
+jumped, and when most miners go silent at once rescheduling waits: that is the network failing, not they.
+"""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, delete, func, literal_column, select
+
+from aitbc.core.ids import floor_id
+from aitbc.database import Tx, statement
+from aitbc.flows import retries
+from aitbc.flows.context import FlowContext
+from aitbc.jobs import service as jobs
+from aitbc.jobs.models import Job, JobRequest, JobResult
+from aitbc.miners import service as miners
+
+BATCH = 200  # rows of one transaction, so that others get their turn
+FREEZE_MINERS = 5  # from so many lease holders on, the loss of most of them is an outage
+ERASE_BATCH = 500
+DAY_MS = 86_400_000
+
+_c: Any = Job.__table__.c  # type: ignore[attr-defined]
+_requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
+_results: Any = JobResult.__table__  # type: ignore[attr-defined]
+
+HOLDERS = statement(
+    select(
+        func.count(_c.miner_id.distinct()).label("holders"),
+    ).where(_c.status == literal_column("'running'"))
+)
+SILENT_HOLDERS = statement(
+    select(func.count(_c.miner_id.distinct()).label("holders")).where(
+        _c.status == literal_column("'running'"), _c.lease_expires_at_ms <= bindparam("now")
+    )
+)
+ERASABLE = statement(
+    select(_requests.c.job_id)
+    .join(Job.__table__, _c.id == _requests.c.job_id)  # type: ignore[attr-defined]
+    .where(_requests.c.job_id < bindparam("floor"), _c.finished_at_ms <= bindparam("before"))
+    .limit(ERASE_BATCH)
+)
+ERASE_REQUEST = statement(delete(_requests).where(_requests.c.job_id == bindparam("job")))
+ERASE_RESULT = statement(delete(_results).where(_results.c.job_id == bindparam("job")))
+
+
+class Expired(NamedTuple):
+    """What one look found. `causes` of ended leases; `more` where a further look is worth it at once."""
+
+    causes: list[str]
+    jobs_expired: int
+    frozen: bool
+    more: bool
+
+
+def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0) -> Expired:
+    """Ends leases and jobs whose time has come.
+
+    `frozen_for_ms`: how long rescheduling has waited already; after one more lease it goes on regardless.
+    """
+    due = tx.all(jobs.PENDING_EXPIRED, now=tx.now_ms, count=BATCH)
+    for job in due:
+        retries.expire(tx, job)
+    if frozen_for_ms <= ctx.lease_ms and most_miners_silent(tx):
+        return Expired([], len(due), True, len(due) == BATCH)
+    leases = tx.all(jobs.LEASES_EXPIRED, now=tx.now_ms, count=BATCH)
+    causes = [retries.expire_lease(tx, ctx, job) for job in leases]
+    return Expired(causes, len(due), False, BATCH in (len(due), len(leases)))
+
+
+def most_miners_silent(tx: Tx) -> bool:
+    """Whether more than half of the miners that hold leases let them run out (and these are several)."""
+    silent = int(tx.one(SILENT_HOLDERS, now=tx.now_ms).holders)
+    return silent >= FREEZE_MINERS and silent * 2 > int(tx.one(HOLDERS).holders)
+
+
+def lengthen_leases(tx: Tx, by_ms: int) -> int:
+    """The clock jumped by `by_ms` (either way): leases move with it. Returns how many."""
+    return tx.run(jobs.SHIFT_LEASES, shift=by_ms)
+
+
+def renew_leases(tx: Tx, ctx: FlowContext) -> int:
+    """The coordinator is back: every lease lasts at least its full time from now. Returns how many grew."""
+    return tx.run(jobs.RENEW_LEASES, lease_expires=tx.now_ms + ctx.lease_ms)
+
+
+def lapse_miners(tx: Tx, ctx: FlowContext) -> int:
+    """Miners not heard of for a lease and two heartbeats are inactive until they are heard of again."""
+    return miners.lapse(tx, tx.now_ms - ctx.lease_ms - 2 * ctx.heartbeat_ms)
+
+
+def erase_old(tx: Tx, retention_days: float) -> int:
+    """Erases prompts and results of jobs that ended longer ago; receipts, hashes and events stay."""
+    before_ms = max(0, tx.now_ms - int(retention_days * DAY_MS))
+    rows = tx.all(ERASABLE, floor=floor_id(before_ms), before=before_ms)
+    for row in rows:
+        tx.run(ERASE_REQUEST, job=row.job_id)
+        tx.run(ERASE_RESULT, job=row.job_id)
+    return len(rows)

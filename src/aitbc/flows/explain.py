@@ -1,0 +1,198 @@
+"""Why a job waits, what would make it run, and what a job would cost: counts over miners, never their names."""
+
+import statistics
+from collections import Counter
+from typing import NamedTuple
+
+from aitbc.accounts.principal import Principal
+from aitbc.core import ids
+from aitbc.core.money import format_ait, price_units
+from aitbc.database import Tx
+from aitbc.errors import JobNotFound
+from aitbc.jobs import queries as job_queries
+from aitbc.jobs import service as jobs
+from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
+from aitbc.jobs.matching import REASONS, MinerProfile, Wanted, reason_against
+from aitbc.jobs.rows import Ask, JobRow, JobSpec, MinerNeeds
+from aitbc.miners import queries as miner_queries
+from aitbc.miners.rows import MinerRow
+from aitbc.parameters import service as parameters
+
+RECENT_MS = 24 * 3600 * 1000  # how far back speeds and prices are looked at
+ASSUMED_RUN_S = 5.0  # a job's length where no recent one of the model tells
+
+
+class Change(NamedTuple):
+    """The smallest change of the job that some miner would then take it with."""
+
+    change: str
+    text: str
+
+
+class Explanation(NamedTuple):
+    """Where a job stands. `reasons` counts live miners by what keeps each from the job now."""
+
+    status: str
+    eligible_miners: int
+    registered_miners: int
+    reasons: dict[str, int]
+    nearest_change: Change | None
+    queue_position: int | None
+    summary: str
+
+
+class Quote(NamedTuple):
+    """What a job would cost. Prices in base units (per 1000 tokens, or for the job); waits in seconds."""
+
+    eligible_miners: int
+    asks_units: tuple[int, int, int] | None
+    max_units: int
+    worst_case_units: int
+    typical_units: int | None
+    expected_wait_s: float | None
+    reasons: dict[str, int]
+
+
+class _Live(NamedTuple):
+    row: MinerRow
+    profile: MinerProfile
+    busy: bool
+
+
+def explain(tx: Tx, principal: Principal, job_id: str) -> Explanation:
+    """Raises JobNotFound for anybody but the job's client and admins."""
+    job = jobs.get(tx, job_id)
+    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
+        raise JobNotFound(job_id=job_id)
+    wanted = jobs.wanted_by(job, tx.now_ms)
+    miners = _live(tx)
+    reasons, eligible, _asks = _count(miners, wanted)
+    registered = sum(miner_queries.count_by_status(tx).values())
+    position = job_queries.position(tx, job)
+    change = None if eligible or job.status in TERMINAL else _nearest_change(miners, wanted)
+    return Explanation(
+        job.status,
+        eligible,
+        registered,
+        reasons,
+        change,
+        position,
+        _summary(job, eligible, registered, reasons, change, position),
+    )
+
+
+def quote(tx: Tx, spec: JobSpec) -> Quote:
+    """What the job would cost with the miners that are here now, and how long it would wait."""
+    cap = spec.max_price_units
+    if cap is None:
+        cap = parameters.get(tx, "default_max_price_per_1k_tokens")
+    wanted = Wanted(
+        spec.job_type, spec.model, cap, spec.min_memory_mb, spec.region, spec.required_miner_id, ""
+    )
+    miners = _live(tx)
+    reasons, eligible, asks = _count(miners, wanted)
+    units = spec.prompt_bound + spec.completion_bound
+    recent = job_queries.recent(
+        tx, spec.job_type, spec.model, ids.floor_id(max(0, tx.now_ms - RECENT_MS))
+    )
+    median = int(statistics.median(asks)) if asks else 0
+    return Quote(
+        eligible,
+        (min(asks), max(asks), median) if asks else None,
+        units,
+        price_units(units, cap),
+        int(statistics.median(row.price_units for row in recent)) if recent else None,
+        _expected_wait_s(tx, spec, miners, wanted, recent) if eligible else None,
+        reasons,
+    )
+
+
+def _expected_wait_s(
+    tx: Tx, spec: JobSpec, miners: list[_Live], wanted: Wanted, recent: list[object]
+) -> float:
+    fit = [miner for miner in miners if not reason_against(miner.profile, wanted)]
+    ahead = job_queries.ahead_of_new(tx, spec.job_type, spec.model, MAX_PRIORITY - spec.priority)
+    if ahead == 0 and any(not miner.busy for miner in fit):
+        return 0.0
+    runs = [(r.finished_at_ms - r.started_at_ms) / 1000 for r in recent if r.started_at_ms is not None]  # type: ignore[attr-defined]
+    run_s = statistics.median(runs) if runs else ASSUMED_RUN_S
+    places = max(1, sum(miner.row.concurrency for miner in fit))
+    return round((ahead + 1) * run_s / places, 1)
+
+
+def _live(tx: Tx) -> list[_Live]:
+    running = job_queries.running_by_miner(tx)
+    found = []
+    for row, offers in miner_queries.live(tx):
+        asks = tuple(Ask(o.job_type, o.model, o.price_units) for o in offers)
+        profile = MinerProfile(MinerNeeds(row.id, row.region, row.memory_mb), asks)
+        found.append(_Live(row, profile, running.get(row.id, 0) >= row.concurrency))
+    return found
+
+
+def _count(miners: list[_Live], wanted: Wanted) -> tuple[dict[str, int], int, list[int]]:
+    """Reasons by count, how many could take the job (now or when free), and what those ask."""
+    reasons: Counter[str] = Counter()
+    asks: list[int] = []
+    for miner in miners:
+        reason = "MINER_INACTIVE" if miner.row.status != "active" else reason_against(miner.profile, wanted)
+        ask = miner.profile.ask_for(wanted)
+        if not reason and ask is not None:
+            asks.append(ask.price_units)
+            if miner.busy:
+                reason = "BUSY"
+        if reason:
+            reasons[reason] += 1
+    return {name: reasons[name] for name in REASONS if reasons[name]}, len(asks), asks
+
+
+def _nearest_change(miners: list[_Live], wanted: Wanted) -> Change | None:
+    """Tries one change at a time, the easiest for a client first."""
+    active = [miner.profile for miner in miners if miner.row.status == "active"]
+
+    def fits(changed: Wanted) -> list[MinerProfile]:
+        return [profile for profile in active if not reason_against(profile, changed)]
+
+    if fits(wanted._replace(excluded_miner_id="")):
+        return Change("wait", "Only the miner that failed it is here; it may try again in a few seconds.")
+    if any_price := fits(wanted._replace(max_price_units=2**62)):
+        asks = [ask.price_units for profile in any_price if (ask := profile.ask_for(wanted))]
+        price = format_ait(min(asks))
+        return Change("max_price", f"Raise max_price to {price} AIT per 1000 tokens.")
+    if wanted.required_miner_id and fits(wanted._replace(required_miner_id="")):
+        return Change("miner_id", "Leave miner_id out: other miners could run it.")
+    if wanted.region and (regions := fits(wanted._replace(region=""))):
+        return Change("region", f"Leave the region out: {len(regions)} miner(s) elsewhere could run it.")
+    if wanted.min_memory_mb and (smaller := fits(wanted._replace(min_memory_mb=0))):
+        most = max(profile.needs.memory_mb for profile in smaller)
+        return Change("min_memory_gb", f"Lower min_memory_gb to {most / 1024:g}.")
+    models = Counter(
+        ask.model for profile in active for ask in profile.asks if ask.job_type == wanted.job_type
+    )
+    if models:
+        model, count = models.most_common(1)[0]
+        return Change("model", f"Ask for the model {model}: {count} miner(s) serve it.")
+    return None
+
+
+def _summary(
+    job: JobRow,
+    eligible: int,
+    registered: int,
+    reasons: dict[str, int],
+    change: Change | None,
+    position: int | None,
+) -> str:
+    if job.status in TERMINAL:
+        return f"The job has ended: {job.status}" + (f" ({job.cause})." if job.cause else ".")
+    if job.status == "running":
+        return "A miner is running the job."
+    if eligible:
+        place = f"; it is number {position} in its queue" if position else ""
+        busy = reasons.get("BUSY", 0)
+        state = "all of them busy" if busy >= eligible else f"{eligible - busy} of them free"
+        return f"{eligible} miner(s) could run the job, {state}{place}."
+    if not registered:
+        return "No miner has registered yet, so the job waits for the first one that serves its model."
+    return "No miner that is here now could run the job." + (f" {change.text}" if change else "")
+

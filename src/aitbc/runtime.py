@@ -1,0 +1,83 @@
+"""One running coordinator: its settings, database, keys and waiting miners, put together once."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from aitbc import keyfile
+from aitbc.config import Settings
+from aitbc.core.clock import Clock, SystemClock
+from aitbc.core.signing import PrivateKey
+from aitbc.database import Database, Tx
+from aitbc.flows import expiry
+from aitbc.flows.context import FlowContext
+from aitbc.flows.onboarding import ensure_static_accounts
+from aitbc.jobs.waiting import WaitingMiners
+from aitbc.ledger import service as ledger
+from aitbc.receipts import service as receipts
+
+KEY_FILE = "coordinator.key"
+
+
+@dataclass
+class Runtime:
+    """What endpoints and background loops share. `shutdown` is set once: long polls answer at once."""
+
+    settings: Settings
+    db: Database
+    context: FlowContext
+    clock: Clock
+    waiting: WaitingMiners
+    shutdown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
+        """Opens the (migrated) database and the signing key; starts nothing."""
+        clock = clock or SystemClock()
+        database = Database.open(settings.database_url, clock)
+        context = FlowContext(
+            chain_id=settings.chain_id,
+            signing_key=signing_key(settings),
+            lease_ms=int(settings.lease_s * 1000),
+            heartbeat_ms=int(settings.heartbeat_s * 1000),
+            max_attempts=settings.max_attempts,
+            max_pending_jobs=settings.max_pending_jobs,
+        )
+        waiting = WaitingMiners()
+        database.signals.listen(waiting.hear)
+        return cls(settings, database, context, clock, waiting)
+
+    @property
+    def signing_key(self) -> PrivateKey:
+        """What the coordinator signs receipts with."""
+        return self.context.signing_key
+
+    async def start(self) -> None:
+        """Prepares the database for service: system accounts, the published key, leases after an outage."""
+        await self.db.start()
+        await self.db.write(prepare, self.settings, self.context)
+
+    def begin_shutdown(self) -> None:
+        """Ends every long poll; requests under way still get their answers."""
+        self.shutdown.set()
+        self.waiting.wake_all()
+        self.db.signals.close()
+
+    async def stop(self) -> None:
+        self.begin_shutdown()
+        await self.db.stop()
+
+
+def prepare(tx: Tx, settings: Settings, context: FlowContext) -> None:
+    """What a coordinator makes sure of each time it starts."""
+    ledger.open_system_accounts(tx)
+    ensure_static_accounts(tx, settings)
+    receipts.publish_key(tx, context.signing_key, settings.chain_id)
+    expiry.renew_leases(tx, context)
+
+
+def signing_key(settings: Settings) -> PrivateKey:
+    """The coordinator's Ed25519 key: made from SECRET_KEY where that is set, so that several coordinators
+    share it; else kept in AITBC_HOME, created once."""
+    if settings.secret_key:
+        return keyfile.derive_key(settings.secret_key, f"aitbc/coordinator/{settings.chain_id}")
+    return keyfile.load_or_create_key(settings.home / KEY_FILE)

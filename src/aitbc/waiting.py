@@ -1,0 +1,84 @@
+"""Long polls: look, wait to be woken, look again. Signals are hints; every waiter also looks by itself."""
+
+import random
+import time
+
+from aitbc.accounts.principal import Principal
+from aitbc.flows import dispatch, job_lifecycle
+from aitbc.flows.dispatch import Assignment, Offered
+from aitbc.jobs.lifecycle import TERMINAL
+from aitbc.jobs.rows import JobRow
+from aitbc.runtime import Runtime
+
+LOOK_S = 10.0  # a waiter looks at least this often without being woken
+JITTER = 0.25  # and not all of them at once
+
+
+async def take(
+    runtime: Runtime, principal: Principal, miner_id: str | None, max_jobs: int, known: set[str], wait_s: float
+) -> list[Assignment]:
+    """Leases jobs to the miner, waiting up to `wait_s` for the first. [] where none came, and on shutdown."""
+    database, context = runtime.db, runtime.context
+    until = time.monotonic() + wait_s
+    taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
+    if taken.assignments or wait_s <= 0:
+        return taken.assignments
+    ticket = runtime.waiting.enter(taken.profile) if taken.may_wait else None
+    satisfied = False
+    try:
+        while not runtime.shutdown.is_set():
+            taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
+            if taken.assignments:
+                satisfied = True
+                return taken.assignments
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                break
+            pause_s = min(left_s, LOOK_S * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
+            if ticket is not None:
+                await runtime.waiting.wait(ticket, pause_s)
+            else:
+                await database.signals.wait(("idle", principal.account_id), pause_s)
+        return []
+    finally:
+        if ticket is not None:
+            runtime.waiting.leave(ticket, satisfied=satisfied)
+
+
+async def offer(runtime: Runtime, principal: Principal, miner_id: str, wait_s: float) -> Offered:
+    """The job that the miner could claim, waiting up to `wait_s` for one."""
+    database = runtime.db
+    until = time.monotonic() + wait_s
+    offered = await database.write(dispatch.offer, principal, miner_id)
+    if offered.job is not None or wait_s <= 0 or not offered.may_wait:
+        return offered
+    ticket = runtime.waiting.enter(offered.profile)
+    try:
+        while not runtime.shutdown.is_set():
+            offered = await database.write(dispatch.offer, principal, miner_id)
+            left_s = until - time.monotonic()
+            if offered.job is not None or left_s <= 0:
+                break
+            await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
+        return offered
+    finally:
+        runtime.waiting.leave(ticket, satisfied=offered.job is not None)
+
+
+async def job_change(
+    runtime: Runtime, principal: Principal, job_id: str, wait_s: float, *, past: tuple[str, ...] = ("pending", "running")
+) -> JobRow:
+    """The job once its status is none of `past`, or as it is after `wait_s`. Raises JobNotFound."""
+    database = runtime.db
+    until = time.monotonic() + wait_s
+    key = ("job", job_id)
+    while True:
+        woken = database.signals.expect(key)
+        try:
+            job = await database.read(job_lifecycle.visible_job, principal, job_id)
+            left_s = until - time.monotonic()
+            if job.status not in past or job.status in TERMINAL or left_s <= 0 or runtime.shutdown.is_set():
+                return job
+            await database.signals.wait_for(woken, min(left_s, LOOK_S))
+        finally:
+            database.signals.forget(key, woken)

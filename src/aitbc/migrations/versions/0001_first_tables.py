@@ -17,8 +17,10 @@ def upgrade() -> None:
         sa.Column("balance_units", sa.BigInteger(), nullable=False),
         sa.Column("held_units", sa.BigInteger(), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(
+            "(kind = 'user' OR kind = 'mint' OR kind = 'treasury' OR kind = 'escrow')", name="kind"
+        ),
         sa.CheckConstraint("kind = 'mint' OR balance_units >= held_units", name="no_overdraft"),
-        sa.CheckConstraint("kind IN ('user', 'mint', 'treasury', 'escrow')", name="kind"),
         sa.CheckConstraint("held_units >= 0", name="held_not_negative"),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
@@ -120,20 +122,25 @@ def upgrade() -> None:
         sa.Column("started_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("finished_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("expires_at_ms", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("(status = 'completed') = (receipt_id <> '')", name="completed_has_a_receipt"),
-        sa.CheckConstraint("(status = 'running') = (lease_id <> '')", name="running_has_a_lease"),
         sa.CheckConstraint(
-            "(status IN ('completed', 'failed', 'cancelled')) = (finished_at_ms IS NOT NULL)", name="ended"
+            "(actor = '' OR actor = 'client' OR actor = 'miner' OR actor = 'coordinator' OR actor = 'admin')",
+            name="actor",
         ),
-        sa.CheckConstraint("actor IN ('', 'client', 'miner', 'coordinator', 'admin')", name="actor"),
         sa.CheckConstraint(
-            "cause IN ('', 'ENGINE_ERROR', 'ENGINE_UNAVAILABLE', 'MODEL_NOT_FOUND', 'OUT_OF_MEMORY', 'CONTEXT_LENGTH_EXCEEDED', 'BAD_REQUEST', 'TIMEOUT', 'SHUTTING_DOWN', 'COMPLETED', 'CANCELLED_BY_CLIENT', 'CANCELLED_BY_ADMIN', 'EXPIRED', 'LEASE_EXPIRED', 'MINER_LEFT')",
+            "(cause = '' OR cause = 'ENGINE_ERROR' OR cause = 'ENGINE_UNAVAILABLE' OR cause = 'MODEL_NOT_FOUND' OR cause = 'OUT_OF_MEMORY' OR cause = 'CONTEXT_LENGTH_EXCEEDED' OR cause = 'BAD_REQUEST' OR cause = 'TIMEOUT' OR cause = 'SHUTTING_DOWN' OR cause = 'COMPLETED' OR cause = 'CANCELLED_BY_CLIENT' OR cause = 'CANCELLED_BY_ADMIN' OR cause = 'EXPIRED' OR cause = 'LEASE_EXPIRED' OR cause = 'MINER_LEFT')",
             name="cause",
         ),
-        sa.CheckConstraint("queued = 0 OR status = 'pending'", name="queued_is_pending"),
         sa.CheckConstraint(
-            "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name="status"
+            "(status = 'completed' OR status = 'failed' OR status = 'cancelled') = (finished_at_ms IS NOT NULL)",
+            name="ended",
         ),
+        sa.CheckConstraint("(status = 'completed') = (receipt_id <> '')", name="completed_has_a_receipt"),
+        sa.CheckConstraint(
+            "(status = 'pending' OR status = 'running' OR status = 'completed' OR status = 'failed' OR status = 'cancelled')",
+            name="status",
+        ),
+        sa.CheckConstraint("(status = 'running') = (lease_id <> '')", name="running_has_a_lease"),
+        sa.CheckConstraint("queued = 0 OR status = 'pending'", name="queued_is_pending"),
         sa.CheckConstraint("held_units >= 0 AND max_price_units >= 0 AND price_units >= 0", name="money"),
         sa.CheckConstraint("price_units <= held_units", name="price_within_hold"),
         sa.ForeignKeyConstraint(
@@ -232,7 +239,9 @@ def upgrade() -> None:
         sa.Column("endpoint", sa.Text(), nullable=False),
         sa.Column("registered_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("last_heartbeat_ms", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("status IN ('active', 'draining', 'inactive')", name="status"),
+        sa.CheckConstraint(
+            "(status = 'active' OR status = 'draining' OR status = 'inactive')", name="status"
+        ),
         sa.CheckConstraint("concurrency BETWEEN 1 AND 4096", name="concurrency"),
         sa.ForeignKeyConstraint(
             ["account_id"],
@@ -253,9 +262,12 @@ def upgrade() -> None:
         sa.Column("ref", sa.Text(), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
-            "(kind IN ('post', 'fee', 'void')) = (hold_id IS NOT NULL)", name="settles_a_hold"
+            "(kind = 'mint' OR kind = 'transfer' OR kind = 'hold' OR kind = 'post' OR kind = 'fee' OR kind = 'void')",
+            name="kind",
         ),
-        sa.CheckConstraint("kind IN ('mint', 'transfer', 'hold', 'post', 'fee', 'void')", name="kind"),
+        sa.CheckConstraint(
+            "(kind = 'post' OR kind = 'fee' OR kind = 'void') = (hold_id IS NOT NULL)", name="settles_a_hold"
+        ),
         sa.CheckConstraint("amount_units >= 0", name="amount_not_negative"),
         sa.ForeignKeyConstraint(
             ["credit_id"],
@@ -270,14 +282,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_transfers_credit", "transfers", ["credit_id", "id"], unique=False)
     op.create_index("ix_transfers_debit", "transfers", ["debit_id", "id"], unique=False)
-    op.create_index("ix_transfers_ref", "transfers", ["ref"], unique=False)
     op.create_index(
         "ux_transfers_settled",
         "transfers",
         ["hold_id"],
         unique=True,
-        sqlite_where=sa.text("kind IN ('post', 'void')"),
-        postgresql_where=sa.text("kind IN ('post', 'void')"),
+        sqlite_where=sa.text("(kind = 'post' OR kind = 'void')"),
+        postgresql_where=sa.text("(kind = 'post' OR kind = 'void')"),
     )
     op.create_table(
         "job_events",
@@ -290,10 +301,11 @@ def upgrade() -> None:
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("miner_id", sa.Text(), nullable=False),
         sa.CheckConstraint(
-            "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name="status"
+            "(status = 'pending' OR status = 'running' OR status = 'completed' OR status = 'failed' OR status = 'cancelled')",
+            name="status",
         ),
         sa.CheckConstraint(
-            "type IN ('created', 'claimed', 'requeued', 'completed', 'failed', 'cancelled', 'expired')",
+            "(type = 'created' OR type = 'claimed' OR type = 'requeued' OR type = 'completed' OR type = 'failed' OR type = 'cancelled' OR type = 'expired')",
             name="type",
         ),
         sa.ForeignKeyConstraint(

@@ -60,9 +60,7 @@ async def erase_once(runtime: Runtime) -> bool:
     return erased == expiry.ERASE_BATCH
 
 
-async def every(
-    seconds: float, runtime: Runtime, run_once: Callable[[], Awaitable[bool]], name: str
-) -> None:
+async def every(seconds: float, runtime: Runtime, run_once: Callable[[], Awaitable[bool]], name: str) -> None:
     """Calls `run_once` until shutdown: at once while there is more to do, else after a pause."""
     while not runtime.shutdown.is_set():
         more = False

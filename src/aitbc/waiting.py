@@ -15,7 +15,12 @@ JITTER = 0.25  # and not all of them at once
 
 
 async def take(
-    runtime: Runtime, principal: Principal, miner_id: str | None, max_jobs: int, known: set[str], wait_s: float
+    runtime: Runtime,
+    principal: Principal,
+    miner_id: str | None,
+    max_jobs: int,
+    known: set[str],
+    wait_s: float,
 ) -> list[Assignment]:
     """Leases jobs to the miner, waiting up to `wait_s` for the first. [] where none came, and on shutdown."""
     database, context = runtime.db, runtime.context
@@ -34,7 +39,7 @@ async def take(
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
-            pause_s = min(left_s, LOOK_S * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
+            pause_s = min(left_s, LOOK_S * random.uniform(1 - JITTER, 1 + JITTER))
             if ticket is not None:
                 await runtime.waiting.wait(ticket, pause_s)
             else:
@@ -66,7 +71,12 @@ async def offer(runtime: Runtime, principal: Principal, miner_id: str, wait_s: f
 
 
 async def job_change(
-    runtime: Runtime, principal: Principal, job_id: str, wait_s: float, *, past: tuple[str, ...] = ("pending", "running")
+    runtime: Runtime,
+    principal: Principal,
+    job_id: str,
+    wait_s: float,
+    *,
+    past: tuple[str, ...] = ("pending", "running"),
 ) -> JobRow:
     """The job once its status is none of `past`, or as it is after `wait_s`. Raises JobNotFound."""
     database = runtime.db

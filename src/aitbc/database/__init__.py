@@ -68,9 +68,7 @@ class Database:
         self.signals.close()
         await self.backend.stop()
 
-    async def write(
-        self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
+    async def write(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs `fn` in a transaction; returns when it is durable. Errors of `fn` undo it and are raised here."""
         result: R = await self.backend.write((fn, args, kwargs))
         return result
@@ -93,5 +91,3 @@ class Database:
     def close(self) -> None:
         """For users of the `_sync` calls; servers use `stop`."""
         self.backend.close()
-
-

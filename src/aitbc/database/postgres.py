@@ -96,7 +96,7 @@ class PostgresBackend:
                 lost = connection.closed and not committing
                 if attempt == TRIES or not (lost or isinstance(error, RETRIED)):
                     raise self._translate(error, connection) from error
-            time.sleep(random.uniform(0, 0.004 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter, not a secret
+            time.sleep(random.uniform(0, 0.004 * 2 ** min(attempt, 6)))
         raise AssertionError("unreachable")
 
     @staticmethod

@@ -16,7 +16,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 DIALECTS: dict[str, Any] = {
     "sqlite": sqlite_dialect.dialect(paramstyle="named"),
-    "postgresql": pg_dialect.dialect(),
+    "postgresql": pg_dialect.dialect(),  # type: ignore[no-untyped-call]
 }
 
 RowValues = tuple[Any, ...]
@@ -43,7 +43,8 @@ class Compiled:
         """The named tuple of this statement's rows; made from the first cursor that ran it."""
         if self.row is None:
             names = [column[0] for column in description]
-            self.row = namedtuple("Row", names, rename=True)._make  # type: ignore[misc]
+            row: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+            self.row = row._make
         return self.row
 
 
@@ -60,9 +61,7 @@ class Statement:
     def on(self, dialect: str) -> Compiled:
         compiled = self._compiled.get(dialect)
         if compiled is None:
-            compiled = self._compiled[dialect] = Compiled(
-                self._build(dialect), dialect, self._row
-            )
+            compiled = self._compiled[dialect] = Compiled(self._build(dialect), dialect, self._row)
         return compiled
 
 

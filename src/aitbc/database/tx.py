@@ -13,8 +13,8 @@ from aitbc.database.statements import Compiled, Statement, compile_once
 class Cursor(Protocol):
     """The part of a DB-API cursor that a transaction uses."""
 
-    rowcount: int
-
+    @property
+    def rowcount(self) -> int: ...
     @property
     def description(self) -> Any: ...
     def execute(self, sql: Any, params: Any = ..., /) -> Any: ...

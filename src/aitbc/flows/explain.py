@@ -92,9 +92,7 @@ def quote(tx: Tx, spec: JobSpec) -> Quote:
     miners = _live(tx)
     reasons, eligible, asks = _count(miners, wanted)
     units = spec.prompt_bound + spec.completion_bound
-    recent = job_queries.recent(
-        tx, spec.job_type, spec.model, ids.floor_id(max(0, tx.now_ms - RECENT_MS))
-    )
+    recent = job_queries.recent(tx, spec.job_type, spec.model, ids.floor_id(max(0, tx.now_ms - RECENT_MS)))
     median = int(statistics.median(asks)) if asks else 0
     return Quote(
         eligible,
@@ -195,4 +193,3 @@ def _summary(
     if not registered:
         return "No miner has registered yet, so the job waits for the first one that serves its model."
     return "No miner that is here now could run the job." + (f" {change.text}" if change else "")
-

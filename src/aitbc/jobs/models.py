@@ -6,17 +6,12 @@ from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
-from aitbc.database.columns import big, small, text
+from aitbc.database.columns import big, one_of, small, text
 from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
 
 QUEUED = "queued = 1"
 OPEN = "finished_at_ms IS NULL"
 RUNNING = "status = 'running'"
-
-
-def one_of(column: str, values: tuple[str, ...]) -> str:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return f"{column} IN ({listed})"
 
 
 def partial(name: str, *columns: str, where: str) -> Index:
@@ -51,7 +46,7 @@ class Job(SQLModel, table=True):
         CheckConstraint(one_of("actor", ("", *ACTORS)), name="actor"),
         CheckConstraint("queued = 0 OR status = 'pending'", name="queued_is_pending"),
         CheckConstraint("(status = 'running') = (lease_id <> '')", name="running_has_a_lease"),
-        CheckConstraint(f"({one_of('status', TERMINAL)}) = (finished_at_ms IS NOT NULL)", name="ended"),
+        CheckConstraint(f"{one_of('status', TERMINAL)} = (finished_at_ms IS NOT NULL)", name="ended"),
         CheckConstraint("(status = 'completed') = (receipt_id <> '')", name="completed_has_a_receipt"),
         CheckConstraint("held_units >= 0 AND max_price_units >= 0 AND price_units >= 0", name="money"),
         CheckConstraint("price_units <= held_units", name="price_within_hold"),

@@ -19,7 +19,9 @@ QUEUE = statement(
     .select_from(Job)
     .where(sql(QUEUED))
 )
-COUNT_PENDING = statement(select(func.count().label("count")).select_from(Job).where(sql("status = 'pending'")))
+COUNT_PENDING = statement(
+    select(func.count().label("count")).select_from(Job).where(sql("status = 'pending'"))
+)
 COUNT_RUNNING = statement(select(func.count().label("count")).select_from(Job).where(sql(RUNNING)))
 RUNNING_BY_MINER = statement(
     select(_c.miner_id, func.count().label("count")).where(sql(RUNNING)).group_by(_c.miner_id)

@@ -19,9 +19,9 @@ _requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
 _results: Any = JobResult.__table__  # type: ignore[attr-defined]
 _c = _jobs.c
 _id = _c.id == bindparam("job")
-_now = bindparam("now")
-_PENDING = literal_column("'pending'")
-_RUNNING = literal_column("'running'")
+_now: Any = bindparam("now")
+_PENDING: Any = literal_column("'pending'")
+_RUNNING: Any = literal_column("'running'")
 
 INSERT_JOB = insert_into(Job)
 INSERT_REQUEST = insert_into(JobRequest)
@@ -132,9 +132,7 @@ EXTEND = statement(
     .values(lease_expires_at_ms=bindparam("lease_expires"))
 )
 SHIFT_LEASES = statement(
-    update(_jobs)
-    .where(sql(RUNNING))
-    .values(lease_expires_at_ms=_c.lease_expires_at_ms + bindparam("shift"))
+    update(_jobs).where(sql(RUNNING)).values(lease_expires_at_ms=_c.lease_expires_at_ms + bindparam("shift"))
 )
 RENEW_LEASES = statement(
     update(_jobs)

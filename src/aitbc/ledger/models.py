@@ -4,14 +4,18 @@ from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
-from aitbc.database.columns import big, text
+from aitbc.database.columns import big, one_of, text
 
 MINT = "system:mint"
 TREASURY = "system:treasury"
 ESCROW = "system:escrow"  # the counter-side of holds and voids; its balance is always zero
 SYSTEM_ACCOUNTS = {MINT: "mint", TREASURY: "treasury", ESCROW: "escrow"}
 
-MOVING_KINDS = ("mint", "transfer", "post", "fee")  # transfers that move balance; holds and voids reserve it
+ACCOUNT_KINDS = ("user", "mint", "treasury", "escrow")
+TRANSFER_KINDS = ("mint", "transfer", "hold", "post", "fee", "void")
+MOVING_KINDS = ("mint", "transfer", "post", "fee")  # these move balance; holds and voids reserve it
+SETTLING_KINDS = ("post", "fee", "void")  # these name the hold that they settle
+ENDING_KINDS = ("post", "void")  # a hold has exactly one of these in the end
 
 
 class Account(SQLModel, table=True):
@@ -21,7 +25,7 @@ class Account(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("held_units >= 0", name="held_not_negative"),
         CheckConstraint("kind = 'mint' OR balance_units >= held_units", name="no_overdraft"),
-        CheckConstraint("kind IN ('user', 'mint', 'treasury', 'escrow')", name="kind"),
+        CheckConstraint(one_of("kind", ACCOUNT_KINDS), name="kind"),
         {"sqlite_with_rowid": False},
     )
 
@@ -44,18 +48,17 @@ class Transfer(SQLModel, table=True):
     __tablename__ = "transfers"
     __table_args__ = (
         CheckConstraint("amount_units >= 0", name="amount_not_negative"),
-        CheckConstraint("kind IN ('mint', 'transfer', 'hold', 'post', 'fee', 'void')", name="kind"),
-        CheckConstraint("(kind IN ('post', 'fee', 'void')) = (hold_id IS NOT NULL)", name="settles_a_hold"),
+        CheckConstraint(one_of("kind", TRANSFER_KINDS), name="kind"),
+        CheckConstraint(f"{one_of('kind', SETTLING_KINDS)} = (hold_id IS NOT NULL)", name="settles_a_hold"),
         Index(
             "ux_transfers_settled",
             "hold_id",
             unique=True,
-            sqlite_where=sql("kind IN ('post', 'void')"),
-            postgresql_where=sql("kind IN ('post', 'void')"),
+            sqlite_where=sql(one_of("kind", ENDING_KINDS)),
+            postgresql_where=sql(one_of("kind", ENDING_KINDS)),
         ),
         Index("ix_transfers_debit", "debit_id", "id"),
         Index("ix_transfers_credit", "credit_id", "id"),
-        Index("ix_transfers_ref", "ref"),
         {"sqlite_with_rowid": False},
     )
 

@@ -5,7 +5,7 @@ Updates are guarded and checked by row count, so that no race can spend the same
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
@@ -17,7 +17,7 @@ from aitbc.ledger.models import ESCROW, MINT, SYSTEM_ACCOUNTS, Account, Transfer
 
 _accounts = Account.__table__  # type: ignore[attr-defined]
 _transfers = Transfer.__table__  # type: ignore[attr-defined]
-_units = bindparam("units")
+_units: Any = bindparam("units")
 _own = _accounts.c.id == bindparam("account")
 
 INSERT_ACCOUNT = insert_into(Account, on_conflict_ignore=True)
@@ -47,9 +47,7 @@ DEBIT = statement(
     )
     .values(balance_units=_accounts.c.balance_units - _units)
 )
-CREDIT = statement(
-    update(_accounts).where(_own).values(balance_units=_accounts.c.balance_units + _units)
-)
+CREDIT = statement(update(_accounts).where(_own).values(balance_units=_accounts.c.balance_units + _units))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,14 @@ def mint(tx: Tx, transfer_id: str, account_id: str, units: int, ref: str = "") -
 
 
 def transfer(
-    tx: Tx, transfer_id: str, debit_id: str, credit_id: str, units: int, *, kind: str = "transfer", ref: str = ""
+    tx: Tx,
+    transfer_id: str,
+    debit_id: str,
+    credit_id: str,
+    units: int,
+    *,
+    kind: str = "transfer",
+    ref: str = "",
 ) -> bool:
     """Moves available money. True when this call did it, False when the same transfer stood already.
 
@@ -133,9 +138,7 @@ def hold(tx: Tx, hold_id: str, account_id: str, units: int, ref: str = "") -> bo
     return True
 
 
-def post(
-    tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[Payout], ref: str = ""
-) -> str:
+def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[Payout], ref: str = "") -> str:
     """Settles a hold: pays `payouts` (their sum at most what is held) and frees the remainder.
 
     `payouts[0]` is the post itself, the rest are fees; zero fees leave no line. Returns the post's

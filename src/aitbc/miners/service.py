@@ -65,9 +65,7 @@ DELETE_OFFERS = statement(delete(_offers).where(_o.miner_id == bindparam("miner"
 TOUCH = statement(
     update(_miners)
     .where(_own)
-    .values(
-        last_heartbeat_ms=bindparam("seen"), status=bindparam("after"), deregistered=bindparam("left")
-    )
+    .values(last_heartbeat_ms=bindparam("seen"), status=bindparam("after"), deregistered=bindparam("left"))
 )
 SET_LOAD = statement(update(_miners).where(_own).values(load=bindparam("reported")))
 LAPSE = statement(

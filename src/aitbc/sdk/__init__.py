@@ -7,7 +7,10 @@
 ...     assert client.verify_receipt(job.receipt_id).ok
 """
 
-from aitbc.sdk.async_client import AsyncClient
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from aitbc.sdk.client import Client
 from aitbc.sdk.errors import (
     AitbcClientError,
@@ -40,6 +43,9 @@ from aitbc.sdk.models import (
     Receipt,
 )
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
+
+if TYPE_CHECKING:
+    from aitbc.sdk.async_client import AsyncClient
 
 __all__ = [
     "AitbcClientError",
@@ -76,3 +82,12 @@ __all__ = [
     "embedding_job",
     "prompt_job",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # asyncio takes as long to import as all the rest, and a command line needs the blocking client only.
+    if name == "AsyncClient":
+        from aitbc.sdk.async_client import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ Raw = Mapping[str, Any]
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """A job as its owner sees it. `account` pays; `price` and `receipt_id` are there once it is completed.
 
@@ -115,7 +115,7 @@ class Job:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BatchItem:
     """One job of a batch: admitted (`job_id`, `status`, `price_held`), or refused (`error`)."""
 
@@ -144,7 +144,7 @@ class BatchItem:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobEvent:
     """One entry of a job's history: created, claimed, requeued, completed, failed, cancelled or expired."""
 
@@ -170,7 +170,7 @@ class JobEvent:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Explanation:
     """Why a job is where it is. `reasons` counts the miners that may not run it, by code.
 
@@ -204,7 +204,7 @@ class Explanation:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PriceRange:
     """AIT per 1000 tokens over the miners that could run the job."""
 
@@ -213,7 +213,7 @@ class PriceRange:
     median: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Quote:
     """What a job would cost; submitting it reserves `worst_case_price`. `price_per_1k` None: no miner."""
 
@@ -246,7 +246,7 @@ class Quote:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Balance:
     """An account's money in AIT (`balance` = `held` for jobs under way + `available`), and the key used."""
 
@@ -277,7 +277,7 @@ class Balance:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MinerModel:
     """A model that a miner serves, at `price_per_1k` AIT for 1000 tokens."""
 
@@ -288,7 +288,7 @@ class MinerModel:
     quantisation: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gpu:
     """A GPU that a miner named; memory in GB (0: not told)."""
 
@@ -296,7 +296,7 @@ class Gpu:
     memory_gb: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Miner:
     """A miner of the public list."""
 
@@ -339,7 +339,7 @@ class Miner:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Receipt:
     """A receipt's fields for reading. `document` is the whole receipt: what is saved and verified."""
 
@@ -387,7 +387,7 @@ class Receipt:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Page(Generic[T]):
     """Part of a list, in the coordinator's order. `total`: of the whole; `next_cursor`: where to go on."""
 

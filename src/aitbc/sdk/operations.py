@@ -34,8 +34,7 @@ from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, pro
 from aitbc.sdk.transport import RETRY_STATUSES, Answer, Call, Flow, Now, Sleep, send
 
 if TYPE_CHECKING:
-    from aitbc.core.keyset import KeySet
-    from aitbc.core.verification import Verification
+    from aitbc.core.receipt import KeySet, Verification
 
 T = TypeVar("T")
 
@@ -275,7 +274,7 @@ def verify_receipt(
     whoever does not trust it passes keys that were saved earlier or came another way.
     """
     # Here, since the signature library costs start-up time that few calls need.
-    from aitbc.core.verification import verify
+    from aitbc.core.receipt import verify
 
     document: Any
     if isinstance(receipt, str):
@@ -343,7 +342,7 @@ def _object(data: Any) -> dict[str, Any]:
 
 
 def _key_set(answer: Answer) -> KeySet:
-    from aitbc.core.keyset import KeySet
+    from aitbc.core.receipt import KeySet
 
     try:
         return KeySet.from_json(_object(answer.data))

@@ -1,0 +1,128 @@
+"""The `aitbc` command. Each command's module is imported when it is asked for, so that a client's start is
+quick.
+
+Modules of the server are imported inside the functions of operator commands only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, MutableMapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from aitbc import __version__
+
+
+class Entry(NamedTuple):
+    """Where a command is defined, and under which heading the help lists it."""
+
+    module: str
+    attribute: str
+    panel: str
+
+
+_START, _CLIENT, _MINER, _OPERATOR = "Getting started", "Client", "Miner", "Operator"
+
+ENTRIES = {
+    "login": Entry("account", "login", _START),
+    "submit": Entry("submit", "submit", _CLIENT),
+    "jobs": Entry("jobs", "jobs", _CLIENT),
+    "job": Entry("jobs", "job_app", _CLIENT),
+    "miners": Entry("account", "miners", _CLIENT),
+    "balance": Entry("account", "balance", _CLIENT),
+    "receipt": Entry("receipts", "receipt_app", _CLIENT),
+    "miner": Entry("miner", "miner_app", _MINER),
+    "serve": Entry("serve", "serve", _OPERATOR),
+    "keys": Entry("keys", "keys_app", _OPERATOR),
+    "db": Entry("database", "db_app", _OPERATOR),
+    "audit": Entry("audit", "audit", _OPERATOR),
+}
+
+
+class Commands(MutableMapping[str, Any]):
+    """The program's commands by name, each loaded when it is first looked at."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = _load(name, ENTRIES[name])
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ENTRIES)
+
+    def __len__(self) -> int:
+        return len(ENTRIES)
+
+
+def _load(name: str, entry: Entry) -> Any:
+    found = getattr(import_module(f"aitbc.cli.{entry.module}"), entry.attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = get_group(found)
+    else:
+        holder = typer.Typer(add_completion=False)
+        holder.command(name)(found)
+        command = get_command(holder)
+    command.name = name
+    command.rich_help_panel = entry.panel
+    return command
+
+
+class Program(TyperGroup):
+    """The command group; a command that fails ends with one line on stderr and the right exit code."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = Commands()
+
+    def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
+        """Run the program; with `standalone_mode=False` return the exit code instead of exiting."""
+        standalone = options.pop("standalone_mode", True)
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(words, standalone_mode=False, **options)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - report() raises again what is a bug
+            from aitbc.cli.failures import report
+
+            code = report(error, as_json="--json" in words)
+        code = code if isinstance(code, int) else 0
+        if standalone:
+            sys.exit(code)
+        return code
+
+
+app = typer.Typer(
+    cls=Program,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    help="AITBC: a marketplace for AI compute. Every answer comes with a receipt that anyone can check.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aitbc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass

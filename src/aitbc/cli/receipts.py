@@ -1,0 +1,243 @@
+"""`aitbc receipt …`: receipts, the keys that sign them, and their verification offline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aitbc.cli.failures import FAILURE, CommandError
+from aitbc.cli.output import ait, note, pairs, print_json, say, table, to_json
+from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect, home
+from aitbc.sdk import Client, Receipt
+from aitbc.sdk.fields import plain
+
+if TYPE_CHECKING:
+    from aitbc.core.receipt import KeySet, Verification
+
+PINNED_KEYS = "receipt-keys.json"
+MAX_FILE_BYTES = 64 * 1024 * 1024
+
+SaveOption = Annotated[
+    Path | None, typer.Option("--save", metavar="FILE", help="Write it to a file (- is stdout).")
+]
+
+receipt_app = typer.Typer(
+    no_args_is_help=True, help="Receipts: show, list, verify; and the keys that sign them."
+)
+
+
+@receipt_app.command()
+def show(
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="The receipt's id.", show_default=False)],
+    result: Annotated[
+        bool, typer.Option("--result", help="With the answer that it covers (your own jobs).")
+    ] = False,
+    save: SaveOption = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Show a receipt, or save it to be verified anywhere, at any time."""
+    with connect(url, key) as client:
+        found = _fetch(client, receipt, result)
+    if save is not None:
+        _save(save, plain(found.document), f"receipt {found.receipt_id}")
+    if as_json:
+        print_json(plain(found.document))
+    elif save is None:
+        _show(found)
+
+
+@receipt_app.command("list")
+def list_receipts(
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only of this job.")] = None,
+    client_account: Annotated[str | None, typer.Option("--client", help="Only paid by this account.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only paid to this account.")] = None,
+    miner: Annotated[str | None, typer.Option(metavar="ID", help="Only by this miner.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """List the network's receipts, newest first. They show hashes, never prompts or answers."""
+    with connect(url, key) as client:
+        page = client.receipts(
+            client=client_account,
+            provider=provider,
+            model=model,
+            job_id=job,
+            miner_id=miner,
+            limit=limit,
+            cursor=cursor,
+        )
+    if as_json:
+        print_json([plain(receipt.document) for receipt in page])
+    elif not page.items:
+        say("no receipts")
+    else:
+        rows = [(r.receipt_id, r.model, r.units, ait(r.price), r.client, r.provider) for r in page]
+        table(("RECEIPT", "MODEL", "TOKENS", "AIT", "CLIENT", "PROVIDER"), rows)
+    if page.next_cursor and page.items:
+        note(f"more: --cursor {page.next_cursor}")
+
+
+@receipt_app.command()
+def verify(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The receipt's file, or - for stdin.", show_default=False)
+    ],
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The coordinator's keys; else AITBC_HOME/receipt-keys.json if there."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a receipt offline. Says what it checked and what it could not; exit code 0 only if proven."""
+    from aitbc.core.receipt import verify_bytes
+
+    data = _read(file)
+    key_set = _load_keys(keys)
+    verification = verify_bytes(data, key_set)
+    if as_json:
+        print_json(verification_json(verification))
+    else:
+        _show_verification(verification, key_set is not None)
+    if not verification.ok:
+        raise typer.Exit(FAILURE)
+
+
+@receipt_app.command()
+def keys(
+    save: SaveOption = None, as_json: JsonOption = False, url: UrlOption = None, key: KeyOption = None
+) -> None:
+    """Show the coordinator's public keys, or save them to verify receipts against.
+
+    Save them when you first trust the coordinator: keys asked for later prove only that it agrees with
+    itself.
+    """
+    with connect(url, key) as client:
+        key_set = client.keys()
+    document = key_set.to_json()
+    if save is not None:
+        _save(save, document, f"{len(key_set)} key(s) of {key_set.chain_id}")
+    if as_json:
+        print_json(document)
+    elif save is None:
+        rows = [
+            (entry["key_id"], entry["use"], entry["valid_from"], entry["valid_to"])
+            for entry in document["keys"]
+        ]
+        say(f"chain {key_set.chain_id}")
+        table(("KEY", "USE", "VALID FROM", "VALID TO"), rows)
+
+
+def _fetch(client: Client, receipt_id: str, with_result: bool) -> Receipt:
+    found = client.receipt(receipt_id)
+    if not with_result:
+        return found
+    for own in client.job_receipts(found.job_id):
+        if own.receipt_id == found.receipt_id:
+            return own
+    raise CommandError("RECEIPT_NOT_FOUND", "its job's receipts do not list this receipt")
+
+
+def _show(receipt: Receipt) -> None:
+    document = receipt.document
+    miner = document.get("miner_signature")
+    pairs(
+        [
+            ("receipt", receipt.receipt_id),
+            ("chain", document.get("chain_id")),
+            ("job", receipt.job_id),
+            ("type", receipt.job_type),
+            ("model", receipt.model),
+            ("paid by", receipt.client),
+            ("paid to", receipt.provider),
+            ("miner", receipt.miner_id),
+            ("tokens", f"{receipt.units} ({document.get('metering')})"),
+            ("AIT per 1000", ait(receipt.unit_price)),
+            ("price, AIT", ait(receipt.price)),
+            ("fee, AIT", ait(receipt.fee)),
+            ("prompt hash", receipt.prompt_hash),
+            ("result hash", receipt.result_hash),
+            ("signed by", receipt.key_id),
+            ("miner's key", miner.get("key_id") if isinstance(miner, dict) else "none"),
+        ]
+    )
+
+
+def _show_verification(verification: Verification, had_keys: bool) -> None:
+    words = {True: "ok     ", False: "WRONG  ", None: "unknown"}
+    width = max(len(check.name) for check in verification.checks)
+    for check in verification.checks:
+        say(f"{words[check.ok]}  {check.name.ljust(width)}  {check.detail}")
+    if verification.ok:
+        say("proven: the receipt is genuine")
+    elif verification.failures:
+        say("NOT PROVEN: the receipt is not genuine, or not from the coordinator of these keys")
+    else:
+        say("NOT PROVEN: nothing is wrong, but who signed it is unknown")
+        if not had_keys:
+            note("Get the coordinator's keys with `aitbc receipt keys --save FILE` and pass --keys FILE.")
+
+
+def verification_json(verification: Verification) -> dict[str, Any]:
+    """{"ok", "checks": [{"name", "ok": true|false|null, "detail"}]}."""
+    return {
+        "ok": verification.ok,
+        "checks": [
+            {"name": check.name, "ok": check.ok, "detail": check.detail} for check in verification.checks
+        ],
+    }
+
+
+def _read(file: str) -> bytes:
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CommandError("FILE", f"{file} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise CommandError("FILE", f"{file} is larger than any receipt")
+    return data
+
+
+def _load_keys(path: Path | None) -> KeySet | None:
+    from aitbc.core.canonical import loads_strict
+    from aitbc.core.receipt import KeySet
+
+    if path is None:
+        path = home() / PINNED_KEYS
+        if not path.exists():
+            return None
+    try:
+        return KeySet.from_json(loads_strict(_read(str(path))))
+    except ValueError as error:
+        hint = "Get them with: aitbc receipt keys --save FILE"
+        raise CommandError("KEYS", f"{path} does not hold a coordinator's keys: {error}", hint) from error
+
+
+def _save(path: Path, document: dict[str, Any], what: str) -> None:
+    text = to_json(document) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+        return
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise CommandError("FILE", f"{path} cannot be written: {error.strerror}") from error
+    note(f"{what} saved in {path}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -203,6 +204,22 @@ def test_strict_reading_refuses(data: bytes, reason: str) -> None:
             continue  # a Decimal holds it; money's own limit refuses it
         with pytest.raises(ValueError, match=reason or None):
             loads_strict(data, decimals=decimals)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 65 + b'"' + b'\\"' * 500_000,
+        b"[" * 65 + b'"' + b"\\" * 1_000_001,
+        b"[" * 500_000 + b"]" * 500_000,
+        b"[" + b"{}," * 300_000,
+    ],
+)
+def test_strict_reading_is_quick_to_refuse(data: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError):
+        loads_strict(data)
+    assert time.process_time() - started < 1
 
 
 def test_strict_reading_takes_what_is_well_formed() -> None:

@@ -23,7 +23,8 @@ MAX_INTEGER = 2**53 - 1
 
 # Between these, repr(), orjson and ECMAScript all write a float that is not whole without an exponent.
 _PLAIN_FLOAT_MIN = 1e-4
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string, or one that never ends: were that no match, each quote in it would be tried, in quadratic time.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _ALIKE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89abcdefABCDEF]")

@@ -164,7 +164,7 @@ class LlmInference(JobType):
                 'a result is a string or {"text": string, "finish_reason": "stop"|"length"|null}'
             )
         text, reason = result["text"], result.get("finish_reason")
-        if reason is not None and reason not in FINISH_REASONS:
+        if reason is not None and not (isinstance(reason, str) and reason in FINISH_REASONS):
             raise InvalidResult('finish_reason is "stop", "length" or null')
         if not _is_unicode(text):
             raise InvalidResult("text is not valid Unicode")

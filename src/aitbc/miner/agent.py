@@ -29,14 +29,12 @@ from aitbc.miner.progress import MinerView, Reporter
 from aitbc.miner.settings import MinerSettings
 from aitbc.miner.work import Failure
 
-MAX_UNDELIVERED = 64
-"""With more answers than this waiting to be delivered, no new jobs are taken."""
-
 QUICK_ANSWER_S = 0.5
 """A long poll that comes back empty sooner than this did not wait: do not ask again at once."""
 
 UNKNOWN_MINER_CODES = frozenset({"MINER_NOT_FOUND", "MINER_INACTIVE"})
 DEREGISTER_TIMEOUT_S = 5.0
+SAY_DRAINING_TIMEOUT_S = 2.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -74,11 +72,11 @@ class MinerAgent:
             gpus=[f"{gpu.name} ({gpu.memory_gb:g} GB)" for gpu in self._gpus],
         )
         self._link = Link(reporter, lambda: Backoff(settings.backoff_min_s, settings.backoff_max_s))
-        self._delivery = Delivery(self._client, self._outbox, self._link, reporter, self._view, self._changed)
+        self._delivery = Delivery(self._client, self._outbox, self._link, reporter, self._view)
         self._jobs = JobRunner(
             engine, self.key, self.miner_id, settings.job_timeout_s, self._delivery, reporter, self._view
         )
-        self._jobs.on_change = self._changed
+        self._delivery.on_change = self._jobs.on_change = self._changed
         self._jobs.on_failure = self._job_failed
         self._models: list[ModelInfo] = []
         self._registration = Registration(self.miner_id, "", 15.0, 60.0)
@@ -241,7 +239,7 @@ class MinerAgent:
             began_s = time.monotonic()
             try:
                 jobs = await self._client.take(
-                    self.miner_id, self._free_slots(), self._settings.poll_wait_s, self._held()
+                    self.miner_id, max(1, self._free_slots()), self._settings.poll_wait_s, self._held()
                 )
             except (CoordinatorUnreachable, Refused) as error:
                 await self._after_failure(error, backoff)
@@ -313,9 +311,10 @@ class MinerAgent:
         self._set_status("draining")
         self._reporter.event("draining", running=len(self._jobs))
         self._changed()
-        self._heartbeat_now.set()
-        for name in ("poll", "refresh"):
-            loops[name].cancel()
+        loops["refresh"].cancel()
+        # First the coordinator hears of it: then no lease can be lost in the poll that is broken off.
+        await self._say_draining()
+        loops["poll"].cancel()
         await self._jobs.drain(self._settings.drain_grace_s)
         self._link.nudge()
         try:
@@ -325,13 +324,20 @@ class MinerAgent:
             return  # what is left is on disk; without deregistering, a quick restart still holds the leases
         await _quietly(self._client.deregister(self.miner_id), DEREGISTER_TIMEOUT_S)
 
+    async def _say_draining(self) -> None:
+        load = await self._load()
+        await _quietly(
+            self._client.heartbeat(self.miner_id, "draining", load, self._held()), SAY_DRAINING_TIMEOUT_S
+        )
+
     # -- the shared picture
 
     def _held(self) -> set[str]:
         return self._jobs.ids() | self._outbox.ids()
 
     def _free_slots(self) -> int:
-        return max(1, self._settings.concurrency - len(self._jobs))
+        """The coordinator counts a job against our concurrency until its answer has arrived; so do we."""
+        return self._settings.concurrency - len(self._held())
 
     def _status(self) -> str:
         """What the coordinator is told: without an engine there is no point in offering us jobs."""
@@ -356,8 +362,7 @@ class MinerAgent:
 
     def _changed(self) -> None:
         """Something that decides whether to take jobs has changed, or that the display shows."""
-        room = len(self._jobs) < self._settings.concurrency and len(self._outbox) < MAX_UNDELIVERED
-        if room and self._status() == "active":
+        if self._free_slots() > 0 and self._status() == "active":
             self._may_poll.set()
         else:
             self._may_poll.clear()
@@ -380,7 +385,8 @@ class MinerAgent:
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for `event`, but no longer than `seconds`."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return  # the time is up, which is as good a reason to go on
 
@@ -388,6 +394,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 async def _quietly(call: Coroutine[Any, Any, Any], limit_s: float) -> None:
     """The last courtesy to a coordinator that may not be there: nothing depends on it."""
     try:
-        await asyncio.wait_for(call, limit_s)
+        async with asyncio.timeout(limit_s):
+            await call
     except (CoordinatorUnreachable, Refused, TimeoutError):
         return  # the leases end by themselves

@@ -21,8 +21,8 @@ to end."""
 
 
 class Delivery:
-    """Empties the outbox. One `run` task for a miner; `changed` is called whenever the outbox has become
-    shorter."""
+    """Empties the outbox. One `run` task for a miner; `on_change` is called when the outbox may have
+    changed."""
 
     def __init__(
         self,
@@ -31,14 +31,13 @@ class Delivery:
         link: Link,
         reporter: Reporter,
         view: MinerView,
-        changed: Callable[[], None],
     ) -> None:
         self._client = client
         self._outbox = outbox
         self._link = link
         self._reporter = reporter
         self._view = view
-        self._changed = changed
+        self.on_change: Callable[[], None] = lambda: None
         self._mail = asyncio.Event()
         self._empty = asyncio.Event()
         self._note()
@@ -139,7 +138,7 @@ class Delivery:
             else:
                 event.clear()
         self._view.undelivered = len(self._outbox)
-        self._changed()
+        self.on_change()
 
 
 def _earned_units(receipt: dict[str, Any]) -> int | None:

@@ -25,14 +25,6 @@ class _Running:
     reason: str = ""
 
 
-def _nothing() -> None:
-    """Called where nobody listens."""
-
-
-def _ignore(failure: Failure) -> None:
-    """Called where nobody listens."""
-
-
 class JobRunner:
     """Runs assignments side by side. `chain_id` is set once the coordinator has said which chain it is."""
 
@@ -47,8 +39,8 @@ class JobRunner:
         view: MinerView,
     ) -> None:
         self.chain_id = ""
-        self.on_change: Callable[[], None] = _nothing
-        self.on_failure: Callable[[Failure], None] = _ignore
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_failure: Callable[[Failure], None] = lambda failure: None
         self._engine = engine
         self._key = key
         self._miner_id = miner_id

@@ -53,7 +53,8 @@ class Link:
         """Wait, but no longer than until the coordinator is back."""
         self._wake.clear()
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         except TimeoutError:
             return  # the whole pause has passed: time to try
 

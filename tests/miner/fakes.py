@@ -1,0 +1,443 @@
+"""Fakes for the miner's tests: a coordinator, an Ollama, an OpenAI-compatible server, and an engine in
+Python.
+
+Each speaks the documented protocol over a real socket (the engine apart), and does what a test tells it to.
+None of them is used outside these tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from aitbc.core import jobspec
+from aitbc.core.receipt import result_statement
+from aitbc.core.signing import decode_b64, public_from_text, verify
+from aitbc.miner.engines.base import Engine, EngineResult, ModelInfo, Progress
+
+CHAIN_ID = "ait-test"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class FakeServer:
+    """Serves a Starlette app on one port of loopback; may go away and come back on the same port."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._app = Starlette(routes=routes)
+        self._server: uvicorn.Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        config = uvicorn.Config(
+            self._app,
+            "127.0.0.1",
+            self.port,
+            log_level="critical",
+            timeout_graceful_shutdown=0,
+            lifespan="off",
+        )
+        self._server = uvicorn.Server(config)
+        self._task = asyncio.create_task(self._server.serve())
+        while not self._server.started:
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        if self._server is None or self._task is None:
+            return
+        self._server.should_exit = self._server.force_exit = True
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._server = None
+
+    async def __aenter__(self) -> FakeServer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+def error(status: int, code: str, message: str = "no") -> JSONResponse:
+    body = {"detail": message, "error_code": code, "error": {"code": code, "message": message, "details": {}}}
+    return JSONResponse({**body, "request_id": "r"}, status)
+
+
+@dataclass
+class FakeJob:
+    """A job at the fake coordinator. `status`: pending, running, completed, failed, cancelled."""
+
+    job_id: str
+    request: dict[str, Any]
+    status: str = "pending"
+    lease: int = 0
+    completion: dict[str, Any] | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+class FakeCoordinator(FakeServer):
+    """The coordinator's miner routes, with leases that end only when a test ends them."""
+
+    def __init__(self, *, heartbeat_s: float = 0.05) -> None:
+        self.jobs: dict[str, FakeJob] = {}
+        self.registrations: list[dict[str, Any]] = []
+        self.heartbeats: list[dict[str, Any]] = []
+        self.deregistered = 0
+        self.polls = 0
+        self.is_registered = False
+        self.status = "active"
+        self.key = "aitbc_miner_k"
+        self.refuse_complete: list[JSONResponse] = []
+        self._heartbeat_s = heartbeat_s
+        self._wake = asyncio.Event()
+        super().__init__(
+            [
+                Route("/v1/miner/register", self._register, methods=["POST"]),
+                Route("/v1/miner/heartbeat", self._heartbeat, methods=["POST"]),
+                Route("/v1/miner/deregister", self._deregister, methods=["POST"]),
+                Route("/v1/miner/jobs", self._take),
+                Route("/v1/jobs/{job_id}/complete", self._complete, methods=["POST"]),
+                Route("/v1/jobs/{job_id}/fail", self._fail, methods=["POST"]),
+            ]
+        )
+
+    def submit(self, prompt: str = "hello", *, model: str = "tiny", **params: Any) -> FakeJob:
+        request = jobspec.build_request("llm_inference", model=model, body={"prompt": prompt}, params=params)
+        return self._add(request)
+
+    def submit_embedding(self, texts: list[str], model: str = "tiny") -> FakeJob:
+        return self._add(jobspec.build_request("embedding", model=model, body={"input": texts}))
+
+    def take_back(self, job: FakeJob, status: str = "cancelled") -> None:
+        job.status = status
+
+    @property
+    def registration(self) -> dict[str, Any]:
+        last: dict[str, Any] = self.registrations[-1]["capabilities"]
+        return last
+
+    def _add(self, request: dict[str, Any]) -> FakeJob:
+        job = FakeJob(f"job-{len(self.jobs)}", request)
+        self.jobs[job.job_id] = job
+        self._wake.set()
+        return job
+
+    def _denied(self, request: Request) -> Response | None:
+        return None if request.headers.get("x-api-key") == self.key else error(401, "UNAUTHORIZED")
+
+    async def _register(self, request: Request) -> Response:
+        if denied := self._denied(request):
+            return denied
+        body = await request.json()
+        self.registrations.append(body)
+        self.is_registered = True
+        self.status = "active"
+        return JSONResponse(
+            {
+                "miner_id": body["miner_id"],
+                "chain_id": CHAIN_ID,
+                "heartbeat_interval_s": self._heartbeat_s,
+                "lease_s": 60,
+            }
+        )
+
+    async def _heartbeat(self, request: Request) -> Response:
+        body = await request.json()
+        if not self.is_registered:
+            return error(404, "MINER_NOT_FOUND")
+        self.heartbeats.append(body)
+        self.status = body["status"]
+        self._wake.set()
+        gone = [each for each in body["jobs"] if each not in self.jobs or self.jobs[each].status != "running"]
+        return JSONResponse({"status": body["status"], "leases": [], "cancelled": gone, "server_time": "x"})
+
+    async def _deregister(self, request: Request) -> Response:
+        self.deregistered += 1
+        return JSONResponse({"status": "inactive", "requeued": 0})
+
+    async def _take(self, request: Request) -> Response:
+        if denied := self._denied(request):
+            return denied
+        if not self.is_registered:
+            return error(404, "MINER_NOT_FOUND")
+        self.polls += 1
+        known = set(filter(None, request.query_params.get("known", "").split(",")))
+        limit = int(request.query_params["max"])
+        deadline = asyncio.get_running_loop().time() + float(request.query_params["wait"])
+        while True:
+            jobs = list(self.jobs.values())
+            found = [job for job in jobs if job.status == "running" and job.job_id not in known]
+            if self.status == "active":
+                found += [job for job in jobs if job.status == "pending"]
+            found = found[:limit]
+            left_s = deadline - asyncio.get_running_loop().time()
+            if found or left_s <= 0 or await request.is_disconnected():
+                return JSONResponse({"jobs": [self._lease(job) for job in found]})
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(left_s, 0.05))
+
+    def _lease(self, job: FakeJob) -> dict[str, Any]:
+        if job.status == "pending":
+            job.lease += 1
+        job.status = "running"
+        return {
+            "job_id": job.job_id,
+            "job_type": job.request["type"],
+            "model": job.request["model"],
+            "request": job.request,
+            "prompt_hash": jobspec.prompt_hash(job.request),
+            "lease_id": f"lease-{job.lease}",
+            "attempt": job.lease,
+        }
+
+    async def _complete(self, request: Request) -> Response:
+        body = await request.json()
+        if self.refuse_complete:
+            return self.refuse_complete.pop(0)
+        job = self.jobs[request.path_params["job_id"]]
+        if job.status != "running" or body["lease_id"] != f"lease-{job.lease}":
+            return error(409, "LEASE_LOST")
+        self._check_signature(job, body)
+        job.status, job.completion = "completed", body
+        self._wake.set()
+        return JSONResponse({"receipt_id": f"r-{job.job_id}", "price": 0.5, "fee": 0.01, "units": 7})
+
+    def _check_signature(self, job: FakeJob, body: Mapping[str, Any]) -> None:
+        usage = body.get("usage") or {"prompt_tokens": 0, "completion_tokens": 0}
+        statement = result_statement(
+            chain_id=CHAIN_ID,
+            job_id=job.job_id,
+            miner_id=body["miner_id"],
+            prompt_hash=jobspec.prompt_hash(job.request),
+            result_hash=jobspec.result_hash(job.request["type"], body["result"]),
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+        )
+        public = public_from_text(self.registration["public_key"])
+        assert verify(public, statement, decode_b64(body["signature"]["sig"]))
+
+    async def _fail(self, request: Request) -> Response:
+        body = await request.json()
+        job = self.jobs[request.path_params["job_id"]]
+        if job.status != "running":
+            return error(409, "LEASE_LOST")
+        job.failures.append(body)
+        job.status = "failed"
+        self._wake.set()
+        return JSONResponse({"job_id": job.job_id, "status": "pending"})
+
+
+Handler = Callable[[dict[str, Any]], Awaitable[Response]]
+
+
+class FakeOllama(FakeServer):
+    """Ollama's native routes. `on_chat` and `on_embed` answer; `models` is what it has."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, dict[str, Any]] = {
+            "llama3.2:latest": {
+                "details": {"family": "llama", "quantization_level": "Q4_K_M"},
+                "model_info": {"general.architecture": "llama", "llama.context_length": 131072},
+                "capabilities": ["completion", "tools"],
+            },
+            "nomic-embed-text:latest": {
+                "details": {"family": "nomic-bert", "quantization_level": "F16"},
+                "model_info": {"general.architecture": "nomic-bert", "nomic-bert.context_length": 2048},
+                "capabilities": ["embedding"],
+            },
+        }
+        self.loaded: dict[str, int] = {}
+        self.chats: list[dict[str, Any]] = []
+        self.shows = 0
+        self.on_chat: Handler = self.answer
+        self.on_embed: Handler = self.embed
+        super().__init__(
+            [
+                Route("/api/tags", self._tags),
+                Route("/api/ps", self._ps),
+                Route("/api/show", self._show, methods=["POST"]),
+                Route("/api/chat", self._chat, methods=["POST"]),
+                Route("/api/embed", self._embed, methods=["POST"]),
+            ]
+        )
+
+    async def answer(self, body: dict[str, Any]) -> Response:
+        if body["model"] not in self.models and f"{body['model']}:latest" not in self.models:
+            return JSONResponse({"error": f"model '{body['model']}' not found"}, 404)
+        return ndjson(
+            [
+                {"message": {"role": "assistant", "content": "Hi "}, "done": False},
+                {"message": {"role": "assistant", "content": "there"}, "done": False},
+                {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
+                | {"prompt_eval_count": 26, "eval_count": 5},
+            ]
+        )
+
+    async def embed(self, body: dict[str, Any]) -> Response:
+        vectors = [[0.5, float(len(text))] for text in body["input"]]
+        return JSONResponse({"model": body["model"], "embeddings": vectors, "prompt_eval_count": 9})
+
+    async def _tags(self, request: Request) -> Response:
+        rows = [{"name": name, "model": name, "digest": f"d-{name}"} for name in self.models]
+        return JSONResponse(
+            {"models": [row | {"details": self.models[row["name"]]["details"]} for row in rows]}
+        )
+
+    async def _ps(self, request: Request) -> Response:
+        rows = [{"name": name, "context_length": context} for name, context in self.loaded.items()]
+        return JSONResponse({"models": rows})
+
+    async def _show(self, request: Request) -> Response:
+        self.shows += 1
+        return JSONResponse(self.models[(await request.json())["model"]])
+
+    async def _chat(self, request: Request) -> Response:
+        body = await request.json()
+        self.chats.append(body)
+        return await self.on_chat(body)
+
+    async def _embed(self, request: Request) -> Response:
+        return await self.on_embed(await request.json())
+
+
+class FakeOpenAI(FakeServer):
+    """An OpenAI-compatible server. `on_chat`, `on_completion` and `on_embed` answer; `models` is its
+    listing."""
+
+    def __init__(self) -> None:
+        self.models: list[dict[str, Any]] = [{"id": "qwen", "object": "model", "max_model_len": 4096}]
+        self.lm_studio: list[dict[str, Any]] | None = None
+        self.bodies: list[dict[str, Any]] = []
+        self.closed_early = asyncio.Event()
+        self.on_chat: Handler = self.answer
+        self.on_completion: Handler = self.answer
+        self.on_embed: Handler = self.embed
+        super().__init__(
+            [
+                Route("/v1/models", self._models),
+                Route("/api/v0/models", self._lm_studio),
+                Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/completions", self._completion, methods=["POST"]),
+                Route("/v1/embeddings", self._embed, methods=["POST"]),
+            ]
+        )
+
+    async def answer(self, body: dict[str, Any]) -> Response:
+        part = (
+            (lambda text: {"text": text}) if "prompt" in body else (lambda text: {"delta": {"content": text}})
+        )
+        usage = {"prompt_tokens": 11, "completion_tokens": 3}
+        return sse(
+            [
+                {"choices": [{"index": 0, **part("Hel"), "finish_reason": None}]},
+                {"choices": [{"index": 0, **part("lo"), "finish_reason": None}]},
+                {"choices": [{"index": 0, **part(""), "finish_reason": "stop"}]},
+                {"choices": [], "usage": usage},
+            ]
+        )
+
+    async def answer_for_ever(self, body: dict[str, Any]) -> Response:
+        async def chunks() -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield f"data: {json.dumps({'choices': [{'delta': {'content': 'x'}}]})}\n\n"
+                    await asyncio.sleep(0.01)
+            finally:
+                self.closed_early.set()
+
+        return StreamingResponse(chunks(), media_type="text/event-stream")
+
+    async def embed(self, body: dict[str, Any]) -> Response:
+        rows = [{"index": i, "embedding": [1.0, i]} for i, _ in enumerate(body["input"])]
+        return JSONResponse({"data": rows[::-1], "usage": {"prompt_tokens": 4, "total_tokens": 4}})
+
+    async def _models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": self.models})
+
+    async def _lm_studio(self, request: Request) -> Response:
+        if self.lm_studio is None:
+            return JSONResponse({"detail": "Not Found"}, 404)
+        return JSONResponse({"object": "list", "data": self.lm_studio})
+
+    async def _chat(self, request: Request) -> Response:
+        self.bodies.append(await request.json())
+        return await self.on_chat(self.bodies[-1])
+
+    async def _completion(self, request: Request) -> Response:
+        self.bodies.append(await request.json())
+        return await self.on_completion(self.bodies[-1])
+
+    async def _embed(self, request: Request) -> Response:
+        return await self.on_embed(await request.json())
+
+
+def sse(chunks: list[Any], *, done: bool = True) -> StreamingResponse:
+    """A stream of server-sent events; without `done` it ends as that of a server that died."""
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + (["data: [DONE]\n\n"] if done else [])
+    return StreamingResponse(_each(lines), media_type="text/event-stream")
+
+
+def ndjson(lines: list[dict[str, Any]]) -> StreamingResponse:
+    return StreamingResponse(
+        _each([json.dumps(line) + "\n" for line in lines]), media_type="application/x-ndjson"
+    )
+
+
+async def _each(lines: list[str]) -> AsyncIterator[str]:
+    for line in lines:
+        yield line
+
+
+class FakeEngine(Engine):
+    """An engine in Python: `behave` is awaited for each request and gives its result."""
+
+    name: ClassVar[str] = "fake"
+
+    def __init__(self, behave: Callable[[Mapping[str, Any]], Awaitable[EngineResult]] | None = None) -> None:
+        self.behave = behave or self.echo
+        self.offers = [ModelInfo("tiny", "fake", 512, "Q8_0")]
+        self.running = 0
+        self.most_running = 0
+        self.ran: list[str] = []
+        self.is_closed = False
+
+    async def start(self) -> None:
+        """Always ready."""
+
+    async def models(self) -> list[ModelInfo]:
+        return list(self.offers)
+
+    async def run(self, request: Mapping[str, Any], progress: Progress) -> EngineResult:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        self.ran.append(request["input"].get("prompt", ""))
+        progress(1)
+        try:
+            return await self.behave(request)
+        finally:
+            self.running -= 1
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    @staticmethod
+    async def echo(request: Mapping[str, Any]) -> EngineResult:
+        return EngineResult({"text": request["input"]["prompt"].upper(), "finish_reason": "stop"}, 3, 4)

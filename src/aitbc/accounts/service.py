@@ -207,6 +207,7 @@ def revoke_key(tx: Tx, key_id: str) -> None:
         raise KeyNotFound(key_id=key_id)
     if row.revoked_at_ms is None:
         tx.run(_REVOKE, key_id=key_id, now=tx.now_ms)
+        tx.signal(("key", key_id))
 
 
 def rotate_key(tx: Tx, key_id: str, grace_s: float) -> NewKey:
@@ -227,6 +228,7 @@ def rotate_key(tx: Tx, key_id: str, grace_s: float) -> NewKey:
     )
     if changed != 1:  # rotated or revoked by somebody else since we looked
         raise KeyNotFound(key_id=key_id)
+    tx.signal(("key", key_id))
     return NewKey(key=key_text, key_id=key_id, account=row.account_id, role=row.role)
 
 

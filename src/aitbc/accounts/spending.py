@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import bindparam, case, select, update
 
 from aitbc.accounts.models import ApiKey
-from aitbc.accounts.service import STATIC_PREFIX
+from aitbc.accounts.service import STATIC_PREFIX, KeyInfo
 from aitbc.database import Tx, statement
 from aitbc.errors import KeyLimitExceeded
 
@@ -57,6 +57,12 @@ def release_spend(tx: Tx, key_id: str, period_start_ms: int, units: int) -> None
     """Gives back what a job reserved and did not use, unless the key's period has changed since."""
     if period_start_ms and units:
         tx.run(_RELEASE, key_id=key_id, start=period_start_ms, units=units)
+
+
+def spent_now(key: KeyInfo, now_ms: int) -> int:
+    """What counts against the key's limit at `now_ms`, base units: 0 once its period is over."""
+    over = key.limit_period is None or key.period_start_ms < period_start(key.limit_period, now_ms)
+    return 0 if over else key.spent_units
 
 
 def period_start(period: str, now_ms: int) -> int:

@@ -1,0 +1,162 @@
+"""Who is calling: the API key of a request, looked up, remembered for a moment, held to scope and rate."""
+
+import hashlib
+from collections import OrderedDict
+from typing import Annotated
+
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.requests import Request
+
+from aitbc.accounts.principal import Principal
+from aitbc.accounts.service import authenticate, static_principal
+from aitbc.api.ratelimit import RateLimits
+from aitbc.api.requests import ApiRequest
+from aitbc.errors import Forbidden, RateLimited, Unauthorized
+from aitbc.runtime import Runtime
+
+CACHE_S = 1.0
+"""How long a key's holder is remembered: a key revoked by another process works at most this much longer."""
+CACHE_ENTRIES = 10_000
+
+API_KEY = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
+BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False, description="An API key as a bearer token.")
+
+
+class KeyRing:
+    """Principals by key, with a short memory in front of the database."""
+
+    def __init__(self, runtime: Runtime, limits: RateLimits) -> None:
+        self._runtime = runtime
+        self._limits = limits
+        self._known: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        runtime.db.signals.listen(self._hear)
+
+    async def identify(self, request: ApiRequest) -> Principal:
+        """The holder of the request's key.
+
+        Raises Unauthorized without a good key, RateLimited where its address has failed too often.
+        """
+        shown = shown_key(request)
+        if shown is None:
+            raise self._refused(request)
+        digest = hashlib.sha256(shown).digest()
+        known = self._known.get(digest)
+        clock = self._runtime.clock
+        if known is not None:
+            principal, until = known
+            if clock.monotonic() < until and not _expired(principal, clock.now_ms()):
+                return principal
+            del self._known[digest]
+        return await self._look_up(request, shown.decode("latin-1"), digest)
+
+    async def _look_up(self, request: ApiRequest, key_text: str, digest: bytes) -> Principal:
+        self._limits.check("address", request.client_address)
+        runtime = self._runtime
+        principal = static_principal(runtime.settings, key_text)
+        if principal is None:
+            asked_at = runtime.clock.monotonic()
+            try:
+                principal = await runtime.db.read(authenticate, key_text)
+            except Unauthorized:
+                raise self._refused(request) from None
+        else:
+            asked_at = runtime.clock.monotonic()
+        if len(self._known) >= CACHE_ENTRIES:
+            self._known.popitem(last=False)
+        self._known[digest] = (principal, asked_at + CACHE_S)
+        return principal
+
+    def _refused(self, request: ApiRequest) -> Unauthorized | RateLimited:
+        """A failed attempt counts against the caller's address."""
+        try:
+            request.limit_headers = self._limits.hit("address", request.client_address)
+        except RateLimited as error:
+            return error
+        return Unauthorized()
+
+    def forget(self, key_id: str) -> None:
+        """Drops a key from memory: it was revoked or rotated."""
+        for digest in [d for d, (principal, _) in self._known.items() if principal.key_id == key_id]:
+            del self._known[digest]
+
+    def _hear(self, signal: object) -> None:
+        if type(signal) is tuple and signal[0] == "key":
+            self.forget(signal[1])
+
+
+class Auth:
+    """A dependency: the caller, who must have one of `scopes` (none: any good key will do).
+
+    `admin` lets an admin key in as well. The request counts against the rate limit of the scope used.
+    """
+
+    def __init__(self, *scopes: str, admin: bool = False) -> None:
+        self.scopes = scopes
+        self.admin = admin
+
+    async def __call__(
+        self,
+        request: Request,
+        _key: Annotated[str | None, Security(API_KEY)] = None,
+        _bearer: Annotated[object, Security(BEARER)] = None,
+    ) -> Principal:
+        raise RuntimeError("endpoints with this dependency must be on an aitbc.api.routing.Router")
+
+    async def check(self, request: ApiRequest) -> Principal:
+        """Raises Unauthorized, Forbidden or RateLimited."""
+        access: Access = request.scope["aitbc.access"]
+        principal = await access.keys.identify(request)
+        held = principal.scopes
+        used = next((scope for scope in self.scopes if scope in held), "")
+        if not used:
+            if "admin" in held and (self.admin or not self.scopes):
+                return principal
+            if self.scopes:
+                access.charge(request, principal.role, principal)
+                raise Forbidden(f"This needs a {' or '.join(self.scopes)} key.")
+            used = principal.role
+        access.charge(request, used, principal)
+        return principal
+
+
+class Access:
+    """Keys and limits of one application. `started`: when it was made, on the monotonic clock."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.started = runtime.clock.monotonic()
+        self.limits = RateLimits(runtime.settings, runtime.clock.monotonic)
+        self.keys = KeyRing(runtime, self.limits)
+
+    def charge(self, request: ApiRequest, name: str, principal: Principal) -> None:
+        """Counts the request against the key's limit of this name. Raises RateLimited."""
+        try:
+            request.limit_headers = self.limits.hit(name, principal.key_id)
+        except RateLimited:
+            request.limit_headers = self.limits.headers(name, principal.key_id)
+            raise
+
+
+def shown_key(request: ApiRequest) -> bytes | None:
+    """The key in X-Api-Key, else in Authorization: Bearer; None where there is neither."""
+    key = request.fields.get(b"x-api-key")
+    if key:
+        return key
+    header = request.fields.get(b"authorization")
+    if header is not None and header[:7].lower() == b"bearer ":
+        return header[7:].strip() or None
+    return None
+
+
+def _expired(principal: Principal, now_ms: int) -> bool:
+    return principal.expires_at_ms is not None and principal.expires_at_ms <= now_ms
+
+
+Client = Annotated[Principal, Security(Auth("client"))]
+"""A client key."""
+ClientOrAdmin = Annotated[Principal, Security(Auth("client", admin=True))]
+"""A client key, or an admin's."""
+MinerKey = Annotated[Principal, Security(Auth("miner"))]
+"""A miner key."""
+AnyKey = Annotated[Principal, Security(Auth())]
+"""Any good key."""

@@ -1,0 +1,101 @@
+"""Jobs by resource, the miner's side: available, claim, complete, fail; and the miners themselves."""
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import Query
+from starlette.responses import Response
+
+from aitbc.api import jobs as acts
+from aitbc.api import miners
+from aitbc.api.auth import MinerKey
+from aitbc.api.polling import wait_for, wait_s
+from aitbc.api.render import job_json, reply
+from aitbc.api.requests import ApiRequest
+from aitbc.api.responses import CHANGE, CREATE, IDEMPOTENT, PUBLIC, READ_ONE
+from aitbc.api.routing import Router
+from aitbc.api.schemas import replies
+from aitbc.api.schemas.miners import Failure, JobResult, MinerName, MinerRegistration
+from aitbc.api.schemas.queries import AvailableJob, MinerList
+from aitbc.flows import dispatch
+from aitbc.waiting import offer
+
+router = Router(tags=["Miners"])
+
+
+@router.get(
+    "/v1/jobs/available",
+    summary="Get available jobs for miners",
+    response_model=replies.Job | None,
+    responses=READ_ONE,
+)
+async def available_job(
+    request: ApiRequest, principal: MinerKey, query: Annotated[AvailableJob, Query()]
+) -> Response:
+    """The job that the miner could claim now, or null. Nothing is leased."""
+    waiting_s = wait_s(request, query.wait)
+    offering = offer(request.runtime, principal, query.miner_id, waiting_s)
+    offered = await (wait_for(request, offering) if waiting_s > 0 else offering)
+    return reply(None if offered.job is None else job_json(offered.job, offered.request_text))
+
+
+@router.post(
+    "/v1/jobs/{job_id}/claim",
+    summary="Claim a job for processing",
+    response_model=replies.Assignment,
+    responses=CHANGE,
+)
+async def claim_job(request: ApiRequest, principal: MinerKey, job_id: str, body: MinerName) -> Response:
+    """Leases the job to the miner."""
+    runtime = request.runtime
+    assignment = await runtime.db.write(dispatch.claim, runtime.context, principal, job_id, body.miner_id)
+    return reply(acts.assignments_body(request, [assignment])[0])
+
+
+@router.post(
+    "/v1/jobs/{job_id}/complete",
+    summary="Submit job result",
+    response_model=replies.Receipt,
+    responses=CHANGE,
+)
+async def complete_job(request: ApiRequest, principal: MinerKey, job_id: str, body: JobResult) -> Response:
+    """Ends the job, settles its money and answers with the receipt. Sent again, the first receipt."""
+    return await acts.complete(request, principal, body.miner_id, body.to_submission(job_id))
+
+
+@router.post(
+    "/v1/jobs/{job_id}/fail",
+    summary="Give a job back",
+    response_model=replies.FailedJob,
+    responses=CHANGE,
+)
+async def fail_job(request: ApiRequest, principal: MinerKey, job_id: str, body: Failure) -> Response:
+    """The job is tried again, by another miner first, or fails where that is of no use."""
+    return await acts.fail(request, principal, job_id=job_id, **body.model_dump())
+
+
+@router.post(
+    "/v1/miners/register",
+    summary="Register a miner",
+    status_code=201,
+    response_model=replies.Miner,
+    responses=CREATE,
+    openapi_extra=IDEMPOTENT,
+)
+async def register_miner(request: ApiRequest, principal: MinerKey, body: MinerRegistration) -> Response:
+    """A known miner_id of the same account is updated; another account's is refused."""
+    spec = body.to_spec()
+    return await acts.create(
+        request, principal, partial(miners.register, request.runtime.context, principal, spec, 201)
+    )
+
+
+@router.get(
+    "/v1/miners",
+    summary="List miners",
+    response_model=list[replies.ListedMiner],
+    responses=PUBLIC,
+)
+async def list_miners(request: ApiRequest, query: Annotated[MinerList, Query()]) -> Response:
+    """What each miner serves, at which price. Public; most recently heard of first."""
+    return reply(await request.runtime.db.read(miners.listed, query))

@@ -1,0 +1,128 @@
+"""Receipts, public keys and the caller's account."""
+
+from typing import Annotated, Any
+
+from fastapi import Query
+from starlette.responses import Response
+
+from aitbc.accounts.principal import Principal
+from aitbc.accounts.service import key_info
+from aitbc.accounts.spending import spent_now
+from aitbc.api.auth import AnyKey
+from aitbc.api.render import json_bytes, receipt_json, reply
+from aitbc.api.requests import ApiRequest
+from aitbc.api.responses import PUBLIC, PUBLIC_ONE, READ
+from aitbc.api.routing import Router
+from aitbc.api.schemas import replies
+from aitbc.api.schemas.queries import ReceiptList
+from aitbc.core.clock import rfc3339
+from aitbc.core.money import ait_number
+from aitbc.database import Tx
+from aitbc.errors import ReceiptNotFound
+from aitbc.ledger import service as ledger
+from aitbc.receipts import service as receipts
+
+router = Router()
+
+
+@router.get(
+    "/v1/receipts",
+    tags=["Receipts"],
+    summary="List receipts",
+    response_model=list[replies.Receipt],
+    response_model_exclude_unset=True,
+    responses=PUBLIC,
+)
+async def list_receipts(request: ApiRequest, query: Annotated[ReceiptList, Query()]) -> Response:
+    """Public, newest first; hashes stand for prompt and result. X-Next-Cursor names the next page."""
+    body, cursor = await request.runtime.db.read(_list, query)
+    return reply(body, headers=None if cursor is None else {"X-Next-Cursor": cursor})
+
+
+def _list(tx: Tx, query: ReceiptList) -> tuple[bytes, str | None]:
+    rows = receipts.find(
+        tx,
+        client=query.client,
+        provider=query.provider,
+        miner_id=query.miner_id,
+        model=query.model,
+        job_id=query.job_id,
+        before_id=query.cursor,
+        limit=query.limit,
+        offset=query.offset,
+    )
+    cursor = rows[-1].id if len(rows) == query.limit else None
+    return json_bytes([receipt_json(row) for row in rows]), cursor
+
+
+@router.get(
+    "/v1/receipts/{receipt_id}",
+    tags=["Receipts"],
+    summary="Get receipt details",
+    response_model=replies.Receipt,
+    responses=PUBLIC_ONE,
+)
+async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
+    """One receipt. Public."""
+    row = await request.runtime.db.read(receipts.get, receipt_id)
+    if row is None:
+        raise ReceiptNotFound(receipt_id=receipt_id)
+    return reply(receipt_json(row))
+
+
+@router.get(
+    "/v1/keys",
+    tags=["Receipts"],
+    summary="The coordinator's public keys",
+    response_model=replies.PublicKeys,
+    responses=PUBLIC,
+)
+async def list_keys(request: ApiRequest) -> Response:
+    """Every key that ever signed receipts here. Save them once, and verify receipts offline ever after."""
+    rows = await request.runtime.db.read(receipts.keys)
+    return reply(
+        {
+            "chain_id": request.runtime.settings.chain_id,
+            "keys": [
+                {
+                    "key_id": row.id,
+                    "alg": "Ed25519",
+                    "public_key": row.public_key,
+                    "vkey": row.vkey,
+                    "valid_from": rfc3339(row.valid_from_ms),
+                    "valid_to": None if row.valid_to_ms is None else rfc3339(row.valid_to_ms),
+                    "use": "receipts",
+                }
+                for row in rows
+            ],
+        }
+    )
+
+
+@router.get(
+    "/v1/account",
+    tags=["Account"],
+    summary="The caller's account",
+    response_model=replies.Account,
+    responses=READ,
+)
+async def get_account(request: ApiRequest, principal: AnyKey) -> Response:
+    """Its money, what is held for open jobs, and the key's own limit."""
+    return reply(await request.runtime.db.read(_account, principal))
+
+
+def _account(tx: Tx, principal: Principal) -> dict[str, Any]:
+    balance = ledger.balance(tx, principal.account_id)
+    key: dict[str, Any] = {"key_id": principal.key_id, "role": principal.role}
+    info = key_info(tx, principal.key_id) if principal.limited else None
+    if info is not None and info.limit_units is not None:
+        key["limit"] = ait_number(info.limit_units)
+        key["limit_period"] = info.limit_period
+        key["spent"] = ait_number(spent_now(info, tx.now_ms))
+    return {
+        "account": balance.account_id,
+        "balance": ait_number(balance.balance_units),
+        "held": ait_number(balance.held_units),
+        "available": ait_number(balance.available_units),
+        "key": key,
+    }

@@ -1,0 +1,59 @@
+"""Jobs by role, the client's side: /v1/client."""
+
+from starlette.responses import Response
+
+from aitbc.accounts.principal import Principal
+from aitbc.api import jobs as acts
+from aitbc.api.auth import Client, ClientOrAdmin
+from aitbc.api.render import json_bytes, receipt_json, reply
+from aitbc.api.requests import ApiRequest
+from aitbc.api.responses import CREATE, IDEMPOTENT, READ_ONE
+from aitbc.api.routing import Router
+from aitbc.api.schemas import replies
+from aitbc.api.schemas.jobs import RoleJobRequest
+from aitbc.database import Tx
+from aitbc.jobs import service as jobs
+from aitbc.receipts import service as receipts
+
+router = Router(tags=["Client"])
+
+
+@router.post(
+    "/v1/client/jobs",
+    summary="Submit a new computation job",
+    status_code=201,
+    response_model=replies.Job,
+    responses=CREATE,
+    openapi_extra=IDEMPOTENT,
+)
+async def submit_job(request: ApiRequest, principal: Client, body: RoleJobRequest) -> Response:
+    """Any job type. The worst-case price is held until the job has ended."""
+    return await acts.submit(request, principal, body.to_spec())
+
+
+@router.get(
+    "/v1/client/jobs/{job_id}/status",
+    summary="Job status and progress",
+    response_model=replies.Job,
+    responses=READ_ONE,
+)
+async def job_status(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
+    """The client's own job."""
+    return reply(await request.runtime.db.read(acts.read_owned, principal, job_id))
+
+
+@router.get(
+    "/v1/client/jobs/{job_id}/receipts",
+    summary="Receipts of a job",
+    response_model=list[replies.Receipt],
+    responses=READ_ONE,
+)
+async def job_receipts(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
+    """The job's one receipt, with the result that it covers; none before the job is completed."""
+    return reply(await request.runtime.db.read(_receipts, principal, job_id))
+
+
+def _receipts(tx: Tx, principal: Principal, job_id: str) -> bytes:
+    acts.owned(tx, principal, job_id)
+    row = receipts.of_job(tx, job_id)
+    return json_bytes([] if row is None else [receipt_json(row, jobs.result_text(tx, job_id))])

@@ -1,0 +1,175 @@
+"""What both dialects do with jobs: one function for each act, from the spec to the answer."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from aitbc.accounts.principal import Principal
+from aitbc.api.polling import wait_for, wait_s
+from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply
+from aitbc.api.requests import ApiRequest
+from aitbc.core.money import ait_number
+from aitbc.database import Tx
+from aitbc.errors import AitbcError, JobNotFound
+from aitbc.flows import completion, job_lifecycle
+from aitbc.flows.completion import ResultSubmission
+from aitbc.flows.context import FlowContext
+from aitbc.flows.dispatch import Assignment
+from aitbc.flows.idempotency import once
+from aitbc.idempotency.service import Answer
+from aitbc.jobs import queries
+from aitbc.jobs import service as jobs
+from aitbc.jobs.lifecycle import TERMINAL
+from aitbc.jobs.rows import JobRow, JobSpec
+from aitbc.receipts.service import ReceiptRow
+from aitbc.waiting import job_change
+
+REPLAYED = {"Idempotency-Replayed": "true"}
+
+
+async def create(request: ApiRequest, principal: Principal, act: Callable[[Tx], Answer]) -> Response:
+    """Runs `act` in one transaction, at most once per Idempotency-Key, and answers."""
+    key = request.idempotency_key(principal)
+    database = request.runtime.db
+    answer = await (database.write(act) if key is None else database.write(once, key, act))
+    return reply(answer.body, answer.status, REPLAYED if answer.replayed else None)
+
+
+async def submit(request: ApiRequest, principal: Principal, spec: JobSpec) -> Response:
+    """201 with the job."""
+    return await create(request, principal, partial(_submit, request.runtime.context, principal, spec))
+
+
+def _submit(ctx: FlowContext, principal: Principal, spec: JobSpec, tx: Tx) -> Answer:
+    job = job_lifecycle.submit(tx, ctx, principal, spec)
+    return Answer(201, orjson.dumps(job_json(job, spec.request_text)))
+
+
+async def submit_batch(
+    request: ApiRequest, principal: Principal, specs: list[JobSpec | AitbcError]
+) -> Response:
+    """200 with one item for each spec."""
+    return await create(request, principal, partial(_submit_batch, request.runtime.context, principal, specs))
+
+
+def _submit_batch(
+    ctx: FlowContext, principal: Principal, specs: list[JobSpec | AitbcError], tx: Tx
+) -> Answer:
+    done = job_lifecycle.submit_batch(tx, ctx, principal, specs)
+    return Answer(200, orjson.dumps({"items": [_batch_item(item) for item in done]}, default=str))
+
+
+def _batch_item(item: JobRow | AitbcError) -> dict[str, Any]:
+    if isinstance(item, AitbcError):
+        return {"ok": False, "error": error_json(item)}
+    return {
+        "ok": True,
+        "job": {"job_id": item.id, "status": item.status, "price_held": ait_number(item.held_units)},
+    }
+
+
+def read_visible(tx: Tx, principal: Principal, job_id: str) -> bytes:
+    """A job for its client, its miner or an admin. Raises JobNotFound."""
+    return shown(tx, job_lifecycle.visible_job(tx, principal, job_id))
+
+
+def read_owned(tx: Tx, principal: Principal, job_id: str) -> bytes:
+    """A job for its client or an admin. Raises JobNotFound."""
+    return shown(tx, owned(tx, principal, job_id))
+
+
+def owned(tx: Tx, principal: Principal, job_id: str) -> JobRow:
+    """The client's own job; any job for an admin. Raises JobNotFound for anybody else's."""
+    job = jobs.get(tx, job_id)
+    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
+        raise JobNotFound(job_id=job_id)
+    return job
+
+
+def shown(tx: Tx, job: JobRow) -> bytes:
+    """The job's JSON with its request, result and place in the queue."""
+    result = jobs.result_text(tx, job.id) if job.status == "completed" else None
+    position = queries.position(tx, job) if job.status == "pending" else None
+    return orjson.dumps(job_json(job, jobs.request_text(tx, job.id), result, position))
+
+
+async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s: float) -> Response:
+    """200 with an ended job; 202 with one that has not ended, after waiting for it."""
+    runtime = request.runtime
+    waiting_s = wait_s(request, asked_s)
+    await runtime.db.read(owned, principal, job_id)
+    if waiting_s > 0:
+        await wait_for(request, job_change(runtime, principal, job_id, waiting_s))
+    job, body = await runtime.db.read(_job_and_body, principal, job_id)
+    return reply(body, 200 if job.status in TERMINAL else 202)
+
+
+def _job_and_body(tx: Tx, principal: Principal, job_id: str) -> tuple[JobRow, bytes]:
+    job = owned(tx, principal, job_id)
+    return job, shown(tx, job)
+
+
+def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[str, Any]]:
+    """Leased jobs as their miner gets them."""
+    lease_s = request.runtime.settings.lease_s
+    return [assignment_json(assignment, lease_s) for assignment in taken]
+
+
+async def complete(
+    request: ApiRequest, principal: Principal, miner_id: str | None, sent: ResultSubmission
+) -> Response:
+    """200 with the receipt."""
+    runtime = request.runtime
+    row = await runtime.db.write(completion.complete, runtime.context, principal, miner_id, sent)
+    return reply(receipt_json(row))
+
+
+async def complete_batch(
+    request: ApiRequest,
+    principal: Principal,
+    miner_id: str | None,
+    sent: list[tuple[str | None, ResultSubmission | AitbcError]],
+) -> Response:
+    """200 with one item for each result."""
+    runtime = request.runtime
+    done = await runtime.db.write(
+        completion.complete_batch, runtime.context, principal, miner_id, [item for _, item in sent]
+    )
+    items = [_result_item(job_id, item) for (job_id, _), item in zip(sent, done, strict=True)]
+    return reply(orjson.dumps({"items": items}, default=str))
+
+
+def _result_item(job_id: str | None, item: ReceiptRow | AitbcError) -> dict[str, Any]:
+    if isinstance(item, AitbcError):
+        return {"ok": False, "job_id": job_id, "error": error_json(item)}
+    return {"ok": True, "job_id": item.job_id, "receipt_id": item.id, "receipt": receipt_json(item)}
+
+
+async def fail(
+    request: ApiRequest,
+    principal: Principal,
+    *,
+    miner_id: str,
+    job_id: str,
+    cause: str,
+    message: str | None,
+    retryable: bool | None,
+    lease_id: str | None,
+) -> Response:
+    """200 with the job's new status."""
+    runtime = request.runtime
+    job = await runtime.db.write(
+        job_lifecycle.fail,
+        runtime.context,
+        principal,
+        miner_id=miner_id,
+        job_id=job_id,
+        cause=cause,
+        message=message or "",
+        retryable=retryable,
+        lease_id=lease_id,
+    )
+    return reply({"job_id": job.id, "status": job.status})

@@ -1,0 +1,52 @@
+"""/metrics: the process's counters, and gauges read from the database when they are asked for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import case, func, select
+
+from aitbc import metrics
+from aitbc.database import Tx, statement
+from aitbc.jobs import queries
+from aitbc.miners.models import Miner
+
+_M = Miner.__table__.c  # type: ignore[attr-defined]
+_MINERS = statement(
+    select(
+        func.count().label("registered"),
+        func.count(case((_M.status == "active", 1))).label("active"),
+    ).where(_M.deregistered == 0)
+)
+
+
+class Levels(NamedTuple):
+    """What the database says at one moment; ages in seconds."""
+
+    pending: int
+    running: int
+    queued: int
+    queue_age_s: float
+    miners_registered: int
+    miners_active: int
+
+
+def levels(tx: Tx) -> Levels:
+    """Reads every gauge: counts over partial indexes, which hold open jobs only."""
+    pending, running = queries.open_counts(tx)
+    queue = queries.queue_state(tx)
+    miners = tx.one(_MINERS)
+    age_ms = 0 if queue.oldest_ms is None else max(0, tx.now_ms - queue.oldest_ms)
+    return Levels(pending, running, queue.depth, age_ms / 1000, int(miners.registered), int(miners.active))
+
+
+def expose(now: Levels) -> tuple[bytes, str]:
+    """The metrics' text and its content type."""
+    metrics.ACTIVE_JOBS.set(now.pending + now.running)
+    metrics.RUNNING_JOBS.set(now.running)
+    metrics.QUEUE_DEPTH.set(now.queued)
+    metrics.QUEUE_AGE.set(now.queue_age_s)
+    metrics.REGISTERED_MINERS.set(now.miners_registered)
+    metrics.ACTIVE_MINERS.set(now.miners_active)
+    return generate_latest(), CONTENT_TYPE_LATEST

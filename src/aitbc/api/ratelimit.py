@@ -1,0 +1,128 @@
+"""Rate limits: so many requests a minute for each key or address, counted in this process."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from math import ceil
+from typing import Any
+
+from limits import RateLimitItemPerMinute
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
+
+from aitbc.config import Settings
+from aitbc.errors import RateLimited
+from aitbc.metrics import RATE_LIMITED
+
+MAX_COUNTERS = 100_000
+"""Keys and addresses that are counted at once; the oldest counter makes room."""
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class WindowCounters(Storage):
+    """Counters of fixed windows in a bounded dict.
+
+    The library's own memory storage starts a timer thread over and over to drop old counters; here they are
+    dropped when they are met, or when there are too many.
+    """
+
+    STORAGE_SCHEME = ["windows"]
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = monotonic
+        self._counters: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    @property
+    def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
+        return KeyError
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        now = self._now()
+        count, ends = self._counters.get(key, (0, 0.0))
+        if ends <= now:
+            count, ends = 0, now + expiry
+            self._counters.pop(key, None)
+            if len(self._counters) >= MAX_COUNTERS:
+                self._counters.popitem(last=False)
+        self._counters[key] = (count + amount, ends)
+        return count + amount
+
+    def get(self, key: str) -> int:
+        count, ends = self._counters.get(key, (0, 0.0))
+        return count if ends > self._now() else 0
+
+    def get_expiry(self, key: str) -> float:
+        """When the key's window ends, on the monotonic clock; now where it has none."""
+        return max(self._now(), self._counters.get(key, (0, 0.0))[1])
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int | None:
+        count = len(self._counters)
+        self._counters.clear()
+        return count
+
+    def clear(self, key: str) -> None:
+        self._counters.pop(key, None)
+
+
+class RateLimits:
+    """The limits of one application. A limit that is switched off (0) costs one dict lookup."""
+
+    def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._now = monotonic
+        self._windows = FixedWindowRateLimiter(WindowCounters(monotonic))
+        amounts = {
+            "client": settings.rate_limit_client,
+            "miner": settings.rate_limit_miner,
+            "user": settings.rate_limit_user,
+            "address": settings.rate_limit_user,
+        }
+        self._items = {
+            name: RateLimitItemPerMinute(amount, namespace=name) for name, amount in amounts.items() if amount
+        }
+        self._policies = {
+            name: (b"ratelimit-policy", f'"{name}";q={item.amount};w={item.get_expiry()}'.encode())
+            for name, item in self._items.items()
+        }
+
+    def hit(self, name: str, who: str) -> Headers:
+        """Counts one request of `who` against a limit; the headers to answer with.
+
+        Raises RateLimited, whose details carry `retry_after_s`, where the minute's requests are used up.
+        """
+        item = self._items.get(name)
+        if item is None:
+            return ()
+        if not self._windows.hit(item, who):
+            raise self._refusal(name, item, who)
+        return self._headers(name, item, who)
+
+    def headers(self, name: str, who: str) -> Headers:
+        """The headers of a limit as it stands."""
+        item = self._items.get(name)
+        return () if item is None else self._headers(name, item, who)
+
+    def check(self, name: str, who: str) -> None:
+        """Raises RateLimited where `who` has used up the limit, without counting."""
+        item = self._items.get(name)
+        if item is not None and not self._windows.test(item, who):
+            raise self._refusal(name, item, who)
+
+    def _headers(self, name: str, item: Any, who: str) -> Headers:
+        stats = self._windows.get_window_stats(item, who)
+        reset_s = max(0, ceil(stats.reset_time - self._now()))
+        return (
+            (b"ratelimit", f'"{name}";r={stats.remaining};t={reset_s}'.encode()),
+            self._policies[name],
+        )
+
+    def _refusal(self, name: str, item: Any, who: str) -> RateLimited:
+        RATE_LIMITED.labels(name).inc()
+        stats = self._windows.get_window_stats(item, who)
+        return RateLimited(limit=item.amount, retry_after_s=max(1, ceil(stats.reset_time - self._now())))

@@ -1,0 +1,134 @@
+"""A request as endpoints see it: its body read strictly and within its limit, its caller, its deadline."""
+
+import hashlib
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope
+
+from aitbc.accounts.principal import Principal
+from aitbc.api.errors import ClientGone
+from aitbc.core.canonical import loads_strict
+from aitbc.errors import BodyTooLarge, InvalidRequest
+from aitbc.idempotency.service import IdempotencyKey
+from aitbc.runtime import Runtime
+
+_IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+
+
+class ApiRequest(Request):
+    """A starlette request with what our endpoints need, and without what they do not.
+
+    `fields` are the headers by lower-case name (the last of each), as bytes. `waited_s` is the time that a
+    long poll waited, kept out of the request's duration. `limit_headers` go out with the answer.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, runtime: Runtime, request_id: str) -> None:
+        # Request.__init__ would only check the scope's type and set up form handling.
+        self.scope = scope
+        self._receive = receive
+        self._send = _no_send
+        self._stream_consumed = False
+        self._is_disconnected = False
+        self.runtime = runtime
+        self.request_id = request_id
+        self.fields: dict[bytes, bytes] = dict(scope["headers"])
+        self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.waited_s = 0.0
+        self._content: bytes | None = None
+
+    @property
+    def client_address(self) -> str:
+        """The caller's network address; "unknown" where the server cannot tell."""
+        client = self.scope.get("client")
+        return client[0] if client else "unknown"
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientGone on a disconnect."""
+        if self._content is not None:
+            return self._content
+        declared = self.fields.get(b"content-length")
+        if (
+            declared is not None
+            and declared.isdigit()
+            and (len(declared) > 15 or int(declared) > limit_bytes)
+        ):
+            raise BodyTooLarge(max_body_bytes=limit_bytes)
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        content: bytes = message.get("body", b"")
+        if message.get("more_body", False):
+            content = await self._rest(content, limit_bytes)
+        if len(content) > limit_bytes:
+            raise BodyTooLarge(max_body_bytes=limit_bytes)
+        self._content = content
+        return content
+
+    async def _rest(self, first: bytes, limit_bytes: int) -> bytes:
+        parts, size = [first], len(first)
+        while size <= limit_bytes:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            part = message.get("body", b"")
+            parts.append(part)
+            size += len(part)
+            if not message.get("more_body", False):
+                break
+        return b"".join(parts)
+
+    async def disconnected(self) -> None:
+        """Returns when the caller has gone. For use once the body has been read."""
+        if self._content is None:
+            await self.read(self.runtime.settings.max_body_bytes)
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def idempotency_key(self, principal: Principal) -> IdempotencyKey | None:
+        """The caller's Idempotency-Key, bound to account, route and body; None without one."""
+        key = self.fields.get(b"idempotency-key")
+        if key is None:
+            return None
+        if _IDEMPOTENCY_KEY.fullmatch(key) is None:
+            raise InvalidRequest(
+                "Idempotency-Key: must be 1 to 255 visible ASCII characters",
+                fields=[{"field": "Idempotency-Key", "message": "must be 1 to 255 visible ASCII characters"}],
+            )
+        return IdempotencyKey(
+            scope=f"{principal.account_id} {self.scope['method']} {self.scope['path']}",
+            key=key.decode("ascii"),
+            request_hash=hashlib.sha256(self._content or b"").hexdigest(),
+        )
+
+
+def parse_json(content: bytes, *, decimals: bool) -> Any:
+    """The value of a JSON body; with `decimals`, numbers with a point or exponent are Decimals (for money).
+
+    Raises InvalidRequest for anything that is not strict JSON, and for NUL characters, which PostgreSQL
+    cannot store.
+    """
+    if not content:
+        raise InvalidRequest("The request needs a JSON body.")
+    try:
+        value = loads_strict(content, decimals=decimals)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {str(error)[:200]}") from None
+    if b"\\u0000" in content and _holds_nul(value):
+        raise InvalidRequest("The body holds a NUL character.")
+    return value
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any("\0" in name or _holds_nul(item) for name, item in value.items())
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return False
+
+
+async def _no_send(message: Message) -> None:
+    raise RuntimeError("endpoints answer with a Response")

@@ -1,0 +1,238 @@
+"""Routes that FastAPI documents and that we bind ourselves.
+
+Endpoints are declared the FastAPI way, and FastAPI makes the OpenAPI document from them. What runs them is
+`Endpoint.respond`: it knows the five kinds of parameters we use, checks the caller before it reads the body,
+reads JSON strictly, and leaves out the general machinery (per-request exit stacks, dependency graphs, a
+second pass over the routes), which costs more than most of our endpoints do.
+"""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter
+from fastapi.params import Depends, Query
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from aitbc.api.auth import Auth
+from aitbc.api.errors import invalid_fields
+from aitbc.api.requests import ApiRequest, parse_json
+from aitbc.errors import InvalidRequest
+
+MAX_QUERY_BYTES = 8192
+MAX_QUERY_FIELDS = 64
+MAX_PATH_PARAMETER_CHARS = 128
+
+_PARAMETER = re.compile(r"\{([a-z_]+)\}")
+
+
+class Body(BaseModel):
+    """Base of request bodies: exact types, unknown fields ignored.
+
+    `decimals`: numbers arrive as Decimals, for bodies with money. `batch`: the larger size limit.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    decimals: ClassVar[bool] = False
+    batch: ClassVar[bool] = False
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+class QueryFields(BaseModel):
+    """Base of query parameters: text turned into the declared types, unknown ones ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    """How an endpoint's parameters are filled: names by kind."""
+
+    request: str | None
+    auth: tuple[str, Auth] | None
+    path: tuple[str, ...]
+    query: tuple[str, type[QueryFields], QueryFields | None] | None
+    body: tuple[str, type[Body]] | None
+
+
+class Endpoint(APIRoute):
+    """A route whose endpoint returns a Response and takes any of: request, caller, path, query, body."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self.binding = _bind(path, endpoint)
+        self._endpoint: Callable[..., Awaitable[Response]] = endpoint
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What FastAPI itself would call; the gateway calls `respond` and never comes here."""
+
+        async def handle(request: Request) -> Response:
+            assert isinstance(request, ApiRequest), "requests reach endpoints through the gateway"
+            return await self.respond(request, request.scope["path_params"])
+
+        return handle
+
+    async def respond(self, request: ApiRequest, path_values: dict[str, str]) -> Response:
+        """Binds the parameters and runs the endpoint. The caller is checked before anything is read."""
+        binding = self.binding
+        values: dict[str, Any] = dict(path_values)
+        if binding.auth is not None:
+            values[binding.auth[0]] = await binding.auth[1].check(request)
+        for value in path_values.values():
+            if len(value) > MAX_PATH_PARAMETER_CHARS or "\0" in value:
+                raise InvalidRequest("The path is not valid.")
+        if binding.query is not None:
+            name, model, default = binding.query
+            query: bytes = request.scope["query_string"]
+            values[name] = _read_query(query, model) if query or default is None else default
+        if binding.body is not None:
+            name, body_model = binding.body
+            values[name] = await read_body(request, body_model)
+        if binding.request is not None:
+            values[binding.request] = request
+        return await self._endpoint(**values)
+
+
+async def read_body(request: ApiRequest, model: type[AnyBody]) -> AnyBody:
+    """The request's JSON body as `model`. Raises InvalidRequest with the offending fields, BodyTooLarge."""
+    settings = request.runtime.settings
+    content = await request.read(settings.max_batch_body_bytes if model.batch else settings.max_body_bytes)
+    try:
+        return model.model_validate(parse_json(content, decimals=model.decimals))
+    except ValidationError as error:
+        raise invalid_fields(error) from None
+
+
+def _read_query(query: bytes, model: type[QueryFields]) -> QueryFields:
+    if len(query) > MAX_QUERY_BYTES:
+        raise InvalidRequest(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise InvalidRequest(f"The query has more than {MAX_QUERY_FIELDS} fields.") from None
+    fields = dict(pairs)
+    for name, value in fields.items():
+        if "\0" in value:
+            raise InvalidRequest("The query holds a NUL character.", fields=[{"field": name[:64]}])
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_fields(error) from None
+
+
+def _bind(path: str, endpoint: Callable[..., Any]) -> _Binding:
+    """Sorts an endpoint's parameters by kind. TypeError for one that is none of ours."""
+    hints = get_type_hints(endpoint, include_extras=True)
+    in_path = tuple(_PARAMETER.findall(path))
+    request: str | None = None
+    auth: tuple[str, Auth] | None = None
+    query: tuple[str, type[QueryFields], QueryFields | None] | None = None
+    body: tuple[str, type[Body]] | None = None
+    for name in inspect.signature(endpoint).parameters:
+        hint = hints[name]
+        extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+        plain = get_args(hint)[0] if extras else hint
+        caller = next((e.dependency for e in extras if isinstance(e, Depends)), None)
+        if name in in_path and plain is str:
+            continue
+        if isinstance(caller, Auth):
+            auth = (name, caller)
+        elif isinstance(plain, type) and issubclass(plain, Request):
+            request = name
+        elif isinstance(plain, type) and issubclass(plain, QueryFields) and _has(extras, Query):
+            query = (name, plain, _default(plain))
+        elif isinstance(plain, type) and issubclass(plain, Body):
+            body = (name, plain)
+        else:
+            raise TypeError(f"{endpoint.__qualname__}: cannot bind parameter {name!r} of type {hint!r}")
+    return _Binding(request, auth, in_path, query, body)
+
+
+def _has(extras: tuple[Any, ...], kind: type) -> bool:
+    return any(isinstance(extra, kind) for extra in extras)
+
+
+def _default(model: type[QueryFields]) -> QueryFields | None:
+    """The model without any query; None where something is required."""
+    try:
+        return model()
+    except ValidationError:
+        return None
+
+
+class Router(APIRouter):
+    """A router of Endpoints."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(route_class=Endpoint, redirect_slashes=False, **options)
+
+
+class _Node:
+    __slots__ = ("any", "any_name", "children", "methods")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.any: _Node | None = None
+        self.methods: dict[str, tuple[Endpoint, tuple[str, ...]]] = {}
+
+
+class RouteTable:
+    """Endpoints by path segment: finding one costs the same however many there are.
+
+    A fixed segment wins over a parameter, whatever the order of declaration.
+    """
+
+    def __init__(self, routes: list[BaseRoute]) -> None:
+        self._root = _Node()
+        for route in routes:
+            if isinstance(route, Endpoint):
+                self._add(route)
+
+    def _add(self, route: Endpoint) -> None:
+        node = self._root
+        names: list[str] = []
+        for segment in route.path.split("/")[1:]:
+            parameter = _PARAMETER.fullmatch(segment)
+            if parameter is None:
+                node = node.children.setdefault(segment, _Node())
+            else:
+                names.append(parameter.group(1))
+                node.any = node.any or _Node()
+                node = node.any
+        for method in route.methods or ():
+            if method in node.methods:
+                raise TypeError(f"{method} {route.path} is declared twice")
+            node.methods[method] = (route, tuple(names))
+
+    def find(self, path: str) -> tuple[dict[str, tuple[Endpoint, tuple[str, ...]]], list[str]] | None:
+        """The endpoints of a path by method, and its parameters' values; None for an unknown path."""
+        values: list[str] = []
+        node = _walk(self._root, path.split("/"), 1, values)
+        return None if node is None else (node.methods, values)
+
+
+def _walk(node: _Node, segments: list[str], at: int, values: list[str]) -> _Node | None:
+    if at == len(segments):
+        return node if node.methods else None
+    segment = segments[at]
+    child = node.children.get(segment)
+    if child is not None:
+        found = _walk(child, segments, at + 1, values)
+        if found is not None:
+            return found
+    if node.any is not None and segment:
+        values.append(segment)
+        found = _walk(node.any, segments, at + 1, values)
+        if found is None:
+            values.pop()
+        return found
+    return None

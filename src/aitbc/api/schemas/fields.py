@@ -1,0 +1,58 @@
+"""Field types of request bodies: numbers that are numbers, money that is decimal, ids that are ids."""
+
+import math
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from aitbc.core.money import parse_ait
+
+MINER_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    return number
+
+
+def _amount(value: Any) -> int:
+    if isinstance(value, str):
+        raise ValueError("an amount is a number, not a string")
+    return parse_ait(value)
+
+
+def _text_or_number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise ValueError('must be a size such as "24GB"')
+    return str(value)
+
+
+Number = Annotated[float, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+"""A finite JSON number, as a float."""
+
+AmountUnits = Annotated[
+    int,
+    BeforeValidator(_amount),
+    WithJsonSchema({"type": "number", "minimum": 0, "description": "AIT, at most 8 decimals."}),
+]
+"""A JSON number in AIT, as base units."""
+
+MinerId = Annotated[str, Field(pattern=MINER_ID_PATTERN)]
+Size = Annotated[str, BeforeValidator(_text_or_number), Field(max_length=32)]
+"""A memory size as text ("24GB") or a number of gigabytes."""
+
+Checked = Any
+"""A value whose rules live in `core`, which names each fault itself."""
+
+
+def documented(schema: dict[str, Any]) -> Any:
+    """`Checked` with the JSON schema that the OpenAPI document shows."""
+    return Annotated[Checked, WithJsonSchema(schema)]

@@ -1,0 +1,170 @@
+"""Bodies of submissions, in both dialects, and how each becomes a JobSpec."""
+
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+
+from aitbc.api.errors import field_errors, invalid_fields
+from aitbc.api.routing import Body
+from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, documented
+from aitbc.core import jobspec
+from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
+from aitbc.jobs.rows import JobSpec
+from aitbc.jobs.spec import make_spec
+
+MAX_BATCH = 1000
+
+Prompt = documented({"type": "string", "description": "Input prompt"})
+Messages = documented(
+    {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "role": {"type": "string", "enum": sorted(jobspec.ROLES)},
+                "content": {"type": "string"},
+            },
+            "required": ["role", "content"],
+        },
+        "description": "A chat, instead of a prompt.",
+    }
+)
+ModelName = documented({"type": "string", "default": jobspec.DEFAULT_MODEL})
+_SAMPLING: dict[str, Any] = {
+    "max_tokens": {"type": "integer", "default": 256, "minimum": 1, "maximum": jobspec.MAX_TOKENS_LIMIT},
+    "temperature": {"type": "number", "default": 0.7, "minimum": 0, "maximum": jobspec.MAX_TEMPERATURE},
+    "top_p": {"type": "number", "default": 0.9, "exclusiveMinimum": 0, "maximum": 1},
+    "seed": {"type": "integer", "minimum": 0},
+    "stop": {"type": "array", "items": {"type": "string"}, "maxItems": jobspec.MAX_STOPS},
+}
+Params = documented({"type": "object", "properties": _SAMPLING})
+Parameters = documented(
+    {
+        "type": "object",
+        "properties": {
+            "prompt": {"type": "string"},
+            "messages": {"type": "array", "items": {"type": "object"}},
+            "input": {"type": "array", "items": {"type": "string"}, "description": "Texts to embed."},
+            "model": {"type": "string", "default": jobspec.DEFAULT_MODEL},
+            **_SAMPLING,
+        },
+        "description": "Input, model and sampling parameters in one object.",
+    }
+)
+
+
+class Constraints(Body):
+    """What the miner must have. `max_price` is in AIT per 1000 tokens."""
+
+    min_memory_gb: Number | None = None
+    region: str | None = None
+    max_price: AmountUnits | None = None
+    miner_id: MinerId | None = None
+
+
+class Submission(Body):
+    """What both dialects have in common."""
+
+    decimals: ClassVar[bool] = True
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, protected_namespaces=())
+
+    constraints: Constraints | None = None
+    priority: int | None = Field(None, ge=0, le=9, description="9 goes first; default 5.")
+    ttl_s: int | None = Field(None, ge=1, le=604_800, description="Seconds until it expires; default 3600.")
+    payment: Literal["auto", "manual"] | None = None
+
+    @field_validator("ttl_s", "priority", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
+
+    def request(self) -> jobspec.Request:
+        """The canonical request. Raises jobspec.InvalidRequest, UnknownJobType."""
+        raise NotImplementedError
+
+    def to_spec(self) -> JobSpec:
+        """The submission as flows take it. Raises InvalidRequest, InvalidJobType."""
+        try:
+            request = self.request()
+        except jobspec.UnknownJobType as error:
+            raise InvalidJobType(job_type=error.name[:64], supported=sorted(jobspec.JOB_TYPES)) from None
+        except jobspec.InvalidRequest as error:
+            raise field_errors([(fault.field, fault.message) for fault in error.errors]) from None
+        wants = self.constraints
+        if wants is None:
+            return make_spec(request, priority=self.priority, ttl_s=self.ttl_s, payment=self.payment)
+        memory_gb = wants.min_memory_gb
+        return make_spec(
+            request,
+            max_price_units=wants.max_price,
+            min_memory_gb=None if memory_gb is None else Decimal(memory_gb),
+            region=wants.region,
+            miner_id=wants.miner_id,
+            priority=self.priority,
+            ttl_s=self.ttl_s,
+            payment=self.payment,
+        )
+
+
+class JobRequest(Submission):
+    """A submission of the dialect by resource: text from a prompt or a chat."""
+
+    prompt: Prompt = None
+    messages: Messages = None
+    model: ModelName = None
+    params: Params = None
+
+    def request(self) -> jobspec.Request:
+        return jobspec.build_request(
+            "llm_inference",
+            model=self.model,
+            body={"prompt": self.prompt, "messages": self.messages},
+            params=self.params,
+        )
+
+
+class RoleJobRequest(Submission):
+    """A submission of the dialect by role: any job type."""
+
+    job_type: documented({"type": "string", "enum": sorted(jobspec.JOB_TYPES)})  # type: ignore[valid-type]
+    parameters: Parameters = None
+
+    def request(self) -> jobspec.Request:
+        return jobspec.request_from_parameters(self.job_type, self.parameters)
+
+
+class AnyJobRequest(JobRequest):
+    """A submission in either dialect: the one by role where it names a `job_type`."""
+
+    job_type: str | None = None
+    parameters: Parameters = None
+
+    def request(self) -> jobspec.Request:
+        if self.job_type is None:
+            return super().request()
+        return jobspec.request_from_parameters(self.job_type, self.parameters)
+
+
+class JobBatch(Body):
+    """Up to 1000 submissions, each in either dialect's form; each succeeds or fails by itself."""
+
+    decimals: ClassVar[bool] = True
+    batch: ClassVar[bool] = True
+
+    jobs: list[Any] = Field(min_length=1, max_length=MAX_BATCH)
+
+    def to_specs(self) -> list[JobSpec | AitbcError]:
+        """One spec for each submission, or what is wrong with it."""
+        return [_spec_or_error(item) for item in self.jobs]
+
+
+def _spec_or_error(item: Any) -> JobSpec | AitbcError:
+    if not isinstance(item, dict):
+        return InvalidRequest("Each job is an object.")
+    try:
+        return AnyJobRequest.model_validate(item).to_spec()
+    except ValidationError as error:
+        return invalid_fields(error)
+    except AitbcError as error:
+        return error

@@ -1,0 +1,271 @@
+"""Bodies that miners send, in both dialects: registration, heartbeat, claims, results, failures."""
+
+import re
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from aitbc.api.errors import field_errors, invalid_fields
+from aitbc.api.routing import Body
+from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, Size, documented
+from aitbc.core.jobspec import JOB_TYPES
+from aitbc.core.signing import public_from_text
+from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
+from aitbc.flows.completion import ResultSubmission
+from aitbc.jobs.lifecycle import MINER_CAUSES
+from aitbc.miners.rows import GpuSpec, MinerSpec, ModelSpec
+
+MAX_BATCH = 1000
+MAX_MODELS = 256
+MAX_GPUS = 64
+MAX_CONCURRENCY = 4096
+MAX_MEMORY_GB = 1_000_000
+
+_MODEL_PATTERN = r"^[A-Za-z0-9._:/@+-]{1,128}$"
+_SIZE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(|MB|MiB|GB|GiB|TB|TiB)\s*", re.ASCII | re.IGNORECASE)
+_MB_OF_UNIT = {"": 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
+
+
+class ModelOffer(Body):
+    """A model that a miner serves; `price_per_1k` in AIT per 1000 tokens, null for the network's default."""
+
+    name: str = Field(pattern=_MODEL_PATTERN)
+    engine: str | None = Field(None, max_length=128)
+    context_length: int | None = Field(None, ge=0, le=2**31)
+    quantisation: str | None = Field(None, max_length=64)
+    price_per_1k: AmountUnits | None = None
+
+
+class GpuOffer(Body):
+    name: str = Field(max_length=128)
+    memory_gb: Number = Field(ge=0, le=MAX_MEMORY_GB)
+
+
+class GpuInfo(Body):
+    """One GPU as the documents write it: a name and a memory such as "24GB"."""
+
+    name: str | None = Field(None, max_length=128)
+    memory: Size | None = None
+
+    def to_gpu(self) -> GpuSpec:
+        """Raises InvalidRequest for a memory that is not a size."""
+        if self.memory is None:
+            return GpuSpec(self.name or "GPU", 0)
+        size = _SIZE.fullmatch(self.memory)
+        if size is None:
+            raise field_errors([("gpu_info.memory", 'must be a size such as "24GB"')])
+        memory_mb = Decimal(size.group(1)) * _MB_OF_UNIT[size.group(2)[:1].lower()]
+        if memory_mb > MAX_MEMORY_GB * 1024:
+            raise field_errors([("gpu_info.memory", f"must be at most {MAX_MEMORY_GB} GB")])
+        return GpuSpec(self.name or "GPU", int(memory_mb))
+
+
+class Offer(Body):
+    """What a miner has: the typed form of its capabilities."""
+
+    decimals: ClassVar[bool] = True
+
+    models: list[ModelOffer] = Field([], max_length=MAX_MODELS)
+    gpus: list[GpuOffer] = Field([], max_length=MAX_GPUS)
+    job_types: list[str] = Field([], max_length=len(JOB_TYPES) * 2)
+    region: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    concurrency: int | None = Field(None, ge=1, le=MAX_CONCURRENCY)
+    public_key: str | None = Field(None, max_length=64, description="Ed25519, base64.")
+    address: str | None = Field(None, max_length=256)
+    endpoint: str | None = Field(None, max_length=512)
+    prices: dict[str, AmountUnits] = Field({}, max_length=MAX_MODELS)
+
+
+class MinerRegistration(Offer):
+    """A registration: capabilities as strings or in typed form, typed fields also at the top."""
+
+    miner_id: MinerId | None = None
+    capabilities: list[str] | Offer = Field(
+        [], description="Models and job types by name, or the typed form."
+    )
+    gpu_info: GpuInfo | None = None
+
+    @field_validator("capabilities")
+    @classmethod
+    def _check_names(cls, value: list[str] | Offer) -> list[str] | Offer:
+        if isinstance(value, list):
+            if len(value) > MAX_MODELS:
+                raise ValueError(f"must name at most {MAX_MODELS} models and job types")
+            if any(re.fullmatch(_MODEL_PATTERN, name) is None for name in value):
+                raise ValueError("must name models and job types: 1 to 128 of A-Z a-z 0-9 . _ : / @ + -")
+        return value
+
+    def to_spec(self) -> MinerSpec:
+        """The registration as flows take it. Raises InvalidRequest, InvalidJobType."""
+        typed = self.capabilities if isinstance(self.capabilities, Offer) else Offer()
+        named = self.capabilities if isinstance(self.capabilities, list) else []
+        offers = {offer.name: offer for offer in (*typed.models, *self.models)}
+        for name in named:
+            if name not in JOB_TYPES:
+                offers.setdefault(name, ModelOffer(name=name))
+        prices = {**typed.prices, **self.prices}
+        if unknown := prices.keys() - offers.keys():
+            raise field_errors([(f"prices.{min(unknown)[:64]}", "must be of a model that is listed")])
+        job_types = (*typed.job_types, *self.job_types, *(name for name in named if name in JOB_TYPES))
+        for name in job_types:
+            if name not in JOB_TYPES:
+                raise InvalidJobType(job_type=name[:64], supported=sorted(JOB_TYPES))
+        gpus = [GpuSpec(gpu.name, int(gpu.memory_gb * 1024)) for gpu in (*typed.gpus, *self.gpus)]
+        if self.gpu_info is not None:
+            gpus.append(self.gpu_info.to_gpu())
+        models = tuple(
+            ModelSpec(
+                name=offer.name,
+                price_units=prices.get(offer.name, offer.price_per_1k),
+                engine=offer.engine or "",
+                context_length=offer.context_length or 0,
+                quantisation=offer.quantisation or "",
+            )
+            for offer in offers.values()
+        )
+        job_types = tuple(dict.fromkeys(job_types))
+        return MinerSpec(
+            miner_id=self.miner_id,
+            job_types=job_types,
+            models=models,
+            gpus=tuple(gpus),
+            region=_first(self.region, typed.region) or "",
+            concurrency=_first(self.concurrency, typed.concurrency) or 1,
+            public_key=_public_key(_first(self.public_key, typed.public_key)),
+            address=_first(self.address, typed.address) or "",
+            endpoint=_first(self.endpoint, typed.endpoint) or "",
+            capabilities=tuple(named) or (*offers, *job_types),
+        )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _public_key(text: str | None) -> str:
+    if not text:
+        return ""
+    try:
+        public_from_text(text)
+    except ValueError as error:
+        raise field_errors([("public_key", str(error))]) from None
+    return text
+
+
+class RoleMinerRegistration(MinerRegistration):
+    """The same in the dialect by role."""
+
+
+class MinerName(Body):
+    """Which of the account's miners."""
+
+    miner_id: MinerId
+
+
+class Load(Body):
+    running: int | None = Field(None, ge=0, le=1_000_000)
+    gpu_utilisation: Number | None = Field(None, ge=0, le=100)
+    memory_used_gb: Number | None = Field(None, ge=0)
+
+
+class HeartbeatReport(Body):
+    """A sign of life. `jobs`: what the miner runs (left out: all that it holds)."""
+
+    miner_id: MinerId | None = None
+    status: Literal["active", "draining"] = "active"
+    load: Load | None = None
+    jobs: list[str] | None = Field(None, max_length=MAX_CONCURRENCY)
+
+
+class Usage(Body):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+ResultValue = documented(
+    {
+        "anyOf": [{"type": "string"}, {"type": "object"}],
+        "description": 'The text, or {"text", "finish_reason"}, or {"embeddings"}.',
+    }
+)
+UsageValue = documented(
+    {
+        "type": "object",
+        "properties": {"prompt_tokens": {"type": "integer"}, "completion_tokens": {"type": "integer"}},
+        "description": "Tokens as the engine counted them.",
+    }
+)
+
+
+class JobResult(Body):
+    """A result. `signature` is needed of a miner that registered a public key."""
+
+    miner_id: MinerId
+    result: ResultValue
+    completed_at: str | None = Field(None, description="Ignored: the coordinator stamps.")
+    usage: UsageValue = None
+    lease_id: str | None = Field(None, max_length=64)
+    signature: dict[str, Any] | None = Field(None, description="alg, key_id, sig over the result statement.")
+
+    @field_validator("result")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("must be a string or an object")
+        return value
+
+    def to_submission(self, job_id: str) -> ResultSubmission:
+        return ResultSubmission(job_id, self.result, self.usage, self.lease_id, self.signature)
+
+
+class RoleJobResult(JobResult):
+    """The same in the dialect by role, which names the job in the body."""
+
+    job_id: str = Field(max_length=128)
+
+
+class ResultItem(RoleJobResult):
+    """A result of a batch; the miner is named once for all."""
+
+    miner_id: MinerId | None = None  # type: ignore[assignment]
+
+
+class ResultBatch(Body):
+    """Up to 1000 results of one miner; each succeeds or fails by itself."""
+
+    batch: ClassVar[bool] = True
+
+    miner_id: MinerId | None = None
+    results: list[Any] = Field(min_length=1, max_length=MAX_BATCH)
+
+    def to_submissions(self) -> list[tuple[str | None, ResultSubmission | AitbcError]]:
+        """(job id where known, submission or what is wrong with it) for each result."""
+        return [_submission_or_error(item) for item in self.results]
+
+
+def _submission_or_error(item: Any) -> tuple[str | None, ResultSubmission | AitbcError]:
+    if not isinstance(item, dict):
+        return None, InvalidRequest("Each result is an object.")
+    job_id = item.get("job_id")
+    named = job_id if isinstance(job_id, str) else None
+    try:
+        return named, ResultItem.model_validate(item).to_submission(named or "")
+    except ValidationError as error:
+        return named, invalid_fields(error)
+
+
+class Failure(Body):
+    """A job given back. Left out, `retryable` follows from the cause."""
+
+    miner_id: MinerId
+    cause: Literal[MINER_CAUSES]  # type: ignore[valid-type]
+    message: str | None = Field(None, max_length=4000)
+    retryable: bool | None = None
+    lease_id: str | None = Field(None, max_length=64)
+
+
+class RoleFailure(Failure):
+    """The same in the dialect by role."""
+
+    job_id: str = Field(max_length=128)

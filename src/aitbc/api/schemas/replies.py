@@ -1,0 +1,322 @@
+"""Bodies of answers. Endpoints send bytes made elsewhere; tests hold those bytes to these models."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JobStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
+MinerStatus = Literal["active", "draining", "inactive"]
+
+
+class Reply(BaseModel):
+    """Base of all answers: nothing undeclared goes out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorDetail(Reply):
+    code: str = Field(description="Stable, upper snake case.", examples=["JOB_NOT_FOUND"])
+    message: str
+    details: dict[str, Any]
+
+
+class Error(Reply):
+    """The body of every answer that is not a success."""
+
+    detail: str = Field(description="The message again.")
+    error_code: str = Field(description="The code again.")
+    error: ErrorDetail
+    request_id: str
+
+
+class Health(Reply):
+    status: Literal["ok"]
+    version: str
+    database: str = Field(description="sqlite or postgresql.")
+    chain_id: str
+    uptime_s: float
+
+
+class Job(Reply):
+    """A job. Money in AIT; prices per 1000 tokens; times RFC 3339 UTC."""
+
+    job_id: str
+    id: str
+    status: JobStatus
+    job_type: str
+    model: str
+    prompt: str | None = Field(description="Null for a chat, an embedding, and once erased.")
+    messages: list[dict[str, str]] | None = Field(description="The chat, where it is one.")
+    parameters: dict[str, Any] = Field(description="Input, model and sampling parameters in one object.")
+    params: dict[str, Any] = Field(description="Sampling parameters.")
+    constraints: dict[str, Any]
+    priority: int
+    result: str | None = Field(description="The answer as text; for embeddings their JSON.")
+    output: dict[str, Any] | None = Field(description="The answer in its job type's own form.")
+    miner_id: str | None
+    client_id: str
+    attempts: int
+    cause: str | None = Field(description="Why the job ended, or why it was last put back.")
+    actor: str | None = Field(description="Who ended it: client, miner, coordinator or admin.")
+    error: str | None = Field(description="What the miner said of a failure.")
+    created_at: str = Field(json_schema_extra={"format": "date-time"})
+    started_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    updated_at: str = Field(json_schema_extra={"format": "date-time"})
+    expires_at: str = Field(json_schema_extra={"format": "date-time"})
+    price_held: float = Field(description="The worst case, held from the account while the job is open.")
+    unit_price: float | None
+    price: float | None
+    receipt_id: str | None
+    progress: float = Field(ge=0, le=1)
+    queue_position: int | None = Field(description="1 is next of its model; only where one job is asked for.")
+
+
+class Result(Job):
+    """A job's result; the other fields are those of the job."""
+
+
+class JobEvent(Reply):
+    seq: int
+    at: str
+    type: Literal["created", "claimed", "requeued", "completed", "failed", "cancelled", "expired"]
+    actor: str
+    status: JobStatus
+    detail: dict[str, Any]
+
+
+class Change(Reply):
+    change: str = Field(description="Which part of the job to change.")
+    text: str
+
+
+class Explanation(Reply):
+    """Why a job is where it is."""
+
+    status: JobStatus
+    eligible_miners: int
+    registered_miners: int
+    reasons: dict[str, int] = Field(description="Miners that do not run it now, by reason.")
+    nearest_change: Change | None
+    queue_position: int | None
+    summary: str
+
+
+class PriceRange(Reply):
+    min: float
+    max: float
+    median: float
+
+
+class Quote(Reply):
+    """What a job would cost, in AIT, and how long it would wait."""
+
+    eligible_miners: int
+    price_per_1k: PriceRange | None
+    max_units: int
+    worst_case_price: float
+    typical_price: float | None
+    expected_wait_s: float | None
+    reasons: dict[str, int]
+
+
+class SubmittedJob(Reply):
+    job_id: str
+    status: JobStatus
+    price_held: float
+
+
+class BatchItem(Reply):
+    ok: bool
+    job: SubmittedJob | None = None
+    error: ErrorDetail | None = None
+
+
+class Batch(Reply):
+    """One item for each job sent, in the same order."""
+
+    items: list[BatchItem]
+
+
+class KeyState(Reply):
+    key_id: str
+    role: str
+    limit: float | None = None
+    limit_period: Literal["day", "month"] | None = None
+    spent: float | None = None
+
+
+class Account(Reply):
+    """An account's money, in AIT: available = balance - held."""
+
+    account: str
+    balance: float
+    held: float
+    available: float
+    key: KeyState
+
+
+class Signature(Reply):
+    alg: str
+    key_id: str
+    sig: str
+
+
+class MinerSignature(Signature):
+    public_key: str
+
+
+class Receipt(Reply):
+    """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner."""
+
+    id: str
+    receipt_id: str
+    version: str
+    chain_id: str
+    job_id: str
+    job_type: str
+    client: str
+    provider: str
+    miner_id: str
+    model: str
+    units: float
+    unit_type: str
+    prompt_tokens: int
+    completion_tokens: int
+    metering: Literal["engine", "estimate"]
+    unit_price: float
+    price: float
+    fee: float
+    started_at: int
+    completed_at: int
+    prompt_hash: str
+    result_hash: str
+    claimed_tokens: list[int] | None
+    miner_signature: MinerSignature | None
+    signature: Signature
+    proof: str | None
+    result: dict[str, Any] | None = None
+
+
+class SubmittedResult(Reply):
+    ok: bool
+    job_id: str | None = None
+    receipt_id: str | None = None
+    receipt: Receipt | None = None
+    error: ErrorDetail | None = None
+
+
+class SubmittedResults(Reply):
+    """One item for each result sent, in the same order."""
+
+    items: list[SubmittedResult]
+
+
+class Model(Reply):
+    name: str
+    engine: str | None = None
+    context_length: int | None = None
+    quantisation: str | None = None
+    price_per_1k: float
+
+
+class Gpu(Reply):
+    name: str
+    memory_gb: float
+
+
+class ListedMiner(Reply):
+    """A miner as everybody sees it."""
+
+    miner_id: str
+    status: MinerStatus
+    job_types: list[str]
+    models: list[Model]
+    gpus: list[Gpu]
+    region: str | None
+    concurrency: int
+    running: int
+    last_heartbeat: str
+
+
+class Miner(Reply):
+    """A miner as its owner sees it."""
+
+    id: str
+    miner_id: str
+    address: str | None
+    endpoint: str | None
+    status: MinerStatus
+    capabilities: list[Any]
+    models: list[Model]
+    gpus: list[Gpu]
+    job_types: list[str]
+    region: str | None
+    concurrency: int
+    public_key: str | None
+    heartbeat_interval_s: float
+    lease_s: float
+    chain_id: str
+    registered_at: str
+    last_heartbeat: str
+
+
+class Lease(Reply):
+    job_id: str
+    lease_expires_at: str
+
+
+class Heartbeat(Reply):
+    status: MinerStatus
+    leases: list[Lease]
+    cancelled: list[str] = Field(description="Jobs that the miner named and no longer holds.")
+    server_time: str
+
+
+class Deregistered(Reply):
+    status: Literal["inactive"]
+    requeued: int
+
+
+class Assignment(Reply):
+    """A job leased to a miner. `request` is what to run, `prompt_hash` covers it."""
+
+    job_id: str
+    id: str
+    status: Literal["running"]
+    job_type: str
+    model: str
+    parameters: dict[str, Any]
+    request: dict[str, Any]
+    prompt_hash: str
+    lease_id: str
+    lease_expires_at: str
+    lease_s: float
+    unit_price: float
+    attempt: int
+    priority: int
+    created_at: str
+
+
+class Assignments(Reply):
+    jobs: list[Assignment]
+
+
+class FailedJob(Reply):
+    job_id: str
+    status: JobStatus
+
+
+class PublicKey(Reply):
+    key_id: str
+    alg: str
+    public_key: str
+    vkey: str
+    valid_from: str
+    valid_to: str | None
+    use: Literal["receipts"]
+
+
+class PublicKeys(Reply):
+    chain_id: str
+    keys: list[PublicKey]

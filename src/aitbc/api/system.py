@@ -1,0 +1,50 @@
+"""Health, metrics and the OpenAPI document."""
+
+from starlette.responses import Response
+
+from aitbc import __version__
+from aitbc.api import metrics
+from aitbc.api.render import reply
+from aitbc.api.requests import ApiRequest
+from aitbc.api.responses import errors
+from aitbc.api.routing import Router
+from aitbc.api.schemas import replies
+from aitbc.database import Tx
+from aitbc.errors import ShuttingDown
+from aitbc.parameters import service as parameters
+
+router = Router(tags=["System"])
+
+
+@router.get("/health", summary="Health check", response_model=replies.Health, responses=errors(503))
+async def health(request: ApiRequest) -> Response:
+    """200 where the database answers; 503 where it does not, and while the server shuts down."""
+    runtime = request.runtime
+    if runtime.shutdown.is_set():
+        raise ShuttingDown()
+    await runtime.db.read(_touch)
+    return reply(
+        {
+            "status": "ok",
+            "version": __version__,
+            "database": runtime.db.dialect,
+            "chain_id": runtime.settings.chain_id,
+            "uptime_s": round(runtime.clock.monotonic() - request.scope["aitbc.access"].started, 1),
+        }
+    )
+
+
+def _touch(tx: Tx) -> None:
+    parameters.get(tx, "fee_bps")
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(503)},
+)
+async def show_metrics(request: ApiRequest) -> Response:
+    """For the operator's network: not behind a key, so keep it from the internet at the proxy."""
+    body, media_type = metrics.expose(await request.runtime.db.read(metrics.levels))
+    return Response(body, headers={"Content-Type": media_type})

@@ -1,0 +1,42 @@
+"""The process's Prometheus metrics. Anything above `core` may import them; `/metrics` shows them.
+
+Gauges that describe the database (queue, miners) are set when they are asked for, not when they change.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+# Without this every counter would come with a `_created` series that says nothing new.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+API_REQUESTS = Counter(
+    "api_requests_total", "HTTP requests by method, route and status.", ("method", "path", "status")
+)
+API_REQUEST_DURATION = Histogram(
+    "api_request_duration_seconds",
+    "Time from a request's arrival to its answer, long polls' waiting left out.",
+    ("method", "path"),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+ACTIVE_JOBS = Gauge("active_jobs", "Jobs that are pending or running.")
+REGISTERED_MINERS = Gauge("registered_miners", "Miners that have registered and not left.")
+
+ACTIVE_MINERS = Gauge("aitbc_active_miners", "Miners that take jobs now.")
+RUNNING_JOBS = Gauge("aitbc_running_jobs", "Jobs that a miner holds now.")
+QUEUE_DEPTH = Gauge("aitbc_queue_depth", "Jobs that wait for a miner.")
+QUEUE_AGE = Gauge("aitbc_queue_age_seconds", "How long the oldest waiting job has waited.")
+WAITING_POLLS = Gauge("aitbc_waiting_polls", "Long polls that are open now.")
+DISPATCH_LATENCY = Histogram(
+    "aitbc_dispatch_latency_seconds",
+    "Time from a job's submission to its first claim.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 300),
+)
+LEASE_EXPIRIES = Counter(
+    "aitbc_lease_expiries_total", "Leases that ended without a result, by cause.", ("cause",)
+)
+JOBS_ENDED = Counter("aitbc_jobs_ended_total", "Jobs that ended, by status.", ("status",))
+WRITER_BATCH_SIZE = Histogram(
+    "aitbc_writer_batch_size", "Writes that shared one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+RATE_LIMITED = Counter("aitbc_rate_limited_total", "Requests refused by a rate limit, by limit.", ("limit",))

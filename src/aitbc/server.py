@@ -1,0 +1,104 @@
+"""Runs the coordinator under uvicorn: a ready line, and a shutdown that keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from aitbc.api.app import create_app
+from aitbc.config import Settings
+from aitbc.logs import configure_logs
+from aitbc.runtime import Runtime
+
+BACKLOG = 4096
+DRAIN_S = 4
+"""How long requests under way may take after a signal; the whole exit stays within 5 s."""
+KEEP_ALIVE_S = 75
+
+
+class StartupFailed(Exception):
+    """The server could not start; the text says why."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells the runtime first: long polls end before connections are waited for."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self.started:
+            _announce(self)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Unlike uvicorn's, does not raise the signal again at the end: an orderly exit is a success."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._runtime.begin_shutdown)
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed."""
+    configure_logs(settings.log_level)
+    listener = _listen(settings)
+    runtime = Runtime.open(settings)
+    config = uvicorn.Config(
+        create_app(runtime),
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
+    server = _Server(config, runtime)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+    if not server.started:
+        raise StartupFailed("the coordinator could not start; the log above says why")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.api_host, settings.api_port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartupFailed(
+            f"cannot listen on {settings.api_host} port {settings.api_port}: {error.strerror or error}"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _announce(server: uvicorn.Server) -> None:
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"AITBC coordinator ready on http://{shown}:{port}\n")
+    sys.stdout.flush()

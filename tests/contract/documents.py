@@ -60,9 +60,6 @@ LATER: frozenset[Operation] = frozenset(
 )
 """Documented operations that are not served yet. The list only ever gets shorter."""
 
-UNLISTED: frozenset[Operation] = frozenset({("GET", "/metrics")})
-"""Served, but plain text for a scraper, so not in the OpenAPI document."""
-
 
 def shape(path: str) -> str:
     return re.sub(r"\{[^}]+\}", "{}", path.rstrip("/"))

@@ -6,12 +6,13 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic_core import PydanticUndefined
 
 from aitbc import metrics
+from aitbc.api.app import ROUTERS
+from aitbc.api.routing import Endpoint
 from aitbc.config import Settings
 from aitbc.errors import error_table
 
@@ -66,15 +67,23 @@ def metrics_table() -> str:
     return table(("Name", "Kind", "Labels", "Meaning"), found.values())
 
 
-def endpoints_table() -> str:
-    from aitbc.api.app import openapi_document
+def who(endpoint: Endpoint) -> str:
+    """Who may make the call: everybody, or the holders of which keys."""
+    if endpoint.binding.auth is None:
+        return "everybody"
+    auth = endpoint.binding.auth[1]
+    if not auth.scopes:
+        return "any key"
+    return " or ".join([*auth.scopes, *(["admin"] if auth.admin else [])]) + " key"
 
-    rows: list[tuple[str, ...]] = []
-    document: dict[str, Any] = openapi_document()
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            rows.append((f"`{method.upper()} {path}`", operation["summary"]))
-    return table(("Call", "What it does"), rows)
+
+def endpoints_table() -> str:
+    rows = []
+    for route in (route for router in ROUTERS for route in router.routes):
+        if isinstance(route, Endpoint) and route.include_in_schema:
+            for method in sorted(route.methods):
+                rows.append((f"`{method} {route.path}`", route.summary or "", who(route)))
+    return table(("Call", "What it does", "Who"), rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

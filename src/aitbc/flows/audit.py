@@ -60,7 +60,9 @@ def audit(tx: Tx, progress: Callable[[str], object] = lambda _check: None) -> Au
     if tx.dialect == "sqlite":
         progress("foreign keys")
         rows = tx.query(text("PRAGMA foreign_key_check"))
-        report.problems += [f"{row[0]}: a row points to a {row[2]} that does not exist" for row in rows[:SHOWN]]
+        report.problems += [
+            f"{row[0]}: a row points to a {row[2]} that does not exist" for row in rows[:SHOWN]
+        ]
     return report
 
 

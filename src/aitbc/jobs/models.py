@@ -6,6 +6,7 @@ from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
+from aitbc.database.append_only import append_only
 from aitbc.database.columns import big, one_of, small, text
 from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
 
@@ -133,3 +134,6 @@ class JobEvent(SQLModel, table=True):
     actor: str = text()
     cause: str = text("")
     miner_id: str = text("")
+
+
+append_only(JobEvent)

@@ -69,10 +69,16 @@ ORDER BY t.id
 """
 
 CHECKS: dict[str, tuple[str, str]] = {
-    "balances": (BALANCES, "account {id}: the balance is {stored} units, its transfers add up to {recomputed}"),
+    "balances": (
+        BALANCES,
+        "account {id}: the balance is {stored} units, its transfers add up to {recomputed}",
+    ),
     "holds": (HELD, "account {id}: {stored} units are held, its open holds add up to {recomputed}"),
     "overdrafts": (OVERDRAWN, "account {id}: {recomputed} units are held of a balance of {stored}"),
-    "settlements": (SETTLEMENTS, "hold {id}: {stored} units were paid out of {recomputed}, or not exactly once"),
+    "settlements": (
+        SETTLEMENTS,
+        "hold {id}: {stored} units were paid out of {recomputed}, or not exactly once",
+    ),
     "accounts": (STRANGERS, "transfer {id}: it names an account that does not exist"),
 }
 

@@ -4,6 +4,7 @@ from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
+from aitbc.database.append_only import append_only
 from aitbc.database.columns import big, one_of, text
 
 MINT = "system:mint"
@@ -70,3 +71,6 @@ class Transfer(SQLModel, table=True):
     hold_id: str | None = text(None, nullable=True)
     ref: str = text("")
     created_at_ms: int = big()
+
+
+append_only(Transfer)

@@ -3,6 +3,7 @@
 from sqlalchemy import CheckConstraint, Index
 from sqlmodel import SQLModel
 
+from aitbc.database.append_only import append_only
 from aitbc.database.columns import big, text
 
 
@@ -30,6 +31,9 @@ class Receipt(SQLModel, table=True):
     body: str = text()
     key_id: str = text()
     signature: str = text()
+
+
+append_only(Receipt)
 
 
 class SigningKey(SQLModel, table=True):

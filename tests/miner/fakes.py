@@ -44,28 +44,22 @@ class FakeServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._app = Starlette(routes=routes)
         self._server: uvicorn.Server | None = None
-        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        config = uvicorn.Config(
-            self._app,
-            "127.0.0.1",
-            self.port,
-            log_level="critical",
-            timeout_graceful_shutdown=0,
-            lifespan="off",
-        )
+        config = uvicorn.Config(self._app, "127.0.0.1", self.port, log_level="critical", lifespan="off")
+        config.load()
+        # Without `serve`: its loop looks ten times a second whether to end, and takes the test's signals.
         self._server = uvicorn.Server(config)
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            await asyncio.sleep(0.005)
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup()
 
     async def stop(self) -> None:
-        if self._server is None or self._task is None:
-            return
-        self._server.should_exit = self._server.force_exit = True
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._server = None
+        if self._server is not None:
+            self._server.force_exit = True
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()
+            await self._server.shutdown()
+            self._server = None
 
     async def __aenter__(self) -> FakeServer:
         await self.start()

@@ -197,7 +197,7 @@ def test_while_the_engine_is_down_it_takes_no_jobs(tmp_path: Path) -> None:
             job = coordinator.submit()
             await until(lambda: job.failures)
             assert job.failures[0]["cause"] == "ENGINE_UNAVAILABLE"
-            await until(lambda: coordinator.heartbeats and coordinator.heartbeats[-1]["status"] == "draining")
+            await until(lambda: coordinator.status == "draining")
             waiting = coordinator.submit()
             await asyncio.sleep(0.2)
             assert waiting.status == "pending"
@@ -424,7 +424,7 @@ def test_draining_finishes_what_runs_and_takes_nothing_new(tmp_path: Path) -> No
             running = coordinator.submit("a")
             await until(lambda: engine.running == 1)
             miner.agent.stop()
-            await until(lambda: coordinator.heartbeats[-1]["status"] == "draining")
+            await until(lambda: coordinator.status == "draining")
             late = coordinator.submit("b")
             await asyncio.sleep(0.1)
             gate.set()

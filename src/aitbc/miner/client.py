@@ -114,6 +114,7 @@ class CoordinatorClient:
             base_url=self.url,
             headers={"X-Api-Key": key, "Accept": "application/json"},
             timeout=httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            verify=self.url.startswith("https://"),
             trust_env=not is_loopback(self.url),
         )
 

@@ -99,7 +99,7 @@ class OpenAIEngine(Engine):
             or count(meta.get("n_ctx"))
             or count(meta.get("n_ctx_train"))
         )
-        quantisation = more.get("quantization") or meta.get("ftype")
+        quantisation = more.get("quantization") or _short_ftype(meta.get("ftype"))
         return ModelInfo(
             name=row["id"],
             engine=self.name,
@@ -272,6 +272,14 @@ def _body(request: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
         if params.get(name) is not None:
             body[name] = params[name]
     return {**body, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def _short_ftype(ftype: Any) -> str | None:
+    """llama.cpp's words for a file type ("Q4_K - Medium", "all F32") as the files are named ("Q4_K_M", "F32")."""
+    if not isinstance(ftype, str):
+        return None
+    kind, _, size = ftype.removeprefix("all ").partition(" (")[0].partition(" - ")
+    return f"{kind}_{size[0]}" if size else kind
 
 
 def _is_model(row: Any) -> bool:

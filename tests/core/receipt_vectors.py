@@ -1,0 +1,199 @@
+"""Writes docs/formats/receipt-vectors.json: `python -m tests.core.receipt_vectors` in the root folder.
+
+Everything follows from the fixed seeds and values below, so that the file is the same on every run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from aitbc.core import canonical, jobspec, metering, money, receipt, signing
+
+VECTORS_FILE = Path(__file__).parents[2] / "docs" / "formats" / "receipt-vectors.json"
+CHAIN_ID = "ait-devnet"
+COORDINATOR = signing.PrivateKey.from_seed(bytes(range(32)))
+MINER = signing.PrivateKey.from_seed(bytes(range(32, 64)))
+KEYS = receipt.KeySet(CHAIN_ID, [receipt.PublishedKey(COORDINATOR.public_bytes, 1_767_225_600_000)])
+STARTED_AT = 1_767_323_045
+
+
+def compact(document: Any) -> bytes:
+    """A document in the compact layout, written the same by every version of every library."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def make(
+    request: dict[str, Any],
+    answer: object,
+    *,
+    usage: metering.Usage | None = None,
+    unit_price: str = "0.01",
+    fee_bps: int = 500,
+    miner: signing.PrivateKey | None = MINER,
+    number: int = 1,
+) -> tuple[receipt.ReceiptFields, dict[str, Any]]:
+    """Fields and canonical result of one finished job."""
+    kind = jobspec.job_type_named(request["type"])
+    result = kind.check_result(request, answer)
+    metered = metering.meter(request, kind.name, result, usage)
+    unit_price_units = money.parse_ait(unit_price)
+    price_units = money.price_units(metered.units, unit_price_units)
+    fields = receipt.ReceiptFields(
+        chain_id=CHAIN_ID,
+        receipt_id=f"019b7c1e-5d2e-7000-8000-{number:012x}",
+        job_id=f"019b7c1e-5a46-7000-8000-{number:012x}",
+        job_type=kind.name,
+        client="alice",
+        provider="bob",
+        miner_id="bob-1",
+        model=request["model"],
+        units=metered.units,
+        unit_type=kind.unit_type,
+        prompt_tokens=metered.prompt_tokens,
+        completion_tokens=metered.completion_tokens,
+        metering=metered.source,
+        unit_price_units=unit_price_units,
+        price_units=price_units,
+        fee_units=money.fee_units(price_units, fee_bps),
+        started_at=STARTED_AT,
+        completed_at=STARTED_AT + 2,
+        prompt_hash=jobspec.prompt_hash(request),
+        result_hash=jobspec.result_hash(kind.name, result),
+    )
+    if miner is not None:
+        fields = dataclasses.replace(fields, claimed_tokens=metering.claimed_tokens(usage))
+        statement = receipt.statement_of(fields)
+        signed = receipt.MinerSignature(miner.public_bytes, miner.sign(statement))
+        fields = dataclasses.replace(fields, miner_signature=signed)
+    return fields, result
+
+
+def document_of(fields: receipt.ReceiptFields, result: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The signed document of these fields."""
+    return receipt.to_json(fields, receipt.sign(fields, COORDINATOR), result)
+
+
+def prompt_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """A prompt answered and signed: fields, result, request."""
+    request = jobspec.build_request(
+        "llm_inference", model="aitbc-starter", body={"prompt": "What is a receipt? \u2713"}
+    )
+    answer = {"text": 'A "receipt" is a signed\nstatement. \u2713', "finish_reason": "stop"}
+    return *make(request, answer, usage=metering.Usage(9, 12)), request
+
+
+def chat_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """A chat whose engine claims more than can be billed, at a tiny price."""
+    request = jobspec.build_request(
+        "llm_inference",
+        body={"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]},
+        params={"max_tokens": 4, "temperature": 1.0, "seed": 7, "stop": ["\n"]},
+    )
+    fields, result = make(request, "Hello", usage=metering.Usage(21, 900), unit_price="0.00000123", number=2)
+    return fields, result, request
+
+
+def embedding_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """Embeddings by a miner that neither counts tokens nor signs."""
+    request = jobspec.build_request("embedding", model="nomic-embed-text", body={"input": ["one", "two"]})
+    vectors = [[0.25, -1, 1e-7, 0.0001], [3e-5, 1.5, 0, 123456.789]]
+    fields, result = make(request, {"embeddings": vectors}, unit_price="2", miner=None, number=3)
+    return fields, result, request
+
+
+def free_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """A job of a volunteer network: signed, not counted by the engine, and free."""
+    request = jobspec.build_request("llm_inference", body={"prompt": "ping"})
+    return *make(request, "", unit_price="0", number=4), request
+
+
+JOBS = {
+    "prompt": prompt_job,
+    "chat_clipped": chat_job,
+    "embedding_unsigned": embedding_job,
+    "free": free_job,
+}
+
+
+def _valid(name: str) -> dict[str, Any]:
+    fields, result, request = JOBS[name]()
+    signature = receipt.sign(fields, COORDINATOR)
+    miner = fields.miner_signature
+    return {
+        "name": name,
+        "request": canonical.encode(request).decode(),
+        "prompt_hash": fields.prompt_hash,
+        "result": jobspec.result_text(fields.job_type, result),
+        "result_hash": fields.result_hash,
+        "result_statement": None if miner is None else receipt.statement_of(fields).decode(),
+        "miner_sig": None if miner is None else signing.encode_b64(miner.sig),
+        "signed": receipt.signed_bytes(fields).decode(),
+        "sig": signing.encode_b64(signature.sig),
+        "document": compact(receipt.to_json(fields, signature)).decode(),
+        "document_with_result": compact(receipt.to_json(fields, signature, result)).decode(),
+    }
+
+
+def _invalid() -> list[dict[str, str]]:
+    fields, result, _ = prompt_job()
+    good = document_of(fields, result)
+    text = compact(good).decode()
+    overcharged = dataclasses.replace(fields, price_units=fields.price_units + 1)
+    greedy = dataclasses.replace(fields, fee_units=fields.price_units + 1)
+    more = dataclasses.replace(fields, units=fields.units + 1)
+    foreign = dataclasses.replace(fields, chain_id="ait-othernet", miner_signature=None, claimed_tokens=None)
+    unsigned = dataclasses.replace(fields, miner_signature=None)
+    stranger = receipt.to_json(fields, receipt.sign(fields, MINER), result)
+    cases = [
+        ("price is not units times unit price", document_of(overcharged)),
+        ("fee above price", document_of(greedy)),
+        ("units are not prompt plus completion tokens", document_of(more)),
+        ("keys of another chain", document_of(foreign)),
+        ("claimed tokens without a miner signature", document_of(unsigned)),
+        ("signed by a key that is not published", stranger),
+        ("another result", {**good, "result": {"text": "Another answer."}}),
+        ("result with a field that no hash covers", {**good, "result": {**good["result"], "note": "x"}}),
+        ("unknown field", {**good, "note": "x"}),
+        ("missing field", {name: value for name, value in good.items() if name != "proof"}),
+        ("unknown proof", {**good, "proof": "c2sp.org/tlog-proof@v1"}),
+        ("id is not receipt_id", {**good, "id": good["job_id"]}),
+        ("hash in upper case", {**good, "prompt_hash": good["prompt_hash"].upper()}),
+    ]
+    texts = [
+        ("a price with a superfluous zero", text.replace('"price":0.00021', '"price":0.000210')),
+        ("a count with a fraction", text.replace('"units":21', '"units":21.0')),
+        ("a repeated field", text.replace('"client":"alice"', '"client":"mallory","client":"alice"')),
+        ("white space of its own", text.replace('"units":21', '"units": 21')),
+        ("an escape of its own", text.replace('"alice"', '"\\u0061lice"')),
+        ("base64 in another spelling", _respelled_signature(good)),
+    ]
+    texts += [(why, compact(document).decode()) for why, document in cases]
+    return [{"why": why, "document": changed} for why, changed in texts]
+
+
+def _respelled_signature(document: dict[str, Any]) -> str:
+    # The last character before the padding holds four bits that mean nothing; readers in use ignore them.
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    sig = document["signature"]["sig"]
+    last = alphabet[alphabet.index(sig[-3]) | 1]
+    changed = {**document, "signature": {**document["signature"], "sig": sig[:-3] + last + "=="}}
+    return compact(changed).decode()
+
+
+def build() -> dict[str, Any]:
+    """The whole vector file."""
+    return {
+        "about": "Test vectors of docs/formats/receipt.md. Texts are UTF-8; seeds and hashes are hex.",
+        "coordinator_seed": COORDINATOR.seed.hex(),
+        "miner_seed": MINER.seed.hex(),
+        "keys": KEYS.to_json(),
+        "valid": [_valid(name) for name in JOBS],
+        "invalid": _invalid(),
+    }
+
+
+if __name__ == "__main__":
+    VECTORS_FILE.write_text(json.dumps(build(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

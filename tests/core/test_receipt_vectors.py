@@ -1,0 +1,105 @@
+"""The committed vectors against an independent reading of docs/formats/receipt.md, and against our own code.
+
+The first half uses no code of `aitbc`: hashlib, the rfc8785 library and Ed25519 as RFC 8032 writes it down.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import rfc8785
+
+from aitbc.core.receipt import KeySet, verify_bytes
+from tests.core import ed25519_reference as ed25519
+from tests.core.receipt_vectors import VECTORS_FILE, build
+
+VECTORS: dict[str, Any] = json.loads(VECTORS_FILE.read_text(encoding="utf-8"))
+VALID = pytest.mark.parametrize("vector", VECTORS["valid"], ids=lambda vector: vector["name"])
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@VALID
+def test_hashes_are_those_of_the_text(vector: dict[str, Any]) -> None:
+    assert vector["prompt_hash"] == sha256(vector["request"])
+    assert vector["result_hash"] == sha256(vector["result"])
+    for name in ("request", "result_statement", "signed"):
+        if vector[name] is not None:
+            assert rfc8785.dumps(json.loads(vector[name])).decode() == vector[name]
+
+
+@VALID
+def test_signatures_are_those_of_the_seeds(vector: dict[str, Any]) -> None:
+    coordinator = bytes.fromhex(VECTORS["coordinator_seed"])
+    sig = base64.b64decode(vector["sig"])
+    assert sig == ed25519.sign(coordinator, vector["signed"].encode())
+    assert ed25519.verify(ed25519.public_key(coordinator), vector["signed"].encode(), sig)
+    public = base64.b64decode(VECTORS["keys"]["keys"][0]["public_key"])
+    assert public == ed25519.public_key(coordinator)
+    assert VECTORS["keys"]["keys"][0]["key_id"] == hashlib.sha256(public).hexdigest()[:16]
+    if vector["miner_sig"] is not None:
+        miner = bytes.fromhex(VECTORS["miner_seed"])
+        expected = ed25519.sign(miner, vector["result_statement"].encode())
+        assert base64.b64decode(vector["miner_sig"]) == expected
+
+
+@VALID
+def test_signed_texts_follow_from_the_documents(vector: dict[str, Any]) -> None:
+    for name in ("document", "document_with_result"):
+        document = json.loads(vector[name], parse_float=Decimal)
+        assert document.pop("id") == document["receipt_id"]
+        assert document.pop("proof") is None
+        assert document.pop("signature")["sig"] == vector["sig"]
+        result = document.pop("result", None)
+        assert (result is not None) == (name == "document_with_result")
+        for field in ("unit_price", "price", "fee"):
+            units = document.pop(field) * 100_000_000
+            assert units == int(units)
+            document[f"{field}_units"] = str(int(units))
+        assert rfc8785.dumps(document).decode() == vector["signed"]
+        claimed, miner = document["claimed_tokens"], document["miner_signature"]
+        assert (claimed is None) == (miner is None) == (vector["result_statement"] is None)
+        if claimed is not None:
+            names = ("chain_id", "job_id", "miner_id", "prompt_hash", "result_hash")
+            statement = {field: document[field] for field in names} | {
+                "version": "aitbc/result/v1",
+                "prompt_tokens": claimed[0],
+                "completion_tokens": claimed[1],
+            }
+            assert rfc8785.dumps(statement).decode() == vector["result_statement"]
+        if result is not None:
+            hashed = result.get("text")
+            if hashed is None:
+                floats = json.loads(vector["document_with_result"])["result"]["embeddings"]
+                hashed = rfc8785.dumps(floats).decode()
+            assert hashed == vector["result"]
+
+
+def test_our_code_makes_the_same_vectors() -> None:
+    assert build() == VECTORS
+
+
+@VALID
+def test_valid_documents_verify(vector: dict[str, Any]) -> None:
+    keys = KeySet.from_json(VECTORS["keys"])
+    for name in ("document", "document_with_result"):
+        verification = verify_bytes(vector[name].encode(), keys)
+        assert verification.ok, verification.failures
+        assert {check.name for check in verification.unchecked} == {"proof"} | (
+            {"result"} if name == "document" else set()
+        ) | ({"miner_signature"} if vector["miner_sig"] is None else set())
+
+
+@pytest.mark.parametrize("vector", VECTORS["invalid"], ids=lambda vector: vector["why"])
+def test_invalid_documents_fail(vector: dict[str, str]) -> None:
+    verification = verify_bytes(vector["document"].encode(), KeySet.from_json(VECTORS["keys"]))
+    assert not verification.ok
+    assert len(verification.failures) == 1, verification.failures
+    assert vector["document"] not in {valid["document_with_result"] for valid in VECTORS["valid"]}

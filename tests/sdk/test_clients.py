@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -295,14 +296,23 @@ def test_the_other_reads(kind: str) -> None:
         "last_heartbeat": None,
     }
     health = {"status": "ok", "version": "1"}
-    fake = FakeCoordinator([ok([event]), ok(explanation), ok(quote), ok(account), ok([miner]), ok(health)])
+    fake = FakeCoordinator(
+        [
+            ok([event]),
+            ok(explanation),
+            ok(quote),
+            ok(account),
+            ok([miner]),
+            ok(health, date="Fri, 02 Jan 2026 03:04:05 GMT"),
+        ]
+    )
     caller = Caller(kind, fake)
     assert caller.events("x")[0].type == "created"
     assert caller.explain("x").nearest_change == "use model b"
     assert caller.quote("hello").price_per_1k.median == Decimal("0.025")
     assert caller.balance().available == Decimal("999.5")
     assert caller.miners()[0].models[0].price_per_1k == Decimal("0.01")
-    assert caller.miners.__name__ and caller.health()["status"] == "ok"
+    assert caller.health().time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("bad", ["../keys", "a/b", "a?b=c", "a#b", "%2e%2e", "ü"])

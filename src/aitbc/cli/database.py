@@ -43,18 +43,36 @@ def settings_from(home: Path | None = None, database_url: str | None = None, **o
 @contextmanager
 def open_database(settings: Settings, *, create: bool = True) -> Iterator[Database]:
     """The coordinator's database, migrated (SQLite: by itself). `create` false: it must exist already."""
-    from aitbc.database import Database
     from aitbc.migrate import current_revision, ensure_current
 
     if not create and current_revision(settings.database_url) is None:
         hint = "Name it with --database-url or --home."
         raise CommandError("NO_DATABASE", "there is no coordinator's database here", hint)
+    prepare_home(settings)
     ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
-    database = Database.open(settings.database_url)
+    with open_ledger(settings.database_url) as database:
+        yield database
+
+
+@contextmanager
+def open_ledger(database_url: str) -> Iterator[Database]:
+    """A migrated database, for use beside a running coordinator or without one."""
+    from aitbc.database import Database
+
+    database = Database.open(database_url)
     try:
         yield database
     finally:
         database.close()
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the home folder, for its owner only; what is in it is secret."""
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "Name another with --home or AITBC_HOME."
+        raise CommandError("HOME", f"{settings.home} cannot be made: {error.strerror}", hint) from error
 
 
 @db_app.command()

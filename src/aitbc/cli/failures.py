@@ -156,6 +156,9 @@ def _of_server(error: BaseException) -> CommandError | None:
     migrate = sys.modules.get("aitbc.migrate")
     if migrate is not None and isinstance(error, migrate.MigrationError):
         return CommandError("DATABASE_SCHEMA", str(error))
+    server = sys.modules.get("aitbc.server")
+    if server is not None and isinstance(error, server.StartupFailed):
+        return CommandError("START_FAILED", str(error), "Choose another with --port, or see who has it.")
     keyfile = sys.modules.get("aitbc.keyfile")
     if keyfile is not None and isinstance(error, keyfile.KeyFileError):
         return CommandError("KEY_FILE", str(error))

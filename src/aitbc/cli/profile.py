@@ -62,9 +62,9 @@ def load_profile() -> Profile | None:
         raise CommandError("PROFILE", f"{path} is damaged", "Write it anew with `aitbc login`.") from error
 
 
-def save_profile(profile: Profile) -> Path:
-    """Write the profile so that only its owner can read it, whole or not at all."""
-    folder = home()
+def save_profile(profile: Profile, folder: Path | None = None) -> Path:
+    """Write the profile into the home folder so that only its owner can read it, whole or not at all."""
+    folder = folder or home()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / PROFILE_NAME
     fresh = folder / f".{PROFILE_NAME}.{os.getpid()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from aitbc.sdk.errors import UnexpectedAnswer
@@ -96,6 +97,14 @@ class Fields:
         if value is None or isinstance(value, list):
             return value
         raise self._wrong(name, "a list")
+
+
+def http_date(text: str | None) -> datetime | None:
+    """The time of a Date header; None where there is none, or none that can be read."""
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar, overload
 
 from aitbc.sdk.errors import AitbcClientError, api_error
-from aitbc.sdk.fields import Fields, plain
+from aitbc.sdk.fields import Fields, http_date, plain
 
 T = TypeVar("T")
 
@@ -384,6 +384,30 @@ class Receipt:
             result_hash=get.text("result_hash"),
             key_id=Fields("signature", get.mapping("signature") or {}).opt_text("key_id"),
             document=get.data,
+        )
+
+
+@dataclass(frozen=True)
+class Health:
+    """A coordinator's own account of itself. `time`: its clock, to the second, where it said."""
+
+    status: str
+    version: str | None
+    chain_id: str | None
+    uptime_s: float | None
+    time: datetime | None
+    raw: Raw = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Any, date: str | None = None) -> Health:
+        get = Fields("health", data)
+        return cls(
+            status=get.text("status"),
+            version=get.opt_text("version"),
+            chain_id=get.opt_text("chain_id"),
+            uptime_s=get.opt_number("uptime_s"),
+            time=http_date(date),
+            raw=get.data,
         )
 
 

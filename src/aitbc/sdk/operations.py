@@ -23,6 +23,7 @@ from aitbc.sdk.models import (
     Balance,
     BatchItem,
     Explanation,
+    Health,
     Job,
     JobEvent,
     Miner,
@@ -290,9 +291,9 @@ _receipt_by_id = receipt
 _fetch_keys = keys
 
 
-def health() -> Flow[dict[str, Any]]:
-    """The coordinator's `/health`: status, version, database, chain_id, uptime_s. Needs no key."""
-    return send(Call("GET", "/health", lambda answer: _object(answer.data)))
+def health() -> Flow[Health]:
+    """Whether the coordinator is well, and which it is. Needs no key."""
+    return send(Call("GET", "/health", _health))
 
 
 def _body(job: str | JobBody, options: JobOptions) -> JobBody:
@@ -339,6 +340,10 @@ def _object(data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UnexpectedAnswer("an object was expected")
     return data
+
+
+def _health(answer: Answer) -> Health:
+    return Health.from_json(answer.data, answer.headers.get("date"))
 
 
 def _key_set(answer: Answer) -> KeySet:

@@ -7,8 +7,10 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.errors import FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -24,6 +26,9 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+NOT_HTTP = b"Invalid HTTP request received."
+"""What the HTTP parser says of a request line of more than 64 KiB, before any of our code sees it."""
+
 EXAMPLES = 8
 """Of each kind (valid, invalid) for each operation."""
 
@@ -36,6 +41,7 @@ def test_generated_requests_are_answered_as_documented(
     schema = schemathesis.openapi.from_dict(served)
     headers = [{}, *({"X-Api-Key": key_of(role)} for role in ("client", "miner", "admin"))]
     wrong: list[str] = []
+    answered = 0
     for found in schema.get_all_operations():
         operation = found.ok()
 
@@ -45,10 +51,16 @@ def test_generated_requests_are_answered_as_documented(
         )
         @given(case=operation.as_strategy(generation_mode=mode), header=st.sampled_from(headers))
         def check(case: Any, header: dict[str, str]) -> None:
-            case.call_and_validate(base_url=coordinator.url, headers=header, checks=CHECKS)
+            response = case.call(base_url=coordinator.url, headers=header)
+            if response.content != NOT_HTTP:
+                case.validate_response(response, checks=CHECKS)
 
         try:
             check()
-        except* AssertionError as failures:
-            wrong += [f"{operation.label}: {failure}" for failure in failures.exceptions]
+            answered += 1
+        except Unsatisfiable:  # it takes nothing that could be wrong
+            continue
+        except FailureGroup as failures:
+            wrong.append(f"{operation.label}: {failures.message}")
     assert not wrong, "\n\n".join(wrong)
+    assert answered > 20

@@ -132,6 +132,22 @@ def test_refuses_other_layouts(data: bytes) -> None:
         loads_exact(data)
 
 
+def test_characters_may_be_escaped_if_they_always_are() -> None:
+    value = ["\x7f\x85é", "\\u0085é", "\u202e\U0001f600"]
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f").replace("\x85", "\\u0085")
+    text = text.replace("\u202e", "\\u202e").replace("\U0001f600", "\\ud83d\\ude00")
+    assert loads_exact(text.encode()) == value
+    assert loads_exact((text[:-2] + '\\u202e"]').encode()) == [*value[:2], value[2] + "\u202e"]
+    for other in (
+        text[:-2] + '\u202e"]',
+        text.replace("\\u202e", "\\u202E"),
+        text.replace("é", "\\u00e9", 1),
+    ):
+        assert json.loads(other)
+        with pytest.raises(ValueError):
+            loads_exact(other.encode())
+
+
 def test_refuses_what_the_strict_reader_refuses() -> None:
     for data in (
         b"",

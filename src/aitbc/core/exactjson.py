@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from json.encoder import encode_basestring, encode_basestring_ascii
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 import orjson
@@ -22,6 +22,11 @@ from aitbc.core.canonical import decode_checked, refuse_constant, unique_object
 # and with an exponent (1e-8, 1e-08, 1.5e+16). No two spellings of a number differ in one byte alone.
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)\.(?:0|[0-9]*[1-9])", re.ASCII)
 _EXPONENT = re.compile(r"-?[1-9](?:\.[0-9]*[1-9])?e(?:[+-]0?)?[1-9][0-9]*", re.ASCII)
+
+
+_ESCAPE = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|u([0-9a-f]{4})|.)", re.ASCII)
+_FIRST_OPTIONAL = 0x7F
+"""Characters below this are escaped by every writer or by none; from it on, writers differ."""
 
 
 class _Layout(NamedTuple):
@@ -41,8 +46,9 @@ _LAYOUTS = (
 def loads_exact(data: bytes) -> Any:
     """The value of a JSON text written in one of the known layouts, with or without a final line feed.
 
-    Layouts: compact; ", " and ": "; indented by 2 or by 4. Strings either keep non-ASCII characters or escape
-    them all. ValueError: what `loads_strict` refuses, a number not in its shortest digits, any other layout.
+    Layouts: compact; ", " and ": "; indented by 2 or by 4. A character from DEL on may be escaped, if it is
+    so wherever it occurs. ValueError: what `loads_strict` refuses, a number not in its shortest digits, any
+    other layout.
     """
     number_texts: list[str] = []
 
@@ -57,11 +63,10 @@ def loads_exact(data: bytes) -> Any:
     if _is_compact(value, data):
         return value
     text = data.decode("utf-8").removesuffix("\n")
-    quotes = (encode_basestring,) if "\\u" not in text else (encode_basestring, encode_basestring_ascii)
+    escaped = _escaped_characters(text)
     for layout in _LAYOUTS:
-        for quote in quotes:
-            if _render(value, layout, quote, iter(number_texts), 0) == text:
-                return value
+        if _Writer(layout, escaped, iter(number_texts)).render(value, 0) == text:
+            return value
     raise ValueError(
         "not in a layout whose every byte can be checked (compact, or indented by 2 or 4; "
         "no other white space or escapes)"
@@ -89,30 +94,56 @@ def _shortest(text: str) -> float:
     return number
 
 
-def _render(value: Any, layout: _Layout, quote: Any, numbers: Iterator[str], level: int) -> str:
-    """What a JSON writer of this layout makes of a value; floats in the order read, in the text they had."""
-    if isinstance(value, str):
-        return str(quote(value))
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return next(numbers)
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    if not value:
-        return opening + closing
-    if isinstance(value, dict):
-        items = [
-            f"{quote(name)}{layout.key_separator}{_render(item, layout, quote, numbers, level + 1)}"
-            for name, item in value.items()
-        ]
-    else:
-        items = [_render(item, layout, quote, numbers, level + 1) for item in value]
-    if layout.indent is None:
-        return opening + layout.item_separator.join(items) + closing
-    inner = "\n" + " " * (layout.indent * (level + 1))
-    outer = "\n" + " " * (layout.indent * level)
-    return opening + inner + (layout.item_separator + inner).join(items) + outer + closing
+def _escaped_characters(text: str) -> dict[int, str]:
+    """The characters that this text escapes without need, each with its escape."""
+    escaped = {}
+    for match in _ESCAPE.finditer(text):
+        high, low, unit = match.groups()
+        if high is not None:
+            code = 0x10000 + ((int(high, 16) & 0x3FF) << 10 | int(low, 16) & 0x3FF)
+        else:
+            code = int(unit or "0", 16)
+        if code >= _FIRST_OPTIONAL:
+            escaped[code] = match.group()
+    return escaped
+
+
+class _Writer:
+    """A JSON writer of one layout. `numbers` are the texts of the floats, in the order they were read."""
+
+    def __init__(self, layout: _Layout, escaped: dict[int, str], numbers: Iterator[str]) -> None:
+        self._layout = layout
+        self._escaped = escaped
+        self._numbers = numbers
+
+    def _quote(self, text: str) -> str:
+        quoted = encode_basestring(text)
+        return quoted.translate(self._escaped) if self._escaped else quoted
+
+    def render(self, value: Any, level: int) -> str:
+        """The value's text at this depth."""
+        if isinstance(value, str):
+            return self._quote(value)
+        if value is None:
+            return "null"
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int):
+            return int.__repr__(value)
+        if isinstance(value, float):
+            return next(self._numbers)
+        layout = self._layout
+        if isinstance(value, dict):
+            opening, closing = "{", "}"
+            items = [
+                f"{self._quote(name)}{layout.key_separator}{self.render(item, level + 1)}"
+                for name, item in value.items()
+            ]
+        else:
+            opening, closing = "[", "]"
+            items = [self.render(item, level + 1) for item in value]
+        if not items or layout.indent is None:
+            return opening + layout.item_separator.join(items) + closing
+        inner = "\n" + " " * (layout.indent * (level + 1))
+        outer = "\n" + " " * (layout.indent * level)
+        return opening + inner + (layout.item_separator + inner).join(items) + outer + closing

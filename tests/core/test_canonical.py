@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
+import random
+import struct
 import time
 from decimal import Decimal
 from enum import IntEnum, StrEnum
@@ -149,6 +152,16 @@ def test_float_text_refuses_what_is_not_finite(number: float) -> None:
 @given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=6), max_size=4))
 def test_rows_of_floats_equal_the_reference(rows: list[list[float]]) -> None:
     assert encode_floats(rows) == rfc8785.dumps(rows)
+
+
+def test_floats_of_every_size_equal_the_reference() -> None:
+    source = random.Random(8785)
+    bits = [struct.unpack("<d", source.randbytes(8))[0] for _ in range(3_000)]
+    sizes = [source.uniform(-1, 1) * 10 ** source.randint(-9, 24) for _ in range(3_000)]
+    whole = [float(source.randint(-(10**17), 10**17) // 10 ** source.randint(0, 17)) for _ in range(1_000)]
+    floats = [number for number in bits + sizes + whole if math.isfinite(number)]
+    assert encode_floats([floats]) == rfc8785.dumps([floats])
+    assert all(encode([number]) == rfc8785.dumps([number]) for number in floats)
 
 
 def test_sha256_is_that_of_the_standard() -> None:

@@ -102,9 +102,20 @@ def float_text(value: float) -> str:
 
 
 def encode_floats(rows: Sequence[Sequence[float]]) -> bytes:
-    """`encode` of a list of lists of floats (embeddings), several times as fast."""
-    texts = ["[" + ",".join(map(float_text, row)) + "]" for row in rows]
-    return ("[" + ",".join(texts) + "]").encode("ascii")
+    """`encode` of a list of lists of floats (embeddings), many times as fast."""
+    return ("[" + ",".join(map(_row_text, rows)) + "]").encode("ascii")
+
+
+def _row_text(row: Sequence[float]) -> str:
+    text = orjson.dumps(row).decode("ascii")
+    # Only whole numbers, numbers with an exponent, and NaN (orjson: null) are written otherwise in RFC 8785.
+    if "e" not in text and "n" not in text and ".0," not in text and ".0]" not in text:
+        return text
+    pairs = zip(text[1:-1].split(","), row, strict=True)
+    exact = [
+        float_text(number) if "e" in shown or shown[-2:] in (".0", "ll") else shown for shown, number in pairs
+    ]
+    return "[" + ",".join(exact) + "]"
 
 
 def sha256_hex(data: bytes) -> str:

@@ -160,7 +160,7 @@ field_names = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(["llm_inference", "embedding"]), st.dictionaries(field_names, json_values))
 def test_any_json_is_a_request_or_a_clear_refusal(job_type: str, parameters: dict[str, Any]) -> None:
     try:

@@ -15,7 +15,9 @@ SELECT conrelid::regclass || ' constraint ' || conname, pg_get_constraintdef(oid
 FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
 """
 INDEXES = "SELECT 'index ' || indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
-SQLITE = "SELECT type || ' ' || name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+SQLITE = (
+    "SELECT type || ' ' || name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL"
+)
 
 
 CONSTRAINT = re.compile(r"(CONSTRAINT|CHECK|PRIMARY KEY|FOREIGN KEY|UNIQUE)\b")
@@ -24,7 +26,7 @@ CONSTRAINT = re.compile(r"(CONSTRAINT|CHECK|PRIMARY KEY|FOREIGN KEY|UNIQUE)\b")
 def schema(connection: Connection) -> dict[str, str]:
     """Every table, column, constraint (CHECKs too) and index (with its predicate) by name, as SQL text.
 
-    Alembic's own table is left out.
+    Alembic's own table is left out, and so are triggers: migrations make them, models do not name them.
     """
     queries = [SQLITE] if connection.dialect.name == "sqlite" else [COLUMNS, CONSTRAINTS, INDEXES]
     found = {name: text for query in queries for name, text in connection.execute(sa.text(query)).all()}

@@ -1,8 +1,4 @@
-"""Transfers, receipts and events are append-only: the databases themselves refuse to change or delete them.
-
-Revision ID: 0002
-Revises: 0001
-"""
+"""Transfers, receipts and events are append-only: the databases themselves refuse to change or delete them."""
 
 from alembic import op
 
@@ -33,16 +29,3 @@ def upgrade() -> None:
                 f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
-
-
-def downgrade() -> None:
-    """Drops the triggers."""
-    postgresql = op.get_bind().dialect.name == "postgresql"
-    for table in TABLES:
-        if postgresql:
-            op.execute(f"DROP TRIGGER {table}_append_only ON {table}")
-        else:
-            op.execute(f"DROP TRIGGER {table}_no_update")
-            op.execute(f"DROP TRIGGER {table}_no_delete")
-    if postgresql:
-        op.execute("DROP FUNCTION refuse_change")

@@ -53,10 +53,17 @@ class PostgresBackend:
         self._closed = False
 
     async def write(self, call: Call) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._writers, self.write_sync, call)
+        return await self._in(self._writers, self.write_sync, call)
 
     async def read(self, call: Call) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_sync, call)
+        return await self._in(self._readers, self.read_sync, call)
+
+    @staticmethod
+    def _in(pool: ThreadPoolExecutor, act: Callable[[Call], Any], call: Call) -> "asyncio.Future[Any]":
+        try:
+            return asyncio.get_running_loop().run_in_executor(pool, act, call)
+        except RuntimeError as error:  # the pool has been shut down
+            raise StorageUnavailable("The database is closed.") from error
 
     def write_sync(self, call: Call) -> Any:
         """One durable transaction; serialization failures, deadlocks and lost connections are retried.
@@ -87,7 +94,9 @@ class PostgresBackend:
                 tx = Tx(connection.cursor(), self.dialect, self.clock.now_ms())
                 result = fn(tx, *args, **kwargs)
                 committing = True
-                connection.execute("COMMIT")
+                if connection.execute("COMMIT").statusmessage != "COMMIT":
+                    # PostgreSQL answers COMMIT of a failed transaction with a silent rollback.
+                    raise RuntimeError("an error of the database was swallowed: nothing was committed")
                 return result, tx
             except BaseException as error:
                 self._roll_back(connection)

@@ -10,6 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class Signals:
     """Waiters by key. `notify` wakes everyone that waits for the key; listeners see every signal.
@@ -42,7 +46,10 @@ class Signals:
     def deliver(self, signals: list[Any]) -> None:
         for signal in signals:
             for listener in self._listeners:
-                listener(signal)
+                try:
+                    listener(signal)
+                except Exception:  # the writer, whose callers wait, must not fail with a listener
+                    log.exception("listener_failed", listener=str(listener))
             self.notify(signal)
 
     def notify(self, key: Hashable) -> None:

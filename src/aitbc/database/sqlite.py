@@ -227,6 +227,8 @@ class SqliteBackend:
     # --- reads, and calls from threads ----------------------------------------------------------------
 
     async def read(self, call: Call) -> Any:
+        if self._closed:
+            raise StorageUnavailable("The database is closed.")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_sync, call)
 
     def read_sync(self, call: Call) -> Any:

@@ -1,0 +1,352 @@
+"""The transaction boundary as both databases keep it."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from aitbc.database import Database, Tx
+from aitbc.errors import AitbcError, InvalidRequest, StorageUnavailable
+from aitbc.ledger import service as ledger
+from tests.support_flows import in_loop
+
+
+def names(db: Database) -> set[str]:
+    return {row.id for row in db.read_sync(lambda tx: tx.query(text("SELECT id FROM accounts")))}
+
+
+def opens(tx: Tx, name: str) -> str:
+    ledger.open_account(tx, name)
+    return name
+
+
+def opens_and_fails(tx: Tx, name: str) -> str:
+    ledger.open_account(tx, name)
+    raise InvalidRequest("no")
+
+
+# --- durability, hooks, signals ---------------------------------------------------------------------------
+
+
+def test_a_write_is_all_or_nothing(db: Database) -> None:
+    async def main() -> None:
+        assert await db.write(opens, "a") == "a"
+        with pytest.raises(InvalidRequest):
+            await db.write(opens_and_fails, "b")
+        assert await db.read(lambda tx: ledger.balance(tx, "a").balance_units) == 0
+
+    in_loop(db, main())
+
+
+def test_write_sync_is_all_or_nothing(db: Database) -> None:
+    assert db.write_sync(opens, "a") == "a"
+    with pytest.raises(InvalidRequest):
+        db.write_sync(opens_and_fails, "b")
+    assert names(db) == {"a"}
+
+
+def test_keywords_reach_the_function(db: Database) -> None:
+    def both(tx: Tx, left: int, *, right: int) -> tuple[int, int]:
+        return left, right
+
+    assert db.write_sync(both, 1, right=2) == (1, 2)
+    assert in_loop(db, db.write(both, 3, right=4)) == (3, 4)
+
+
+def test_hooks_run_after_durability_and_never_after_a_rollback(db: Database) -> None:
+    seen: list[Any] = []
+    heard: list[Any] = []
+    db.signals.listen(heard.append)
+
+    def says(tx: Tx, name: str, fail: bool) -> None:
+        opens(tx, name)
+        tx.after_commit(lambda: seen.append((name, names(db) >= {name})))
+        tx.signal(("opened", name))
+        if fail:
+            raise InvalidRequest("no")
+
+    async def main() -> None:
+        await db.write(says, "a", False)
+        with pytest.raises(InvalidRequest):
+            await db.write(says, "b", True)
+        await asyncio.to_thread(db.write_sync, says, "c", False)
+        with pytest.raises(InvalidRequest):
+            await asyncio.to_thread(db.write_sync, says, "d", True)
+        for _ in range(200):
+            if len(heard) == 2:
+                break
+            await asyncio.sleep(0.005)
+
+    in_loop(db, main())
+    assert seen == [("a", True), ("c", True)]
+    assert heard == [("opened", "a"), ("opened", "c")]
+
+
+def test_a_hook_that_fails_undoes_nothing_and_hides_no_other(db: Database) -> None:
+    seen: list[str] = []
+
+    def says(tx: Tx) -> str:
+        tx.after_commit(lambda: 1 // 0)
+        tx.after_commit(seen.append, "second")
+        return opens(tx, "a")
+
+    assert in_loop(db, db.write(says)) == "a"
+    assert seen == ["second"]
+
+
+def test_a_listener_that_fails_keeps_nobody_waiting(db: Database) -> None:
+    heard: list[Any] = []
+
+    def broken(signal: Any) -> None:
+        raise ValueError("a signal of another version")
+
+    db.signals.listen(broken)
+    db.signals.listen(heard.append)
+
+    def says(tx: Tx) -> str:
+        tx.signal(("opened", "a"))
+        return opens(tx, "a")
+
+    async def main() -> None:
+        assert await asyncio.wait_for(db.write(says), 5) == "a"
+        assert await asyncio.wait_for(db.write(opens, "b"), 5) == "b"
+        for _ in range(200):
+            if heard:
+                break
+            await asyncio.sleep(0.005)
+
+    in_loop(db, main())
+    assert heard == [("opened", "a")]
+
+
+def test_waiters_are_woken_by_their_own_key_only(db: Database) -> None:
+    def says(tx: Tx, key: str) -> None:
+        tx.signal(("job", key))
+
+    async def main() -> None:
+        woken = db.signals.expect(("job", "1"))
+        other = db.signals.expect(("job", "2"))
+        await db.write(says, "1")
+        assert await db.signals.wait_for(woken, 5)
+        assert not await db.signals.wait_for(other, 0.01)
+        db.signals.forget(("job", "2"), other)
+        assert not db.signals._waiters, "nothing is kept for those who have gone"
+        waiting = asyncio.create_task(db.signals.wait(("job", "3"), 30))
+        await asyncio.sleep(0)
+        db.signals.close()
+        assert await waiting is False, "closing ends every wait"
+        assert await db.signals.wait(("job", "4"), 30) is False
+
+    in_loop(db, main())
+
+
+# --- snapshots and other connections ------------------------------------------------------------------------
+
+
+def test_a_read_is_one_snapshot(db: Database) -> None:
+    def looks_twice(tx: Tx) -> tuple[int, int]:
+        count = text("SELECT COUNT(*) AS n FROM accounts")
+        first = tx.query(count)[0].n
+        writer = threading.Thread(target=db.write_sync, args=(opens, "later"))
+        writer.start()
+        writer.join()
+        return first, tx.query(count)[0].n
+
+    db.write_sync(opens, "a")
+    assert in_loop(db, db.read(looks_twice)) == (1, 1)
+
+
+def test_a_read_cannot_write(db: Database) -> None:
+    with pytest.raises(StorageUnavailable):
+        db.read_sync(opens, "a")
+    assert not names(db)
+    assert db.write_sync(opens, "a") == "a", "and the connection is good afterwards"
+
+
+def test_threads_write_beside_a_running_loop(db: Database) -> None:
+    async def main() -> None:
+        threads = [asyncio.to_thread(db.write_sync, opens, f"t{n}") for n in range(8)]
+        tasks = [db.write(opens, f"l{n}") for n in range(50)]
+        await asyncio.gather(*threads, *tasks)
+        found = await db.read(lambda tx: tx.query(text("SELECT COUNT(*) AS n FROM accounts"))[0].n)
+        assert found == 58
+
+    in_loop(db, main())
+
+
+OTHER_PROCESS = """
+import sys
+from aitbc.database import Database
+from aitbc.ledger import service as ledger
+database = Database.open(sys.argv[1])
+for n in range(20):
+    database.write_sync(ledger.open_account, f"p{n}")
+print(len(database.read_sync(lambda tx: [ledger.balance(tx, "before")])))
+database.close()
+"""
+
+
+def test_another_process_writes_beside_a_running_loop(db: Database, database_url: str) -> None:
+    async def main() -> None:
+        await db.write(opens, "before")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", OTHER_PROCESS, database_url, stdout=subprocess.PIPE
+        )
+        done = asyncio.create_task(process.communicate())
+        count = 0
+        while not done.done():
+            await db.write(opens, f"l{count}")
+            count += 1
+            await asyncio.sleep(0.002)
+        assert (await done)[0] == b"1\n"
+        assert process.returncode == 0
+        found = await db.read(lambda tx: {row.id for row in tx.query(text("SELECT id FROM accounts"))})
+        assert found == {"before"} | {f"l{n}" for n in range(count)} | {f"p{n}" for n in range(20)}
+
+    in_loop(db, main())
+
+
+def test_a_racing_increment_loses_no_step(db: Database) -> None:
+    db.write_sync(opens, "a")
+
+    def add(tx: Tx) -> None:
+        tx.change(text("UPDATE accounts SET balance_units = balance_units + 1 WHERE id = 'a'"))
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(db.write_sync, add) for _ in range(60)]:
+            done.result()
+    assert db.read_sync(ledger.balance, "a").balance_units == 60
+
+
+# --- savepoints -------------------------------------------------------------------------------------------
+
+
+def test_a_savepoint_undoes_its_block_alone(db: Database) -> None:
+    heard: list[Any] = []
+    hooks: list[str] = []
+    db.signals.listen(heard.append)
+
+    def batch(tx: Tx, fates: str) -> list[str]:
+        outcomes = []
+        for n, fate in enumerate(fates):
+            try:
+                with tx.savepoint():
+                    ledger.open_account(tx, f"{fate}{n}")
+                    tx.after_commit(hooks.append, f"{fate}{n}")
+                    tx.signal((fate, n))
+                    if fate == "x":
+                        raise InvalidRequest("no")
+                    if fate == "!":
+                        tx.query(text("SELECT * FROM there_is_no_such_table"))
+                outcomes.append("kept")
+            except Exception:  # noqa: BLE001 - an item's failure, of whatever kind, is its own
+                outcomes.append("gone")
+        return outcomes
+
+    expected = ["kept", "gone", "kept", "gone", "kept"]
+    assert in_loop(db, db.write(batch, "axa!a")) == expected
+    assert hooks == ["a0", "a2", "a4"]
+    assert heard == [("a", 0), ("a", 2), ("a", 4)]
+
+
+def test_a_batch_that_fails_as_a_whole_keeps_no_item(db: Database) -> None:
+    def batch(tx: Tx) -> None:
+        with tx.savepoint():
+            ledger.open_account(tx, "a")
+        raise InvalidRequest("no")
+
+    with pytest.raises(InvalidRequest):
+        in_loop(db, db.write(batch))
+
+
+# --- callers that go, databases that close ----------------------------------------------------------------
+
+
+def test_a_cancelled_caller_disturbs_nobody(db: Database) -> None:
+    """Its call is done whole or not at all; its neighbours are answered."""
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(db.write(opens, f"a{n}")) for n in range(30)]
+        await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for n, answer in enumerate(answers):
+            assert isinstance(answer, asyncio.CancelledError) if n % 3 == 0 else answer == f"a{n}"
+        assert await db.write(opens, "after") == "after"
+
+    in_loop(db, main())
+
+
+def test_stopping_finishes_what_was_queued(db: Database, database_url: str) -> None:
+    async def main() -> list[Any]:
+        await db.start()
+        tasks = [asyncio.create_task(db.write(opens, f"a{n}")) for n in range(40)]
+        await asyncio.sleep(0)
+        await db.stop()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(main()) == [f"a{n}" for n in range(40)]
+    again = Database.open(database_url)
+    assert names(again) == {f"a{n}" for n in range(40)}
+    again.close()
+
+
+def test_a_stopped_database_says_so(db: Database) -> None:
+    async def main() -> None:
+        await db.start()
+        await db.write(opens, "a")
+        await db.stop()
+        with pytest.raises(StorageUnavailable):
+            await db.write(opens, "b")
+        with pytest.raises(StorageUnavailable):
+            await db.read(ledger.balance, "a")
+
+    asyncio.run(main())
+    with pytest.raises(StorageUnavailable):
+        db.write_sync(opens, "c")
+
+
+def test_an_unknown_kind_of_database_is_refused() -> None:
+    with pytest.raises(ValueError, match="sqlite:///"):
+        Database.open("mysql://localhost/x")
+    with pytest.raises(ValueError, match="name a file"):
+        Database.open("sqlite:///:memory:")
+
+
+def test_errors_keep_their_kind(db: Database) -> None:
+    """What a flow raises is what its caller catches, through either way in."""
+
+    def fails(tx: Tx) -> None:
+        raise AitbcError("as it was", detail=1)
+
+    with pytest.raises(AitbcError) as raised:
+        db.write_sync(fails)
+    assert raised.value.details == {"detail": 1}
+    with pytest.raises(AitbcError) as raised:
+        in_loop(db, db.write(fails))
+    assert raised.value.message == "as it was"
+
+
+def test_an_error_that_was_swallowed_is_never_reported_as_a_commit(db: Database) -> None:
+    """PostgreSQL answers COMMIT of a failed transaction with a silent rollback."""
+
+    def swallows(tx: Tx) -> str:
+        ledger.open_account(tx, "a")
+        try:
+            tx.query(text("SELECT * FROM there_is_no_such_table"))
+        except Exception:  # noqa: BLE001 - what no domain function may do
+            return "done"
+        return "unreachable"
+
+    try:
+        db.write_sync(swallows)
+    except Exception:  # noqa: BLE001 - whichever: it was not reported as done
+        assert "a" not in names(db)
+    else:
+        assert "a" in names(db)

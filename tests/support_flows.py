@@ -1,0 +1,267 @@
+"""A small network on one database, driven through the flows, and what is true of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Collection, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+import pytest
+
+from aitbc import migrate
+from aitbc.accounts.principal import Principal
+from aitbc.accounts.service import create_key
+from aitbc.config import Settings
+from aitbc.core import jobspec
+from aitbc.core.clock import ManualClock
+from aitbc.core.signing import PrivateKey
+from aitbc.database import Database, Tx
+from aitbc.flows import audit, completion, dispatch, expiry, job_lifecycle, registration
+from aitbc.flows.completion import ResultSubmission
+from aitbc.flows.context import FlowContext
+from aitbc.flows.onboarding import open_account_with_grant
+from aitbc.jobs import queries as job_queries
+from aitbc.jobs import service as jobs
+from aitbc.jobs.rows import JobRow, JobSpec
+from aitbc.jobs.spec import make_spec
+from aitbc.jobs.waiting import WaitingMiners
+from aitbc.ledger import service as ledger
+from aitbc.ledger.service import Balance
+from aitbc.miners.rows import GpuSpec, MinerSpec, ModelSpec
+from aitbc.parameters import service as parameters
+from aitbc.receipts import service as receipts
+from aitbc.receipts.service import ReceiptRow
+from aitbc.runtime import Runtime
+from aitbc.tables import metadata
+from tests.support.databases import Databases
+
+T = TypeVar("T")
+
+CHAIN = "ait-devnet"
+KEY = PrivateKey.from_seed(b"\x07" * 32)
+MODEL = "llama"
+UNITS = 1_000_000_000
+
+
+class Provider(NamedTuple):
+    """A miner and the key that it acts with."""
+
+    principal: Principal
+    miner_id: str
+
+
+def spec_of(
+    prompt: str = "hi", model: str = MODEL, max_tokens: int = 10, cap: int | None = 1000, **options: Any
+) -> JobSpec:
+    """A submission of `prompt`; `cap` in base units per 1000 tokens."""
+    request = jobspec.build_request(
+        "llm_inference", model=model, body={"prompt": prompt}, params={"max_tokens": max_tokens}
+    )
+    return make_spec(request, max_price_units=cap, **options)
+
+
+def miner_spec(miner_id: str | None, models: Mapping[str, int] | None = None, **options: Any) -> MinerSpec:
+    """A registration; `models` are prices per 1000 tokens by name, {} for any model."""
+    named = {MODEL: 100} if models is None else models
+    gpus = options.pop("memory_mb", None)
+    return MinerSpec(
+        miner_id,
+        options.pop("job_types", ("llm_inference",)),
+        tuple(ModelSpec(name, price) for name, price in named.items()),
+        gpus=() if gpus is None else (GpuSpec("gpu", gpus),),
+        **options,
+    )
+
+
+def context(**limits: int) -> FlowContext:
+    return FlowContext(chain_id=CHAIN, signing_key=KEY, **limits)
+
+
+def prepare(tx: Tx, fee_bps: int) -> None:
+    ledger.open_system_accounts(tx)
+    receipts.publish_key(tx, KEY, CHAIN)
+    parameters.set_value(tx, "fee_bps", fee_bps)
+
+
+class Market:
+    """Every act is one durable transaction, on a connection of the calling thread."""
+
+    def __init__(
+        self, db: Database, clock: ManualClock | None = None, *, fee_bps: int = 1000, **limits: int
+    ) -> None:
+        self.db = db
+        self.ctx = context(**limits)
+        if clock is not None:
+            self.clock = clock
+        db.write_sync(prepare, fee_bps)
+
+    def client(self, account: str = "alice", units: int = UNITS, limit: int | None = None) -> Principal:
+        """A client with `units`, and with a key that may spend `limit` of them a day."""
+        self.db.write_sync(open_account_with_grant, account, units)
+        if limit is None:
+            return Principal(account, "client", f"key-{account}", frozenset({"client"}))
+        key = self.db.write_sync(
+            create_key, role="client", account_id=account, limit_units=limit, limit_period="day"
+        )
+        return Principal(account, "client", key.key_id, frozenset({"client"}), limited=True)
+
+    def miner(
+        self,
+        miner_id: str = "m1",
+        account: str | None = None,
+        models: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> Provider:
+        """Registers (or registers again) a miner of `account` (default: one of its own)."""
+        name = account or f"owner-{miner_id}"
+        self.db.write_sync(ledger.open_account, name)
+        principal = Principal(name, "miner", f"key-{name}", frozenset({"miner"}))
+        spec = miner_spec(miner_id, models, **options)
+        row, _offers = self.db.write_sync(registration.register, principal, spec)
+        return Provider(principal, row.id)
+
+    def submit(self, client: Principal, **spec: Any) -> JobRow:
+        return self.db.write_sync(job_lifecycle.submit, self.ctx, client, spec_of(**spec))
+
+    def take(self, miner: Provider, count: int = 1, known: Collection[str] = ()) -> list[JobRow]:
+        taken = self.db.write_sync(dispatch.take, self.ctx, *miner, count, known)
+        return [assignment.job for assignment in taken.assignments]
+
+    def claim(self, miner: Provider, job_id: str) -> JobRow:
+        return self.db.write_sync(dispatch.claim, self.ctx, miner.principal, job_id, miner.miner_id).job
+
+    def complete(
+        self, miner: Provider, job_id: str, text: str = "hello", usage: tuple[int, int] | None = (3, 2)
+    ) -> ReceiptRow:
+        return self.db.write_sync(completion.complete, self.ctx, *miner, result_of(job_id, text, usage))
+
+    def fail(
+        self, miner: Provider, job_id: str, cause: str = "ENGINE_ERROR", retryable: bool | None = None
+    ) -> JobRow:
+        return self.db.write_sync(
+            job_lifecycle.fail,
+            self.ctx,
+            miner.principal,
+            miner_id=miner.miner_id,
+            job_id=job_id,
+            cause=cause,
+            retryable=retryable,
+        )
+
+    def cancel(self, client: Principal, job_id: str) -> JobRow:
+        return self.db.write_sync(job_lifecycle.cancel, self.ctx, client, job_id)
+
+    def heartbeat(
+        self, miner: Provider, running: Collection[str] | None = None, status: str = "active"
+    ) -> registration.Heartbeat:
+        return self.db.write_sync(
+            registration.heartbeat,
+            self.ctx,
+            miner.principal,
+            miner_id=miner.miner_id,
+            status=status,
+            running=running,
+        )
+
+    def leave(self, miner: Provider) -> int:
+        return self.db.write_sync(job_lifecycle.leave, self.ctx, *miner)
+
+    def expire(self, frozen_for_ms: int = 0) -> expiry.Expired:
+        return self.db.write_sync(expiry.expire_due, self.ctx, frozen_for_ms=frozen_for_ms)
+
+    # --- what is true -----------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> JobRow:
+        row = self.db.read_sync(jobs.get, job_id)
+        assert row is not None
+        return row
+
+    def history(self, job_id: str) -> list[tuple[str, str]]:
+        """(type, status) of each event, oldest first."""
+        return [(event.type, event.status) for event in self.db.read_sync(job_queries.events, job_id)]
+
+    def balance(self, account: str) -> Balance:
+        return self.db.read_sync(ledger.balance, account)
+
+    def receipts(self) -> list[ReceiptRow]:
+        return self.db.read_sync(receipts.find, limit=10_000)
+
+    def check(self) -> None:
+        """The whole audit passes."""
+        report = self.db.read_sync(audit.audit)
+        assert report.ok, report.problems
+
+
+def result_of(job_id: str, text: str = "hello", usage: tuple[int, int] | None = (3, 2)) -> ResultSubmission:
+    counts = None if usage is None else {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
+    return ResultSubmission(job_id, {"text": text, "finish_reason": "stop"}, counts)
+
+
+def runtime_over(market: Market) -> Runtime:
+    """A coordinator's runtime over the market's database and clock, with nothing started."""
+    settings = Settings(database_url="sqlite:///unused.db", api_keys="")
+    waiting = WaitingMiners()
+    market.db.signals.listen(waiting.hear)
+    return Runtime(settings, market.db, market.ctx, market.clock, waiting)
+
+
+def in_loop(db: Database, main: Coroutine[Any, Any, T]) -> T:
+    """Runs `main` with the database started, and stops it afterwards."""
+
+    async def run() -> T:
+        await db.start()
+        try:
+            return await asyncio.wait_for(main, 30)
+        finally:
+            await db.stop()
+
+    return asyncio.run(run())
+
+
+# --- fixtures: the databases of these tests are quick rather than durable -----------------------------------
+
+_TABLES = [table.name for table in metadata.sorted_tables]
+_shared: dict[str, str] = {}
+
+
+def emptied(databases: Databases) -> str:
+    """The PostgreSQL database that these tests share, with every row gone.
+
+    A new database takes ten times as long. The triggers that keep history look away.
+    """
+    server = databases.postgres
+    if server.socket_folder not in _shared:
+        name = server.create()
+        migrate.upgrade(server.url(name))
+        _shared[server.socket_folder] = server.url(name)
+    url = _shared[server.socket_folder]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        for table in _TABLES:
+            connection.execute(f"DELETE FROM {table}".encode())
+    return url
+
+
+@pytest.fixture
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory where there is one: what is not about durability need not wait for a disk."""
+    shared = Path("/dev/shm")
+    parent = shared if os.access(shared, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="aitbc-test-", dir=parent) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def database_url(databases: Databases, memory_folder: Path) -> str:
+    """In place of the ordinary fixture of this name: an empty, migrated database, made more quickly."""
+    return databases.migrated(memory_folder) if databases.kind == "sqlite" else emptied(databases)
+
+
+@pytest.fixture
+def market(db: Database, clock: ManualClock) -> Market:
+    """A market with a fee of 10 % and a lease of 60 s, on both databases."""
+    return Market(db, clock)

@@ -108,3 +108,8 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
             await scenario
 
     asyncio.run(limited())
+
+
+def outbox_of(home: Path) -> list[Path]:
+    """The answers on disk of the miner "m1"."""
+    return list((home / "miner" / "m1" / "outbox").glob("*.json"))

@@ -17,7 +17,8 @@ from aitbc.miner.engines.detect import EngineChoice, NoEngine, choose_engine, ol
 from aitbc.miner.engines.llamacpp import LlamaCppEngine
 from aitbc.miner.engines.ollama import OllamaEngine
 from aitbc.miner.engines.openai_compatible import OpenAIEngine, base_url
-from tests.miner.fakes import FakeCoordinator, FakeOllama, FakeOpenAI, free_port, ndjson, sse
+from tests.miner.fake_engines import FakeOllama, FakeOpenAI, ndjson, sse
+from tests.miner.fakes import FakeCoordinator, free_port
 from tests.miner.harness import mining, run, until
 
 
@@ -51,14 +52,9 @@ def test_ollama_models_are_advertised_with_their_context_and_quantisation() -> N
         async with FakeOllama() as server:
             engine = OllamaEngine(server.url)
             models = {model.name: model for model in await engine.models()}
-            assert sorted(models) == [
-                "llama3.2",
-                "llama3.2:latest",
-                "nomic-embed-text",
-                "nomic-embed-text:latest",
-            ]
-            assert models["llama3.2"] == ModelInfo("llama3.2", "ollama", 131072, "Q4_K_M")
-            assert models["nomic-embed-text"].job_types == frozenset({"embedding"})
+            assert sorted(models) == ["llama3.2:latest", "nomic-embed-text:latest"]
+            assert models["llama3.2:latest"] == ModelInfo("llama3.2:latest", "ollama", 131072, "Q4_K_M")
+            assert models["nomic-embed-text:latest"].job_types == frozenset({"embedding"})
             server.loaded = {"llama3.2:latest": 4096}
             server.models["mistral:7b"] = {
                 "details": {"family": "llama", "quantization_level": "Q8_0"},
@@ -66,11 +62,11 @@ def test_ollama_models_are_advertised_with_their_context_and_quantisation() -> N
                 "parameters": 'num_ctx    16384\nstop  "[INST]"',
             }
             models = {model.name: model for model in await engine.models()}
-            assert models["llama3.2"].context_length == 4096
+            assert models["llama3.2:latest"].context_length == 4096
             assert models["mistral:7b"] == ModelInfo("mistral:7b", "ollama", 16384, "Q8_0")
             assert server.shows == 3  # one for each model, not one for each look
             only = OllamaEngine(server.url, only=frozenset({"llama3.2"}), context_length=2048)
-            assert await only.models() == [ModelInfo("llama3.2", "ollama", 2048, "Q4_K_M")]
+            assert await only.models() == [ModelInfo("llama3.2:latest", "ollama", 2048, "Q4_K_M")]
             await engine.close()
             await only.close()
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,30 @@ import pytest
 
 from aitbc.core.keyset import KeySet
 from aitbc.core.receipt import verify_bytes
-from tests.miner.fakes import FakeEngine, FakeOpenAI
+from aitbc.miner.agent import MinerAgent
+from aitbc.miner.settings import MinerSettings
+from tests.miner.fake_engines import FakeEngine, FakeOpenAI
 from tests.miner.harness import Events, RunningMiner, run, until
 from tests.support.server import AITBC, ServerProcess
 
-pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
+CLIENT_KEY = "client-key-of-these-tests"
+OTHER_MINER_KEY = "key-of-another-miner"
+MINER_KEY = "miner-key-of-these-tests"
+SETTINGS = {
+    "HEARTBEAT_S": "0.2",
+    "LEASE_S": "20",
+    "API_KEYS": f"client:{CLIENT_KEY},miner:{MINER_KEY},miner:{OTHER_MINER_KEY}",
+    "SECRET_KEY": "a secret of these tests",
+}
 
-SETTINGS = {"HEARTBEAT_S": "0.2", "LEASE_S": "20"}
+
+@pytest.fixture(scope="module")
+def coordinator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One coordinator on SQLite for this module: starting one costs more than any of the tests."""
+    home = tmp_path_factory.mktemp("coordinator")
+    server = ServerProcess(f"sqlite:///{home}/coordinator.db", home, SETTINGS)
+    yield server.start()
+    server.stop()
 
 
 class Coordinator:
@@ -30,20 +47,9 @@ class Coordinator:
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
         self.http = httpx.AsyncClient(base_url=server.url, timeout=10, verify=False)
-        self.keys: dict[str, str] = {}
-
-    async def make_keys(self) -> None:
-        for role in ("client", "miner"):
-            process = await asyncio.create_subprocess_exec(
-                *(AITBC, "keys", "create", "--role", role, "--account", f"{role}-1", "--json"),
-                env=self.server.environment,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            out, _ = await process.communicate()
-            self.keys[role] = json.loads(out)["key"]
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
-        reply = await self.http.request(method, path, json=body, headers={"X-Api-Key": self.keys["client"]})
+        reply = await self.http.request(method, path, json=body, headers={"X-Api-Key": CLIENT_KEY})
         assert reply.is_success, reply.text
         return reply.json()
 
@@ -59,14 +65,18 @@ class Coordinator:
         job: dict[str, Any] = await self.call("GET", f"/v1/jobs/{job_id}/result?wait=10")
         return job
 
+    async def miner(self, miner_id: str) -> dict[str, Any]:
+        miners: list[dict[str, Any]] = (await self.http.get("/v1/miners")).json()
+        return next(miner for miner in miners if miner["miner_id"] == miner_id)
+
 
 class MinerProcess:
     """`aitbc miner run --json` and the events that it has printed."""
 
-    def __init__(self, coordinator: Coordinator, home: Path, *arguments: str) -> None:
+    def __init__(self, coordinator: Coordinator, home: Path, miner_id: str, *arguments: str) -> None:
         self._command = [
             *(str(AITBC), "miner", "run", "--json", "--coordinator", coordinator.server.url),
-            *("--key", coordinator.keys["miner"], "--home", str(home), "--id", "m1", *arguments),
+            *("--key", MINER_KEY, "--home", str(home), "--id", miner_id, *arguments),
         ]
         self._environment = coordinator.server.environment | {"OLLAMA_HOST": "127.0.0.1:9"}
         self.events: list[dict[str, Any]] = []
@@ -110,7 +120,6 @@ Scenario = Callable[[Coordinator], Awaitable[None]]
 def against(server: ServerProcess, scenario: Scenario) -> None:
     async def whole() -> None:
         coordinator = Coordinator(server)
-        await coordinator.make_keys()
         try:
             await scenario(coordinator)
         finally:
@@ -120,14 +129,14 @@ def against(server: ServerProcess, scenario: Scenario) -> None:
 
 
 def test_the_program_answers_with_the_starter_model(
-    start_server: Callable[..., ServerProcess], tmp_path: Path
+    coordinator_process: ServerProcess, tmp_path: Path
 ) -> None:
-    server = start_server(SETTINGS)
+    server = coordinator_process
 
     async def scenario(coordinator: Coordinator) -> None:
-        async with MinerProcess(coordinator, tmp_path / "miner") as miner:
+        async with MinerProcess(coordinator, tmp_path, "m-starter") as miner:
             await miner.saw("registered")
-            offered = (await coordinator.http.get("/v1/miners")).json()[0]
+            offered = await coordinator.miner("m-starter")
             assert offered["models"][0]["name"] == "aitbc-starter"
             assert offered["models"][0]["context_length"] == 1024
             assert offered["models"][0]["quantisation"] == "Q8_0"
@@ -151,7 +160,7 @@ def test_the_program_answers_with_the_starter_model(
             assert earned > 0
             miner.signal(signal.SIGTERM)
             assert await miner.status() == 0
-            assert (await coordinator.http.get("/v1/miners")).json()[0]["status"] == "inactive"
+            assert (await coordinator.miner("m-starter"))["status"] == "inactive"
         printed = json.dumps(miner.events)
         assert "What is AITBC?" not in printed
         assert done["result"] not in printed
@@ -159,8 +168,10 @@ def test_the_program_answers_with_the_starter_model(
     against(server, scenario)
 
 
-def test_draining_cancelling_and_outages(start_server: Callable[..., ServerProcess], tmp_path: Path) -> None:
-    server = start_server(SETTINGS)
+def test_the_program_through_cancel_outage_drain_and_being_told_twice(
+    coordinator_process: ServerProcess, tmp_path: Path
+) -> None:
+    server = coordinator_process
 
     async def scenario(coordinator: Coordinator) -> None:
         async with FakeOpenAI() as engine:
@@ -172,7 +183,7 @@ def test_draining_cancelling_and_outages(start_server: Callable[..., ServerProce
 
             engine.on_chat = engine.answer_for_ever
             arguments = ("--engine", "openai", "--url", engine.url, "--concurrency", "2", "--price", "0.5")
-            async with MinerProcess(coordinator, tmp_path / "miner", *arguments) as miner:
+            async with MinerProcess(coordinator, tmp_path, "m-engine", *arguments) as miner:
                 await miner.saw("registered")
 
                 cancelled = await coordinator.submit("long", "qwen", constraints={"max_price": 1})
@@ -204,53 +215,40 @@ def test_draining_cancelling_and_outages(start_server: Callable[..., ServerProce
                 assert (await coordinator.job(last))["status"] == "completed"
                 assert (await coordinator.job(late))["status"] == "pending"
 
+            engine.on_chat = engine.answer_for_ever
+            async with MinerProcess(coordinator, tmp_path, "m-engine", *arguments) as miner:
+                await miner.saw("job_started")  # the late one
+                miner.signal(signal.SIGINT)
+                await miner.saw("draining")
+                miner.signal(signal.SIGINT)
+                assert await miner.status() == 130
+
     against(server, scenario)
     with sqlite3.connect(server.database_url.removeprefix("sqlite:///")) as database:
         assert database.execute("select sum(balance_units) from accounts").fetchone() == (0,)
 
 
-def test_told_twice_the_program_ends_at_once(
-    start_server: Callable[..., ServerProcess], tmp_path: Path
-) -> None:
-    server = start_server(SETTINGS)
-
-    async def scenario(coordinator: Coordinator) -> None:
-        async with FakeOpenAI() as engine:
-            engine.on_chat = engine.answer_for_ever
-            arguments = ("--engine", "openai", "--url", engine.url)
-            async with MinerProcess(coordinator, tmp_path / "miner", *arguments) as miner:
-                await miner.saw("registered")
-                await coordinator.submit("x", "qwen")
-                await miner.saw("job_started")
-                miner.signal(signal.SIGINT)
-                await miner.saw("draining")
-                miner.signal(signal.SIGINT)
-                assert await asyncio.wait_for(miner.status(), 2) == 130
-
-    against(server, scenario)
-
-
 def test_another_accounts_miner_id_is_refused_with_a_reason(
-    start_server: Callable[..., ServerProcess], tmp_path: Path
+    coordinator_process: ServerProcess, tmp_path: Path
 ) -> None:
-    from aitbc.miner.agent import MinerAgent
-    from aitbc.miner.settings import MinerSettings
-
-    server = start_server(SETTINGS)
+    server = coordinator_process
 
     async def scenario(coordinator: Coordinator) -> None:
-        def settings(home: str, key: str) -> MinerSettings:
-            return MinerSettings(coordinator=server.url, key=key, home=tmp_path / home, miner_id="m1")
+        def agent(home: str, key: str, events: Events) -> MinerAgent:
+            settings = MinerSettings(
+                coordinator=server.url, key=key, home=tmp_path / home, miner_id="m-owned"
+            )
+            return MinerAgent(settings, FakeEngine(), events, gpus=[])
 
-        first = RunningMiner(
-            MinerAgent(settings("a", coordinator.keys["miner"]), FakeEngine(), Events(), gpus=[]), Events()
-        )
-        await until(lambda: first.agent.miner_id and not first.task.done())
-        await asyncio.sleep(0.2)
-        client_events = Events()
-        agent = MinerAgent(settings("b", coordinator.keys["client"]), FakeEngine(), client_events, gpus=[])
-        assert await agent.run() == 1
-        assert client_events.named("refused")[0]["code"] == "FORBIDDEN"
-        assert await first.stop() == 0
+        events = Events()
+        owner = RunningMiner(agent("a", MINER_KEY, events), events)
+        await until(lambda: events.named("registered"))
+        others = Events()
+        assert await agent("b", OTHER_MINER_KEY, others).run() == 1
+        assert others.named("refused")[0]["code"] == "FORBIDDEN"
+        clients = Events()
+        assert await agent("c", CLIENT_KEY, clients).run() == 1
+        assert clients.named("refused")[0]["code"] == "FORBIDDEN"
+        assert await owner.stop() == 0
 
     against(server, scenario)

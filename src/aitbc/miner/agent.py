@@ -182,6 +182,7 @@ class MinerAgent:
         self._models = offered(await self._engine.models())
         if not self._models:
             raise EngineError(Cause.MODEL_NOT_FOUND, f"{self._engine.name} has none of the models to offer")
+        self._jobs.models = self._models
         self._reporter.event("engine_ready", engine=self._engine.name, models=self._model_names())
         self._report_outbox()
         await self._register_patiently()
@@ -284,10 +285,20 @@ class MinerAgent:
             backoff.reset()
             self._set_engine(True)
             if models != self._models:
-                self._models = models
-                self._reporter.event("models_changed", models=self._model_names())
-                self._changed()
+                await self._offer(models)
+
+    async def _offer(self, models: list[ModelInfo]) -> None:
+        """The engine's models are others now. With none left we only drain: no models would mean any
+        model."""
+        self._models = self._jobs.models = models
+        self._reporter.event("models_changed", models=self._model_names())
+        self._set_status(self._status())
+        self._heartbeat_now.set()
+        if models:
+            try:
                 await self._register_patiently()
+            except Refused as refusal:
+                self._reporter.event("refused", code=refusal.code, message=refusal.message)
 
     async def _after_failure(self, error: CoordinatorUnreachable | Refused, backoff: Backoff) -> None:
         """Wait an outage out, or make ourselves known to a coordinator that has forgotten us."""

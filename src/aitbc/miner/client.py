@@ -19,6 +19,17 @@ from aitbc.miner.engines.base import is_loopback
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LARGE_RESULT_BYTES = 512 * 1024
+STATUS_OF_ITEM_ERROR = {
+    "INVALID_REQUEST": 400,
+    "SIGNATURE_REQUIRED": 400,
+    "SIGNATURE_INVALID": 400,
+    "INTERNAL_ERROR": 500,
+    "STORAGE_UNAVAILABLE": 503,
+    "SHUTTING_DOWN": 503,
+}
+"""An item of a batch names its error by the code alone; every other code is a conflict that stays."""
+
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 
 
@@ -155,8 +166,22 @@ class CoordinatorClient:
         return [_assignment_or_reason(job) for job in jobs]
 
     async def complete(self, job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Hand in a result; gives its receipt."""
-        return await self._post(f"/v1/jobs/{job_id}/complete", body)
+        """Hand in a result; gives its receipt. A large one (embeddings) takes the batch route, which has more
+        room."""
+        content = json.dumps(body, allow_nan=False).encode()
+        if len(content) <= LARGE_RESULT_BYTES:
+            return await self._call("POST", f"/v1/jobs/{job_id}/complete", content=content)
+        batch = b'{"miner_id": %b, "results": [%b]}' % (json.dumps(body["miner_id"]).encode(), content)
+        data = await self._call("POST", "/v1/miner/results", content=batch)
+        items = data.get("items")
+        item = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
+        if item.get("ok") is True:
+            return dict(item.get("receipt") or {"receipt_id": item.get("receipt_id")})
+        error = item.get("error")
+        if not isinstance(error, dict) or not isinstance(error.get("code"), str):
+            raise CoordinatorUnreachable("the answer to POST /v1/miner/results has no item in it")
+        status = STATUS_OF_ITEM_ERROR.get(error["code"], 409)
+        raise Refused(status, error["code"], str(error.get("message") or ""))
 
     async def fail(self, job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Report that a job failed here."""
@@ -179,14 +204,14 @@ class CoordinatorClient:
         await self.close()
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._call("POST", path, body=body)
+        return await self._call("POST", path, content=json.dumps(body, allow_nan=False).encode())
 
     async def _call(
         self,
         method: str,
         path: str,
         *,
-        body: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
         params: Mapping[str, str] | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> dict[str, Any]:
@@ -194,7 +219,8 @@ class CoordinatorClient:
             reply = await self._http.request(
                 method,
                 path,
-                json=body,
+                content=content,
+                headers=None if content is None else {"Content-Type": "application/json"},
                 params=params,
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             )

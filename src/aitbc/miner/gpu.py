@@ -23,7 +23,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
-    """All GPUs together: mean utilisation 0..1, memory in use in GiB."""
+    """All GPUs together: mean utilisation in percent, memory in use in GiB."""
 
     gpu_utilisation: float
     memory_used_gb: float
@@ -54,9 +54,9 @@ def read_load() -> GpuLoad | None:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
         if not handles:
             return None
-        busy = [pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100 for handle in handles]
+        busy = [pynvml.nvmlDeviceGetUtilizationRates(handle).gpu for handle in handles]
         used = sum(pynvml.nvmlDeviceGetMemoryInfo(handle).used for handle in handles)
-        return GpuLoad(round(sum(busy) / len(busy), 3), round(used / BYTES_PER_GB, 1))
+        return GpuLoad(round(sum(busy) / len(busy), 1), round(used / BYTES_PER_GB, 1))
     except pynvml.NVMLError:
         return None  # some cards report no utilisation; a heartbeat does without
     finally:

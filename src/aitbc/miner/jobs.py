@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from aitbc.core.signing import PrivateKey
 from aitbc.miner.client import Assignment, BadAssignment
 from aitbc.miner.delivery import Delivery
-from aitbc.miner.engines.base import Cause, Engine
+from aitbc.miner.engines.base import Cause, Engine, ModelInfo
 from aitbc.miner.progress import JobView, MinerView, Reporter
 from aitbc.miner.work import Answer, Failure, Signer, work
 
@@ -26,7 +26,8 @@ class _Running:
 
 
 class JobRunner:
-    """Runs assignments side by side. `chain_id` is set once the coordinator has said which chain it is."""
+    """Runs assignments side by side. `chain_id` and `models` are set once coordinator and engine have said
+    them."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class JobRunner:
         view: MinerView,
     ) -> None:
         self.chain_id = ""
+        self.models: list[ModelInfo] = []
         self.on_change: Callable[[], None] = lambda: None
         self.on_failure: Callable[[Failure], None] = lambda failure: None
         self._engine = engine
@@ -113,6 +115,9 @@ class JobRunner:
         def progress(pieces: int) -> None:
             running.view.pieces = pieces
 
+        refusal = self._refusal(running.assignment)
+        if refusal is not None:
+            return refusal
         signer = Signer(self._key, self._miner_id, self.chain_id)
         try:
             return await work(self._engine, running.assignment, signer, self._limit_s, progress)
@@ -124,6 +129,16 @@ class JobRunner:
             if running.reason == "shutdown":
                 return Failure(Cause.SHUTTING_DOWN, "the miner is shutting down")
             raise
+
+    def _refusal(self, assignment: Assignment) -> Failure | None:
+        """A registration offers every model for every job type of the miner; an engine may know better."""
+        for model in self.models:
+            if assignment.model in (model.name, model.name.removesuffix(":latest")):
+                if assignment.job_type in model.job_types:
+                    return None
+                message = f"{assignment.model} does not do {assignment.job_type} here"
+                return Failure(Cause.MODEL_NOT_FOUND, message, retryable=True)
+        return None
 
     async def _answer(self, running: _Running, answer: Answer) -> None:
         assignment = running.assignment

@@ -52,4 +52,5 @@ class MinerSettings:
 
     def price_for(self, model: str) -> int | None:
         """The price asked for `model`, base units per 1000 tokens; None for the network's default."""
-        return self.prices_units.get(model, self.price_units)
+        prices = self.prices_units
+        return prices.get(model, prices.get(model.removesuffix(":latest"), self.price_units))

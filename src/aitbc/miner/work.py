@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from aitbc.core.jobspec import InvalidResult, UnknownJobType, job_type_named
+from aitbc.core.jobspec import InvalidResult, JobType, UnknownJobType, job_type_named
 from aitbc.core.jobspec import result_hash as hash_result
 from aitbc.core.metering import Usage, claimed_tokens
 from aitbc.core.receipt import result_statement
@@ -64,7 +64,8 @@ async def work(
         kind = job_type_named(assignment.job_type)
         async with asyncio.timeout(limit_s):
             outcome = await engine.run(assignment.request, progress)
-        result = kind.check_result(dict(assignment.request), outcome.result)
+        # Vectors by the hundred take long to check and hash; the heartbeat must not wait for that.
+        return await asyncio.to_thread(_checked, kind, assignment, signer, outcome)
     except TimeoutError:
         return Failure(Cause.TIMEOUT, f"the engine did not finish within {limit_s:g} s")
     except EngineError as error:
@@ -76,10 +77,11 @@ async def work(
     except Exception as error:
         log.exception("job %s: unexpected error in the engine's adapter", assignment.job_id)
         return Failure(Cause.ENGINE_ERROR, f"unexpected {type(error).__name__} in the miner")
-    return _signed(assignment, signer, result, outcome)
 
 
-def _signed(assignment: Assignment, signer: Signer, result: dict[str, Any], outcome: EngineResult) -> Answer:
+def _checked(kind: JobType, assignment: Assignment, signer: Signer, outcome: EngineResult) -> Answer:
+    """The signed body of a result. Raises InvalidResult."""
+    result = kind.check_result(dict(assignment.request), outcome.result)
     usage = _usage(outcome)
     prompt_tokens, completion_tokens = claimed_tokens(usage)
     statement = result_statement(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import httpx
@@ -43,8 +44,8 @@ EMBEDDING_FAMILIES = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-be
 class OllamaEngine(Engine):
     """The Ollama server at `url`, offering only the models in `only` where any are named.
 
-    A model tagged `:latest` is offered under both names that Ollama answers to, with and without the tag.
-    `context_length` (tokens) is asked for with every job; None leaves it to Ollama's own setting.
+    Models go by the names that Ollama lists, `llama3.2:latest`; one tagged `:latest` may be named without the
+    tag too. `context_length` (tokens) is asked for with every job; None leaves it to Ollama's own setting.
     """
 
     name: ClassVar[str] = "ollama"
@@ -77,12 +78,9 @@ class OllamaEngine(Engine):
         for row in tags.get("models") or []:
             if not isinstance(row, Mapping) or not isinstance(row.get("name"), str):
                 continue
-            full = row["name"]
-            short = full.removesuffix(LATEST)
-            names = [name for name in dict.fromkeys((short, full)) if not self._only or name in self._only]
-            if names:
-                shown = await self._show(full, row)
-                found += [self._named(name, full, shown) for name in names]
+            name = row["name"]
+            if not self._only or name in self._only or name.removesuffix(LATEST) in self._only:
+                found.append(self._as_served(await self._show(name, row)))
         return sorted(found, key=lambda model: model.name)
 
     async def run(self, request: Mapping[str, Any], progress: Progress) -> EngineResult:
@@ -95,15 +93,12 @@ class OllamaEngine(Engine):
     async def close(self) -> None:
         await self._http.aclose()
 
-    def _named(self, name: str, full: str, shown: ModelInfo) -> ModelInfo:
-        limits = [
-            n for n in (shown.context_length, self._context_length, self._served_context.get(full)) if n
-        ]
-        return ModelInfo(
-            name=name,
-            engine=self.name,
-            context_length=min(limits) if limits else None,
-            quantisation=shown.quantisation,
+    def _as_served(self, shown: ModelInfo) -> ModelInfo:
+        """The model with the context that it has here, which may be less than it was trained for."""
+        limits = (shown.context_length, self._context_length, self._served_context.get(shown.name))
+        return replace(
+            shown,
+            context_length=min((limit for limit in limits if limit), default=None),
             job_types=self._job_types or shown.job_types,
         )
 

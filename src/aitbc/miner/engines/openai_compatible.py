@@ -275,7 +275,8 @@ def _body(request: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 
 
 def _short_ftype(ftype: Any) -> str | None:
-    """llama.cpp's words for a file type ("Q4_K - Medium", "all F32") as the files are named ("Q4_K_M", "F32")."""
+    """llama.cpp's words for a file type ("Q4_K - Medium", "all F32") as the files are named ("Q4_K_M",
+    "F32")."""
     if not isinstance(ftype, str):
         return None
     kind, _, size = ftype.removeprefix("all ").partition(" (")[0].partition(" - ")

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from aitbc.chain import sealer
 from aitbc.errors import StorageUnavailable
 from aitbc.flows import expiry
-from aitbc.metrics import LEASE_EXPIRIES
+from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,18 @@ async def erase_once(runtime: Runtime) -> bool:
     return erased == expiry.ERASE_BATCH
 
 
+async def seal_once(runtime: Runtime) -> bool:
+    """Seals what waits into the next block; True where more waits than one block takes."""
+    database, context = runtime.db, runtime.context
+    made = await database.read(sealer.draft, context.chain_id, context.signing_key)
+    if made is None:
+        return False
+    sealed = await database.write(sealer.seal, made)
+    if sealed:
+        BLOCKS_SEALED.inc()
+    return made.full and sealed
+
+
 async def every(seconds: float, runtime: Runtime, run_once: Callable[[], Awaitable[bool]], name: str) -> None:
     """Calls `run_once` until shutdown: at once while there is more to do, else after a pause."""
     while not runtime.shutdown.is_set():
@@ -83,6 +96,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     expire = Expiry(runtime)
     rounds: list[tuple[float, Callable[[], Awaitable[bool]], str]] = [
         (EXPIRE_EVERY_S, expire.run_once, "expiry"),
+        (runtime.settings.block_interval_s, lambda: seal_once(runtime), "seal"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
         (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),
     ]

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         15, gt=0, le=3600, description="How often miners are asked to send a heartbeat."
     )
     max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")
+    block_interval_s: float = Field(
+        2, gt=0, le=3600, description="How often waiting transfers and receipts are sealed into a block."
+    )
     job_retention_days: float = Field(
         30, gt=0, description="Days that prompts and results of ended jobs are kept."
     )

@@ -153,6 +153,14 @@ class IdempotencyConflict(AitbcError):
     template = "This Idempotency-Key was used before with another body."
 
 
+class NotSealed(AitbcError):
+    """It happened, but no block has sealed it yet; `retry_after_s` (seconds) becomes Retry-After."""
+
+    status = 409
+    code = "NOT_SEALED"
+    template = "No block has sealed this yet; ask again in {retry_after_s} s."
+
+
 class TransferConflict(AitbcError):
     """A transfer id was used for something else, or a hold was settled before: the ledger refuses both."""
 

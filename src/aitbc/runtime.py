@@ -4,7 +4,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from aitbc import keyfile
+from aitbc.chain import sealer
 from aitbc.config import Settings
+from aitbc.core.block import origin_of
 from aitbc.core.clock import Clock, SystemClock
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
@@ -71,7 +73,8 @@ def prepare(tx: Tx, settings: Settings, context: FlowContext) -> None:
     """What a coordinator makes sure of each time it starts."""
     ledger.open_system_accounts(tx)
     ensure_static_accounts(tx, settings)
-    receipts.publish_key(tx, context.signing_key, settings.chain_id)
+    receipts.publish_key(tx, context.signing_key, origin_of(settings.chain_id))
+    sealer.ensure_genesis(tx, settings.chain_id)
     expiry.renew_leases(tx, context)
 
 

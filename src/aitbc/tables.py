@@ -6,6 +6,7 @@ Importing this module imports each slice's models and nothing else of the slice.
 from sqlmodel import SQLModel
 
 import aitbc.accounts.models
+import aitbc.chain.models
 import aitbc.idempotency.models
 import aitbc.jobs.models
 import aitbc.ledger.models

@@ -12,7 +12,6 @@ RECEIPT = 1
 
 
 def transfer_leaf(
-    chain_id: str,
     transfer_id: str,
     kind: str,
     debit: str,
@@ -22,14 +21,14 @@ def transfer_leaf(
     ref: str,
     created_at_ms: int,
 ) -> bytes:
-    """RFC 8785 of a transfer: {amount_units, chain_id, created_at_ms, credit, debit, hold_id, id, kind, ref, type}.
+    """RFC 8785 of {amount_units, created_at_ms, credit, debit, hold_id, id, kind, ref, type}.
 
-    `ref` may be any text; the others are names and ids of printable ASCII without quotes or backslashes.
+    The chain is named by the log's origin, under which every checkpoint is signed. `ref` may be any text; the others are names and ids of printable ASCII without quotes or backslashes.
     """
     hold = "null" if hold_id is None else f'"{hold_id}"'
     shown = json.dumps(ref, ensure_ascii=False)
     return (
-        f'{{"amount_units":"{amount_units}","chain_id":"{chain_id}","created_at_ms":{created_at_ms},'
+        f'{{"amount_units":"{amount_units}","created_at_ms":{created_at_ms},'
         f'"credit":"{credit}","debit":"{debit}","hold_id":{hold},"id":"{transfer_id}","kind":"{kind}",'
         f'"ref":{shown},"type":"aitbc/transfer/v1"}}'
     ).encode()

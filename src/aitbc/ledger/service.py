@@ -1,6 +1,7 @@
 """Double entry: accounts, immutable transfers, and holds that are posted or voided exactly once.
 
-Every function changes balances and writes the transfer that explains the change in the caller's transaction.
+Every function changes balances, writes the transfer that explains the change and appends it to the log, all
+in the caller's transaction.
 Updates are guarded and checked by row count, so that no race can spend the same unit twice.
 """
 
@@ -9,7 +10,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
+from aitbc.chain import service as chain
 from aitbc.core.ids import new_id
+from aitbc.core.leaf import TRANSFER, transfer_leaf
 from aitbc.core.money import MAX_UNITS, ait_number
 from aitbc.database import Tx, insert_into, statement
 from aitbc.errors import AccountNotFound, InsufficientFunds, TransferConflict
@@ -189,6 +192,8 @@ def _record(
         created_at_ms=tx.now_ms,
     )
     if inserted == 1:
+        leaf = transfer_leaf(transfer_id, kind, debit, credit, units, hold_id, ref, tx.now_ms)
+        chain.append(tx, TRANSFER, transfer_id, leaf)
         return True
     row = tx.one(SELECT_TRANSFER, id=transfer_id)
     if row is not None and (row.kind, row.debit_id, row.credit_id, row.amount_units, row.ref) != (

@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
 
+from aitbc.chain import service as chain
 from aitbc.core import receipt as documents
+from aitbc.core.leaf import RECEIPT, receipt_leaf
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text, vkey
 from aitbc.database import Tx, insert_into, statement
 from aitbc.receipts.models import Receipt, SigningKey
@@ -59,6 +61,7 @@ def issue(tx: Tx, fields: documents.ReceiptFields, key: PrivateKey) -> ReceiptRo
         signature=encode_b64(key.sign(body)),
     )
     tx.run(INSERT_RECEIPT, **row._asdict())
+    chain.append(tx, RECEIPT, row.id, receipt_leaf(row.body, row.key_id, row.signature))
     return row
 
 

@@ -1,0 +1,104 @@
+"""Leaves, blocks, tiles and cosignatures."""
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, LargeBinary
+from sqlalchemy import text as sql
+from sqlmodel import Field, SQLModel
+
+from aitbc.database.append_only import append_only
+from aitbc.database.columns import big, small, text
+
+UNSEALED = "leaf_index IS NULL"
+SEALED = "leaf_index IS NOT NULL"
+
+
+class Leaf(SQLModel, table=True):
+    """One transfer or receipt, appended in the transaction that makes it.
+
+    seq        order of appending; gaps are possible (rolled-back transactions on PostgreSQL)
+    kind       0 transfer, 1 receipt; ref_id is its id
+    hash       RFC 6962 leaf hash of its bytes (`core.leaf`), 32 bytes
+    hash_head  the first 8 bytes of `hash` as a signed integer, for searches by prefix
+    leaf_index its place in the tree, given when it is sealed
+    """
+
+    __tablename__ = "leaves"
+    __table_args__ = (
+        CheckConstraint("kind = 0 OR kind = 1", name="kind"),
+        Index("ux_leaves_ref", "ref_id", unique=True),
+        Index("ix_leaves_unsealed", "seq", sqlite_where=sql(UNSEALED), postgresql_where=sql(UNSEALED)),
+        Index(
+            "ux_leaves_index",
+            "leaf_index",
+            unique=True,
+            sqlite_where=sql(SEALED),
+            postgresql_where=sql(SEALED),
+        ),
+        Index("ix_leaves_hash", "hash_head", sqlite_where=sql(SEALED), postgresql_where=sql(SEALED)),
+    )
+
+    # SQLite counts rowids only for INTEGER, PostgreSQL needs the wider type for the sequence.
+    seq: int | None = Field(
+        default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer, "sqlite")
+    )
+    kind: int = small()
+    ref_id: str = text()
+    hash: bytes = Field(sa_type=LargeBinary)
+    hash_head: int = big()
+    leaf_index: int | None = big(None, nullable=True)
+
+
+class Block(SQLModel, table=True):
+    """One block. Leaves first_leaf .. tree_size - 1 are new in it. `checkpoint` is the log's own signed note.
+
+    A height exists once: that is what keeps two coordinators from forking. Totals count from genesis.
+    """
+
+    __tablename__ = "blocks"
+    __table_args__ = (
+        CheckConstraint("tree_size >= first_leaf", name="leaves"),
+        CheckConstraint("transactions + receipts = tree_size - first_leaf", name="counts"),
+        CheckConstraint("total_transactions + total_receipts = tree_size", name="totals"),
+        Index("ux_blocks_hash", "hash", unique=True),
+        Index("ix_blocks_tree_size", "tree_size"),
+    )
+
+    height: int = big(primary_key=True)
+    hash: str = text()
+    previous_hash: str = text()
+    time_ms: int = big()
+    first_leaf: int = big()
+    tree_size: int = big()
+    root: str = text()
+    transactions: int = big()
+    receipts: int = big()
+    total_transactions: int = big()
+    total_receipts: int = big()
+    proposer: str = text()
+    signature: str = text()
+    checkpoint: str = text()
+
+
+class Tile(SQLModel, table=True):
+    """A C2SP tile: up to 256 hashes of 32 bytes. Only those on the right edge ever grow."""
+
+    __tablename__ = "tiles"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    level: int = big(primary_key=True)
+    idx: int = big(primary_key=True)
+    hashes: bytes = Field(sa_type=LargeBinary)
+
+
+class Cosignature(SQLModel, table=True):
+    """A witness's signature line on a block's checkpoint."""
+
+    __tablename__ = "cosignatures"
+
+    height: int = big(primary_key=True)
+    witness: str = text(primary_key=True)
+    line: str = text()
+    at_ms: int = big()
+
+
+append_only(Block)
+append_only(Cosignature)

@@ -1,0 +1,102 @@
+"""What outsiders ask of the log: its checkpoint, its tiles, proofs. All read from stored rows."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, select
+
+from aitbc.chain.models import Block, Cosignature, Leaf
+from aitbc.chain.sealer import COLUMNS, BlockRow, head, read_tiles
+from aitbc.core import tiles
+from aitbc.core.note import Note, parse_note, parse_signature_line
+from aitbc.core.tlog_proof import format_proof
+from aitbc.database import Tx, statement
+from aitbc.errors import InvalidRequest, NotFound, NotSealed
+
+_l: Any = Leaf.__table__.c  # type: ignore[attr-defined]
+_b: Any = Block.__table__.c  # type: ignore[attr-defined]
+_c: Any = Cosignature.__table__.c  # type: ignore[attr-defined]
+
+LEAF_OF = statement(select(_l.seq, _l.kind, _l.leaf_index, _l.hash).where(_l.ref_id == bindparam("ref")))
+BLOCK_AT = statement(select(*COLUMNS).where(_b.height == bindparam("height")), BlockRow)
+BLOCK_OF_LEAF = statement(
+    select(*COLUMNS).where(_b.tree_size > bindparam("leaf")).order_by(_b.tree_size).limit(1), BlockRow
+)
+LINES = statement(select(_c.line).where(_c.height == bindparam("height")).order_by(_c.witness))
+LATEST_COSIGNED = statement(select(_c.height).order_by(_c.height.desc()).limit(1))
+
+
+def block_at(tx: Tx, height: int) -> BlockRow | None:
+    row: BlockRow | None = tx.one(BLOCK_AT, height=height)
+    return row
+
+
+def block_of_leaf(tx: Tx, leaf_index: int) -> BlockRow:
+    """The block that sealed the leaf. Raises NotFound."""
+    row: BlockRow | None = tx.one(BLOCK_OF_LEAF, leaf=leaf_index)
+    if row is None:
+        raise NotFound()
+    return row
+
+
+def checkpoint_of(tx: Tx, block: BlockRow) -> str:
+    """The block's checkpoint with every cosignature that it has, as one signed note."""
+    note = parse_note(block.checkpoint)
+    lines = [parse_signature_line(row.line.rstrip("\n")) for row in tx.all(LINES, height=block.height)]
+    return str(Note(note.text, (*note.signatures, *lines)))
+
+
+def latest_checkpoint(tx: Tx) -> str:
+    """The newest checkpoint. Raises NotFound before the first block is sealed."""
+    last = head(tx)
+    if last is None or not last.checkpoint:
+        raise NotFound("No block has been sealed yet.")
+    return checkpoint_of(tx, last)
+
+
+def best_block_for(tx: Tx, leaf_index: int) -> BlockRow:
+    """The block whose checkpoint a proof of this leaf uses: the newest cosigned one that has it, else its own."""
+    own = block_of_leaf(tx, leaf_index)
+    row = tx.one(LATEST_COSIGNED)
+    if row is not None and row.height >= own.height:
+        cosigned = block_at(tx, int(row.height))
+        if cosigned is not None:
+            return cosigned
+    return own
+
+
+def proof_of(tx: Tx, ref_id: str, retry_after_s: float) -> str:
+    """The tlog-proof of a transfer or receipt. Raises NotFound, NotSealed (with when to ask again)."""
+    row = tx.one(LEAF_OF, ref=ref_id)
+    if row is None:
+        raise NotFound()
+    if row.leaf_index is None:
+        raise NotSealed(retry_after_s=retry_after_s)
+    block = best_block_for(tx, int(row.leaf_index))
+    hashes = tiles.inclusion_proof(
+        int(row.leaf_index), block.tree_size, lambda wanted: read_tiles(tx, wanted)
+    )
+    return format_proof(int(row.leaf_index), hashes, checkpoint_of(tx, block))
+
+
+def consistency(tx: Tx, old_size: int, new_size: int) -> list[bytes]:
+    """The RFC 6962 consistency proof between two sizes. Raises InvalidRequest for sizes that never were."""
+    last = head(tx)
+    stored = 0 if last is None else last.tree_size
+    if not 0 <= old_size <= new_size <= stored:
+        raise InvalidRequest(
+            f"Sizes go from 0 to {stored}, the older first.", old=old_size, new=new_size, tree_size=stored
+        )
+    return tiles.consistency_proof(old_size, new_size, lambda wanted: read_tiles(tx, wanted))
+
+
+def tile(tx: Tx, level: int, index: int, width: int) -> bytes:
+    """The bytes of a hash tile (32 for each hash). Raises NotFound where no checkpoint has such a tile."""
+    last = head(tx)
+    size = 0 if last is None else last.tree_size
+    if tiles.width_in(size, level, index) < width:
+        raise NotFound()
+    stored = read_tiles(tx, [(level, index)]).get((level, index), b"")
+    data = stored[: width * 32]
+    if len(data) != width * 32:
+        raise NotFound()
+    return data

@@ -1,0 +1,206 @@
+"""Sealing: leaves that wait get their places in the tree, and a signed block says so.
+
+`draft` reads and computes, `seal` writes what it found. Between the two nothing is locked: a height exists
+once, so when another coordinator sealed first the insert fails and the draft is thrown away. Nothing is
+published that is not committed, so no two signed checkpoints that anyone can see disagree.
+"""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy import text as sql
+
+from aitbc.chain.models import UNSEALED, Block, Leaf, Tile
+from aitbc.core import tiles
+from aitbc.core.block import BlockHeader, genesis, origin_of
+from aitbc.core.checkpoint import Checkpoint
+from aitbc.core.leaf import RECEIPT
+from aitbc.core.note import Note, sign_note
+from aitbc.core.signing import PrivateKey
+from aitbc.database import Tx, insert_into, statement
+
+_l: Any = Leaf.__table__.c  # type: ignore[attr-defined]
+_b: Any = Block.__table__.c  # type: ignore[attr-defined]
+_t: Any = Tile.__table__.c  # type: ignore[attr-defined]
+
+SEAL_LEAVES = 4096  # the most leaves of one block; more go into the next, at once
+
+
+class BlockRow(NamedTuple):
+    """Every column of `blocks`, in the table's order."""
+
+    height: int
+    hash: str
+    previous_hash: str
+    time_ms: int
+    first_leaf: int
+    tree_size: int
+    root: str
+    transactions: int
+    receipts: int
+    total_transactions: int
+    total_receipts: int
+    proposer: str
+    signature: str
+    checkpoint: str
+
+    def header(self, chain_id: str) -> BlockHeader:
+        """What the block's hash covers."""
+        return BlockHeader(
+            chain_id=chain_id,
+            height=self.height,
+            previous_hash=self.previous_hash,
+            time_ms=self.time_ms,
+            first_leaf=self.first_leaf,
+            tree_size=self.tree_size,
+            root=self.root,
+            transactions=self.transactions,
+            receipts=self.receipts,
+            proposer=self.proposer,
+        )
+
+
+COLUMNS = list(Block.__table__.columns)  # type: ignore[attr-defined]
+if BlockRow._fields != tuple(column.name for column in COLUMNS):
+    raise RuntimeError("BlockRow and the blocks table have drifted apart")
+
+HEAD = statement(select(*COLUMNS).order_by(_b.height.desc()).limit(1), BlockRow)
+WAITING = statement(
+    select(_l.seq, _l.kind, _l.hash).where(sql(UNSEALED)).order_by(_l.seq).limit(bindparam("count"))
+)
+SELECT_TILE = statement(select(_t.hashes).where(_t.level == bindparam("level"), _t.idx == bindparam("idx")))
+INSERT_BLOCK = insert_into(Block)
+INSERT_BLOCK_ONCE = insert_into(Block, on_conflict_ignore=True)
+PLACE_LEAF = statement(
+    update(Leaf).where(_l.seq == bindparam("leaf"), sql(UNSEALED)).values(leaf_index=bindparam("place"))
+)
+INSERT_TILE = insert_into(Tile)
+GROW_TILE = statement(
+    update(Tile)
+    .where(_t.level == bindparam("at_level"), _t.idx == bindparam("at_idx"))
+    .values(hashes=bindparam("data"))
+)
+
+
+class Draft(NamedTuple):
+    """A block that could be sealed: its row, the leaves' places, the tiles that change (and which are new)."""
+
+    block: BlockRow
+    places: list[dict[str, int]]
+    tiles: dict[tiles.Tile, bytes]
+    grown: frozenset[tiles.Tile]
+
+    @property
+    def full(self) -> bool:
+        """Whether more leaves wait than one block takes."""
+        return len(self.places) == SEAL_LEAVES
+
+
+def ensure_genesis(tx: Tx, chain_id: str) -> None:
+    """Writes block 0 where there is none."""
+    header = genesis(chain_id)
+    tx.run(
+        INSERT_BLOCK_ONCE,
+        **BlockRow(
+            height=0,
+            hash=header.hash,
+            previous_hash=header.previous_hash,
+            time_ms=header.time_ms,
+            first_leaf=0,
+            tree_size=0,
+            root=header.root,
+            transactions=0,
+            receipts=0,
+            total_transactions=0,
+            total_receipts=0,
+            proposer="",
+            signature="",
+            checkpoint="",
+        )._asdict(),
+    )
+
+
+def head(tx: Tx) -> BlockRow | None:
+    """The newest block."""
+    row: BlockRow | None = tx.one(HEAD)
+    return row
+
+
+def read_tiles(tx: Tx, wanted: Any) -> dict[tiles.Tile, bytes]:
+    """The stored bytes of these tiles; those that do not exist are left out."""
+    found: dict[tiles.Tile, bytes] = {}
+    for level, idx in wanted:
+        row = tx.one(SELECT_TILE, level=level, idx=idx)
+        if row is not None:
+            found[level, idx] = bytes(row.hashes)
+    return found
+
+
+def draft(tx: Tx, chain_id: str, key: PrivateKey) -> Draft | None:
+    """The next block over the leaves that wait; None where none do. Costs O(new + log n)."""
+    last = head(tx)
+    waiting = tx.all(WAITING, count=SEAL_LEAVES)
+    if last is None or not waiting:
+        return None
+    size = last.tree_size + len(waiting)
+    edge = read_tiles(tx, tiles.right_edge(last.tree_size))
+    changed = tiles.grow(last.tree_size, [bytes(row.hash) for row in waiting], edge)
+    merged = {**edge, **changed}
+    root = tiles.root(size, lambda wanted: {tile: merged[tile] for tile in wanted})
+    receipts = sum(1 for row in waiting if row.kind == RECEIPT)
+    transactions = len(waiting) - receipts
+    header = BlockHeader(
+        chain_id=chain_id,
+        height=last.height + 1,
+        previous_hash=last.hash,
+        # A clock that was set back must not make a block older than the one before it.
+        time_ms=max(tx.now_ms, last.time_ms),
+        first_leaf=last.tree_size,
+        tree_size=size,
+        root=root.hex(),
+        transactions=transactions,
+        receipts=receipts,
+        proposer=key.key_id,
+    )
+    block = BlockRow(
+        height=header.height,
+        hash=header.hash,
+        previous_hash=header.previous_hash,
+        time_ms=header.time_ms,
+        first_leaf=header.first_leaf,
+        tree_size=header.tree_size,
+        root=header.root,
+        transactions=transactions,
+        receipts=receipts,
+        total_transactions=last.total_transactions + transactions,
+        total_receipts=last.total_receipts + receipts,
+        proposer=header.proposer,
+        signature=header.sign(key),
+        checkpoint=_signed_checkpoint(chain_id, size, root, key),
+    )
+    places = [{"leaf": int(row.seq), "place": last.tree_size + n} for n, row in enumerate(waiting)]
+    return Draft(block, places, changed, frozenset(edge))
+
+
+def seal(tx: Tx, made: Draft) -> bool:
+    """Writes the draft. False, with nothing written, where the chain has moved on since it was made."""
+    last = head(tx)
+    if last is None or last.height != made.block.height - 1 or last.hash != made.block.previous_hash:
+        return False
+    if tx.run(INSERT_BLOCK_ONCE, **made.block._asdict()) != 1:
+        return False  # another coordinator committed this height meanwhile
+    tx.many(PLACE_LEAF, made.places)
+    fresh = [tile for tile in made.tiles if tile not in made.grown]
+    tx.many(INSERT_TILE, [{"level": t[0], "idx": t[1], "hashes": made.tiles[t]} for t in fresh])
+    tx.many(
+        GROW_TILE,
+        [{"at_level": t[0], "at_idx": t[1], "data": made.tiles[t]} for t in made.tiles if t in made.grown],
+    )
+    tx.signal(("block", made.block.height))
+    return True
+
+
+def _signed_checkpoint(chain_id: str, size: int, root: bytes, key: PrivateKey) -> str:
+    origin = origin_of(chain_id)
+    text = Checkpoint(origin, size, root).to_text()
+    return str(Note(text, (sign_note(text, origin, key),)))

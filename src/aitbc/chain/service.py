@@ -1,0 +1,18 @@
+"""Appending to the log, in the transaction that makes what is appended."""
+
+from aitbc.chain.models import Leaf
+from aitbc.core.merkle import leaf_hash
+from aitbc.database import Tx, insert_into
+
+INSERT_LEAF = insert_into(Leaf, "kind", "ref_id", "hash", "hash_head")
+
+
+def append(tx: Tx, kind: int, ref_id: str, data: bytes) -> None:
+    """Adds one leaf; it gets its place in the tree when the next block seals it."""
+    hashed = leaf_hash(data)
+    tx.run(INSERT_LEAF, kind=kind, ref_id=ref_id, hash=hashed, hash_head=head_of(hashed))
+
+
+def head_of(hashed: bytes) -> int:
+    """The first 8 bytes as a signed 64-bit integer, which both databases can index."""
+    return int.from_bytes(hashed[:8], "big", signed=True)

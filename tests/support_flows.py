@@ -36,7 +36,6 @@ from aitbc.parameters import service as parameters
 from aitbc.receipts import service as receipts
 from aitbc.receipts.service import ReceiptRow
 from aitbc.runtime import Runtime
-from aitbc.tables import metadata
 from tests.support.databases import Databases
 
 T = TypeVar("T")
@@ -224,7 +223,7 @@ def in_loop(db: Database, main: Coroutine[Any, Any, T]) -> T:
 
 # --- fixtures: the databases of these tests are quick rather than durable -----------------------------------
 
-_TABLES = [table.name for table in metadata.sorted_tables]
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 _shared: dict[str, str] = {}
 
 
@@ -241,7 +240,7 @@ def emptied(databases: Databases) -> str:
     url = _shared[server.socket_folder]
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
-        for table in _TABLES:
+        for (table,) in connection.execute(_TABLES.encode()).fetchall():
             connection.execute(f"DELETE FROM {table}".encode())
     return url
 

@@ -161,6 +161,14 @@ class NotSealed(AitbcError):
     template = "No block has sealed this yet; ask again in {retry_after_s} s."
 
 
+class ForkRefused(AitbcError):
+    """The leaves of a block are not those that its root was computed from: it is not sealed."""
+
+    status = 500
+    code = "FORK_REFUSED"
+    template = "Block {height} does not fit the log; it was not sealed."
+
+
 class TransferConflict(AitbcError):
     """A transfer id was used for something else, or a hold was settled before: the ledger refuses both."""
 

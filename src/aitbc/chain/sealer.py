@@ -18,12 +18,13 @@ from aitbc.core.leaf import RECEIPT
 from aitbc.core.note import Note, sign_note
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Tx, insert_into, statement
+from aitbc.errors import ForkRefused
 
 _l: Any = Leaf.__table__.c  # type: ignore[attr-defined]
 _b: Any = Block.__table__.c  # type: ignore[attr-defined]
 _t: Any = Tile.__table__.c  # type: ignore[attr-defined]
 
-SEAL_LEAVES = 4096  # the most leaves of one block; more go into the next, at once
+SEAL_LEAVES = 2048  # the most leaves of one block; more go into the next, at once
 
 
 class BlockRow(NamedTuple):
@@ -71,8 +72,10 @@ WAITING = statement(
 SELECT_TILE = statement(select(_t.hashes).where(_t.level == bindparam("level"), _t.idx == bindparam("idx")))
 INSERT_BLOCK = insert_into(Block)
 INSERT_BLOCK_ONCE = insert_into(Block, on_conflict_ignore=True)
-PLACE_LEAF = statement(
-    update(Leaf).where(_l.seq == bindparam("leaf"), sql(UNSEALED)).values(leaf_index=bindparam("place"))
+PLACE_RUN = statement(
+    update(Leaf)
+    .where(sql(UNSEALED), _l.seq >= bindparam("first"), _l.seq <= bindparam("last"))
+    .values(leaf_index=_l.seq + bindparam("shift"))
 )
 INSERT_TILE = insert_into(Tile)
 GROW_TILE = statement(
@@ -82,18 +85,26 @@ GROW_TILE = statement(
 )
 
 
+class Run(NamedTuple):
+    """Leaves first..last (by seq, no gaps) whose place in the tree is seq + shift."""
+
+    first: int
+    last: int
+    shift: int
+
+
 class Draft(NamedTuple):
-    """A block that could be sealed: its row, the leaves' places, the tiles that change (and which are new)."""
+    """A block that could be sealed: its row, the leaves' places, the tiles that change, and which of them grew."""
 
     block: BlockRow
-    places: list[dict[str, int]]
+    runs: list[Run]
     tiles: dict[tiles.Tile, bytes]
     grown: frozenset[tiles.Tile]
 
     @property
     def full(self) -> bool:
         """Whether more leaves wait than one block takes."""
-        return len(self.places) == SEAL_LEAVES
+        return self.block.tree_size - self.block.first_leaf == SEAL_LEAVES
 
 
 def ensure_genesis(tx: Tx, chain_id: str) -> None:
@@ -178,8 +189,7 @@ def draft(tx: Tx, chain_id: str, key: PrivateKey) -> Draft | None:
         signature=header.sign(key),
         checkpoint=_signed_checkpoint(chain_id, size, root, key),
     )
-    places = [{"leaf": int(row.seq), "place": last.tree_size + n} for n, row in enumerate(waiting)]
-    return Draft(block, places, changed, frozenset(edge))
+    return Draft(block, _runs([int(row.seq) for row in waiting], last.tree_size), changed, frozenset(edge))
 
 
 def seal(tx: Tx, made: Draft) -> bool:
@@ -189,7 +199,9 @@ def seal(tx: Tx, made: Draft) -> bool:
         return False
     if tx.run(INSERT_BLOCK_ONCE, **made.block._asdict()) != 1:
         return False  # another coordinator committed this height meanwhile
-    tx.many(PLACE_LEAF, made.places)
+    placed = sum(tx.run(PLACE_RUN, **run._asdict()) for run in made.runs)
+    if placed != made.block.tree_size - made.block.first_leaf:
+        raise ForkRefused(height=made.block.height)
     fresh = [tile for tile in made.tiles if tile not in made.grown]
     tx.many(INSERT_TILE, [{"level": t[0], "idx": t[1], "hashes": made.tiles[t]} for t in fresh])
     tx.many(
@@ -198,6 +210,17 @@ def seal(tx: Tx, made: Draft) -> bool:
     )
     tx.signal(("block", made.block.height))
     return True
+
+
+def _runs(seqs: list[int], first_place: int) -> list[Run]:
+    """Groups ascending seqs into runs without gaps; nearly always one."""
+    runs: list[Run] = []
+    begin = 0
+    for at in range(1, len(seqs) + 1):
+        if at == len(seqs) or seqs[at] != seqs[at - 1] + 1:
+            runs.append(Run(seqs[begin], seqs[at - 1], first_place + begin - seqs[begin]))
+            begin = at
+    return runs
 
 
 def _signed_checkpoint(chain_id: str, size: int, root: bytes, key: PrivateKey) -> str:

@@ -49,7 +49,7 @@ _FOREIGN = [
 ]
 
 
-class Stopped(BaseException):
+class Stopped(KeyboardInterrupt):
     """SIGTERM or SIGHUP arrived: end, but clean up first."""
 
 

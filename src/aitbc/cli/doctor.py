@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
+import socket
 import stat
 import sys
 import time
@@ -109,12 +111,46 @@ def _check_server() -> Iterator[Finding]:
         yield Finding("settings", False, lines, "correct the environment or .env; see .env.example")
         return
     yield Finding("settings", True, f"chain {settings.chain_id}")
+    yield _check_port(settings)
+    yield _check_signing_key(settings)
     from aitbc.cli.database import check_revision
 
     database = check_revision(settings.database_url)
     yield database
     if database.ok:
         yield _check_keys(settings)
+
+
+def _check_port(settings: Settings) -> Finding:
+    where = f"{settings.api_host} port {settings.api_port}"
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api_host, settings.api_port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return Finding("port", None, f"{where} is in use: by `aitbc serve`, if one is running")
+            advice = "choose another with API_HOST and API_PORT"
+            return Finding("port", False, f"{where} cannot be used: {error.strerror}", advice)
+    return Finding("port", True, f"{where} is free for `aitbc serve`")
+
+
+def _check_signing_key(settings: Settings) -> Finding:
+    name = "signing key"
+    if settings.secret_key:
+        return Finding(name, True, "made from SECRET_KEY")
+    from aitbc.keyfile import KeyFileError, load_key
+
+    path = settings.home / "coordinator.key"
+    try:
+        return Finding(name, True, f"{load_key(path).key_id} in {path}")
+    except FileNotFoundError:
+        return Finding(name, None, "none yet; `aitbc serve` makes it")
+    except KeyFileError as error:
+        return Finding(name, False, str(error), "restore it from a backup")
+    except OSError as error:
+        return Finding(name, False, f"{path} cannot be read: {error.strerror}", "give it to your user")
 
 
 def _check_keys(settings: Settings) -> Finding:

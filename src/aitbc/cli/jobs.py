@@ -82,7 +82,7 @@ def explain(
             ("miners that could run it", f"{found.eligible_miners} of {found.registered_miners}"),
             ("why not the others", ", ".join(f"{code} {count}" for code, count in found.reasons.items())),
             ("what would help", found.nearest_change),
-            ("before it in the queue", found.queue_position),
+            ("place in the queue", found.queue_position),
         ]
     )
 
@@ -133,6 +133,8 @@ def _show(job: Job) -> None:
         _block(str(message.get("role")), str(message.get("content")))
     if job.prompt is not None:
         _block("prompt", job.prompt)
+    for text in job.parameters.get("input") or ():
+        _block("input", str(text))
     if job.embeddings is not None:
         sizes = ", ".join(str(len(vector)) for vector in job.embeddings)
         _block("answer", f"{len(job.embeddings)} vector(s) of size {sizes}; --json shows them")

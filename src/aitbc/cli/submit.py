@@ -144,7 +144,7 @@ def describe(job: Job) -> str:
     """A job's state in a few words: queued, running on which miner, done."""
     if job.status == "pending":
         again = f", try {job.attempts + 1}" if job.attempts else ""
-        place = f", {job.queue_position} before it" if job.queue_position else ""
+        place = f", place {job.queue_position}" if job.queue_position else ""
         return f"queued{place}{again}"
     if job.status == "running":
         return f"running on {job.miner_id}"

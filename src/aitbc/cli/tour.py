@@ -115,8 +115,8 @@ class Tour:
         changes = {party: after[party] - before[party] for party in before}
         rows = [(party, ait(before[party]), ait(after[party]), _signed(changes[party])) for party in before]
         total = (
-            ait(sum(before.values())),
-            ait(sum(after.values())),
+            ait(_sum(before)),
+            ait(_sum(after)),
             _signed(_sum(changes)),
         )
         table(("AIT", "BEFORE", "AFTER", "CHANGE"), [*rows, ("together", *total)])

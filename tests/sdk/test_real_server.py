@@ -1,0 +1,185 @@
+"""Both clients against a real coordinator process."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from aitbc import sdk
+from aitbc.core.receipt import KeySet
+from aitbc.sdk import AsyncClient, Client
+from tests.sdk.network import MODEL, Network
+
+
+class AsyncCaller:
+    """The asyncio client behind blocking calls, on a loop of its own."""
+
+    def __init__(self, client: AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._client, self._loop = client, loop
+
+    def __getattr__(self, operation: str) -> Any:
+        return lambda *args, **kwargs: self._loop.run_until_complete(
+            getattr(self._client, operation)(*args, **kwargs)
+        )
+
+
+@pytest.fixture(params=["sync", "async"])
+def dora(request: pytest.FixtureRequest, network: Network) -> Iterator[Any]:
+    if request.param == "sync":
+        with Client(network.url, network.dora.key) as client:
+            yield client
+        return
+    loop = asyncio.new_event_loop()
+
+    async def open_client() -> AsyncClient:
+        return AsyncClient(network.url, network.dora.key)
+
+    client = loop.run_until_complete(open_client())
+    yield AsyncCaller(client, loop)
+    loop.run_until_complete(client.aclose())
+    loop.close()
+
+
+def test_the_main_job(dora: Any) -> None:
+    before = dora.balance()
+    seen: list[str] = []
+    job = dora.run("hello", model=MODEL, max_tokens=16, on_progress=lambda job: seen.append(job.status))
+    assert job.text == "You said: hello"
+    assert (job.account, job.miner_id, job.status) == ("dora", "scripted-miner", "completed")
+    assert seen[0] == "pending"
+    assert seen[-1] == "completed"
+    assert job.price == Decimal("0.0001")  # 10 tokens at 0.01 AIT per 1000
+    after = dora.balance()
+    assert before.balance - after.balance == job.price
+    assert after.held == 0
+    receipt = dora.receipt(job.receipt_id)
+    assert (receipt.client, receipt.provider, receipt.units, receipt.price) == (
+        "dora",
+        "carol",
+        10,
+        job.price,
+    )
+    assert dora.verify_receipt(receipt).ok
+    assert [own.document["result"] for own in dora.job_receipts(job.job_id)] == [{"text": "You said: hello"}]
+
+
+def test_a_receipt_verifies_by_id_by_document_and_with_pinned_keys(dora: Any) -> None:
+    job = dora.run("hello", model=MODEL)
+    keys = dora.keys()
+    assert isinstance(keys, KeySet)
+    assert dora.verify_receipt(job.receipt_id).ok
+    document = dict(dora.receipt(job.receipt_id).document)
+    assert dora.verify_receipt(document, keys=keys).ok
+    document["units"] += 1
+    assert not dora.verify_receipt(document, keys=keys).ok
+
+
+def test_chat_embedding_and_batch(dora: Any) -> None:
+    chat = dora.submit_chat([{"role": "user", "content": "hi"}], model=MODEL)
+    vectors = dora.embed(["a", "bcd"], model=MODEL)
+    items = dora.batch(
+        [
+            sdk.prompt_job("one", model=MODEL),
+            sdk.embedding_job("two", model=MODEL),
+            {"prompt": "", "model": MODEL},
+        ]
+    )
+    assert dora.wait(chat).text == "You said: hi"
+    assert dora.wait(vectors).embeddings == [[0.25, -0.5, 1.0], [0.25, -0.5, 3.0]]
+    assert [item.ok for item in items] == [True, True, False]
+    assert items[2].error.code == "INVALID_REQUEST"
+    assert dora.wait(items[1].job_id).embeddings == [[0.25, -0.5, 3.0]]
+    assert dora.verify_receipt(dora.job_receipts(vectors.job_id)[0]).ok
+
+
+def test_a_job_that_waits_is_explained_and_cancelled(dora: Any) -> None:
+    job = dora.submit("hello", model="nobody-has-this", max_price="0.25")
+    assert dora.balance().held == job.price_held > 0
+    why = dora.explain(job.job_id)
+    assert (why.status, why.eligible_miners, why.registered_miners) == ("pending", 0, 1)
+    assert sum(why.reasons.values()) == 1
+    assert why.nearest_change
+    with pytest.raises(sdk.WaitTimeout) as late:
+        dora.wait(job, timeout_s=0.3)
+    assert late.value.job.status == "pending"
+    assert dora.cancel(job.job_id).status == "cancelled"
+    assert dora.cancel(job.job_id).status == "cancelled"
+    assert dora.balance().held == 0
+    assert [event.type for event in dora.events(job.job_id)] == ["created", "cancelled"]
+    with pytest.raises(sdk.JobFailed):
+        dora.wait(job.job_id)
+
+
+def test_a_failure_has_its_cause(dora: Any) -> None:
+    with pytest.raises(sdk.JobFailed) as failed:
+        dora.run("fail", model=MODEL)
+    assert failed.value.code == "CONTEXT_LENGTH_EXCEEDED"
+    assert failed.value.job.price is None
+
+
+def test_the_same_idempotency_key_is_the_same_job(dora: Any) -> None:
+    key = f"once-{type(dora).__name__}"
+    first = dora.submit("hello", model=MODEL, idempotency_key=key)
+    assert dora.submit("hello", model=MODEL, idempotency_key=key).job_id == first.job_id
+    with pytest.raises(sdk.Conflict) as conflict:
+        dora.submit("other", model=MODEL, idempotency_key=key)
+    assert conflict.value.code == "IDEMPOTENCY_CONFLICT"
+
+
+def test_lists_quote_and_miners(dora: Any) -> None:
+    dora.run("hello", model=MODEL)
+    page = dora.jobs(status="completed", limit=1)
+    assert len(page) == 1
+    assert page.total is not None
+    assert page.total >= 1
+    receipts = dora.receipts(client="dora", limit=1)
+    assert len(receipts) == 1
+    quote = dora.quote("hello", model=MODEL, max_tokens=10)
+    assert quote.eligible_miners == 1
+    assert quote.price_per_1k is not None
+    assert quote.price_per_1k.median == Decimal("0.01")
+    assert quote.worst_case_price > 0
+    (miner,) = dora.miners()
+    assert (miner.miner_id, miner.models[0].price_per_1k, miner.region) == (
+        "scripted-miner",
+        Decimal("0.01"),
+        "eu",
+    )
+    health = dora.health()
+    assert health.status == "ok"
+    assert health.time is not None
+
+
+def test_what_is_not_allowed(dora: Any, network: Network) -> None:
+    job = dora.submit("hello", model=MODEL)
+    with Client(network.url, network.bob.key) as bob, pytest.raises(sdk.NotFound):
+        bob.job(job.job_id)
+    with (
+        Client(network.url, "aitbc_client_abcdefghijkl_wrong") as nobody,
+        pytest.raises(sdk.AuthenticationError),
+    ):
+        nobody.balance()
+    with Client(network.url, network.carol.key) as miner, pytest.raises(sdk.PermissionDenied):
+        miner.submit("hello")
+    with pytest.raises(sdk.PaymentRequired) as broke:
+        dora.submit("hello", model=MODEL, max_tokens=32768, max_price=100_000)
+    assert broke.value.code == "INSUFFICIENT_FUNDS"
+    with pytest.raises(sdk.InvalidRequest) as invalid:
+        dora.submit("hello", temperature=9)
+    assert invalid.value.details
+    assert invalid.value.request_id
+
+
+def test_what_the_server_answers_is_all_understood(dora: Any) -> None:
+    """No field that the server sends is lost on the way: each model keeps it in `raw`."""
+    job = dora.run("hello", model=MODEL)
+    named = {name for name in vars(job) if not name.startswith("_")}
+    renamed = {"id": "job_id", "client_id": "account", "params": "parameters", "updated_at": "raw"}
+    for field in job.raw:
+        assert renamed.get(field, field) in named, field
+    assert inspect.isfunction(Client.run)

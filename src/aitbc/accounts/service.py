@@ -185,7 +185,7 @@ def create_key(
         period_start_ms=0,
         spent_units=0,
     )
-    return NewKey(key=key_text, key_id=key_id, account=account_id, role=cast(Role, role))
+    return NewKey(key=key_text, key_id=key_id, account=account_id, role=role)
 
 
 def list_keys(tx: Tx, account_id: str | None = None) -> Sequence[KeyInfo]:

@@ -48,11 +48,3 @@ AmountUnits = Annotated[
 MinerId = Annotated[str, Field(pattern=MINER_ID_PATTERN)]
 Size = Annotated[str, BeforeValidator(_text_or_number), Field(max_length=32)]
 """A memory size as text ("24GB") or a number of gigabytes."""
-
-Checked = Any
-"""A value whose rules live in `core`, which names each fault itself."""
-
-
-def documented(schema: dict[str, Any]) -> Any:
-    """`Checked` with the JSON schema that the OpenAPI document shows."""
-    return Annotated[Checked, WithJsonSchema(schema)]

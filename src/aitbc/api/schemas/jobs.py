@@ -1,13 +1,13 @@
 """Bodies of submissions, in both dialects, and how each becomes a JobSpec."""
 
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
 from aitbc.api.errors import field_errors, invalid_fields
 from aitbc.api.routing import Body
-from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, documented
+from aitbc.api.schemas.fields import AmountUnits, MinerId, Number
 from aitbc.core import jobspec
 from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.jobs.rows import JobSpec
@@ -15,22 +15,25 @@ from aitbc.jobs.spec import make_spec
 
 MAX_BATCH = 1000
 
-Prompt = documented({"type": "string", "description": "Input prompt"})
-Messages = documented(
-    {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {
-                "role": {"type": "string", "enum": sorted(jobspec.ROLES)},
-                "content": {"type": "string"},
+Prompt = Annotated[Any, WithJsonSchema({"type": "string", "description": "Input prompt"})]
+Messages = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "role": {"type": "string", "enum": sorted(jobspec.ROLES)},
+                    "content": {"type": "string"},
+                },
+                "required": ["role", "content"],
             },
-            "required": ["role", "content"],
-        },
-        "description": "A chat, instead of a prompt.",
-    }
-)
-ModelName = documented({"type": "string", "default": jobspec.DEFAULT_MODEL})
+            "description": "A chat, instead of a prompt.",
+        }
+    ),
+]
+ModelName = Annotated[Any, WithJsonSchema({"type": "string", "default": jobspec.DEFAULT_MODEL})]
 _SAMPLING: dict[str, Any] = {
     "max_tokens": {"type": "integer", "default": 256, "minimum": 1, "maximum": jobspec.MAX_TOKENS_LIMIT},
     "temperature": {"type": "number", "default": 0.7, "minimum": 0, "maximum": jobspec.MAX_TEMPERATURE},
@@ -38,20 +41,23 @@ _SAMPLING: dict[str, Any] = {
     "seed": {"type": "integer", "minimum": 0},
     "stop": {"type": "array", "items": {"type": "string"}, "maxItems": jobspec.MAX_STOPS},
 }
-Params = documented({"type": "object", "properties": _SAMPLING})
-Parameters = documented(
-    {
-        "type": "object",
-        "properties": {
-            "prompt": {"type": "string"},
-            "messages": {"type": "array", "items": {"type": "object"}},
-            "input": {"type": "array", "items": {"type": "string"}, "description": "Texts to embed."},
-            "model": {"type": "string", "default": jobspec.DEFAULT_MODEL},
-            **_SAMPLING,
-        },
-        "description": "Input, model and sampling parameters in one object.",
-    }
-)
+Params = Annotated[Any, WithJsonSchema({"type": "object", "properties": _SAMPLING})]
+Parameters = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                "prompt": {"type": "string"},
+                "messages": {"type": "array", "items": {"type": "object"}},
+                "input": {"type": "array", "items": {"type": "string"}, "description": "Texts to embed."},
+                "model": {"type": "string", "default": jobspec.DEFAULT_MODEL},
+                **_SAMPLING,
+            },
+            "description": "Input, model and sampling parameters in one object.",
+        }
+    ),
+]
 
 
 class Constraints(Body):
@@ -127,7 +133,7 @@ class JobRequest(Submission):
 class RoleJobRequest(Submission):
     """A submission of the dialect by role: any job type."""
 
-    job_type: documented({"type": "string", "enum": sorted(jobspec.JOB_TYPES)})  # type: ignore[valid-type]
+    job_type: Annotated[Any, WithJsonSchema({"type": "string", "enum": sorted(jobspec.JOB_TYPES)})]
     parameters: Parameters = None
 
     def request(self) -> jobspec.Request:

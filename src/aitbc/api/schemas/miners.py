@@ -2,13 +2,13 @@
 
 import re
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
 from aitbc.api.errors import field_errors, invalid_fields
 from aitbc.api.routing import Body
-from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, Size, documented
+from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, Size
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
 from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
@@ -183,19 +183,25 @@ class Usage(Body):
     completion_tokens: int | None = None
 
 
-ResultValue = documented(
-    {
-        "anyOf": [{"type": "string"}, {"type": "object"}],
-        "description": 'The text, or {"text", "finish_reason"}, or {"embeddings"}.',
-    }
-)
-UsageValue = documented(
-    {
-        "type": "object",
-        "properties": {"prompt_tokens": {"type": "integer"}, "completion_tokens": {"type": "integer"}},
-        "description": "Tokens as the engine counted them.",
-    }
-)
+ResultValue = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "object"}],
+            "description": 'The text, or {"text", "finish_reason"}, or {"embeddings"}.',
+        }
+    ),
+]
+UsageValue = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"prompt_tokens": {"type": "integer"}, "completion_tokens": {"type": "integer"}},
+            "description": "Tokens as the engine counted them.",
+        }
+    ),
+]
 
 
 class JobResult(Body):

@@ -19,6 +19,9 @@ from aitbc.miner.engines.base import is_loopback
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+KEEPALIVE_S = 2.0
+"""Shorter than servers keep an idle connection, so that none is closed just as it is used again."""
+
 LARGE_RESULT_BYTES = 512 * 1024
 STATUS_OF_ITEM_ERROR = {
     "INVALID_REQUEST": 400,
@@ -125,6 +128,7 @@ class CoordinatorClient:
             base_url=self.url,
             headers={"X-Api-Key": key, "Accept": "application/json"},
             timeout=httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
             verify=self.url.startswith("https://"),
             trust_env=not is_loopback(self.url),
         )

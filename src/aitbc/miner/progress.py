@@ -154,9 +154,7 @@ class LiveReporter:
 
 def sentence(name: str, facts: dict[str, Any]) -> str:
     """An event as one line for people."""
-    template = SENTENCES.get(name)
-    if template is None:
-        return " ".join([name, *(f"{key}={value}" for key, value in facts.items())])
+    template = SENTENCES[name]
     shown = {
         key: format_ait(value) if key.endswith("_units") and isinstance(value, int) else value
         for key, value in facts.items()
@@ -164,7 +162,8 @@ def sentence(name: str, facts: dict[str, Any]) -> str:
     for key, value in shown.items():
         if isinstance(value, list):
             shown[key] = _shorten([str(item) for item in value])
-    return template.format_map(shown)
+    # Engines and coordinators put their words into these lines; a terminal must not take orders from them.
+    return "".join(char if char.isprintable() else " " for char in template.format_map(shown))
 
 
 SENTENCES = {

@@ -200,7 +200,9 @@ def http_client(url: str, headers: Mapping[str, str] | None = None) -> httpx.Asy
         base_url=url,
         headers=dict(headers or {}),
         timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+        # A connection for each job: llama.cpp's server gives one of its few threads to every open connection,
+        # and one that it closes just as it is used again would look like an engine that died.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         verify=url.startswith("https://"),  # reading the certificates costs as much as a short job
         trust_env=not is_loopback(url),
     )

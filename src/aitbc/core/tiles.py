@@ -6,15 +6,18 @@ the tiles on the right edge are ever partial, so that growing the tree rewrites 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from aitbc.core.merkle import EMPTY_ROOT, HASH_BYTES, node_hash, root_of
+from aitbc.core.merkle import EMPTY_ROOT, HASH_BYTES, node_hash
 
 HEIGHT = 8
 WIDTH = 1 << HEIGHT
 TILE_BYTES = WIDTH * HASH_BYTES
 MAX_LEVEL = 63
+MAX_INDEX = (1 << (63 - HEIGHT)) - 1
+"""A tree has fewer than 2**63 leaves, so no level has a tile beyond this one."""
 
 Tile = tuple[int, int]
 """(level, index)."""
@@ -23,8 +26,10 @@ Node = tuple[int, int]
 """(height, index): the root of the full subtree over leaves [index << height, (index + 1) << height)."""
 
 Read = Callable[[Sequence[Tile]], Mapping[Tile, bytes]]
-"""Reads stored tiles; each value holds at least the hashes that the tree's size demands."""
+"""Reads stored tiles; each holds at least the hashes that the tree's size demands. Missing ones are left out."""
 
+_sha256 = hashlib.sha256
+_PAIR = 2 * HASH_BYTES
 _PATH = re.compile(r"(0|[1-9][0-9]?|entries)/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
 ENTRIES = -1
 """The level under which `parse_tile_path` reports entry bundles."""
@@ -35,7 +40,12 @@ class ProofError(ValueError):
 
 
 def tile_path(level: int, index: int, width: int = WIDTH) -> str:
-    """The path below `tile/`, such as `0/x001/234.p/17`; level ENTRIES for entry bundles."""
+    """The path below `tile/`, such as `0/x001/234.p/17`; level ENTRIES for entry bundles.
+
+    ValueError: a level, index or width that no tile has.
+    """
+    if not (ENTRIES <= level <= MAX_LEVEL and 0 <= index <= MAX_INDEX and 0 < width <= WIDTH):
+        raise ValueError("no tile has this level, index or width")
     groups = [f"{index % 1000:03d}"]
     rest = index // 1000
     while rest:
@@ -52,9 +62,11 @@ def parse_tile_path(text: str) -> tuple[int, int, int]:
         raise ValueError("not a tile's path")
     name, groups, partial = match.groups()
     level = ENTRIES if name == "entries" else int(name)
-    index = int(groups.replace("x", "").replace("/", ""))
+    digits = groups.replace("x", "").replace("/", "")
+    index = int(digits) if len(digits) <= 18 else MAX_INDEX + 1
     width = int(partial) if partial else WIDTH
-    if level > MAX_LEVEL or (partial and width >= WIDTH) or tile_path(level, index, width) != text:
+    # The one spelling: no leading groups of zeroes, no .p/256.
+    if tile_path(level, index, width) != text:
         raise ValueError("not a tile's path")
     return level, index, width
 
@@ -77,10 +89,13 @@ def right_edge(size: int) -> list[Tile]:
 
 
 def grow(size: int, new_leaves: Sequence[bytes], edge: Mapping[Tile, bytes]) -> dict[Tile, bytes]:
-    """The tiles that change when `new_leaves` (hashes) are appended to a tree of `size`.
+    """The tiles that change when `new_leaves` (hashes) are appended to a tree of `size`, whole.
 
-    `edge` holds the tiles of `right_edge(size)`. Costs O(new + log size). ProofError where `edge` lacks one.
+    `edge` holds the tiles of `right_edge(size)`. Costs O(new + log size). ProofError where `edge` lacks one,
+    ValueError where a new leaf is no hash.
     """
+    if any(len(leaf) != HASH_BYTES for leaf in new_leaves):
+        raise ValueError("a leaf hash has another length")
     changed: dict[Tile, bytes] = {}
     entries: list[bytes] = list(new_leaves)
     start, level = size, 0
@@ -95,17 +110,16 @@ def grow(size: int, new_leaves: Sequence[bytes], edge: Mapping[Tile, bytes]) -> 
             tile = data[at : at + TILE_BYTES]
             changed[level, first + number] = tile
             if len(tile) == TILE_BYTES:
-                above.append(root_of(_hashes(tile)))
+                above.append(_full_root(tile))
         entries, start, level = above, start >> HEIGHT, level + 1
     return changed
 
 
 def root(size: int, read: Read) -> bytes:
-    """The root of the tree of `size` leaves."""
+    """The root of the tree of `size` leaves. ProofError."""
     if size == 0:
         return EMPTY_ROOT
-    spans = _cover(0, size)
-    return _fold(spans, _load(spans, read))
+    return _range_hashes([(0, size)], read)[0]
 
 
 def inclusion_proof(index: int, size: int, read: Read) -> list[bytes]:
@@ -186,7 +200,7 @@ def _load(nodes: Iterable[Node], read: Read) -> dict[Node, bytes]:
         data = tiles.get(tile, b"")[offset * HASH_BYTES : (offset + count) * HASH_BYTES]
         if len(data) != count * HASH_BYTES:
             raise ProofError("a tile lacks hashes that the tree must have")
-        hashes[node] = root_of(_hashes(data))
+        hashes[node] = _full_root(data)
     return hashes
 
 
@@ -198,5 +212,10 @@ def _place(node: Node) -> tuple[Tile, int, int]:
     return (level, first // WIDTH), first % WIDTH, 1 << rest
 
 
-def _hashes(data: bytes) -> list[bytes]:
-    return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
+def _full_root(data: bytes) -> bytes:
+    """The root over 2**n concatenated hashes. This is where the time goes, hence no calls and no lists."""
+    while len(data) > HASH_BYTES:
+        data = b"".join(
+            [_sha256(b"\x01" + data[at : at + _PAIR]).digest() for at in range(0, len(data), _PAIR)]
+        )
+    return data

@@ -25,7 +25,7 @@ MODEL = "scripted"
 
 
 class ScriptedMiner:
-    """Takes jobs of the model `scripted` and answers at once; "fail" in a prompt is reported as a failure."""
+    """Takes jobs of a few models and answers at once; "fail" in a prompt is reported as a failure."""
 
     def __init__(self, url: str, key: str, miner_id: str = "scripted-miner") -> None:
         self.miner_id = miner_id
@@ -34,7 +34,8 @@ class ScriptedMiner:
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self) -> None:
-        models = [{"name": MODEL, "price_per_1k": 0.01}]
+        names = (MODEL, "llama3.2", "nomic-embed-text")
+        models = [{"name": name, "price_per_1k": 0.01} for name in names]
         capabilities = {
             "models": models,
             "job_types": ["llm_inference", "embedding"],

@@ -149,7 +149,7 @@ def _shown(url: str) -> str:
 @contextmanager
 def open_connection(url: str, write: bool) -> Iterator[Connection]:
     """One connection in one transaction; with `write`, holding the upgrade lock until the commit."""
-    engine = _sqlite_engine(sqlite_path(url), write) if _is_sqlite(url) else _postgres_engine(url)
+    engine = _sqlite_engine(sqlite_path(url), write) if _is_sqlite(url) else _postgres_engine(url, write)
     try:
         with engine.begin() as connection:
             if write and connection.dialect.name == "postgresql":
@@ -160,9 +160,11 @@ def open_connection(url: str, write: bool) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _postgres_engine(url: str) -> sa.Engine:
+def _postgres_engine(url: str, write: bool) -> sa.Engine:
+    """A look is one snapshot, as on SQLite: an upgrade that commits meanwhile is seen whole or not at all."""
+    level = "READ COMMITTED" if write else "REPEATABLE READ"
     dialect_url = make_url(postgres_url(url)).set(drivername="postgresql+psycopg")
-    return sa.create_engine(dialect_url, poolclass=sa.NullPool)
+    return sa.create_engine(dialect_url, poolclass=sa.NullPool, isolation_level=level)
 
 
 def _sqlite_engine(path: Path, write: bool) -> sa.Engine:

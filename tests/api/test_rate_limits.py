@@ -1,0 +1,95 @@
+"""So many requests a minute for each key, and so many failed logins for each address."""
+
+from collections.abc import Callable
+
+from aitbc.api.ratelimit import MAX_COUNTERS, WindowCounters
+from aitbc.core.clock import ManualClock
+from tests.api.conftest import sqlite_only
+from tests.api.support import Market, expect_error
+
+
+@sqlite_only
+def test_a_key_has_its_requests_a_minute(start_api: Callable[..., Market], clock: ManualClock) -> None:
+    api = start_api(rate_limit_client=3, rate_limit_miner=5)
+    alice, bob, miner = api.key("client", "alice"), api.key("client", "bob"), api.key("miner")
+    for left in (2, 1, 0):
+        answer = api.get("/v1/jobs", alice)
+        assert answer.status_code == 200
+        assert answer.headers["ratelimit"] == f'"client";r={left};t=60'
+        assert answer.headers["ratelimit-policy"] == '"client";q=3;w=60'
+    clock.advance(20.5)
+    refused = api.get("/v1/jobs", alice)
+    expect_error(refused, 429, "RATE_LIMITED")
+    assert refused.headers["retry-after"] == "40"
+    assert refused.headers["ratelimit"] == '"client";r=0;t=40'
+    assert api.get("/v1/jobs", bob).status_code == 200
+    assert api.get("/v1/account", miner).headers["ratelimit"] == '"miner";r=4;t=60'
+    clock.advance(40)
+    assert api.get("/v1/jobs", alice).status_code == 200
+
+
+@sqlite_only
+def test_refusals_count_too(start_api: Callable[..., Market]) -> None:
+    api = start_api(rate_limit_client=2)
+    client = api.key("client")
+    expect_error(api.post("/v1/jobs", client, json={}), 400, "INVALID_REQUEST")
+    expect_error(api.get("/v1/miner/jobs", client), 403, "FORBIDDEN")
+    expect_error(api.get("/v1/jobs", client), 429, "RATE_LIMITED")
+
+
+@sqlite_only
+def test_zero_switches_a_limit_off(start_api: Callable[..., Market]) -> None:
+    api = start_api(rate_limit_client=0, rate_limit_miner=1)
+    client, miner = api.key("client"), api.key("miner")
+    for _ in range(5):
+        answer = api.get("/v1/jobs", client)
+        assert answer.status_code == 200
+        assert "ratelimit" not in answer.headers
+    assert api.get("/v1/account", miner).status_code == 200
+    expect_error(api.get("/v1/account", miner), 429, "RATE_LIMITED")
+
+
+@sqlite_only
+def test_admins_are_not_limited(start_api: Callable[..., Market]) -> None:
+    api = start_api(rate_limit_client=1, rate_limit_miner=1, rate_limit_user=1)
+    admin = api.key("admin")
+    assert {api.get("/v1/jobs", admin).status_code for _ in range(4)} == {200}
+
+
+@sqlite_only
+def test_an_address_may_fail_so_often(start_api: Callable[..., Market], clock: ManualClock) -> None:
+    api = start_api(rate_limit_user=3)
+    good, late = api.key("client"), api.key("client")
+    assert api.get("/v1/jobs", good).status_code == 200
+    for wrong in ({}, {"X-Api-Key": "nonsense"}, {"X-Api-Key": good["X-Api-Key"][:-1] + "_"}):
+        expect_error(api.get("/v1/jobs", wrong), 401, "UNAUTHORIZED")
+    for wrong in ({}, {"X-Api-Key": "nonsense"}):
+        refused = api.get("/v1/jobs", wrong)
+        expect_error(refused, 429, "RATE_LIMITED")
+        assert int(refused.headers["retry-after"]) in range(1, 61)
+    assert api.get("/v1/jobs", good).status_code == 200
+    expect_error(api.get("/v1/jobs", late), 429, "RATE_LIMITED")
+    assert api.get("/health").status_code == 200
+    clock.advance(60)
+    assert api.get("/v1/jobs", late).status_code == 200
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    from aitbc.config import Settings
+
+    settings = Settings(_env_file=None)
+    assert (settings.rate_limit_client, settings.rate_limit_miner, settings.rate_limit_user) == (
+        100,
+        1000,
+        60,
+    )
+
+
+def test_counters_are_bounded(clock: ManualClock) -> None:
+    counters = WindowCounters(clock.monotonic)
+    for number in range(MAX_COUNTERS + 10):
+        counters.incr(str(number), 60)
+    assert len(counters._counters) == MAX_COUNTERS
+    assert counters.get("0") == 0
+    assert counters.get(str(MAX_COUNTERS)) == 1
+    assert counters.reset() == MAX_COUNTERS

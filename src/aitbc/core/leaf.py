@@ -5,7 +5,8 @@ Written on the hot path, so put together by hand; a property test holds them to 
 
 from __future__ import annotations
 
-import json
+# The C function behind json.dumps(text, ensure_ascii=False); RFC 8785 writes strings in the same way.
+from json.encoder import encode_basestring as _quote
 
 TRANSFER = 0
 RECEIPT = 1
@@ -23,19 +24,22 @@ def transfer_leaf(
 ) -> bytes:
     """RFC 8785 of {amount_units, created_at_ms, credit, debit, hold_id, id, kind, ref, type}.
 
-    The chain is named by the log's origin, under which every checkpoint is signed. `ref` may be any text; the others are names and ids of printable ASCII without quotes or backslashes.
+    `amount_units` is written as a string; which chain it is stands in the origin of every checkpoint.
+    ValueError: a text with a lone surrogate, which has no UTF-8.
     """
-    hold = "null" if hold_id is None else f'"{hold_id}"'
-    shown = json.dumps(ref, ensure_ascii=False)
+    hold = "null" if hold_id is None else _quote(hold_id)
     return (
-        f'{{"amount_units":"{amount_units}","created_at_ms":{created_at_ms},'
-        f'"credit":"{credit}","debit":"{debit}","hold_id":{hold},"id":"{transfer_id}","kind":"{kind}",'
-        f'"ref":{shown},"type":"aitbc/transfer/v1"}}'
+        f'{{"amount_units":"{amount_units}","created_at_ms":{created_at_ms},"credit":{_quote(credit)},'
+        f'"debit":{_quote(debit)},"hold_id":{hold},"id":{_quote(transfer_id)},"kind":{_quote(kind)},'
+        f'"ref":{_quote(ref)},"type":"aitbc/transfer/v1"}}'
     ).encode()
 
 
 def receipt_leaf(signed_text: str, key_id: str, signature: str) -> bytes:
-    """RFC 8785 of {body, signature, type}: `signed_text` is the receipt's canonical text as it was signed."""
+    """RFC 8785 of {body, signature, type}: `signed_text` is the receipt's canonical text as it was signed.
+
+    `key_id` is hex, `signature` base64.
+    """
     return (
         f'{{"body":{signed_text},"signature":{{"alg":"Ed25519","key_id":"{key_id}","sig":"{signature}"}},'
         '"type":"aitbc/receipt-leaf/v1"}'

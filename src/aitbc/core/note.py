@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,9 +11,12 @@ from aitbc.core.signing import PUBLIC_BYTES, PrivateKey, decode_b64, encode_b64,
 
 ED25519 = 0x01
 COSIGNATURE_V1 = 0x04
-MAX_NOTE_BYTES = 64 * 1024
+MAX_NOTE_CHARS = 1_000_000
 MAX_SIGNATURES = 64
 _DASH = "\N{EM DASH} "
+_KEY_ID_BYTES = 4
+# All but the newline below U+0020, which notes may not have; and surrogates, which are not UTF-8.
+_FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
 
 class NoteInvalid(ValueError):
@@ -41,7 +45,7 @@ class Verifier:
     def parse(cls, text: str) -> Verifier:
         """From a verifier key. ValueError: another form or type, or an id that does not fit."""
         name, _, rest = text.partition("+")
-        _id, separator, encoded = rest.partition("+")
+        _, separator, encoded = rest.partition("+")
         if not separator or not name_is_valid(name):
             raise ValueError("a verifier key is <name>+<hash>+<base64>")
         typed = decode_b64(encoded)
@@ -63,6 +67,7 @@ class NoteSignature:
 
     @property
     def line(self) -> str:
+        """As it stands in a note, with its newline."""
         return f"{_DASH}{self.name} {encode_b64(self.key_id + self.signature)}\n"
 
 
@@ -83,22 +88,27 @@ class Note:
 
 
 def name_is_valid(name: str) -> bool:
-    """Whether this may name a key: not empty, no white space, no plus sign."""
-    return bool(name) and "+" not in name and not any(c.isspace() for c in name) and name.isprintable()
+    """Whether this may name a key: UTF-8, not empty, no white space, no control character, no plus sign."""
+    # split() cuts at what str.isspace() holds for, which is every Unicode space.
+    return "+" not in name and name.split() == [name] and _FORBIDDEN.search(name) is None
 
 
 def note_key_id(name: str, kind: int, public_bytes: bytes) -> bytes:
     """SHA-256(name, newline, type, key), its first 4 bytes."""
-    return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public_bytes).digest()[:4]
+    return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public_bytes).digest()[:_KEY_ID_BYTES]
 
 
 def sign_note(text: str, name: str, key: PrivateKey) -> NoteSignature:
-    """An Ed25519 signature line for the text."""
+    """An Ed25519 signature line for the text. ValueError: no note has this text, or no key this name."""
+    if not text.endswith("\n") or _FORBIDDEN.search(text) is not None:
+        raise ValueError("a note's text ends in a newline and has no control characters")
+    if not name_is_valid(name):
+        raise ValueError("a key's name is not empty and has no white space and no plus sign")
     return NoteSignature(name, note_key_id(name, ED25519, key.public_bytes), key.sign(text.encode()))
 
 
 def parse_signature_line(line: str) -> NoteSignature:
-    """One line without its newline. NoteInvalid."""
+    """One line, without its newline. NoteInvalid."""
     if not line.startswith(_DASH):
         raise NoteInvalid("a signature line begins with an em dash and a space")
     name, separator, encoded = line[len(_DASH) :].partition(" ")
@@ -108,17 +118,17 @@ def parse_signature_line(line: str) -> NoteSignature:
         data = decode_b64(encoded)
     except ValueError:
         raise NoteInvalid("a signature is not base64") from None
-    if len(data) < 5:
+    if len(data) <= _KEY_ID_BYTES:
         raise NoteInvalid("a signature is too short")
-    return NoteSignature(name, data[:4], data[4:])
+    return NoteSignature(name, data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:])
 
 
 def parse_note(text: str) -> Note:
-    """Splits a note; verifies nothing. NoteInvalid."""
-    if len(text) > MAX_NOTE_BYTES or any(ord(c) < 0x20 and c != "\n" for c in text):
+    """Splits a note; verifies nothing. `str()` of what it returns is `text` again. NoteInvalid."""
+    if len(text) > MAX_NOTE_CHARS or _FORBIDDEN.search(text) is not None:
         raise NoteInvalid("the note is too long or has control characters")
     body, separator, tail = text.rpartition("\n\n")
-    if not separator or not body or not tail.endswith("\n"):
+    if not separator or not tail.endswith("\n"):
         raise NoteInvalid("a note is a text, an empty line and signature lines")
     lines = tail[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
@@ -127,14 +137,18 @@ def parse_note(text: str) -> Note:
 
 
 def verify_note(note: Note, verifiers: Iterable[Verifier]) -> list[Verifier]:
-    """Which of these Ed25519 keys signed the text.
+    """Which of these keys (ED25519) signed the text; who signed nothing is left out.
 
-    Lines of unknown keys are passed over. NoteInvalid where a known key's signature is wrong.
+    Lines of unknown keys are passed over. NoteInvalid where a known key's signature is wrong; ValueError for
+    a key of another type, whose signatures are not over the text alone.
     """
     signed = []
+    text = note.text.encode()
     for verifier in verifiers:
+        if verifier.kind != ED25519:
+            raise ValueError(f"{verifier.name} is no Ed25519 note key")
         lines = note.by(verifier)
-        if any(not verify(verifier.public_bytes, note.text.encode(), s.signature) for s in lines):
+        if any(not verify(verifier.public_bytes, text, line.signature) for line in lines):
             raise NoteInvalid(f"the signature by {verifier.name} is wrong")
         if lines:
             signed.append(verifier)

@@ -26,7 +26,7 @@ Node = tuple[int, int]
 """(height, index): the root of the full subtree over leaves [index << height, (index + 1) << height)."""
 
 Read = Callable[[Sequence[Tile]], Mapping[Tile, bytes]]
-"""Reads stored tiles; each holds at least the hashes that the tree's size demands. Missing ones are left out."""
+"""Reads stored tiles; each holds at least the hashes that the tree's size demands. Missing ones: left out."""
 
 _sha256 = hashlib.sha256
 _PAIR = 2 * HASH_BYTES

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aitbc.core.checkpoint import parse_checkpoint
+from aitbc.core.note import Note, sign_note
+from aitbc.core.signing import PrivateKey, decode_b64, encode_b64
+from aitbc.core.tlog_proof import (
+    MAX_HASHES,
+    ProofInvalid,
+    format_add_checkpoint,
+    format_proof,
+    parse_add_checkpoint,
+    parse_proof,
+)
+
+KEY = PrivateKey.from_seed(bytes(32))
+BODY = f"example.com/fancylog\n109482\n{encode_b64(bytes(32))}\n"
+NOTE = Note(BODY, (sign_note(BODY, "example.com/fancylog", KEY),))
+HASHES = [bytes([number]) * 32 for number in range(17)]
+# The example of the C2SP text; its signatures are cut short there and stand here whole.
+EXAMPLE_HEAD = """c2sp.org/tlog-proof@v1
+extra YWdlLXYxLjIuMS1kYXJ3aW4tYXJtNjQudGFyLmd6kYXJ3aW4tYXJ
+index 73894
+gSKyXoYZUgZ6jduWYrkDOARinOMGJveXjgMkBTcdPlQ=
+B95lDa8R83lS8n0eG+o0buTxRKQTYFi//1U8anccXmA=
+EKNzoDWG8LGC0Yp9o+sv3qllpMP9uHQ9B20KNL+Q1zs=
+RoopEkOdqkYqMB4MJXrbt/hMjOxsVn0IrWjpz1ZMMes=
+AHCioX9nLjsrse6YhjRRmk1WUEirVOLLRoOQ6vfO5vk=
+"""
+# The add-checkpoint request of tlog-witness.
+REQUEST = (
+    "old 20852014\n"
+    "PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=\n"
+    "jrJZDmY8Y7SyJE0MWLpLozkIVMSMZcD5kvuKxPC3swk=\n"
+    "5+pKlUdi2LeF/BcMHBn+Ku6yhPGNCswZZD1X/6QgPd8=\n"
+    "/6WVhPs2CwSsb5rYBH5cjHV/wSmA79abXAwhXw3Kj/0=\n"
+    "\n"
+    "example.com/behind-the-sofa\n"
+    "20852163\n"
+    "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
+    "\n"
+    "\u2014 example.com/behind-the-sofa "
+    "Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9n"
+    "To+zyWE+xeMcTOAYQ8=\n"
+    "\u2014 example.com/behind-the-sofa "
+    "opLqBQsREYCgu6xQkYQwJr9fo45a62DN9EdmHXnZdXNqlcVGlCum2Wks+49/V6267UEjw6QUX"
+    "TS5Rovnzv++qbSzm9Q=\n"
+)
+PROOF = format_proof(73894, HASHES, str(NOTE))
+EMPTY = format_proof(0, [], str(NOTE))
+
+
+def test_the_examples_of_a_proof() -> None:
+    text = EXAMPLE_HEAD + "\n" + str(NOTE)
+    proof = parse_proof(text)
+    assert proof.index == 73894
+    assert proof.extra == decode_b64("YWdlLXYxLjIuMS1kYXJ3aW4tYXJtNjQudGFyLmd6kYXJ3aW4tYXJ")
+    assert [encode_b64(hashed) for hashed in proof.hashes] == EXAMPLE_HEAD.splitlines()[3:]
+    assert proof.checkpoint == NOTE
+    assert proof.head == parse_checkpoint(BODY)
+    assert format_proof(proof.index, proof.hashes, str(proof.checkpoint), proof.extra) == text
+
+
+def test_the_example_of_a_request_to_a_witness() -> None:
+    asked = parse_add_checkpoint(REQUEST)
+    assert asked.old_size == 20852014
+    assert [encode_b64(hashed) for hashed in asked.hashes] == REQUEST.splitlines()[1:5]
+    assert len(asked.checkpoint.signatures) == 2
+    assert asked.head.size == 20852163
+    assert format_add_checkpoint(asked.old_size, asked.hashes, str(asked.checkpoint)) == REQUEST
+
+
+@pytest.mark.parametrize("extra", [None, b"", b"\x00\xff"])
+@pytest.mark.parametrize("index", [0, 1, 2**63 - 1])
+def test_proofs_both_ways(index: int, extra: bytes | None) -> None:
+    for hashes in ([], HASHES, [bytes(32)] * MAX_HASHES):
+        proof = parse_proof(format_proof(index, hashes, str(NOTE), extra))
+        assert (proof.index, list(proof.hashes), proof.checkpoint, proof.extra) == (
+            index,
+            hashes,
+            NOTE,
+            extra,
+        )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "c2sp.org/tlog-proof@v1",
+        "c2sp.org/tlog-proof@v1\n\n",
+        "c2sp.org/tlog-proof@v1\n\n" + str(NOTE),
+        PROOF.replace("@v1", "@v2"),
+        PROOF.replace("@v1\n", "@v1 \n"),
+        PROOF.replace("\n", "\r\n"),
+        PROOF.replace("index 73894", "index 073894"),
+        PROOF.replace("index 73894", "index -1"),
+        PROOF.replace("index 73894", "index +1"),
+        PROOF.replace("index 73894", "index 1_0"),
+        PROOF.replace("index 73894", "index \u0661"),
+        PROOF.replace("index 73894", "index  1"),
+        PROOF.replace("index 73894", "index 1 "),
+        PROOF.replace("index 73894", "index "),
+        PROOF.replace("index 73894", "index"),
+        PROOF.replace("index 73894", "Index 1"),
+        PROOF.replace("index 73894", "73894"),
+        PROOF.replace("index 73894", f"index {2**63}"),
+        PROOF.replace("index 73894", "index " + "9" * 5000),
+        PROOF.replace("index 73894", "index 1\nextra AAAA"),
+        PROOF.replace("index 73894", "extra AAAA\nextra AAAA\nindex 1"),
+        PROOF.replace("index 73894", "extra AAA\nindex 1"),
+        PROOF.replace("index 73894\n", ""),
+        PROOF.replace(encode_b64(HASHES[3]), encode_b64(HASHES[3][:31])),
+        PROOF.replace(encode_b64(HASHES[3]), encode_b64(HASHES[3])[:-1]),
+        PROOF.replace(encode_b64(HASHES[3]), ""),
+        PROOF.replace(encode_b64(HASHES[3]), encode_b64(HASHES[3]) + " "),
+        PROOF.replace("\n\nexample", "\nexample"),
+        PROOF.replace("\n\nexample", "\n\n\nexample"),
+        PROOF.replace("\u2014 ", ""),
+        PROOF.replace("109482", "0109482"),
+        format_proof(0, [bytes(32)] * (MAX_HASHES + 1), str(NOTE)),
+        format_proof(0, [], BODY),
+        PROOF[: len(PROOF) // 2],
+        PROOF[:-1],
+        PROOF + "\n",
+        PROOF + PROOF,
+        PROOF.replace("fancylog", "fancy\ud800log"),
+    ],
+)
+def test_what_is_no_proof(text: str) -> None:
+    with pytest.raises(ProofInvalid):
+        parse_proof(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "old 1",
+        "old 1\n\n",
+        "\n\n" + str(NOTE),
+        REQUEST.replace("old ", "old  "),
+        REQUEST.replace("old ", "new "),
+        REQUEST.replace("old 2", "old 02"),
+        REQUEST.replace("old 20852014", "old -1"),
+        REQUEST.replace("old 20852014", f"old {2**63}"),
+        REQUEST.replace("pkaw=\n", "pkaw\n"),
+        REQUEST.replace("\n\nexample", "\nexample"),
+        REQUEST[:-1],
+        REQUEST[1:],
+        format_add_checkpoint(1, [bytes(32)] * 64, str(NOTE)),
+        format_add_checkpoint(1, [bytes(31)], str(NOTE)),
+    ],
+)
+def test_what_is_no_request(text: str) -> None:
+    with pytest.raises(ProofInvalid):
+        parse_add_checkpoint(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_reading_fails_in_one_way(data: st.DataObject) -> None:
+    whole = data.draw(st.sampled_from([PROOF, EMPTY, REQUEST, EXAMPLE_HEAD + "\n" + str(NOTE)]))
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 4)))
+    odd = st.sampled_from("\n\u2014 +=A/0\x00\ud800\u2028\u0660é")
+    text = whole[:start] + data.draw(st.text(odd | st.characters(), max_size=4)) + whole[end:]
+    try:
+        proof = parse_proof(text)
+    except ProofInvalid:
+        pass
+    else:
+        assert format_proof(proof.index, proof.hashes, str(proof.checkpoint), proof.extra) == text
+    try:
+        asked = parse_add_checkpoint(text)
+    except ProofInvalid:
+        pass
+    else:
+        assert format_add_checkpoint(asked.old_size, asked.hashes, str(asked.checkpoint)) == text

@@ -26,37 +26,6 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
-        "blocks",
-        sa.Column("height", sa.BigInteger(), nullable=False),
-        sa.Column("hash", sa.Text(), nullable=False),
-        sa.Column("previous_hash", sa.Text(), nullable=False),
-        sa.Column("time_ms", sa.BigInteger(), nullable=False),
-        sa.Column("first_leaf", sa.BigInteger(), nullable=False),
-        sa.Column("tree_size", sa.BigInteger(), nullable=False),
-        sa.Column("root", sa.Text(), nullable=False),
-        sa.Column("transactions", sa.BigInteger(), nullable=False),
-        sa.Column("receipts", sa.BigInteger(), nullable=False),
-        sa.Column("total_transactions", sa.BigInteger(), nullable=False),
-        sa.Column("total_receipts", sa.BigInteger(), nullable=False),
-        sa.Column("proposer", sa.Text(), nullable=False),
-        sa.Column("signature", sa.Text(), nullable=False),
-        sa.Column("checkpoint", sa.Text(), nullable=False),
-        sa.CheckConstraint("total_transactions + total_receipts = tree_size", name="totals"),
-        sa.CheckConstraint("transactions + receipts = tree_size - first_leaf", name="counts"),
-        sa.CheckConstraint("tree_size >= first_leaf", name="leaves"),
-        sa.PrimaryKeyConstraint("height"),
-    )
-    op.create_index("ix_blocks_tree_size", "blocks", ["tree_size"], unique=False)
-    op.create_index("ux_blocks_hash", "blocks", ["hash"], unique=True)
-    op.create_table(
-        "cosignatures",
-        sa.Column("height", sa.BigInteger(), nullable=False),
-        sa.Column("witness", sa.Text(), nullable=False),
-        sa.Column("line", sa.Text(), nullable=False),
-        sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("height", "witness"),
-    )
-    op.create_table(
         "idempotent_answers",
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
@@ -69,42 +38,6 @@ def upgrade() -> None:
     op.create_index(
         "ix_idempotent_answers_created_at_ms", "idempotent_answers", ["created_at_ms"], unique=False
     )
-    op.create_table(
-        "leaves",
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("kind", sa.Integer(), nullable=False),
-        sa.Column("ref_id", sa.Text(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.Column("hash_head", sa.BigInteger(), nullable=False),
-        sa.Column("leaf_index", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint("kind = 0 OR kind = 1", name="kind"),
-        sa.PrimaryKeyConstraint("seq"),
-    )
-    op.create_index(
-        "ix_leaves_hash",
-        "leaves",
-        ["hash_head"],
-        unique=False,
-        sqlite_where=sa.text("leaf_index IS NOT NULL"),
-        postgresql_where=sa.text("leaf_index IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_leaves_unsealed",
-        "leaves",
-        ["seq"],
-        unique=False,
-        sqlite_where=sa.text("leaf_index IS NULL"),
-        postgresql_where=sa.text("leaf_index IS NULL"),
-    )
-    op.create_index(
-        "ux_leaves_index",
-        "leaves",
-        ["leaf_index"],
-        unique=True,
-        sqlite_where=sa.text("leaf_index IS NOT NULL"),
-        postgresql_where=sa.text("leaf_index IS NOT NULL"),
-    )
-    op.create_index("ux_leaves_ref", "leaves", ["ref_id"], unique=True)
     op.create_table(
         "parameters",
         sa.Column("name", sa.Text(), nullable=False),
@@ -120,14 +53,6 @@ def upgrade() -> None:
         sa.Column("valid_from_ms", sa.BigInteger(), nullable=False),
         sa.Column("valid_to_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_table(
-        "tiles",
-        sa.Column("level", sa.BigInteger(), nullable=False),
-        sa.Column("idx", sa.BigInteger(), nullable=False),
-        sa.Column("hashes", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("level", "idx"),
-        sqlite_with_rowid=False,
     )
     op.create_table(
         "api_keys",

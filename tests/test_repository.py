@@ -175,7 +175,7 @@ def test_make_commands_in_documents_exist(name: str) -> None:
 
 def test_the_readme_shows_the_two_commands() -> None:
     named = {words[0] for words in commands((ROOT / "README.md").read_text(), "make") if words}
-    assert {"setup", "demo"} <= named
+    assert {"demo", "test"} <= named
 
 
 def command_line() -> Any:

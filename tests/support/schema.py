@@ -15,20 +15,22 @@ SELECT conrelid::regclass || ' constraint ' || conname, pg_get_constraintdef(oid
 FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
 """
 INDEXES = "SELECT 'index ' || indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
-SQLITE = (
-    "SELECT type || ' ' || name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL"
-)
+TRIGGERS = """
+SELECT 'trigger ' || tgname, pg_get_triggerdef(pg_trigger.oid) || pg_get_functiondef(tgfoid) FROM pg_trigger
+WHERE NOT tgisinternal
+"""
+SQLITE = "SELECT type || ' ' || name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 
 
 CONSTRAINT = re.compile(r"(CONSTRAINT|CHECK|PRIMARY KEY|FOREIGN KEY|UNIQUE)\b")
 
 
 def schema(connection: Connection) -> dict[str, str]:
-    """Every table, column, constraint (CHECKs too) and index (with its predicate) by name, as SQL text.
+    """Every table, column, constraint, index (with its predicate) and trigger by name, as SQL text.
 
-    Alembic's own table is left out, and so are triggers: migrations make them, models do not name them.
+    Alembic's own table is left out.
     """
-    queries = [SQLITE] if connection.dialect.name == "sqlite" else [COLUMNS, CONSTRAINTS, INDEXES]
+    queries = [SQLITE] if connection.dialect.name == "sqlite" else [COLUMNS, CONSTRAINTS, INDEXES, TRIGGERS]
     found = {name: text for query in queries for name, text in connection.execute(sa.text(query)).all()}
     return {name: _comparable(text) for name, text in found.items() if "alembic_version" not in name}
 

@@ -101,6 +101,7 @@ class Stage:
     def __init__(self, folder: Path, children: contextlib.ExitStack) -> None:
         self.folder = folder
         self.toured = False
+        self.receipt_id = ""
         self._children = children
         self._running: list[Child] = []
         self._database_url = f"sqlite:///{folder}/coordinator.db"
@@ -118,6 +119,10 @@ class Stage:
         """Start it on its own database, wait until it is ready, and make the demo's keys."""
         words = ["serve", "--host", "127.0.0.1", "--port", str(port), "--home", str(self.folder)]
         child = self._start("coordinator", [*words, "--database-url", self._database_url])
+        # Needed to make the keys; loaded while the coordinator starts, on the other core.
+        import aitbc.cli.database
+        import aitbc.flows.onboarding  # noqa: F401
+
         self._url = child.wait_for_line(r"ready on (http://\S+)", READY_TIMEOUT_S)[1]
         self._make_keys()
         say(f"{'coordinator':<12} {self._url}, data in {self.folder}")
@@ -155,7 +160,9 @@ class Stage:
     def tour(self, miner: Miner) -> None:
         """Jobs, answers, receipts, money."""
         with Client(self._url, self._client_key) as client:
-            Tour(client, self._balances, self.folder).run(miner)
+            tour = Tour(client, self._balances, self.folder)
+            tour.run(miner)
+        self.receipt_id = tour.receipts[-1].receipt_id
         self.toured = True
 
     def audit(self) -> None:
@@ -181,7 +188,7 @@ API       {self._url}/v1/jobs   key {self._client_key}
 curl      curl {self._url}/v1/jobs -H 'X-Api-Key: {self._client_key}' \\
                -H 'Content-Type: application/json' -d '{body}'
 command   AITBC_HOME={self.folder} aitbc submit --wait --model {name} "Who pays the miner?"
-verify    AITBC_HOME={self.folder} aitbc receipt verify {self.folder}/receipt-*-*.json
+verify    AITBC_HOME={self.folder} aitbc receipt verify {self.folder}/receipts/{self.receipt_id}.json
 log       {self.folder}/coordinator.log, {self.folder}/miner.log
 
 Ctrl-C ends it."""

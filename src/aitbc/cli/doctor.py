@@ -20,7 +20,16 @@ import typer
 from aitbc.cli.failures import FAILURE, CommandError
 from aitbc.cli.findings import Finding, show_findings
 from aitbc.cli.output import ait
-from aitbc.cli.profile import JsonOption, KeyOption, Profile, UrlOption, home, load_profile, resolve
+from aitbc.cli.profile import (
+    PROFILE_NAME,
+    JsonOption,
+    KeyOption,
+    Profile,
+    UrlOption,
+    home,
+    load_profile,
+    resolve,
+)
 from aitbc.sdk import AitbcClientError, ApiError, Client
 
 if TYPE_CHECKING:
@@ -86,14 +95,11 @@ def check_home() -> Iterator[Finding]:
 
 
 def _check_private_files(folder: Path) -> Finding:
-    files = [
-        path for pattern in ("*.key", "*.json", "*.db") for path in folder.glob(pattern) if path.is_file()
-    ]
+    files = [path for path in (*folder.glob("*.key"), folder / PROFILE_NAME) if path.is_file()]
     if os.name != "posix" or not files:
         return Finding("private files", None, "none yet")
-    # The database is as private as its folder; what holds a key must be private by itself.
-    loose = [path for path in files if path.suffix != ".db" and path.stat().st_mode & 0o077]
-    loose = [path for path in loose if path.name != "receipt-keys.json"]
+    # The rest of the folder is as private as the folder itself; what holds a key must be so even if copied.
+    loose = [path for path in files if path.stat().st_mode & 0o077]
     if loose:
         names = " ".join(str(path) for path in loose)
         return Finding("private files", False, f"open to others: {names}", f"run: chmod 600 {names}")

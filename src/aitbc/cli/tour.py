@@ -88,7 +88,8 @@ class Tour:
                 "DEMO_FAILED", f"job {job.job_id} cost {job.price}, its receipt says {receipt.price}"
             )
         self.receipts.append(receipt)
-        path = self.folder / f"receipt-{receipt.job_type}-{receipt.receipt_id}.json"
+        path = self.folder / "receipts" / f"{receipt.receipt_id}.json"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(to_json(plain(receipt.document)) + "\n", encoding="utf-8")
         return receipt, path
 

@@ -85,12 +85,10 @@ def reply_of(response: httpx.Response) -> HttpReply:
 
 
 def failure_of(error: httpx.HTTPError) -> TryFailed:
-    """A try that got no answer, and whether the coordinator may have seen it."""
-    unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-    reason = str(error) or type(error).__name__
+    """A try that got no answer, in words."""
     if isinstance(error, httpx.TimeoutException):
-        reason = "timed out" + (" connecting" if unsent else " waiting for the answer")
-    return TryFailed(reason, sent=not unsent)
+        return TryFailed(f"timed out ({type(error).__name__})")
+    return TryFailed(str(error) or type(error).__name__)
 
 
 def describe(method: F, operation: Callable[..., Any]) -> F:

@@ -51,12 +51,7 @@ class HttpReply:
 
 
 class TryFailed(Exception):
-    """No answer to a try. `sent`: the request may have reached the coordinator."""
-
-    def __init__(self, reason: str, *, sent: bool) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.sent = sent
+    """No answer to a try; whether the coordinator saw it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +79,9 @@ class Answer:
 class Call(Generic[T]):
     """One API operation. `parse` makes its result.
 
-    `creates`: carries an Idempotency-Key, one for all tries. `repeatable`: may be sent again although a try
-    may have been received (all reads, and what carries an Idempotency-Key). `wait_s`: how long the
-    coordinator may hold the answer back (a long poll), added to the timeout.
+    Every call may be sent again although a try may have been received: it reads, or carries an
+    Idempotency-Key (`creates`; one key for all tries), or its flow knows what a second one meets. `wait_s`:
+    how long the coordinator may hold the answer back (a long poll), added to the timeout.
     """
 
     method: str
@@ -95,7 +90,6 @@ class Call(Generic[T]):
     query: Mapping[str, object] = field(default_factory=dict)
     body: object = None
     creates: bool = False
-    repeatable: bool = True
     idempotency_key: str | None = None
     wait_s: float = 0.0
 
@@ -154,23 +148,20 @@ def drive(flow: Flow[T], policy: Policy) -> Tries[T]:
 
 
 def _perform(call: Call[T], policy: Policy) -> Tries[T]:
-    """One call, tried until it is answered or trying again is pointless or unsafe."""
+    """One call, tried until it is answered or has had its tries."""
     request = _build(call, policy)
-    repeatable = call.repeatable or call.creates
     for attempt in range(1, policy.tries + 1):
         last = attempt >= policy.tries
         try:
             reply: HttpReply = yield request
         except TryFailed as failure:
-            if last or (failure.sent and not repeatable):
-                raise CoordinatorUnreachable(policy.url, failure.reason) from failure
+            if last:
+                raise CoordinatorUnreachable(policy.url, str(failure)) from failure
             yield Sleep(_backoff(policy, attempt))
             continue
         if reply.status not in RETRY_STATUSES or last:
             return call.parse(_answer(reply))
         retry_after_s = _retry_after_s(reply)
-        if reply.status != 429 and not repeatable and retry_after_s is None:
-            return call.parse(_answer(reply))
         if retry_after_s is not None and retry_after_s > policy.max_retry_after_s:
             return call.parse(_answer(reply))
         yield Sleep(_backoff(policy, attempt) if retry_after_s is None else retry_after_s)

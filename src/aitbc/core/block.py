@@ -1,12 +1,16 @@
-"""Blocks: what each of them commits to, its hash, and its proposer's signature."""
+"""Blocks: what each of them commits to, its hash, and its proposer's signature.
+
+docs/formats/block.md gives the exact bytes, with test vectors.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from aitbc.core import canonical
-from aitbc.core.clock import rfc3339
+from aitbc.core.clock import parse_rfc3339, rfc3339
 from aitbc.core.merkle import EMPTY_ROOT
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64, verify
 
@@ -14,10 +18,24 @@ VERSION = "aitbc/block/v1"
 NO_HASH = "0" * 64
 GENESIS_TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_PROPOSER = re.compile(r"(?:[0-9a-f]{16})?", re.ASCII)
+_COUNTS = ("height", "first_leaf", "tree_size", "transactions", "receipts")
+_TEXTS = ("chain_id", "previous_hash", "root", "proposer")
+_MEMBERS = frozenset((*_COUNTS, *_TEXTS, "version", "time", "last_leaf"))
+
+
+class BlockInvalid(ValueError):
+    """A document is not a block header of this version; the message says where."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockHeader:
-    """What a block's hash covers. Leaves first_leaf .. tree_size - 1 are new in it; root in hex."""
+    """What a block's hash covers. Leaves first_leaf .. last_leaf are new in it; `root` is hex.
+
+    `tree_size`, `root`, and the counts of transactions (transfers) and receipts among the new leaves are of
+    the tree after it. `proposer` is the id of the key that signs it, "" for genesis.
+    """
 
     chain_id: str
     height: int
@@ -30,6 +48,11 @@ class BlockHeader:
     receipts: int
     proposer: str
 
+    @property
+    def last_leaf(self) -> int:
+        """The last leaf's index; one less than first_leaf (-1 in genesis) where the block has no leaves."""
+        return self.tree_size - 1
+
     def to_json(self) -> dict[str, Any]:
         return {
             "version": VERSION,
@@ -38,12 +61,39 @@ class BlockHeader:
             "previous_hash": self.previous_hash,
             "time": rfc3339(self.time_ms),
             "first_leaf": self.first_leaf,
+            "last_leaf": self.last_leaf,
             "tree_size": self.tree_size,
             "root": self.root,
             "transactions": self.transactions,
             "receipts": self.receipts,
             "proposer": self.proposer,
         }
+
+    @classmethod
+    def from_json(cls, document: object) -> BlockHeader:
+        """Reads a header back; `to_json` of it is the document again. BlockInvalid."""
+        if not isinstance(document, dict) or document.keys() != _MEMBERS:
+            raise BlockInvalid("a block header is an object of exactly its twelve members")
+        if document["version"] != VERSION:
+            raise BlockInvalid(f"version is not {VERSION}")
+        for name in _COUNTS:
+            if type(document[name]) is not int or not 0 <= document[name] <= canonical.MAX_INTEGER:
+                raise BlockInvalid(f"{name} is not an integer from 0 to 2**53-1")
+        for name in _TEXTS:
+            if not isinstance(document[name], str):
+                raise BlockInvalid(f"{name} is not a string")
+        if not _HASH.fullmatch(document["previous_hash"]) or not _HASH.fullmatch(document["root"]):
+            raise BlockInvalid("a hash is not 64 lower-case hex digits")
+        if not _PROPOSER.fullmatch(document["proposer"]):
+            raise BlockInvalid("proposer is not a key id")
+        counts = {name: document[name] for name in _COUNTS}
+        texts = {name: document[name] for name in _TEXTS}
+        header = cls(**counts, **texts, time_ms=_read_time(document["time"]))
+        if type(document["last_leaf"]) is not int or document["last_leaf"] != header.last_leaf:
+            raise BlockInvalid("last_leaf is not tree_size - 1")
+        if header.transactions + header.receipts != header.tree_size - header.first_leaf:
+            raise BlockInvalid("transactions and receipts do not add up to the block's leaves")
+        return header
 
     def encode(self) -> bytes:
         """RFC 8785: what is hashed and signed."""
@@ -65,6 +115,27 @@ class BlockHeader:
         except ValueError:
             return False
 
+    def fault_after(self, previous: BlockHeader) -> str | None:
+        """What keeps this from being the block after `previous`; None where it fits.
+
+        Says nothing of the signature, nor of whether the trees are consistent.
+        """
+        if self.chain_id != previous.chain_id:
+            return f"chain_id is not {previous.chain_id}"
+        if self.height != previous.height + 1:
+            return f"height is not {previous.height + 1}"
+        if self.previous_hash != previous.hash:
+            return "previous_hash is not the hash of the block before"
+        if self.first_leaf != previous.tree_size:
+            return f"first_leaf is not {previous.tree_size}"
+        if self.tree_size <= self.first_leaf:
+            return "it seals no leaves"
+        if self.transactions + self.receipts != self.tree_size - self.first_leaf:
+            return "transactions and receipts do not add up to the block's leaves"
+        if self.time_ms < previous.time_ms:
+            return "time is before that of the block before"
+        return None
+
 
 def genesis(chain_id: str) -> BlockHeader:
     """Block 0: no leaves, no proposer, the same for everyone on this chain."""
@@ -74,3 +145,13 @@ def genesis(chain_id: str) -> BlockHeader:
 def origin_of(chain_id: str) -> str:
     """The log's origin line, and the name of its key."""
     return f"aitbc/{chain_id}"
+
+
+def _read_time(value: object) -> int:
+    try:
+        time_ms = parse_rfc3339(value) if isinstance(value, str) else 0
+        if rfc3339(time_ms) == value:
+            return time_ms
+    except ValueError:
+        pass
+    raise BlockInvalid("time is not written like 2026-01-02T03:04:05.678Z")

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aitbc.core.block import BlockHeader, BlockInvalid, genesis, origin_of
+from aitbc.core.signing import PrivateKey, decode_b64, encode_b64
+
+KEY = PrivateKey.from_seed(bytes(32))
+GENESIS = genesis("ait-devnet")
+BLOCK = BlockHeader(
+    chain_id="ait-devnet",
+    height=1,
+    previous_hash=GENESIS.hash,
+    time_ms=1_767_323_045_678,
+    first_leaf=0,
+    tree_size=3,
+    root="ab" * 32,
+    transactions=2,
+    receipts=1,
+    proposer=KEY.key_id,
+)
+NEXT = dataclasses.replace(
+    BLOCK, height=2, previous_hash=BLOCK.hash, first_leaf=3, tree_size=5, transactions=2, receipts=0
+)
+
+
+def test_the_devnet_has_the_committed_genesis() -> None:
+    document = json.loads(resources.files("aitbc.chain").joinpath("genesis.json").read_text("utf-8"))
+    assert document == {"header": GENESIS.to_json(), "hash": GENESIS.hash}
+    assert BlockHeader.from_json(document["header"]) == GENESIS
+    assert GENESIS.last_leaf == -1
+    # Pinned: another hash would be another chain.
+    assert GENESIS.hash == "08be046ebbb20a0720cecc75bab648518806ec3fcd7314dd79bec18413a38a5d"
+
+
+def test_every_chain_has_its_own_genesis_and_origin() -> None:
+    assert genesis("other").hash != GENESIS.hash
+    assert origin_of("ait-devnet") == "aitbc/ait-devnet"
+
+
+def test_the_hash_and_the_signature_cover_the_canonical_header() -> None:
+    assert BLOCK.encode() == rfc8785.dumps(BLOCK.to_json())
+    signature = BLOCK.sign(KEY)
+    assert decode_b64(signature) == KEY.sign(BLOCK.encode())
+    assert BLOCK.is_signed(KEY.public_bytes, signature)
+    assert not NEXT.is_signed(KEY.public_bytes, signature)
+    assert not BLOCK.is_signed(PrivateKey.from_seed(b"\x01" * 32).public_bytes, signature)
+    for wrong in ("", "x", "é", encode_b64(bytes(64)), signature + "\n", signature[:-1]):
+        assert not BLOCK.is_signed(KEY.public_bytes, wrong)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(BlockHeader)])
+def test_the_hash_covers_every_field(field: str) -> None:
+    value: Any = getattr(BLOCK, field)
+    changed = dataclasses.replace(BLOCK, **{field: value + 1 if isinstance(value, int) else value + "x"})
+    assert changed.hash != BLOCK.hash
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(0, 2**53 - 1),
+    st.integers(0, 253_402_300_799_999),
+    st.integers(0, 2**50),
+    st.integers(0, 2**20),
+    st.integers(0, 2**20),
+    st.sampled_from(["", KEY.key_id]),
+)
+def test_headers_read_back(
+    height: int, time_ms: int, first: int, transactions: int, receipts: int, proposer: str
+) -> None:
+    header = BlockHeader(
+        "c",
+        height,
+        "0" * 64,
+        time_ms,
+        first,
+        first + transactions + receipts,
+        "f" * 64,
+        transactions,
+        receipts,
+        proposer,
+    )
+    assert BlockHeader.from_json(json.loads(header.encode())) == header
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": "aitbc/block/v2"},
+        {"chain_id": None},
+        {"height": -1},
+        {"height": True},
+        {"height": 1.0},
+        {"height": 2**53},
+        {"height": "1"},
+        {"previous_hash": "0" * 63},
+        {"previous_hash": "A" * 64},
+        {"root": None},
+        {"root": "0" * 64 + "\n"},
+        {"time": "2026-01-02T03:04:05Z"},
+        {"time": "2026-01-02T03:04:05.678+00:00"},
+        {"time": 1},
+        {"time": None},
+        {"first_leaf": 1},
+        {"last_leaf": 3},
+        {"last_leaf": 2.0},
+        {"last_leaf": None},
+        {"tree_size": 4},
+        {"transactions": 1},
+        {"receipts": 2},
+        {"proposer": "x"},
+        {"proposer": None},
+        {"note": 1},
+    ],
+)
+def test_what_is_no_header(changes: dict[str, Any]) -> None:
+    with pytest.raises(BlockInvalid):
+        BlockHeader.from_json({**BLOCK.to_json(), **changes})
+
+
+@pytest.mark.parametrize("document", [None, [], "x", {}, 1])
+def test_what_is_no_document(document: object) -> None:
+    with pytest.raises(BlockInvalid):
+        BlockHeader.from_json(document)
+
+
+def test_blocks_follow_one_another() -> None:
+    assert BLOCK.fault_after(GENESIS) is None
+    assert NEXT.fault_after(BLOCK) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"chain_id": "other"}, "chain_id"),
+        ({"height": 3}, "height"),
+        ({"height": 1}, "height"),
+        ({"previous_hash": GENESIS.hash}, "previous_hash"),
+        ({"first_leaf": 2}, "first_leaf"),
+        ({"first_leaf": 4}, "first_leaf"),
+        ({"tree_size": 3, "transactions": 0}, "no leaves"),
+        ({"tree_size": 2}, "no leaves"),
+        ({"transactions": 1}, "add up"),
+        ({"time_ms": BLOCK.time_ms - 1}, "time"),
+    ],
+)
+def test_a_block_that_does_not_follow(changes: dict[str, Any], fault: str) -> None:
+    assert fault in (dataclasses.replace(NEXT, **changes).fault_after(BLOCK) or "")

@@ -52,7 +52,7 @@ _FITS = (
 )
 _HEAD = (
     select(_c.id, _c.rank)
-    .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS)
+    .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS, _c.expires_at_ms > _now)
     .order_by(_c.rank, _c.id)
     .limit(bindparam("count"))
     .with_for_update(skip_locked=True)

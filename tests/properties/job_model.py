@@ -1,0 +1,242 @@
+"""What a job's life and its money should be, in plain Python that shares nothing with the program.
+
+Every act returns what the program should answer, or the name of the error that it should raise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+LEASE_MS = 60_000
+EXCLUDED_MS = 30_000
+MAX_ATTEMPTS = 3
+FEE_BPS = 1000
+PROMPT_BYTES = 15  # {"prompt":"hi"}
+DAY_MS = 86_400_000
+FINAL = ("CONTEXT_LENGTH_EXCEEDED", "BAD_REQUEST")
+OPEN = ("pending", "running")
+
+
+def ceil_price(units: int, per_thousand: int) -> int:
+    whole, rest = divmod(units * per_thousand, 1000)
+    return whole + (1 if rest else 0)
+
+
+@dataclass
+class Wallet:
+    """A client: its money, and what its key may spend in a day (None: no limit)."""
+
+    granted: int
+    limit: int | None = None
+    day: int = -1
+    spent: int = 0
+    paid: int = 0
+
+
+@dataclass
+class Machine:
+    """A miner."""
+
+    prices: dict[str, int]
+    region: str = ""
+    memory_mb: int = 0
+    places: int = 1
+    state: str = "active"  # active | draining | left
+    earned: int = 0
+
+
+@dataclass
+class Work:
+    """A job."""
+
+    number: int
+    client: str
+    model: str
+    cap: int
+    max_tokens: int
+    priority: int
+    ends_ms: int
+    region: str
+    memory_mb: int
+    only: str
+    held: int
+    day: int
+    status: str = "pending"
+    miner: str = ""
+    lease_ms: int = 0
+    price_per: int = 0
+    attempts: int = 0
+    not_for: str = ""
+    not_until_ms: int = 0
+    price: int = 0
+    text: str = ""
+    moves: list[str] = field(default_factory=lambda: ["created"])
+
+
+class Model:
+    def __init__(self) -> None:
+        self.wallets: dict[str, Wallet] = {}
+        self.miners: dict[str, Machine] = {}
+        self.jobs: list[Work] = []
+        self.fees = 0
+
+    def held(self, client: str) -> int:
+        return sum(job.held for job in self.jobs if job.client == client and job.status in OPEN)
+
+    def running(self, miner: str) -> list[Work]:
+        return [job for job in self.jobs if job.status == "running" and job.miner == miner]
+
+    # --- clients ----------------------------------------------------------------------------------------
+
+    def submit(self, now: int, client: str, **asked: Any) -> Work | str:
+        wallet = self.wallets[client]
+        ttl_s = asked.pop("ttl_s")
+        held = ceil_price(PROMPT_BYTES + asked["max_tokens"], asked["cap"])
+        today = now // DAY_MS
+        if wallet.limit is not None and held:
+            already = wallet.spent if wallet.day >= today else 0
+            if already + held > wallet.limit:
+                return "KEY_LIMIT_EXCEEDED"
+        if held > wallet.granted - wallet.paid - self.held(client):
+            return "INSUFFICIENT_FUNDS"
+        if wallet.limit is not None and held:
+            wallet.day, wallet.spent = today, already + held
+        job = Work(len(self.jobs), client, ends_ms=now + ttl_s * 1000, held=held, day=today, **asked)
+        self.jobs.append(job)
+        return job
+
+    def cancel(self, client: str, job: Work) -> str:
+        if job.client != client:
+            return "JOB_NOT_FOUND"
+        if job.status not in OPEN:
+            return "JOB_NOT_CANCELLABLE"
+        self._end(job, "cancelled", "cancelled")
+        return "cancelled"
+
+    # --- miners -----------------------------------------------------------------------------------------
+
+    def fits(self, now: int, name: str, job: Work) -> bool:
+        miner = self.miners[name]
+        return (
+            job.status == "pending"
+            and now < job.ends_ms
+            and job.model in miner.prices
+            and miner.prices[job.model] <= job.cap
+            and job.only in ("", name)
+            and job.region in ("", miner.region)
+            and job.memory_mb <= miner.memory_mb
+            and not (job.not_for == name and now < job.not_until_ms)
+        )
+
+    def take(self, now: int, name: str, count: int) -> list[Work] | str:
+        miner = self.miners[name]
+        if miner.state == "left":
+            return "MINER_INACTIVE"
+        mine = self.running(name)
+        taken = mine[:count]
+        free = min(count - len(taken), miner.places - len(mine)) if miner.state == "active" else 0
+        queue = sorted(
+            (job for job in self.jobs if self.fits(now, name, job)),
+            key=lambda job: (-job.priority, job.number),
+        )
+        for job in queue[: max(0, free)]:
+            self._start(now, name, job)
+            taken.append(job)
+        return taken
+
+    def claim(self, now: int, name: str, job: Work) -> str:
+        miner = self.miners[name]
+        if miner.state != "active":
+            return "MINER_INACTIVE"
+        if not self.fits(now, name, job) or len(self.running(name)) >= miner.places:
+            return "JOB_NOT_AVAILABLE"
+        self._start(now, name, job)
+        return "running"
+
+    def _start(self, now: int, name: str, job: Work) -> None:
+        job.status, job.miner, job.lease_ms = "running", name, now + LEASE_MS
+        job.price_per = self.miners[name].prices[job.model]
+        job.attempts += 1
+        job.moves.append("claimed")
+
+    def heartbeat(self, now: int, name: str, state: str, named: list[Work] | None) -> set[int] | str:
+        miner = self.miners[name]
+        if miner.state == "left":
+            return "MINER_INACTIVE"
+        miner.state = state
+        kept = [job for job in self.running(name) if named is None or job in named]
+        for job in kept:
+            job.lease_ms = min(now + LEASE_MS, max(now, job.ends_ms))
+        return {job.number for job in kept}
+
+    def complete(self, name: str, job: Work, text: str, usage: tuple[int, int], *, stale: bool) -> int | str:
+        """The price."""
+        if job.status == "completed" and job.miner == name:
+            return job.price if job.text == text else "JOB_NOT_RUNNING"
+        if job.status != "running":
+            return "JOB_NOT_RUNNING"
+        if job.miner != name or stale:
+            return "LEASE_LOST"
+        units = min(usage[0], PROMPT_BYTES) + min(usage[1], job.max_tokens, len(text) + 1)
+        job.price = ceil_price(units, job.price_per)
+        job.text = text
+        fee = job.price * FEE_BPS // 10_000
+        self.fees += fee
+        self.miners[name].earned += job.price - fee
+        self.wallets[job.client].paid += job.price
+        self._release(job, job.held - job.price)
+        job.status = "completed"
+        job.moves.append("completed")
+        return job.price
+
+    def fail(self, now: int, name: str, job: Work, cause: str, retryable: bool | None) -> str:
+        if job.status != "running":
+            return "JOB_NOT_RUNNING"
+        if job.miner != name:
+            return "LEASE_LOST"
+        self._again(now, job, cause not in FINAL if retryable is None else retryable)
+        return job.status
+
+    def leave(self, name: str) -> int:
+        mine = self.running(name)
+        self.miners[name].state = "left"
+        for job in mine:
+            self._requeue(job)
+            job.not_for, job.not_until_ms = "", 0
+        return len(mine)
+
+    # --- time -------------------------------------------------------------------------------------------
+
+    def expire(self, now: int) -> None:
+        for job in self.jobs:
+            if job.status in OPEN and now >= job.ends_ms and (job.status == "pending" or now >= job.lease_ms):
+                self._end(job, "failed", "expired")
+        for job in self.jobs:
+            if job.status == "running" and now >= job.lease_ms:
+                self._again(now, job, True)
+
+    def _again(self, now: int, job: Work, again: bool) -> None:
+        if not again or job.attempts >= MAX_ATTEMPTS:
+            self._end(job, "failed", "failed")
+            return
+        others = any(
+            name != job.miner and miner.state == "active" and job.model in miner.prices
+            for name, miner in self.miners.items()
+        )
+        job.not_for, job.not_until_ms = (job.miner, now + EXCLUDED_MS) if others else ("", 0)
+        self._requeue(job)
+
+    def _requeue(self, job: Work) -> None:
+        job.status, job.miner, job.lease_ms, job.price_per = "pending", "", 0, 0
+        job.moves.append("requeued")
+
+    def _end(self, job: Work, status: str, move: str) -> None:
+        job.status = status
+        job.moves.append(move)
+        self._release(job, job.held)
+
+    def _release(self, job: Work, units: int) -> None:
+        wallet = self.wallets[job.client]
+        if wallet.limit is not None and job.held and wallet.day == job.day:
+            wallet.spent -= units

@@ -29,6 +29,7 @@ DOCUMENTS = (
     "docs/operating.md",
     "docs/formats/receipt.md",
 )
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 # In two halves each, or this file would find itself.
 FORBIDDEN = (
     "pypi" + ".org",
@@ -54,6 +55,10 @@ def text_of(file: Path) -> str | None:
         return file.read_text()
     except UnicodeDecodeError:
         return None
+
+
+def page_name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
 
 
 def makefile_targets() -> set[str]:
@@ -165,9 +170,9 @@ def test_the_version_is_the_same_everywhere() -> None:
 # Documents against the program.
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "docs/operating.md", "docs/api.md"])
-def test_make_commands_in_documents_exist(name: str) -> None:
-    document = (ROOT / name).read_text()
+@pytest.mark.parametrize("file", PAGES, ids=page_name)
+def test_make_commands_in_documents_exist(file: Path) -> None:
+    document = file.read_text()
     named = {words[0] for words in commands(document, "make") if words}
     named |= set(re.findall(r"`make ([a-z]+)", document))
     assert named <= makefile_targets()
@@ -202,13 +207,12 @@ def check_command(words: list[str]) -> str | None:
     return f"no option {unknown[0]}" if unknown else None
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/operating.md", "docs/api.md"])
-def test_aitbc_commands_in_documents_exist(name: str) -> None:
-    document = (ROOT / name).read_text()
+@pytest.mark.parametrize("file", PAGES, ids=page_name)
+def test_aitbc_commands_in_documents_exist(file: Path) -> None:
+    document = file.read_text()
     shown = commands(document, "aitbc")
     shown += [shlex.split(text) for text in re.findall(r"`aitbc ([^`<>|\[…]+)`", document)]
-    assert shown
-    wrong = {" ".join(words): check_command(words) for words in shown}
+    wrong = {" ".join(words): check_command(words) for words in shown if not words[:1] == ["COMMAND"]}
     assert not {words: what for words, what in wrong.items() if what}
 
 
@@ -244,7 +248,17 @@ def test_the_example_environment_lists_exactly_the_settings() -> None:
     assert listed == doc_tables.settings(), "each with its default"
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=str)
+def test_every_setting_is_read_by_the_program() -> None:
+    """A setting that nothing reads would promise what does not happen."""
+    from aitbc.config import Settings
+
+    sources = [file.read_text() for file in (ROOT / "src").rglob("*.py") if file.name != "config.py"]
+    code = "\n".join([*sources, (ROOT / "src" / "aitbc" / "config.py").read_text().partition("@property")[2]])
+    unread = [name for name in Settings.model_fields if not re.search(rf"\b(settings|self)\.{name}\b", code)]
+    assert not unread
+
+
+@pytest.mark.parametrize("file", PAGES, ids=page_name)
 def test_links_between_documents_lead_somewhere(file: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL))
     local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]

@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from aitbc.errors import AitbcError, InvalidRequest, RateLimited
+from aitbc.errors import AitbcError, InvalidRequest
 
 MAX_LISTED_ERRORS = 20
 """A validation error names at most this many fields."""
@@ -36,8 +36,8 @@ def error_response(error: AitbcError, request_id: str, headers: dict[str, str] |
     extra = dict(headers or {})
     if error.status == 401:
         extra["WWW-Authenticate"] = 'Bearer realm="aitbc"'
-    if isinstance(error, RateLimited):
-        extra["Retry-After"] = str(error.details.get("retry_after_s", 1))
+    if "retry_after_s" in error.details:
+        extra["Retry-After"] = str(error.details["retry_after_s"])
     elif error.status in (429, 503):
         extra["Retry-After"] = "1"
     return Response(error_body(error, request_id), error.status, headers=extra, media_type="application/json")

@@ -127,10 +127,10 @@ def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
     }
 
 
-def receipt_json(row: ReceiptRow, result_text: str | None = None) -> dict[str, Any]:
+def receipt_json(row: ReceiptRow, result_text: str | None = None, proof: str | None = None) -> dict[str, Any]:
     """A receipt's document; with the job's result only where its owner asks."""
     result = None if result_text is None else orjson.loads(result_text)
-    return to_json_of_signed(row.body, Signature(row.key_id, decode_b64(row.signature)), result)
+    return to_json_of_signed(row.body, Signature(row.key_id, decode_b64(row.signature)), result, proof)
 
 
 def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:

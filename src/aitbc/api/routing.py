@@ -30,7 +30,7 @@ MAX_QUERY_BYTES = 8192
 MAX_QUERY_FIELDS = 64
 MAX_PATH_PARAMETER_CHARS = 128
 
-_PARAMETER = re.compile(r"\{([a-z_]+)\}")
+_PARAMETER = re.compile(r"\{([a-z_]+)(:path)?\}")
 
 
 class Body(BaseModel):
@@ -132,7 +132,7 @@ def _read_query(query: bytes, model: type[QueryFields]) -> QueryFields:
 def _bind(path: str, endpoint: Callable[..., Any]) -> _Binding:
     """Sorts an endpoint's parameters by kind. TypeError for one that is none of ours."""
     hints = get_type_hints(endpoint, include_extras=True)
-    in_path = tuple(_PARAMETER.findall(path))
+    in_path = tuple(name for name, _rest in _PARAMETER.findall(path))
     request: str | None = None
     auth: tuple[str, Auth] | None = None
     query: tuple[str, type[QueryFields], QueryFields | None] | None = None
@@ -177,18 +177,20 @@ class Router(APIRouter):
 
 
 class _Node:
-    __slots__ = ("any", "any_name", "children", "methods")
+    __slots__ = ("any", "children", "methods", "rest")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.any: _Node | None = None
+        self.rest: _Node | None = None
         self.methods: dict[str, tuple[Endpoint, tuple[str, ...]]] = {}
 
 
 class RouteTable:
     """Endpoints by path segment: finding one costs the same however many there are.
 
-    A fixed segment wins over a parameter, whatever the order of declaration.
+    A fixed segment wins over a parameter, and both over `{name:path}`, which takes all that is left of the
+    path; the order of declaration does not matter.
     """
 
     def __init__(self, routes: list[BaseRoute]) -> None:
@@ -204,6 +206,10 @@ class RouteTable:
             parameter = _PARAMETER.fullmatch(segment)
             if parameter is None:
                 node = node.children.setdefault(segment, _Node())
+            elif parameter.group(2):
+                names.append(parameter.group(1))
+                node.rest = node.rest or _Node()
+                node = node.rest
             else:
                 names.append(parameter.group(1))
                 node.any = node.any or _Node()
@@ -234,5 +240,9 @@ def _walk(node: _Node, segments: list[str], at: int, values: list[str]) -> _Node
         found = _walk(node.any, segments, at + 1, values)
         if found is None:
             values.pop()
-        return found
+        else:
+            return found
+    if node.rest is not None:
+        values.append("/".join(segments[at:]))
+        return node.rest
     return None

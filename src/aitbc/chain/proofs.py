@@ -70,12 +70,20 @@ def proof_of(tx: Tx, ref_id: str, retry_after_s: float) -> str:
     if row is None:
         raise NotFound()
     if row.leaf_index is None:
-        raise NotSealed(retry_after_s=retry_after_s)
-    block = best_block_for(tx, int(row.leaf_index))
-    hashes = tiles.inclusion_proof(
-        int(row.leaf_index), block.tree_size, lambda wanted: read_tiles(tx, wanted)
-    )
-    return format_proof(int(row.leaf_index), hashes, checkpoint_of(tx, block))
+        raise NotSealed(retry_after_s=max(1, round(retry_after_s)))
+    return _proof(tx, int(row.leaf_index))
+
+
+def proof_if_sealed(tx: Tx, ref_id: str) -> str | None:
+    """The tlog-proof of a transfer or receipt; None until a block seals it."""
+    row = tx.one(LEAF_OF, ref=ref_id)
+    return None if row is None or row.leaf_index is None else _proof(tx, int(row.leaf_index))
+
+
+def _proof(tx: Tx, leaf_index: int) -> str:
+    block = best_block_for(tx, leaf_index)
+    hashes = tiles.inclusion_proof(leaf_index, block.tree_size, lambda wanted: read_tiles(tx, wanted))
+    return format_proof(leaf_index, hashes, checkpoint_of(tx, block))
 
 
 def consistency(tx: Tx, old_size: int, new_size: int) -> list[bytes]:

@@ -18,7 +18,7 @@ from aitbc.api.schemas.queries import ReceiptList
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import ait_number
 from aitbc.database import Tx
-from aitbc.errors import ReceiptNotFound
+from aitbc.flows import log_entries
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
 
@@ -34,7 +34,9 @@ router = Router()
     responses=PUBLIC,
 )
 async def list_receipts(request: ApiRequest, query: Annotated[ReceiptList, Query()]) -> Response:
-    """Public, newest first; hashes stand for prompt and result. X-Next-Cursor names the next page."""
+    """Public, newest first; hashes stand for prompt and result, proofs are left out (ask for one receipt).
+
+    X-Next-Cursor names the next page."""
     body, cursor = await request.runtime.db.read(_list, query)
     return reply(body, headers=None if cursor is None else {"X-Next-Cursor": cursor})
 
@@ -63,11 +65,9 @@ def _list(tx: Tx, query: ReceiptList) -> tuple[bytes, str | None]:
     responses=PUBLIC_ONE,
 )
 async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
-    """One receipt. Public."""
-    row = await request.runtime.db.read(receipts.get, receipt_id)
-    if row is None:
-        raise ReceiptNotFound(receipt_id=receipt_id)
-    return reply(receipt_json(row))
+    """One receipt, with its proof of inclusion once a block has sealed it. Public."""
+    row, proof = await request.runtime.db.read(log_entries.proven_receipt, receipt_id)
+    return reply(receipt_json(row, proof=proof))
 
 
 @router.get(

@@ -212,7 +212,7 @@ def test_aitbc_commands_in_documents_exist(file: Path) -> None:
     document = file.read_text()
     shown = commands(document, "aitbc")
     shown += [shlex.split(text) for text in re.findall(r"`aitbc ([^`<>|\[…]+)`", document)]
-    wrong = {" ".join(words): check_command(words) for words in shown if not words[:1] == ["COMMAND"]}
+    wrong = {" ".join(words): check_command(words) for words in shown if words[:1] != ["COMMAND"]}
     assert not {words: what for words, what in wrong.items() if what}
 
 

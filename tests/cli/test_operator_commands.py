@@ -112,6 +112,17 @@ def test_a_newer_or_foreign_database_is_refused(user: User, tmp_path: Path) -> N
     assert "cannot be reached" in unreachable.out
 
 
+@pytest.mark.parametrize("words", [["keys", "list"], ["audit"], ["db", "upgrade"], ["db", "version"]])
+def test_what_the_machine_refuses_is_one_line(user: User, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in ("postgresql://nobody@127.0.0.1:9/none", f"sqlite:///{tmp_path}/file/no.db"):
+        outcome = user(*words, "--database-url", place)
+        if outcome.code == 0:
+            assert words == ["db", "version"]  # a file that cannot be is a database that is not there yet
+            continue
+        assert (outcome.code, len(outcome.err.splitlines())) == (1, 1), outcome.err
+
+
 def test_bad_settings_are_one_line(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEASE_S", "-1")
     outcome = user("serve")

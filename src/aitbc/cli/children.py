@@ -16,6 +16,7 @@ from aitbc.cli.failures import CommandError
 
 STOP_GRACE_S = 8.0
 """From SIGTERM to SIGKILL; a coordinator needs at most 5 s."""
+GONE_S = 2.0
 POLL_S = 0.05
 LOG_LINES = 12
 
@@ -91,8 +92,19 @@ class Child:
             self._process.wait(STOP_GRACE_S)
         self._signal(signal.SIGKILL)
         self._process.wait()
+        self._wait_for_group()
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def _wait_for_group(self) -> None:
+        """Killed processes need a moment to be gone; where nobody reaps orphans, they stay as zombies."""
+        deadline_s = time.monotonic() + GONE_S
+        while time.monotonic() < deadline_s:
+            try:
+                os.killpg(self._process.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(POLL_S)
 
     def _signal(self, number: signal.Signals) -> None:
         # The group lives as long as any process of it; when all are gone there is nobody to tell.

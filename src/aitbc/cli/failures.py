@@ -99,7 +99,7 @@ def _known(error: BaseException) -> CommandError | None:
         return _of_client(error)
     if isinstance(error, typer.BadParameter) or hasattr(error, "format_message"):
         return _of_usage(error)
-    return _of_server(error)
+    return _of_server(error) or _of_machine(error)
 
 
 def _of_client(error: AitbcClientError) -> CommandError:
@@ -162,6 +162,20 @@ def _of_server(error: BaseException) -> CommandError | None:
     keyfile = sys.modules.get("aitbc.keyfile")
     if keyfile is not None and isinstance(error, keyfile.KeyFileError):
         return CommandError("KEY_FILE", str(error))
+    return None
+
+
+def _of_machine(error: BaseException) -> CommandError | None:
+    """What the operating system or a database said no to."""
+    for module, name in (("sqlalchemy.exc", "SQLAlchemyError"), ("sqlite3", "Error"), ("psycopg", "Error")):
+        library = sys.modules.get(module)
+        if library is not None and isinstance(error, getattr(library, name)):
+            lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+            reason = lines[0] if lines else type(error).__name__
+            return CommandError("DATABASE", reason, "Check DATABASE_URL; see `aitbc doctor`.")
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return CommandError("SYSTEM", f"{where}{error.strerror or error}", "See `aitbc doctor`.")
     return None
 
 

@@ -59,7 +59,9 @@ def load_profile() -> Profile | None:
         data = json.loads(text)
         return Profile(url=str(data["url"]), key=data.get("key") or None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandError("PROFILE", f"{path} is damaged", "Write it anew with `aitbc login`.") from error
+        raise CommandError(
+            "PROFILE", f"{path} is damaged", "Write it anew with `aitbc login --url URL`."
+        ) from error
 
 
 def save_profile(profile: Profile, folder: Path | None = None) -> Path:

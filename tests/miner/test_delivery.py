@@ -280,6 +280,27 @@ def test_with_no_model_left_it_drains_and_does_not_offer_everything(tmp_path: Pa
     run(scenario())
 
 
+def test_answers_that_wait_go_together_and_are_judged_one_by_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        engine, gate = gated()
+        coordinator = FakeCoordinator()
+        async with coordinator, mining(coordinator, tmp_path, engine, concurrency=5) as miner:
+            jobs = [coordinator.submit(str(n)) for n in range(5)]
+            await until(lambda: engine.running == 5)
+            await coordinator.stop()
+            gate.set()
+            await until(lambda: len(outbox_of(tmp_path)) == 5)
+            coordinator.take_back(jobs[0])
+            coordinator.refuse_complete = [error(503, "STORAGE_UNAVAILABLE")]
+            await coordinator.start()
+            await until(lambda: outbox_of(tmp_path) == [])
+            assert coordinator.batches == 1
+            assert sorted(job.status for job in jobs) == ["cancelled"] + ["completed"] * 4
+            assert len(miner.events.named("result_refused")) == 1
+
+    run(scenario())
+
+
 def test_a_large_result_takes_the_route_with_room_for_it(tmp_path: Path) -> None:
     async def vectors(request: Mapping[str, Any]) -> EngineResult:
         rows = [[0.123456789] * 1000 for _ in request["input"]["input"]]

@@ -211,6 +211,26 @@ def test_a_base_model_without_a_chat_template_gets_the_prompt_as_it_is() -> None
     run(scenario())
 
 
+def test_a_server_that_does_not_know_stream_options_is_asked_without() -> None:
+    async def scenario() -> None:
+        async with FakeOpenAI() as server:
+
+            async def strict(body: dict[str, Any]) -> Response:
+                if "stream_options" in body:
+                    message = "stream_options: Extra inputs are not permitted"
+                    return JSONResponse({"detail": message}, 422)
+                return await server.answer(body)
+
+            server.on_chat = strict
+            engine = OpenAIEngine(server.url)
+            for _ in range(2):
+                assert (await ask(engine, chat("qwen"))).result["text"] == "Hello"
+            assert ["stream_options" in body for body in server.bodies] == [True, False, False]
+            await engine.close()
+
+    run(scenario())
+
+
 CUT = [{"choices": [{"delta": {"content": "half an ans"}, "finish_reason": None}]}]
 EMPTY = [{"choices": [{"delta": {}, "finish_reason": "length"}]}]
 

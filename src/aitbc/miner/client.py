@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,7 @@ KEEPALIVE_S = 2.0
 """Shorter than servers keep an idle connection, so that none is closed just as it is used again."""
 
 LARGE_RESULT_BYTES = 512 * 1024
+MAX_BATCH = 64
 STATUS_OF_ITEM_ERROR = {
     "INVALID_REQUEST": 400,
     "SIGNATURE_REQUIRED": 400,
@@ -119,8 +120,13 @@ def parse_assignment(data: Any) -> Assignment:
     )
 
 
+Delivered = dict[str, Any] | Refused | CoordinatorUnreachable
+"""What became of a result: its receipt, or the error."""
+
+
 class CoordinatorClient:
-    """One coordinator, one miner key. Every call raises CoordinatorUnreachable or Refused."""
+    """One coordinator, one miner key. Every call but `complete` and `fail` raises CoordinatorUnreachable or
+    Refused."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
@@ -169,27 +175,47 @@ class CoordinatorClient:
             raise CoordinatorUnreachable("the answer to GET /v1/miner/jobs has no jobs in it")
         return [_assignment_or_reason(job) for job in jobs]
 
-    async def complete(self, job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Hand in a result; gives its receipt. A large one (embeddings) takes the batch route, which has more
-        room."""
-        content = json.dumps(body, allow_nan=False).encode()
-        if len(content) <= LARGE_RESULT_BYTES:
-            return await self._call("POST", f"/v1/jobs/{job_id}/complete", content=content)
-        batch = b'{"miner_id": %b, "results": [%b]}' % (json.dumps(body["miner_id"]).encode(), content)
+    async def complete(self, bodies: Sequence[Mapping[str, Any]]) -> list[Delivered]:
+        """Hand in results; gives for each, in order, its receipt or why there is none. Raises nothing of its
+        own.
+
+        Several go together in one request. A large one (embeddings) goes by itself, by the route for batches,
+        which has more room than the one for a single result.
+        """
+        outcomes: list[Delivered] = []
+        for group in _groups(bodies):
+            try:
+                outcomes += await self._complete_group(group)
+            except CoordinatorUnreachable as error:
+                outcomes += [error] * len(group)
+            except Refused as refusal:
+                if len(group) > 1 and refusal.is_final:
+                    outcomes += [each for body in group for each in await self.complete([body])]
+                else:
+                    outcomes += [refusal] * len(group)
+        return outcomes
+
+    async def _complete_group(self, group: Sequence[Mapping[str, Any]]) -> list[Delivered]:
+        contents = [_encode(body) for body in group]
+        if len(group) == 1 and len(contents[0]) <= LARGE_RESULT_BYTES:
+            path = f"/v1/jobs/{group[0]['job_id']}/complete"
+            return [await self._call("POST", path, content=contents[0])]
+        batch = b'{"miner_id":%b,"results":[%b]}' % (_encode(group[0]["miner_id"]), b",".join(contents))
         data = await self._call("POST", "/v1/miner/results", content=batch)
         items = data.get("items")
-        item = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
-        if item.get("ok") is True:
-            return dict(item.get("receipt") or {"receipt_id": item.get("receipt_id")})
-        error = item.get("error")
-        if not isinstance(error, dict) or not isinstance(error.get("code"), str):
-            raise CoordinatorUnreachable("the answer to POST /v1/miner/results has no item in it")
-        status = STATUS_OF_ITEM_ERROR.get(error["code"], 409)
-        raise Refused(status, error["code"], str(error.get("message") or ""))
+        if not isinstance(items, list) or len(items) != len(group):
+            raise CoordinatorUnreachable(
+                "the answer to POST /v1/miner/results has not an item for each result"
+            )
+        return [_outcome_of(item) for item in items]
 
-    async def fail(self, job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Report that a job failed here."""
-        return await self._post(f"/v1/jobs/{job_id}/fail", body)
+    async def fail(self, job_id: str, body: Mapping[str, Any]) -> Delivered:
+        """Report that a job failed here; gives the coordinator's answer or the error. Raises nothing of its
+        own."""
+        try:
+            return await self._post(f"/v1/jobs/{job_id}/fail", body)
+        except (CoordinatorUnreachable, Refused) as error:
+            return error
 
     async def deregister(self, miner_id: str) -> int:
         """Leave; gives how many jobs went back to the queue."""
@@ -208,7 +234,7 @@ class CoordinatorClient:
         await self.close()
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._call("POST", path, content=json.dumps(body, allow_nan=False).encode())
+        return await self._call("POST", path, content=_encode(body))
 
     async def _call(
         self,
@@ -256,6 +282,39 @@ def _assignment_or_reason(data: Any) -> Assignment | BadAssignment:
         return parse_assignment(data)
     except BadAssignment as bad:
         return bad
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _groups(bodies: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Results that go together: no more than fit comfortably into one request."""
+    group: list[Mapping[str, Any]] = []
+    group_bytes = 0
+    for body in bodies:
+        size = len(_encode(body))
+        if group and (len(group) == MAX_BATCH or group_bytes + size > LARGE_RESULT_BYTES):
+            yield group
+            group, group_bytes = [], 0
+        group.append(body)
+        group_bytes += size
+    if group:
+        yield group
+
+
+def _outcome_of(item: Any) -> Delivered:
+    """One item of a batch's answer."""
+    if isinstance(item, dict) and item.get("ok") is True:
+        return dict(item.get("receipt") or {"receipt_id": item.get("receipt_id")})
+    error = item.get("error") if isinstance(item, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("code"), str):
+        return CoordinatorUnreachable(
+            "an item of the answer to POST /v1/miner/results is neither ok nor an error"
+        )
+    return Refused(
+        STATUS_OF_ITEM_ERROR.get(error["code"], 409), error["code"], str(error.get("message") or "")
+    )
 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from aitbc.core.money import parse_ait
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused
+from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Delivered, Refused
 from aitbc.miner.engines.base import Cause
 from aitbc.miner.link import KeyRefused, Link
 from aitbc.miner.outbox import Entry, Outbox
 from aitbc.miner.progress import MinerView, Reporter
 from aitbc.miner.work import Failure
 
-MAX_AT_ONCE = 8
 BAD_RESULT_STATUSES = frozenset({400, 413, 422})
 """The coordinator will never take this result: the job is then failed, so that it need not wait for its lease
 to end."""
@@ -38,30 +38,43 @@ class Delivery:
         self._reporter = reporter
         self._view = view
         self.on_change: Callable[[], None] = lambda: None
+        self._disk = asyncio.Lock()
         self._mail = asyncio.Event()
         self._empty = asyncio.Event()
         self._note()
 
     async def put(self, kind: Literal["complete", "fail"], job_id: str, body: dict[str, Any]) -> None:
         """Keep an answer on disk and deliver it as soon as can be."""
-        entry = Entry(kind, job_id, self._outbox.coordinator, body)
-        try:
-            await asyncio.to_thread(self._outbox.add, entry)
-        except OSError as error:
-            self._reporter.event("outbox_full_disk", job_id=entry.job_id, reason=str(error))
-        self._note()
+        async with self._disk:
+            await self._store(Entry(kind, job_id, self._outbox.coordinator, body))
 
     async def renew_lease(self, job_id: str, lease_id: str | None) -> bool:
         """Whether we have the answer of this job, which the coordinator gave us again: it gets the new
         lease."""
-        if job_id not in self._outbox:
-            return False
+        async with self._disk:
+            entry = self._outbox.get(job_id)
+            if entry is None:
+                return False
+            if lease_id is not None:
+                await self._store(replace(entry, body={**entry.body, "lease_id": lease_id}))
+            return True
+
+    async def _store(self, entry: Entry) -> None:
         try:
-            await asyncio.to_thread(self._outbox.renew_lease, job_id, lease_id)
+            await asyncio.to_thread(self._outbox.write, entry)
         except OSError as error:
-            self._reporter.event("outbox_full_disk", job_id=job_id, reason=str(error))
+            self._reporter.event("outbox_full_disk", job_id=entry.job_id, reason=str(error))
+        self._outbox.keep(entry)
         self._note()
-        return True
+
+    async def _remove(self, job_id: str) -> None:
+        async with self._disk:
+            try:
+                await asyncio.to_thread(self._outbox.erase, job_id)
+            except OSError as error:
+                # The coordinator is asked about it again at the next start, and answers as it has now.
+                self._reporter.event("outbox_not_erased", job_id=job_id, reason=str(error))
+            self._outbox.forget(job_id)
 
     async def wait_until_empty(self) -> None:
         """Returns once there is nothing left to deliver."""
@@ -72,33 +85,41 @@ class Delivery:
         backoff = self._link.new_backoff()
         while True:
             await self._mail.wait()
-            batch = self._outbox.pending()[:MAX_AT_ONCE]
-            troubles = await asyncio.gather(*(self._deliver(entry) for entry in batch))
+            troubles = await self._deliver_all(self._outbox.pending())
             self._note()
-            trouble = next((each for each in troubles if each is not None), None)
-            if trouble is None:
+            if not troubles:
                 backoff.reset()
             else:
-                await self._link.failed(trouble, backoff)
+                await self._link.failed(troubles[0], backoff)
 
-    async def _deliver(self, entry: Entry) -> Exception | None:
-        """Post one answer; gives the error where it has to be tried again."""
-        send = self._client.complete if entry.kind == "complete" else self._client.fail
-        try:
-            reply = await send(entry.job_id, entry.body)
-        except CoordinatorUnreachable as error:
-            return error
-        except Refused as refusal:
-            if refusal.is_about_the_key:
-                raise KeyRefused(refusal) from refusal
-            if not refusal.is_final:
-                return refusal
+    async def _deliver_all(self, entries: list[Entry]) -> list[Exception]:
+        """Post answers; gives the errors for which it has to be tried again."""
+        results = [entry for entry in entries if entry.kind == "complete"]
+        outcomes = list(zip(results, await self._client.complete([e.body for e in results]), strict=True))
+        for entry in entries:
+            if entry.kind == "fail":
+                outcomes.append((entry, await self._client.fail(entry.job_id, entry.body)))
+        settled = [await self._settle(entry, outcome) for entry, outcome in outcomes]
+        return [trouble for trouble in settled if trouble is not None]
+
+    async def _settle(self, entry: Entry, outcome: Delivered) -> Exception | None:
+        """Forget an answer that the coordinator has taken, or refused for good; else give the error."""
+        if isinstance(outcome, CoordinatorUnreachable):
+            return outcome
+        if isinstance(outcome, Refused):
+            if outcome.is_about_the_key:
+                raise KeyRefused(outcome)
+            if not outcome.is_final:
+                return outcome
             self._link.succeeded()
-            await self._give_up(entry, refusal)
+            if (
+                self._outbox.get(entry.job_id) is entry
+            ):  # else it was renewed under way: that one is still to go
+                await self._give_up(entry, outcome)
             return None
         self._link.succeeded()
-        await asyncio.to_thread(self._outbox.remove, entry.job_id)
-        self._report(entry, reply)
+        await self._remove(entry.job_id)
+        self._report(entry, outcome)
         return None
 
     async def _give_up(self, entry: Entry, refusal: Refused) -> None:
@@ -107,7 +128,7 @@ class Delivery:
         )
         if entry.kind == "complete":
             self._view.failed += 1
-        await asyncio.to_thread(self._outbox.remove, entry.job_id)
+        await self._remove(entry.job_id)
         if entry.kind == "complete" and refusal.status in BAD_RESULT_STATUSES:
             failure = Failure(Cause.ENGINE_ERROR, f"the coordinator refused the result: {refusal.code}")
             body = failure.body(str(entry.body["miner_id"]), entry.job_id)

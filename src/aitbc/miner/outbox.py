@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,11 @@ class Entry:
 
 
 class Outbox:
-    """The undelivered answers of one miner. Not for use from two processes at once (see `lock.MinerLock`)."""
+    """The undelivered answers of one miner; one process at a time (see `lock.MinerLock`).
+
+    `write` and `erase` touch the disk and may run in a thread; the rest is memory. An answer is written
+    before it is kept and erased before it is forgotten, so that none is delivered and then found on disk.
+    """
 
     def __init__(self, folder: Path, coordinator: str) -> None:
         """Reads what an earlier run left. `coordinator`: the address whose answers this run delivers."""
@@ -43,23 +47,25 @@ class Outbox:
         for path in sorted(folder.glob("*.json")):
             self._load(path)
 
-    def add(self, entry: Entry) -> None:
-        """Keep `entry`; it is on disk when this returns. Raises OSError (a full disk, say): it is then kept
-        in memory."""
-        self._entries[entry.job_id] = entry
+    def write(self, entry: Entry) -> None:
+        """Put `entry` on disk; it is there when this returns. Raises OSError (a full disk, say)."""
         _write_durably(self._path(entry.job_id), {"version": VERSION, **asdict(entry)})
 
-    def remove(self, job_id: str) -> None:
-        """The coordinator has answered for good. A file that cannot be removed is asked about again at the
-        next start."""
-        self._entries.pop(job_id, None)
+    def keep(self, entry: Entry) -> None:
+        """`entry` is now one of those to deliver."""
+        self._entries[entry.job_id] = entry
+
+    def erase(self, job_id: str) -> None:
+        """Take a job's answer off the disk. Raises OSError."""
         self._path(job_id).unlink(missing_ok=True)
 
-    def renew_lease(self, job_id: str, lease_id: str | None) -> None:
-        """The same job came to this miner again, under another lease: its answer is good for that one too."""
-        entry = self._entries.get(job_id)
-        if entry is not None and lease_id is not None:
-            self.add(replace(entry, body={**entry.body, "lease_id": lease_id}))
+    def forget(self, job_id: str) -> None:
+        """The coordinator has answered for good: nothing is to be delivered for this job any more."""
+        self._entries.pop(job_id, None)
+
+    def get(self, job_id: str) -> Entry | None:
+        """The undelivered answer of a job."""
+        return self._entries.get(job_id)
 
     def pending(self) -> list[Entry]:
         """The answers to deliver, oldest first."""
@@ -68,9 +74,6 @@ class Outbox:
     def ids(self) -> set[str]:
         """The jobs whose answers wait here."""
         return set(self._entries)
-
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self._entries
 
     def __len__(self) -> int:
         return len(self._entries)

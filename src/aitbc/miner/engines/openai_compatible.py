@@ -66,6 +66,7 @@ class OpenAIEngine(Engine):
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = http_client(self.url, headers)
         self._without_template: set[str] = set()
+        self._asks_for_usage = True
 
     async def start(self) -> None:
         """Nothing to start: the server is somebody else's, and `models` says whether it answers."""
@@ -132,19 +133,30 @@ class OpenAIEngine(Engine):
             raise EngineError(Cause.ENGINE_UNAVAILABLE, f"{url} did not answer with JSON") from error
 
     async def _complete(self, request: Mapping[str, Any], progress: Progress) -> EngineResult:
-        raw_prompt = request["input"].get("prompt")
-        if isinstance(raw_prompt, str) and request["model"] in self._without_template:
-            return await self._stream("completions", _body(request, {"prompt": raw_prompt}), progress)
         try:
-            return await self._stream(
-                "chat/completions", _body(request, {"messages": messages_of(request)}), progress
-            )
+            return await self._stream(*self._call_for(request), progress)
         except EngineError as error:
-            # A base model has no chat template; a plain prompt needs none.
-            if isinstance(raw_prompt, str) and "chat template" in error.message.lower():
-                self._without_template.add(request["model"])
-                return await self._stream("completions", _body(request, {"prompt": raw_prompt}), progress)
-            raise
+            said = error.message.lower()
+            if "stream_options" in said and self._asks_for_usage:
+                self._asks_for_usage = False  # an older server; the coordinator then estimates
+            elif "chat template" in said and "prompt" in request["input"]:
+                self._without_template.add(request["model"])  # a base model; a plain prompt needs no template
+            else:
+                raise
+        return await self._stream(*self._call_for(request), progress)
+
+    def _call_for(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The route and the body for a completion."""
+        params = request["params"]
+        body: dict[str, Any] = {"model": request["model"], "stream": True}
+        for name in ("max_tokens", "temperature", "top_p", "seed", "stop"):
+            if params.get(name) is not None:
+                body[name] = params[name]
+        if self._asks_for_usage:
+            body["stream_options"] = {"include_usage": True}
+        if "prompt" in request["input"] and request["model"] in self._without_template:
+            return "completions", body | {"prompt": request["input"]["prompt"]}
+        return "chat/completions", body | {"messages": messages_of(request)}
 
     async def _stream(self, path: str, body: Mapping[str, Any], progress: Progress) -> EngineResult:
         gathered = _Gathered(progress)
@@ -263,15 +275,6 @@ def _raise_error_in(data: Mapping[str, Any]) -> None:
         raise classify(
             code if isinstance(code, int) else 500, message or "the engine reported an error", kind
         )
-
-
-def _body(request: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    params = request["params"]
-    body: dict[str, Any] = {"model": request["model"], **given}
-    for name in ("max_tokens", "temperature", "top_p", "seed", "stop"):
-        if params.get(name) is not None:
-            body[name] = params[name]
-    return {**body, "stream": True, "stream_options": {"include_usage": True}}
 
 
 def _short_ftype(ftype: Any) -> str | None:

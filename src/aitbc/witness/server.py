@@ -1,0 +1,47 @@
+"""The witness's HTTP server: add-checkpoint, its key, and what it last saw."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from aitbc.witness.protocol import MAX_REQUEST_BYTES
+from aitbc.witness.service import TEXT, Witness
+
+
+def create_app(witness: Witness) -> Starlette:
+    """The ASGI application of one witness."""
+
+    async def add_checkpoint(request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_REQUEST_BYTES:
+                return PlainTextResponse("the request is too large\n", 413)
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            return PlainTextResponse("the request is not UTF-8\n", 400)
+        verdict = await asyncio.to_thread(witness.add_checkpoint, text)
+        return Response(verdict.body, verdict.status, headers={"Content-Type": verdict.media_type})
+
+    async def key(_request: Request) -> Response:
+        return Response(witness.verifier.vkey + "\n", headers={"Content-Type": TEXT})
+
+    async def latest(request: Request) -> Response:
+        text = await asyncio.to_thread(witness.state.latest, request.query_params.get("origin", ""))
+        if text is None:
+            return PlainTextResponse("nothing was cosigned for that origin\n", 404)
+        return Response(text, headers={"Content-Type": TEXT})
+
+    return Starlette(
+        routes=[
+            Route("/add-checkpoint", add_checkpoint, methods=["POST"]),
+            Route("/key", key, methods=["GET"]),
+            Route("/latest", latest, methods=["GET"]),
+        ]
+    )

@@ -1,0 +1,87 @@
+"""A witness's judgement of one add-checkpoint request, step by step as C2SP tlog-witness orders it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from aitbc.core.checkpoint import cosign, parse_checkpoint
+from aitbc.core.merkle import EMPTY_ROOT, verify_consistency
+from aitbc.core.note import COSIGNATURE_V1, NoteInvalid, Verifier, parse_note, verify_note
+from aitbc.core.signing import PrivateKey
+from aitbc.witness.protocol import SIZE_TYPE, RequestInvalid, parse_request
+from aitbc.witness.state import WitnessState
+
+TEXT = "text/plain; charset=utf-8"
+
+
+class Verdict(NamedTuple):
+    """The HTTP answer: status, media type, body."""
+
+    status: int
+    media_type: str
+    body: str
+
+
+def _refuse(status: int, why: str) -> Verdict:
+    return Verdict(status, TEXT, why + "\n")
+
+
+class Witness:
+    """Cosigns checkpoints of the logs that it knows, only if each continues the one before.
+
+    `logs` are the log keys by origin. `now_s` gives unix seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        key: PrivateKey,
+        logs: Mapping[str, Verifier],
+        state: WitnessState,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.state = state
+        self._key = key
+        self._logs = dict(logs)
+        self._now_s = now_s
+
+    @property
+    def verifier(self) -> Verifier:
+        """The public side of this witness: what logs and verifiers are configured with."""
+        return Verifier(self.name, self._key.public_bytes, COSIGNATURE_V1)
+
+    def add_checkpoint(self, body: str) -> Verdict:
+        """200 with the cosignature line, or the status that says what is wrong; nothing is signed then."""
+        try:
+            request = parse_request(body)
+            note = parse_note(request.checkpoint)
+            checkpoint = parse_checkpoint(note.text)
+        except (RequestInvalid, NoteInvalid) as error:
+            return _refuse(400, str(error))
+        log = self._logs.get(checkpoint.origin)
+        if log is None:
+            return _refuse(404, "this witness does not know the log")
+        try:
+            signed = verify_note(note, [log])
+        except NoteInvalid as error:
+            return _refuse(403, str(error))
+        if not signed:
+            return _refuse(403, "the log has not signed this checkpoint")
+        if request.old_size > checkpoint.size:
+            return _refuse(400, "the old size is larger than the checkpoint's")
+        known = self.state.seen(checkpoint.origin)
+        size, root = (0, EMPTY_ROOT) if known is None else known
+        if request.old_size != size:
+            return Verdict(409, SIZE_TYPE, f"{size}\n")
+        if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
+            return _refuse(422, "an empty tree has another root")
+        if not verify_consistency(size, checkpoint.size, request.proof, root, checkpoint.root):
+            return _refuse(422, "the checkpoint does not continue the one that was cosigned")
+        if not self.state.advance(checkpoint.origin, known, checkpoint.size, checkpoint.root, note.text):
+            newest = self.state.seen(checkpoint.origin)
+            return Verdict(409, SIZE_TYPE, f"{0 if newest is None else newest.size}\n")
+        line = cosign(note.text, self.name, self._key, int(self._now_s()))
+        return Verdict(200, TEXT, line.line)

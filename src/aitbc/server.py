@@ -52,7 +52,7 @@ class _Server(uvicorn.Server):
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed."""
     configure_logs(settings.log_level)
-    listener = _listen(settings)
+    listener = listen(settings)
     runtime = Runtime.open(settings)
     config = uvicorn.Config(
         create_app(runtime),
@@ -81,7 +81,8 @@ def run(settings: Settings) -> None:
         raise StartupFailed("the coordinator could not start; the log above says why")
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket, before anything else is opened. Raises StartupFailed for a taken port."""
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -63,9 +63,17 @@ class Api:
     def stop(self) -> None:
         self.run(self.client.aclose())
         self.run(self.runtime.stop())
+        self.run(_end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+
+async def _end_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def expect_error(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:

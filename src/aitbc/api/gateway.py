@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from aitbc.api.auth import Access
 from aitbc.api.errors import ClientGone, error_response
+from aitbc.api.polling import Polls
 from aitbc.api.requests import ApiRequest
 from aitbc.api.routing import Endpoint, RouteTable
 from aitbc.core.ids import new_id
@@ -51,6 +52,7 @@ class Gateway:
         self.app = app
         self.runtime = runtime
         self.access = Access(runtime)
+        self.polls = Polls(runtime)
         self._routes = RouteTable(list(app.routes))
         self._observed: dict[tuple[str, str, int], Observed] = {}
         self._log_all = runtime.settings.log_level == "debug"
@@ -76,6 +78,7 @@ class Gateway:
             await self._elsewhere(request, send, started)
             return
         scope["aitbc.access"] = self.access
+        scope["aitbc.polls"] = self.polls
         method: str = scope["method"]
         chosen = found[0].get(method) or (found[0].get("GET") if method == "HEAD" else None)
         if chosen is None:

@@ -1,4 +1,4 @@
-"""Long polls: wait for something, but not past the caller's patience."""
+"""Long polls: wait for something, but not past the caller's patience or the server's life."""
 
 import asyncio
 import time
@@ -7,12 +7,49 @@ from typing import Any, TypeVar
 
 from aitbc.api.errors import ClientGone
 from aitbc.api.requests import ApiRequest
+from aitbc.errors import ShuttingDown
 from aitbc.metrics import WAITING_POLLS
+from aitbc.runtime import Runtime
 
 T = TypeVar("T")
 
 WATCH_AFTER_S = 0.02
 """A wait that is over sooner is not worth a look at whether the caller is still there."""
+
+GRACE_S = 0.5
+"""On shutdown polls end by themselves, with an answer; what has not after this long is ended here."""
+
+
+class Polls:
+    """The long polls that are open now."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._open: set[asyncio.Task[Any]] = set()
+        self._cut_short: set[asyncio.Task[Any]] = set()
+        self._ender: asyncio.Task[None] | None = None
+
+    def enter(self, task: asyncio.Task[Any]) -> None:
+        if self._ender is None:
+            self._ender = asyncio.ensure_future(self._end_on_shutdown())
+        self._open.add(task)
+        WAITING_POLLS.inc()
+
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        self._open.discard(task)
+        self._cut_short.discard(task)
+        WAITING_POLLS.dec()
+
+    def was_cut_short(self, task: asyncio.Task[Any]) -> bool:
+        """Whether the shutdown cancelled this poll."""
+        return task in self._cut_short
+
+    async def _end_on_shutdown(self) -> None:
+        await self._runtime.shutdown.wait()
+        await asyncio.sleep(GRACE_S)
+        for task in self._open:
+            self._cut_short.add(task)
+            task.cancel()
 
 
 def wait_s(request: ApiRequest, asked_s: float) -> float:
@@ -23,13 +60,15 @@ def wait_s(request: ApiRequest, asked_s: float) -> float:
 
 
 async def wait_for(request: ApiRequest, waiting: Coroutine[Any, Any, T]) -> T:
-    """The result of `waiting`, which keeps its own deadline and ends by itself on shutdown.
+    """The result of `waiting`, which keeps its own deadline.
 
-    Raises ClientGone, with `waiting` cancelled, where the caller disconnects first.
+    Raises ClientGone, with `waiting` cancelled, where the caller disconnects first, and ShuttingDown where
+    it does not end soon enough on shutdown.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None, "requests are served by tasks"
+    polls: Polls = request.scope["aitbc.polls"]
     watcher: asyncio.Task[None] | None = None
     gone = False
 
@@ -45,16 +84,18 @@ async def wait_for(request: ApiRequest, waiting: Coroutine[Any, Any, T]) -> T:
 
     started = time.perf_counter()
     later = loop.call_later(WATCH_AFTER_S, watch)
-    WAITING_POLLS.inc()
+    polls.enter(task)
     try:
-        return await waiting
+        result = await waiting
     except asyncio.CancelledError:
-        if gone and task.uncancel() == 0:
-            raise ClientGone from None
+        ours = gone or polls.was_cut_short(task)
+        if ours and task.uncancel() == 0:
+            raise (ClientGone() if gone else ShuttingDown()) from None
         raise
     finally:
-        WAITING_POLLS.dec()
+        polls.leave(task)
         later.cancel()
         if watcher is not None:
             watcher.cancel()
         request.waited_s += time.perf_counter() - started
+    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aitbc.database import Tx
-from aitbc.idempotency.service import Answer, IdempotencyKey, begin, finish
+from aitbc.idempotency.service import Answer, IdempotencyKey, begin, finish, purge
 
 
 def once(tx: Tx, key: IdempotencyKey | None, act: Callable[[Tx], Answer]) -> Answer:
@@ -21,3 +21,9 @@ def once(tx: Tx, key: IdempotencyKey | None, act: Callable[[Tx], Answer]) -> Ans
     answer = act(tx)
     finish(tx, key, answer.status, answer.body)
     return answer
+
+
+def forget_old(tx: Tx, keep_s: float) -> bool:
+    """One round of forgetting answers older than `keep_s` seconds; False: nothing more is due at once."""
+    purge(tx, tx.now_ms - round(keep_s * 1000))
+    return False

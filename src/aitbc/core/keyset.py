@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from aitbc.core import signing
+from aitbc.core.block import origin_of
 from aitbc.core.clock import parse_rfc3339, rfc3339
 
 USE_RECEIPTS = "receipts"
+USE_LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedKey:
-    """One Ed25519 key of a coordinator and when it may sign, [valid_from_ms, valid_to_ms); None is open."""
+    """One Ed25519 key of a coordinator and when it may sign, [valid_from_ms, valid_to_ms); None is open.
+
+    `use` is USE_RECEIPTS or, for the key that signs the log's checkpoints, USE_LOG. The two may be one key,
+    which is then published twice.
+    """
 
     public_bytes: bytes
     valid_from_ms: int | None = None
@@ -26,12 +32,12 @@ class PublishedKey:
         return signing.key_id(self.public_bytes)
 
     def to_json(self, chain_id: str) -> dict[str, Any]:
-        """The key's entry in the /v1/keys document; the verifier key is named after the chain."""
+        """The key's entry in the /v1/keys document; a log's verifier key has the name of the log's origin."""
         return {
             "key_id": self.key_id,
             "alg": signing.ALGORITHM,
             "public_key": signing.public_to_text(self.public_bytes),
-            "vkey": signing.vkey(chain_id, self.public_bytes),
+            "vkey": signing.vkey(_vkey_name(chain_id, self.use), self.public_bytes),
             "valid_from": None if self.valid_from_ms is None else rfc3339(self.valid_from_ms),
             "valid_to": None if self.valid_to_ms is None else rfc3339(self.valid_to_ms),
             "use": self.use,
@@ -39,33 +45,42 @@ class PublishedKey:
 
 
 class KeySet:
-    """The keys of one chain, by key id."""
+    """The keys of one chain: by key id, and those of its log."""
 
-    __slots__ = ("_keys", "chain_id")
+    __slots__ = ("_keys", "_log_keys", "chain_id")
 
     def __init__(self, chain_id: str, keys: Iterable[PublishedKey]) -> None:
         self.chain_id = chain_id
-        self._keys = {key.key_id: key for key in keys}
+        self._keys: dict[str, PublishedKey] = {}
+        self._log_keys: dict[str, PublishedKey] = {}
+        for key in keys:
+            (self._log_keys if key.use == USE_LOG else self._keys)[key.key_id] = key
 
     def get(self, key_id: str) -> PublishedKey | None:
-        """The key of this id, or None."""
+        """The key of this id, or None. Not one of the log's."""
         return self._keys.get(key_id)
 
+    @property
+    def log_keys(self) -> tuple[PublishedKey, ...]:
+        """The keys that sign the checkpoints of the chain's log."""
+        return tuple(self._log_keys.values())
+
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._keys) + len(self._log_keys)
 
     def to_json(self) -> dict[str, Any]:
         """The /v1/keys document."""
         return {
             "chain_id": self.chain_id,
-            "keys": [key.to_json(self.chain_id) for key in self._keys.values()],
+            "keys": [key.to_json(self.chain_id) for key in (*self._keys.values(), *self.log_keys)],
         }
 
     @classmethod
     def from_json(cls, document: object) -> KeySet:
         """Read a /v1/keys document; fields it does not know are ignored, and so are keys of other algorithms.
 
-        ValueError: another form, or a key whose id or verifier key is not its own.
+        ValueError: another form, or a key whose id or verifier key is not its own, or a log's key whose
+        verifier key has another name than the log's origin.
         """
         if not isinstance(document, Mapping):
             raise ValueError("a key set is an object with chain_id and keys")
@@ -77,11 +92,15 @@ class KeySet:
             if not isinstance(entry, Mapping):
                 raise ValueError("a key is an object")
             if entry.get("alg") == signing.ALGORITHM:
-                keys.append(_read_key(entry))
+                keys.append(_read_key(entry, chain_id))
         return cls(chain_id, keys)
 
 
-def _read_key(entry: Mapping[str, Any]) -> PublishedKey:
+def _vkey_name(chain_id: str, use: str) -> str:
+    return origin_of(chain_id) if use == USE_LOG else chain_id
+
+
+def _read_key(entry: Mapping[str, Any], chain_id: str) -> PublishedKey:
     public_key, use = entry.get("public_key"), entry.get("use", USE_RECEIPTS)
     if not isinstance(public_key, str) or not isinstance(use, str):
         raise ValueError("a key has a public_key and a use")
@@ -94,10 +113,13 @@ def _read_key(entry: Mapping[str, Any]) -> PublishedKey:
     if entry.get("key_id", key.key_id) != key.key_id:
         raise ValueError(f"key id {entry['key_id']!r} is not that of its public key ({key.key_id})")
     verifier_key = entry.get("vkey")
-    if verifier_key is not None and (
-        not isinstance(verifier_key, str) or signing.parse_vkey(verifier_key)[1] != key.public_bytes
-    ):
+    if verifier_key is None:
+        return key
+    name, public_bytes = signing.parse_vkey(verifier_key) if isinstance(verifier_key, str) else ("", b"")
+    if public_bytes != key.public_bytes:
         raise ValueError(f"the verifier key of {key.key_id} is another key")
+    if use == USE_LOG and name != origin_of(chain_id):
+        raise ValueError(f"the verifier key of {key.key_id} is not named {origin_of(chain_id)}")
     return key
 
 

@@ -4,6 +4,7 @@ docs/formats/receipt.md gives the exact bytes, with test vectors.
 """
 
 from aitbc.core.keyset import KeySet, PublishedKey
+from aitbc.core.policy import Policy, PolicyInvalid
 from aitbc.core.receipt_document import (
     RESULT_VERSION,
     VERSION,
@@ -19,7 +20,8 @@ from aitbc.core.receipt_document import (
     to_json,
     to_json_of_signed,
 )
-from aitbc.core.receipt_verification import Check, Verification, verify, verify_bytes
+from aitbc.core.receipt_proof import Check, check_leaf
+from aitbc.core.receipt_verification import Verification, verify, verify_bytes
 
 __all__ = [
     "RESULT_VERSION",
@@ -27,11 +29,14 @@ __all__ = [
     "Check",
     "KeySet",
     "MinerSignature",
+    "Policy",
+    "PolicyInvalid",
     "PublishedKey",
     "ReceiptFields",
     "ReceiptInvalid",
     "Signature",
     "Verification",
+    "check_leaf",
     "parse",
     "result_statement",
     "sign",

@@ -11,6 +11,8 @@ from typing import Any
 from aitbc.core import canonical, jobspec, money, signing
 from aitbc.core.exactjson import loads_exact
 from aitbc.core.keyset import USE_RECEIPTS, KeySet
+from aitbc.core.leaf import receipt_leaf
+from aitbc.core.policy import Policy
 from aitbc.core.receipt_document import (
     ReceiptFields,
     ReceiptInvalid,
@@ -19,19 +21,9 @@ from aitbc.core.receipt_document import (
     signed_bytes,
     statement_of,
 )
+from aitbc.core.receipt_proof import VALIDITY_TOLERANCE_MS, Check, check_leaf
 
 SIGNATURE = "signature"
-VALIDITY_TOLERANCE_MS = 86_400_000
-"""How far a receipt's time may lie outside its key's validity: clocks are set back, coordinators differ."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at. `ok` is True (holds), False (does not), or None (could not be checked)."""
-
-    name: str
-    ok: bool | None
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +35,10 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Nothing is wrong, and the coordinator's signature was checked against a known key."""
+        """Nothing is wrong, and the coordinator's signature was checked against a known key.
+
+        With a policy that requires a proof: its keys signed the checkpoint, and its witnesses cosigned.
+        """
         return self.acceptable() and any(check.name == SIGNATURE and check.ok for check in self.checks)
 
     def acceptable(self) -> bool:
@@ -61,32 +56,49 @@ class Verification:
         return tuple(check for check in self.checks if check.ok is None)
 
 
-def verify_bytes(data: bytes, keys: KeySet | None = None) -> Verification:
-    """Verify a receipt file (JSON, UTF-8). Any changed byte makes it fail, given the keys. Never raises."""
+def verify_bytes(data: bytes, keys: KeySet | None = None, policy: Policy | None = None) -> Verification:
+    """Verify a receipt file (JSON, UTF-8). Any changed byte makes it fail, given the keys. Never raises.
+
+    What no key vouches for cannot be held to this: a proof without keys for its log, and the signature lines
+    of witnesses that the policy does not name.
+    """
     try:
         document = loads_exact(data)
     except ValueError as error:
         return Verification((Check("document", False, str(error)),))
-    return verify(document, keys)
+    return verify(document, keys, policy)
 
 
-def verify(document: object, keys: KeySet | None = None) -> Verification:
+def verify(document: object, keys: KeySet | None = None, policy: Policy | None = None) -> Verification:
     """Verify a receipt as a parsed document. Never raises.
 
-    Without `keys` the coordinator's signature cannot be attributed: its check is None, and `ok` is False.
+    Keys that the policy pins take the place of `keys`. Where there are none for receipts, the coordinator's
+    signature cannot be attributed: its check is None, and `ok` is False.
     """
     try:
         fields, signature = parse(document)
     except ReceiptInvalid as error:
         return Verification((Check("document", False, str(error)),))
     assert isinstance(document, dict)  # parse() refuses anything else
+    signed = signed_bytes(fields)
+    leaf = receipt_leaf(signed.decode(), signature.key_id, signing.encode_b64(signature.sig))
+    proof = check_leaf(
+        leaf,
+        document["proof"],
+        fields.chain_id,
+        keys=keys,
+        policy=policy,
+        made_at_ms=fields.completed_at * 1000,
+    )
+    if policy is not None and policy.receipt_keys:
+        keys = policy.key_set()
     checks = (
         Check("document", True, "all fields are present and well-formed"),
         _check_price(fields),
         _check_result(fields, document),
         _check_miner_signature(fields),
-        _check_signature(fields, signature, keys),
-        _check_proof(document["proof"]),
+        _check_signature(fields, signed, signature, keys),
+        *proof,
     )
     return Verification(checks, fields)
 
@@ -134,7 +146,9 @@ def _check_miner_signature(fields: ReceiptFields) -> Check:
     return Check(name, True, f"the miner signed the result with key {miner.key_id}")
 
 
-def _check_signature(fields: ReceiptFields, signature: Signature, keys: KeySet | None) -> Check:
+def _check_signature(
+    fields: ReceiptFields, signed: bytes, signature: Signature, keys: KeySet | None
+) -> Check:
     if keys is None:
         return Check(SIGNATURE, None, f"no keys given: key {signature.key_id} cannot be attributed")
     if keys.chain_id != fields.chain_id:
@@ -142,7 +156,7 @@ def _check_signature(fields: ReceiptFields, signature: Signature, keys: KeySet |
     key = keys.get(signature.key_id)
     if key is None or key.use != USE_RECEIPTS:
         return Check(SIGNATURE, False, f"key {signature.key_id} is not among the keys given for receipts")
-    if not signing.verify(key.public_bytes, signed_bytes(fields), signature.sig):
+    if not signing.verify(key.public_bytes, signed, signature.sig):
         return Check(SIGNATURE, False, f"the signature of key {key.key_id} does not fit the receipt")
     completed_ms = fields.completed_at * 1000
     if key.valid_from_ms is not None and completed_ms < key.valid_from_ms - VALIDITY_TOLERANCE_MS:
@@ -150,9 +164,3 @@ def _check_signature(fields: ReceiptFields, signature: Signature, keys: KeySet |
     if key.valid_to_ms is not None and completed_ms >= key.valid_to_ms + VALIDITY_TOLERANCE_MS:
         return Check(SIGNATURE, False, f"key {key.key_id} was no longer valid when the job completed")
     return Check(SIGNATURE, True, f"{fields.chain_id} signed the receipt with key {key.key_id}")
-
-
-def _check_proof(proof: object) -> Check:
-    if proof is None:
-        return Check("proof", None, "no proof in the document; inclusion in the log was not checked")
-    return Check("proof", False, "unknown proof")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aitbc.core.keyset import KeySet, PublishedKey
+from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
 from aitbc.core.signing import PrivateKey, public_to_text, vkey
 
 KEY = PrivateKey.from_seed(b"\x01" * 32)
@@ -88,3 +88,33 @@ def test_refuses_a_key_that_contradicts_itself(changes: dict[str, Any]) -> None:
 def test_refuses_other_documents(document: object) -> None:
     with pytest.raises(ValueError):
         KeySet.from_json(document)
+
+
+def test_one_key_for_receipts_and_for_the_log() -> None:
+    keys = KeySet("c", [PublishedKey(KEY.public_bytes), PublishedKey(KEY.public_bytes, use=USE_LOG)])
+    document = json.loads(json.dumps(keys.to_json()))
+    assert [(entry["use"], entry["vkey"]) for entry in document["keys"]] == [
+        ("receipts", vkey("c", KEY.public_bytes)),
+        ("log", vkey("aitbc/c", KEY.public_bytes)),
+    ]
+    for read in (keys, KeySet.from_json(document)):
+        assert len(read) == 2
+        receipt_key = read.get(KEY.key_id)
+        assert receipt_key is not None
+        assert receipt_key.use == "receipts"
+        assert [key.public_bytes for key in read.log_keys] == [KEY.public_bytes]
+
+
+def test_a_key_of_the_log_is_none_for_receipts() -> None:
+    keys = KeySet("c", [PublishedKey(KEY.public_bytes, use=USE_LOG)])
+    assert keys.get(KEY.key_id) is None
+    assert KeySet("c", [PublishedKey(KEY.public_bytes)]).log_keys == ()
+
+
+def test_a_key_of_the_log_has_the_name_of_its_origin() -> None:
+    entry = PublishedKey(KEY.public_bytes, use=USE_LOG).to_json("c")
+    assert len(KeySet.from_json({"chain_id": "c", "keys": [entry]}).log_keys) == 1
+    for name in ("c", "aitbc/other"):
+        changed = {**entry, "vkey": vkey(name, KEY.public_bytes)}
+        with pytest.raises(ValueError, match="not named aitbc/c"):
+            KeySet.from_json({"chain_id": "c", "keys": [changed]})

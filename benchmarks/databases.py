@@ -55,10 +55,10 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
     def create(self) -> str:
-        """The URL of a new, empty database."""
+        """The name of a new, empty database."""
         name = f"bench_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
-        return self.url(name)
+        return name
 
     def settings(self) -> dict[str, str]:
         """What a figure depends on, as the server says it."""
@@ -102,7 +102,7 @@ class Databases:
         if self._postgres is None:
             url = f"sqlite:///{self._folder / f'bench{next(self._numbers)}.db'}"
         else:
-            url = self._postgres.create()
+            url = self._postgres.url(self._postgres.create())
         migrate.upgrade(url)
         database = Database.open(url)
         try:

@@ -61,15 +61,18 @@ def register_one(tx: Tx, miner_id: str, model: str, public_key: str = "", concur
     registration.register(tx, MINER_KEY, spec)
 
 
-def finish_one(tx: Tx, ctx: FlowContext, miner: Miner) -> str:
-    """Takes and completes the job at the head; its id."""
-    job = dispatch.take(tx, ctx, MINER_KEY, miner.miner_id, 1).assignments[0].job
+def complete(tx: Tx, ctx: FlowContext, miner: Miner, job: JobRow) -> None:
+    """Ends a running job with a signed result."""
     assignment = {"job_id": job.id, "prompt_hash": job.prompt_hash, "lease_id": job.lease_id}
     signature = miner.answer(assignment)["signature"]
     result = {"text": RESULT_TEXT, "finish_reason": "stop"}
     sent = ResultSubmission(job.id, result, USAGE, job.lease_id, signature)
     completion.complete(tx, ctx, MINER_KEY, miner.miner_id, sent)
-    return job.id
+
+
+def finish_one(tx: Tx, ctx: FlowContext, miner: Miner) -> None:
+    """Takes and completes the job at the head."""
+    complete(tx, ctx, miner, dispatch.take(tx, ctx, MINER_KEY, miner.miner_id, 1).assignments[0].job)
 
 
 _OWN = re.compile(r"\bt\.(\w+)")

@@ -1,0 +1,1 @@
+"""The rows of the published table: one function measures each, on one engine."""

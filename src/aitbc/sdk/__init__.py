@@ -28,21 +28,8 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
-from aitbc.sdk.models import (
-    Balance,
-    BatchItem,
-    Explanation,
-    Gpu,
-    Health,
-    Job,
-    JobEvent,
-    Miner,
-    MinerModel,
-    Page,
-    PriceRange,
-    Quote,
-    Receipt,
-)
+from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent
+from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
 
 if TYPE_CHECKING:

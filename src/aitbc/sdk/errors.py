@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aitbc.sdk.models import Job
+    from aitbc.sdk.job_models import Job
 
 
 class AitbcClientError(Exception):

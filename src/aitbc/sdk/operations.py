@@ -19,18 +19,8 @@ from aitbc.sdk.errors import (
     WaitTimeout,
 )
 from aitbc.sdk.fields import plain
-from aitbc.sdk.models import (
-    Balance,
-    BatchItem,
-    Explanation,
-    Health,
-    Job,
-    JobEvent,
-    Miner,
-    Page,
-    Quote,
-    Receipt,
-)
+from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent
+from aitbc.sdk.models import Balance, Health, Miner, Page, Quote, Receipt
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
 from aitbc.sdk.transport import RETRY_STATUSES, Answer, Call, Flow, Now, Sleep, send
 

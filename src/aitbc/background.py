@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from aitbc.chain import sealer
+from aitbc.cosigning import Cosigner
 from aitbc.errors import StorageUnavailable
 from aitbc.flows import expiry
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
@@ -97,6 +98,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     rounds: list[tuple[float, Callable[[], Awaitable[bool]], str]] = [
         (EXPIRE_EVERY_S, expire.run_once, "expiry"),
         (runtime.settings.block_interval_s, lambda: seal_once(runtime), "seal"),
+        (runtime.settings.block_interval_s, Cosigner(runtime).run_once, "cosign"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
         (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),
     ]

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from aitbc.core.money import parse_ait
+from aitbc.core.note import COSIGNATURE_V1, Verifier
 
 BATCH_BODY_FACTOR = 16
 """Batch routes take bodies of this many times MAX_BODY_BYTES."""
@@ -73,6 +74,10 @@ class Settings(BaseSettings):
     block_interval_s: float = Field(
         2, gt=0, le=3600, description="How often waiting transfers and receipts are sealed into a block."
     )
+    witnesses: str = Field("", description="Witnesses asked to cosign each block: VKEY@URL, comma separated.")
+    witness_quorum: int = Field(
+        0, ge=0, le=64, description="Cosignatures that make a block final; 0: no block is called final."
+    )
     job_retention_days: float = Field(
         30, gt=0, description="Days that prompts and results of ended jobs are kept."
     )
@@ -106,6 +111,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"a {role or 'bare'} key is not 1 to 512 printable ASCII characters")
         return value
 
+    @field_validator("witnesses")
+    @classmethod
+    def _check_witnesses(cls, value: str) -> str:
+        split_witnesses(value)
+        return value
+
     @model_validator(mode="after")
     def _default_database(self) -> Self:
         url = self.database_url or f"sqlite:///{self.home}/coordinator.db"
@@ -131,6 +142,20 @@ class Settings(BaseSettings):
     def max_batch_body_bytes(self) -> int:
         """Largest body of a batch route, bytes."""
         return self.max_body_bytes * BATCH_BODY_FACTOR
+
+
+def split_witnesses(text: str) -> list[tuple[Verifier, str]]:
+    """WITNESSES as (verifier key, URL) pairs. ValueError."""
+    found: list[tuple[Verifier, str]] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, separator, url = part.partition("@")
+        if not separator or not url.startswith(("http://", "https://")):
+            raise ValueError("each witness is VKEY@URL")
+        verifier = Verifier.parse(key)
+        if verifier.kind != COSIGNATURE_V1:
+            raise ValueError(f"{verifier.name}: not a witness's key (aitbc witness run prints the right one)")
+        found.append((verifier, url.rstrip("/")))
+    return found
 
 
 def split_api_keys(text: str) -> list[tuple[str, str]]:

@@ -40,4 +40,9 @@ WRITER_BATCH_SIZE = Histogram(
     "aitbc_writer_batch_size", "Writes that shared one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 BLOCKS_SEALED = Counter("aitbc_blocks_sealed_total", "Blocks that this coordinator sealed.")
+COSIGNATURES = Counter(
+    "aitbc_cosignatures_total",
+    "Answers of witnesses asked to cosign, by witness and outcome.",
+    ("witness", "outcome"),
+)
 RATE_LIMITED = Counter("aitbc_rate_limited_total", "Requests refused by a rate limit, by limit.", ("limit",))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from aitbc.chain.models import Block, Cosignature, Leaf
 from aitbc.chain.sealer import COLUMNS, BlockRow, head, read_tiles
@@ -16,13 +16,20 @@ _l: Any = Leaf.__table__.c  # type: ignore[attr-defined]
 _b: Any = Block.__table__.c  # type: ignore[attr-defined]
 _c: Any = Cosignature.__table__.c  # type: ignore[attr-defined]
 
+LOOKED_AT = 16  # newest cosigned blocks that a proof chooses among
+
 LEAF_OF = statement(select(_l.seq, _l.kind, _l.leaf_index, _l.hash).where(_l.ref_id == bindparam("ref")))
 BLOCK_AT = statement(select(*COLUMNS).where(_b.height == bindparam("height")), BlockRow)
 BLOCK_OF_LEAF = statement(
     select(*COLUMNS).where(_b.tree_size > bindparam("leaf")).order_by(_b.tree_size).limit(1), BlockRow
 )
 LINES = statement(select(_c.line).where(_c.height == bindparam("height")).order_by(_c.witness))
-LATEST_COSIGNED = statement(select(_c.height).order_by(_c.height.desc()).limit(1))
+COSIGNED = statement(
+    select(_c.height, func.count().label("count"))
+    .group_by(_c.height)
+    .order_by(_c.height.desc())
+    .limit(LOOKED_AT)
+)
 
 
 def block_at(tx: Tx, height: int) -> BlockRow | None:
@@ -54,14 +61,16 @@ def latest_checkpoint(tx: Tx) -> str:
 
 
 def best_block_for(tx: Tx, leaf_index: int) -> BlockRow:
-    """The block whose checkpoint a proof of this leaf uses: the newest cosigned one that has it, else its own."""
+    """The block whose checkpoint proves this leaf: the one that most witnesses vouch for, else its own.
+
+    Looked for among the newest cosigned ones: later blocks contain the leaf as well.
+    """
     own = block_of_leaf(tx, leaf_index)
-    row = tx.one(LATEST_COSIGNED)
-    if row is not None and row.height >= own.height:
-        cosigned = block_at(tx, int(row.height))
-        if cosigned is not None:
-            return cosigned
-    return own
+    vouched = [row for row in tx.all(COSIGNED) if row.height >= own.height]
+    if not vouched:
+        return own
+    best = max(vouched, key=lambda row: (row.count, -row.height))
+    return block_at(tx, int(best.height)) or own
 
 
 def proof_of(tx: Tx, ref_id: str, retry_after_s: float) -> str:

@@ -47,6 +47,7 @@ ENTRIES = {
     "keys": Entry("keys", "keys_app", _OPERATOR),
     "db": Entry("database", "db_app", _OPERATOR),
     "audit": Entry("audit", "audit", _OPERATOR),
+    "witness": Entry("witness", "witness_app", _OPERATOR),
 }
 
 

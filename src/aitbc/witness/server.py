@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from aitbc.witness.protocol import MAX_REQUEST_BYTES
+from aitbc.core.witness_protocol import MAX_REQUEST_BYTES
 from aitbc.witness.service import TEXT, Witness
 
 

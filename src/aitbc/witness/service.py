@@ -10,7 +10,7 @@ from aitbc.core.checkpoint import cosign, parse_checkpoint
 from aitbc.core.merkle import EMPTY_ROOT, verify_consistency
 from aitbc.core.note import COSIGNATURE_V1, NoteInvalid, Verifier, parse_note, verify_note
 from aitbc.core.signing import PrivateKey
-from aitbc.witness.protocol import SIZE_TYPE, RequestInvalid, parse_request
+from aitbc.core.witness_protocol import SIZE_TYPE, RequestInvalid, parse_request
 from aitbc.witness.state import WitnessState
 
 TEXT = "text/plain; charset=utf-8"

@@ -1,0 +1,62 @@
+"""`aitbc witness run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aitbc.cli.failures import usage_error
+
+witness_app = typer.Typer(help="Vouch for a log: cosign what only ever grows.", no_args_is_help=True)
+
+DEFAULT_HOME = Path("~/.aitbc/witness")
+
+
+@witness_app.callback()
+def witness() -> None:
+    """Vouch for a log: cosign what only ever grows."""
+
+
+@witness_app.command()
+def run(
+    log: Annotated[
+        list[str],
+        typer.Option(help="A log's verifier key, as its /v1/keys lists it (vkey). Repeatable."),
+    ],
+    name: Annotated[str, typer.Option(help="This witness's name, such as example.com/witness.")],
+    listen: Annotated[str, typer.Option(help="Address and port.")] = "127.0.0.1:8100",
+    home: Annotated[
+        Path, typer.Option(help="Folder of the key and of what was seen.", envvar="AITBC_WITNESS_HOME")
+    ] = DEFAULT_HOME,
+) -> None:
+    """Run a witness. It prints the key that coordinators (WITNESSES) and verifiers' policies name it by."""
+    import uvicorn
+
+    from aitbc.core.note import ED25519, Verifier, name_is_valid
+    from aitbc.keyfile import load_or_create_key
+    from aitbc.witness.server import create_app
+    from aitbc.witness.service import Witness
+    from aitbc.witness.state import WitnessState
+
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise usage_error("--listen is HOST:PORT")
+    if not name_is_valid(name):
+        raise usage_error("--name has no white space and no plus sign")
+    logs: dict[str, Verifier] = {}
+    for text in log:
+        try:
+            verifier = Verifier.parse(text)
+        except ValueError as error:
+            raise usage_error(f"--log {text}: {error}") from None
+        if verifier.kind != ED25519:
+            raise usage_error(f"--log {text}: a witness's key, not a log's")
+        logs[verifier.name] = verifier
+    folder = home.expanduser()
+    key = load_or_create_key(folder / "witness.key")
+    vouching = Witness(name, key, logs, WitnessState(folder / "witness.db"))
+    typer.echo(f"witness  {vouching.verifier.vkey}")
+    typer.echo(f"setting  WITNESSES={vouching.verifier.vkey}@http://{host}:{port}")
+    uvicorn.run(create_app(vouching), host=host, port=int(port), log_level="warning", server_header=False)

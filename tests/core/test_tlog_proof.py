@@ -10,9 +10,7 @@ from aitbc.core.signing import PrivateKey, decode_b64, encode_b64
 from aitbc.core.tlog_proof import (
     MAX_HASHES,
     ProofInvalid,
-    format_add_checkpoint,
     format_proof,
-    parse_add_checkpoint,
     parse_proof,
 )
 
@@ -30,25 +28,6 @@ EKNzoDWG8LGC0Yp9o+sv3qllpMP9uHQ9B20KNL+Q1zs=
 RoopEkOdqkYqMB4MJXrbt/hMjOxsVn0IrWjpz1ZMMes=
 AHCioX9nLjsrse6YhjRRmk1WUEirVOLLRoOQ6vfO5vk=
 """
-# The add-checkpoint request of tlog-witness.
-REQUEST = (
-    "old 20852014\n"
-    "PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=\n"
-    "jrJZDmY8Y7SyJE0MWLpLozkIVMSMZcD5kvuKxPC3swk=\n"
-    "5+pKlUdi2LeF/BcMHBn+Ku6yhPGNCswZZD1X/6QgPd8=\n"
-    "/6WVhPs2CwSsb5rYBH5cjHV/wSmA79abXAwhXw3Kj/0=\n"
-    "\n"
-    "example.com/behind-the-sofa\n"
-    "20852163\n"
-    "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
-    "\n"
-    "\u2014 example.com/behind-the-sofa "
-    "Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9n"
-    "To+zyWE+xeMcTOAYQ8=\n"
-    "\u2014 example.com/behind-the-sofa "
-    "opLqBQsREYCgu6xQkYQwJr9fo45a62DN9EdmHXnZdXNqlcVGlCum2Wks+49/V6267UEjw6QUX"
-    "TS5Rovnzv++qbSzm9Q=\n"
-)
 PROOF = format_proof(73894, HASHES, str(NOTE))
 EMPTY = format_proof(0, [], str(NOTE))
 
@@ -62,15 +41,6 @@ def test_the_examples_of_a_proof() -> None:
     assert proof.checkpoint == NOTE
     assert proof.head == parse_checkpoint(BODY)
     assert format_proof(proof.index, proof.hashes, str(proof.checkpoint), proof.extra) == text
-
-
-def test_the_example_of_a_request_to_a_witness() -> None:
-    asked = parse_add_checkpoint(REQUEST)
-    assert asked.old_size == 20852014
-    assert [encode_b64(hashed) for hashed in asked.hashes] == REQUEST.splitlines()[1:5]
-    assert len(asked.checkpoint.signatures) == 2
-    assert asked.head.size == 20852163
-    assert format_add_checkpoint(asked.old_size, asked.hashes, str(asked.checkpoint)) == REQUEST
 
 
 @pytest.mark.parametrize("extra", [None, b"", b"\x00\xff"])
@@ -135,35 +105,10 @@ def test_what_is_no_proof(text: str) -> None:
         parse_proof(text)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "old 1",
-        "old 1\n\n",
-        "\n\n" + str(NOTE),
-        REQUEST.replace("old ", "old  "),
-        REQUEST.replace("old ", "new "),
-        REQUEST.replace("old 2", "old 02"),
-        REQUEST.replace("old 20852014", "old -1"),
-        REQUEST.replace("old 20852014", f"old {2**63}"),
-        REQUEST.replace("pkaw=\n", "pkaw\n"),
-        REQUEST.replace("\n\nexample", "\nexample"),
-        REQUEST[:-1],
-        REQUEST[1:],
-        format_add_checkpoint(1, [bytes(32)] * 64, str(NOTE)),
-        format_add_checkpoint(1, [bytes(31)], str(NOTE)),
-    ],
-)
-def test_what_is_no_request(text: str) -> None:
-    with pytest.raises(ProofInvalid):
-        parse_add_checkpoint(text)
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_reading_fails_in_one_way(data: st.DataObject) -> None:
-    whole = data.draw(st.sampled_from([PROOF, EMPTY, REQUEST, EXAMPLE_HEAD + "\n" + str(NOTE)]))
+    whole = data.draw(st.sampled_from([PROOF, EMPTY, EXAMPLE_HEAD + "\n" + str(NOTE)]))
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, min(len(whole), start + 4)))
     odd = st.sampled_from("\n\u2014 +=A/0\x00\ud800\u2028\u0660é")
@@ -171,12 +116,5 @@ def test_reading_fails_in_one_way(data: st.DataObject) -> None:
     try:
         proof = parse_proof(text)
     except ProofInvalid:
-        pass
-    else:
-        assert format_proof(proof.index, proof.hashes, str(proof.checkpoint), proof.extra) == text
-    try:
-        asked = parse_add_checkpoint(text)
-    except ProofInvalid:
-        pass
-    else:
-        assert format_add_checkpoint(asked.old_size, asked.hashes, str(asked.checkpoint)) == text
+        return
+    assert format_proof(proof.index, proof.hashes, str(proof.checkpoint), proof.extra) == text

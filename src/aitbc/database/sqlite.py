@@ -168,6 +168,8 @@ class SqliteBackend:
                 batch.outcomes.append((None, self._translate(error)))
                 if not connection.in_transaction:
                     return
+                cursor.close()  # an UPDATE whose RETURNING was not read to its end counts only once it is closed
+                cursor = connection.cursor()
                 if isolate:
                     cursor.execute("ROLLBACK TO call")
                 elif connection.total_changes != before:

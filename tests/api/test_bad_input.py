@@ -253,6 +253,7 @@ def test_bodies_have_a_limit(start_api: Callable[..., Market]) -> None:
     assert api.post("/v1/jobs/batch", client, content=batch).status_code == 200
     too_many = json.dumps({"jobs": [{"prompt": "x" * 1900}] * 20}).encode()
     expect_error(api.post("/v1/jobs/batch", client, content=too_many), 413, "BODY_TOO_LARGE")
+    expect_error(api.post("/nowhere", client, content=large), 413, "BODY_TOO_LARGE")
     over = json.dumps({"jobs": [{"prompt": "x"}] * 1001}).encode()
     expect_error(api.post("/v1/jobs/batch", client, content=over), 400, "INVALID_REQUEST")
 

@@ -24,7 +24,7 @@ from aitbc.api.polling import Polls
 from aitbc.api.requests import ApiRequest
 from aitbc.api.routing import Endpoint, RouteTable
 from aitbc.core.ids import new_id
-from aitbc.errors import AitbcError, InternalError, MethodNotAllowed
+from aitbc.errors import AitbcError, BodyTooLarge, InternalError, MethodNotAllowed
 from aitbc.metrics import API_REQUEST_DURATION, API_REQUESTS
 from aitbc.runtime import Runtime
 
@@ -117,6 +117,16 @@ class Gateway:
         """Hands the request to FastAPI: mounts, and the 404 of everything unknown."""
         status = 500
         begun = False
+        limit = self.runtime.settings.max_body_bytes
+        read = 0
+
+        async def receive_on() -> Message:
+            nonlocal read
+            message = await request._receive()
+            read += len(message.get("body", b""))
+            if read > limit:
+                raise BodyTooLarge(max_body_bytes=limit)
+            return message
 
         async def send_on(message: Message) -> None:
             nonlocal status, begun
@@ -128,11 +138,15 @@ class Gateway:
 
         request.scope.setdefault("state", {})["request_id"] = request.request_id
         try:
-            await self.app(request.scope, request._receive, send_on)
+            request.check_declared(limit)
+            await self.app(request.scope, receive_on, send_on)
+        except BodyTooLarge as error:
+            if not begun:
+                await error_response(error, request.request_id)(request.scope, receive_on, send_on)
         except Exception as error:  # noqa: BLE001 - as above; FastAPI re-raises what it has answered
             response = self._unexpected(error, request, None)
             if not begun:
-                await response(request.scope, request._receive, send_on)
+                await response(request.scope, receive_on, send_on)
         self._observe(request.scope["method"], OTHER_PATH, status, started, request)
 
     def _headers(self, raw: Iterable[tuple[bytes, bytes]], request: ApiRequest) -> list[tuple[bytes, bytes]]:

@@ -48,13 +48,7 @@ class ApiRequest(Request):
         """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientGone on a disconnect."""
         if self._content is not None:
             return self._content
-        declared = self.fields.get(b"content-length")
-        if (
-            declared is not None
-            and declared.isdigit()
-            and (len(declared) > 15 or int(declared) > limit_bytes)
-        ):
-            raise BodyTooLarge(max_body_bytes=limit_bytes)
+        self.check_declared(limit_bytes)
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientGone
@@ -65,6 +59,12 @@ class ApiRequest(Request):
             raise BodyTooLarge(max_body_bytes=limit_bytes)
         self._content = content
         return content
+
+    def check_declared(self, limit_bytes: int) -> None:
+        """Raises BodyTooLarge where Content-Length says so."""
+        declared = self.fields.get(b"content-length", b"")
+        if declared.isdigit() and (len(declared) > 15 or int(declared) > limit_bytes):
+            raise BodyTooLarge(max_body_bytes=limit_bytes)
 
     async def _rest(self, first: bytes, limit_bytes: int) -> bytes:
         parts, size = [first], len(first)

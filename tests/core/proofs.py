@@ -14,8 +14,9 @@ from aitbc.core.note import COSIGNATURE_V1, Note, NoteSignature, Verifier, sign_
 from aitbc.core.policy import Policy
 from aitbc.core.tlog_proof import format_proof
 from tests.core.merkle_reference import Tree
-from tests.core.receipt_vectors import CHAIN_ID, COORDINATOR
 
+CHAIN_ID = "ait-devnet"
+COORDINATOR = signing.PrivateKey.from_seed(bytes(range(32)))
 ORIGIN = origin_of(CHAIN_ID)
 LOG = Verifier(ORIGIN, COORDINATOR.public_bytes)
 WITNESS_KEYS = [signing.PrivateKey.from_seed(bytes([number]) * 32) for number in (1, 2, 3)]

@@ -11,12 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from aitbc.core import canonical, jobspec, metering, money, receipt, signing
+from aitbc.core.checkpoint import cosign
+from aitbc.core.keyset import USE_LOG
+from aitbc.core.note import sign_note
+from tests.core.proofs import (
+    CHAIN_ID,
+    COORDINATOR,
+    COSIGNED_AT_S,
+    POLICY,
+    WITNESS_KEYS,
+    WITNESSES,
+    checkpoint_of,
+    leaf_of,
+    prove,
+    proven,
+    tree_with,
+)
 
 VECTORS_FILE = Path(__file__).parents[2] / "docs" / "formats" / "receipt-vectors.json"
-CHAIN_ID = "ait-devnet"
-COORDINATOR = signing.PrivateKey.from_seed(bytes(range(32)))
 MINER = signing.PrivateKey.from_seed(bytes(range(32, 64)))
-KEYS = receipt.KeySet(CHAIN_ID, [receipt.PublishedKey(COORDINATOR.public_bytes, 1_767_225_600_000)])
+VALID_FROM_MS = 1_767_225_600_000
+KEYS = receipt.KeySet(CHAIN_ID, [receipt.PublishedKey(COORDINATOR.public_bytes, VALID_FROM_MS)])
+LOG_KEYS = receipt.KeySet(
+    CHAIN_ID,
+    [
+        receipt.PublishedKey(COORDINATOR.public_bytes, VALID_FROM_MS),
+        receipt.PublishedKey(COORDINATOR.public_bytes, VALID_FROM_MS, use=USE_LOG),
+    ],
+)
 STARTED_AT = 1_767_323_045
 
 
@@ -174,6 +196,66 @@ def _invalid() -> list[dict[str, str]]:
     return [{"why": why, "document": changed} for why, changed in texts]
 
 
+INDEX, SIZE = 21, 29
+
+
+def _proven(name: str, index: int, size: int) -> dict[str, Any]:
+    fields, result, _ = JOBS[name]()
+    return {
+        "name": name,
+        "leaf": leaf_of(fields, receipt.sign(fields, COORDINATOR)).decode(),
+        "index": index,
+        "tree_size": size,
+        "document": compact(proven(fields, result, index=index, size=size)).decode(),
+    }
+
+
+def _unproven() -> list[dict[str, str]]:
+    """Proofs that fail the policy, each in one of its checks."""
+    fields, result, _ = prompt_job()
+    good = proven(fields, result, index=INDEX, size=SIZE)
+    proof: str = good["proof"]
+    tree = tree_with(leaf_of(fields, receipt.sign(fields, COORDINATOR)), INDEX, SIZE)
+    text = checkpoint_of(tree).text
+    older = checkpoint_of(tree_with(tree.leaves[INDEX], INDEX, SIZE - 1), witnesses=(0, 1))
+    stranger = cosign(text, "witness.example/w9", MINER, COSIGNED_AT_S)
+    cosigned = cosign(text, WITNESSES[1].name, WITNESS_KEYS[1], COSIGNED_AT_S)
+    wrong = dataclasses.replace(cosigned, signature=cosigned.signature[:8] + bytes(64))
+    plain = sign_note(text, WITNESSES[1].name, WITNESS_KEYS[1])
+
+    def cosigned_by(*witnesses: int, more: Any = ()) -> str:
+        return prove(tree, INDEX, checkpoint_of(tree, witnesses=witnesses, more=more))
+
+    cases = [
+        ("proof", "no proof", None),
+        ("proof", "an extra line", proof.replace("index 21", "extra AAAA\nindex 21")),
+        ("proof", "an index with a leading zero", proof.replace("index 21", "index 021")),
+        ("proof", "cut short", proof[:-1]),
+        ("inclusion", "another index", proof.replace("index 21", "index 20")),
+        ("inclusion", "another leaf's proof", prove(tree, INDEX - 1, checkpoint_of(tree, witnesses=(0, 1)))),
+        (
+            "checkpoint",
+            "another log's checkpoint",
+            prove(tree, INDEX, checkpoint_of(tree, witnesses=(0, 1), origin="aitbc/ait-othernet")),
+        ),
+        (
+            "checkpoint",
+            "a checkpoint signed by another key",
+            prove(tree, INDEX, checkpoint_of(tree, witnesses=(0, 1), key=MINER)),
+        ),
+        ("witnesses", "one witness where two are needed", cosigned_by(0)),
+        ("witnesses", "one witness twice", cosigned_by(0, 0)),
+        ("witnesses", "a second witness that is not the policy's", cosigned_by(0, more=(stranger,))),
+        ("witnesses", "a second witness's plain signature", cosigned_by(0, more=(plain,))),
+        ("witnesses", "a wrong cosignature beside two good ones", cosigned_by(0, 2, more=(wrong,))),
+        ("witnesses", "cosignatures of an older checkpoint", cosigned_by(more=older.signatures[1:])),
+    ]
+    return [
+        {"why": why, "check": check, "document": compact({**good, "proof": changed}).decode()}
+        for check, why, changed in cases
+    ]
+
+
 def _respelled_signature(document: dict[str, Any]) -> str:
     # The last character before the padding holds four bits that mean nothing; readers in use ignore them.
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -189,9 +271,17 @@ def build() -> dict[str, Any]:
         "about": "Test vectors of docs/formats/receipt.md. Texts are UTF-8; seeds and hashes are hex.",
         "coordinator_seed": COORDINATOR.seed.hex(),
         "miner_seed": MINER.seed.hex(),
-        "keys": KEYS.to_json(),
+        "witness_seeds": [key.seed.hex() for key in WITNESS_KEYS],
+        "keys": LOG_KEYS.to_json(),
+        "policy": POLICY.to_json(),
         "valid": [_valid(name) for name in JOBS],
         "invalid": _invalid(),
+        "proven": [
+            _proven("prompt", INDEX, SIZE),
+            _proven("embedding_unsigned", 0, 1),
+            _proven("free", 299, 300),
+        ],
+        "unproven": _unproven(),
     }
 
 

@@ -35,7 +35,16 @@ from tests.core.proofs import (
     proven,
     tree_with,
 )
-from tests.core.receipt_vectors import CHAIN_ID, COORDINATOR, JOBS, KEYS, MINER, document_of, prompt_job
+from tests.core.receipt_vectors import (
+    CHAIN_ID,
+    COORDINATOR,
+    JOBS,
+    KEYS,
+    LOG_KEYS,
+    MINER,
+    document_of,
+    prompt_job,
+)
 
 INDEX, SIZE = 21, 29
 FIELDS, RESULT, _ = prompt_job()
@@ -45,9 +54,6 @@ TREE = tree_with(LEAF, INDEX, SIZE)
 GOOD = proven(FIELDS, RESULT)
 PROOF: str = GOOD["proof"]
 COMPLETED_MS = FIELDS.completed_at * 1000
-LOG_KEYS = KeySet(
-    CHAIN_ID, [PublishedKey(COORDINATOR.public_bytes), PublishedKey(COORDINATOR.public_bytes, use=USE_LOG)]
-)
 
 
 def with_proof(proof: object) -> dict[str, Any]:

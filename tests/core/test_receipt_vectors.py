@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import rfc8785
 
-from aitbc.core.receipt import KeySet, verify_bytes
+from aitbc.core.receipt import KeySet, Policy, verify_bytes
 from tests.core import ed25519_reference as ed25519
+from tests.core import log_reference as log
 from tests.core.receipt_vectors import VECTORS_FILE, build
 
 VECTORS: dict[str, Any] = json.loads(VECTORS_FILE.read_text(encoding="utf-8"))
+PROVEN = pytest.mark.parametrize("vector", VECTORS["proven"], ids=lambda vector: vector["name"])
 VALID = pytest.mark.parametrize("vector", VECTORS["valid"], ids=lambda vector: vector["name"])
 
 
@@ -82,6 +84,56 @@ def test_signed_texts_follow_from_the_documents(vector: dict[str, Any]) -> None:
             assert hashed == vector["result"]
 
 
+@PROVEN
+def test_leaves_follow_from_the_documents(vector: dict[str, Any]) -> None:
+    document = json.loads(vector["document"])
+    valid = next(valid for valid in VECTORS["valid"] if valid["name"] == vector["name"])
+    assert valid["document_with_result"] == json.dumps(
+        {**document, "proof": None}, separators=(",", ":"), ensure_ascii=False
+    )
+    leaf = {
+        "type": "aitbc/receipt-leaf/v1",
+        "body": json.loads(valid["signed"]),
+        "signature": document["signature"],
+    }
+    assert rfc8785.dumps(leaf).decode() == vector["leaf"]
+
+
+@PROVEN
+def test_proofs_lead_from_the_leaf_to_a_signed_and_cosigned_root(vector: dict[str, Any]) -> None:
+    proof = log.read_proof(json.loads(vector["document"])["proof"])
+    assert (proof.index, proof.size) == (vector["index"], vector["tree_size"])
+    leaf_hash = hashlib.sha256(b"\x00" + vector["leaf"].encode()).digest()
+    assert log.root_from_path(leaf_hash, proof.index, proof.size, proof.hashes) == proof.root
+    assert proof.origin == "aitbc/ait-devnet"
+    public = ed25519.public_key(bytes.fromhex(VECTORS["coordinator_seed"]))
+    witnesses = [ed25519.public_key(bytes.fromhex(seed)) for seed in VECTORS["witness_seeds"]]
+    signed, first, third = proof.note.lines
+    assert log.is_signed(proof.note, signed, "aitbc/ait-devnet", public)
+    for line, number in ((first, 1), (third, 3)):
+        name = f"witness.example/w{number}"
+        assert log.cosigned_at(proof.note, line, name, witnesses[number - 1]) is not None
+
+
+def test_the_policy_and_the_keys_are_those_of_the_seeds() -> None:
+    public = ed25519.public_key(bytes.fromhex(VECTORS["coordinator_seed"]))
+    encoded, key_id = base64.b64encode(public).decode(), hashlib.sha256(public).hexdigest()[:16]
+    witnesses = [ed25519.public_key(bytes.fromhex(seed)) for seed in VECTORS["witness_seeds"]]
+    assert VECTORS["policy"] == {
+        "version": "aitbc/policy/v1",
+        "chain_id": "ait-devnet",
+        "log": [log.vkey("aitbc/ait-devnet", 1, public)],
+        "witnesses": [log.vkey(f"witness.example/w{n}", 4, key) for n, key in enumerate(witnesses, 1)],
+        "quorum": 2,
+        "require_proof": True,
+        "receipt_keys": [{"key_id": key_id, "public_key": encoded}],
+    }
+    receipts, of_log = VECTORS["keys"]["keys"]
+    assert (receipts["use"], receipts["vkey"]) == ("receipts", log.vkey("ait-devnet", 1, public))
+    assert (of_log["use"], of_log["vkey"]) == ("log", log.vkey("aitbc/ait-devnet", 1, public))
+    assert receipts["public_key"] == of_log["public_key"] == encoded
+
+
 def test_our_code_makes_the_same_vectors() -> None:
     assert build() == VECTORS
 
@@ -103,3 +155,18 @@ def test_invalid_documents_fail(vector: dict[str, str]) -> None:
     assert not verification.ok
     assert len(verification.failures) == 1, verification.failures
     assert vector["document"] not in {valid["document_with_result"] for valid in VECTORS["valid"]}
+
+
+@PROVEN
+def test_proven_documents_verify(vector: dict[str, Any]) -> None:
+    data = vector["document"].encode()
+    verification = verify_bytes(data, policy=Policy.from_json(VECTORS["policy"]))
+    assert verification.ok, verification.failures
+    assert {check.name for check in verification.unchecked} <= {"miner_signature"}
+    assert verify_bytes(data, KeySet.from_json(VECTORS["keys"])).ok
+
+
+@pytest.mark.parametrize("vector", VECTORS["unproven"], ids=lambda vector: vector["why"])
+def test_unproven_documents_fail_in_one_check(vector: dict[str, str]) -> None:
+    verification = verify_bytes(vector["document"].encode(), policy=Policy.from_json(VECTORS["policy"]))
+    assert [check.name for check in verification.failures] == [vector["check"]]

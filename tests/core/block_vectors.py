@@ -1,0 +1,227 @@
+"""Writes docs/formats/block-vectors.json: `python -m tests.core.block_vectors` in the root folder.
+
+Everything follows from the fixed seeds and values below, so that the file is the same on every run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aitbc.core import receipt, signing, tiles
+from aitbc.core.block import BlockHeader, genesis
+from aitbc.core.checkpoint import Checkpoint, cosign
+from aitbc.core.leaf import transfer_leaf
+from aitbc.core.merkle import leaf_hash, root_of
+from aitbc.core.note import Note, sign_note
+from aitbc.core.tlog_proof import format_proof
+from tests.core.proofs import (
+    CHAIN_ID,
+    COORDINATOR,
+    COSIGNED_AT_S,
+    LOG,
+    ORIGIN,
+    WITNESS_KEYS,
+    WITNESSES,
+    leaf_of,
+)
+from tests.core.receipt_vectors import prompt_job
+
+VECTORS_FILE = Path(__file__).parents[2] / "docs" / "formats" / "block-vectors.json"
+JOB, HOLD = "019b7c1e-5a46-7000-8000-000000000001", "019b7c1e-5a46-7000-8000-00000000000a"
+ODD_TEXT = 'a "quote", a \\, a tab \t, \x00, \x7f, \u2028, \u2713 and \U0001f600'
+TIME_MS = 1_767_323_045_000
+BIG = 70_000
+TRANSFERS: list[dict[str, Any]] = [
+    {
+        "id": "grant:alice",
+        "kind": "mint",
+        "debit": "system:mint",
+        "credit": "alice",
+        "amount_units": 100_000_000_000,
+        "hold_id": None,
+        "ref": "devnet grant",
+        "created_at_ms": TIME_MS,
+    },
+    {
+        "id": HOLD,
+        "kind": "hold",
+        "debit": "alice",
+        "credit": "system:escrow",
+        "amount_units": 265_000,
+        "hold_id": None,
+        "ref": JOB,
+        "created_at_ms": TIME_MS + 10,
+    },
+    {
+        "id": "019b7c1e-5d2e-7000-8000-00000000000b",
+        "kind": "post",
+        "debit": "alice",
+        "credit": "bob",
+        "amount_units": 19_950,
+        "hold_id": HOLD,
+        "ref": JOB,
+        "created_at_ms": TIME_MS + 2000,
+    },
+    {
+        "id": "019b7c1e-5d2e-7000-8000-00000000000c",
+        "kind": "fee",
+        "debit": "alice",
+        "credit": "system:treasury",
+        "amount_units": 1050,
+        "hold_id": HOLD,
+        "ref": JOB,
+        "created_at_ms": TIME_MS + 2000,
+    },
+    {
+        "id": "019b7c1e-6000-7000-8000-00000000000d",
+        "kind": "transfer",
+        "debit": "bob",
+        "credit": "carol",
+        "amount_units": 2**53 - 1,
+        "hold_id": None,
+        "ref": ODD_TEXT,
+        "created_at_ms": TIME_MS + 3000,
+    },
+]
+SEALED = (2, 6)  # the tree's size after block 1 and after block 2
+
+
+def _leaves() -> list[dict[str, Any]]:
+    fields, _, _ = prompt_job()
+    signature = receipt.sign(fields, COORDINATOR)
+    leaves = []
+    for values in TRANSFERS:
+        named = {"transfer_id" if name == "id" else name: value for name, value in values.items()}
+        leaves.append({"transfer": values, "bytes": transfer_leaf(**named).decode()})
+    signed = {
+        "signed": receipt.signed_bytes(fields).decode(),
+        "key_id": signature.key_id,
+        "sig": signing.encode_b64(signature.sig),
+    }
+    leaves.insert(4, {"receipt": signed, "bytes": leaf_of(fields, signature).decode()})
+    return [{**leaf, "hash": leaf_hash(leaf["bytes"].encode()).hex()} for leaf in leaves]
+
+
+def _hashes(leaves: Sequence[dict[str, Any]]) -> list[bytes]:
+    return [bytes.fromhex(leaf["hash"]) for leaf in leaves]
+
+
+def _checkpoint(size: int, root: bytes) -> Note:
+    text = Checkpoint(ORIGIN, size, root).to_text()
+    return Note(text, (sign_note(text, ORIGIN, COORDINATOR),))
+
+
+def _blocks(leaves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    previous, blocks = genesis(CHAIN_ID), []
+    for size in SEALED:
+        new = leaves[previous.tree_size : size]
+        root = root_of(_hashes(leaves[:size]))
+        receipts = sum("receipt" in leaf for leaf in new)
+        header = BlockHeader(
+            chain_id=CHAIN_ID,
+            height=previous.height + 1,
+            previous_hash=previous.hash,
+            time_ms=TIME_MS + 2000 * (previous.height + 1),
+            first_leaf=previous.tree_size,
+            tree_size=size,
+            root=root.hex(),
+            transactions=len(new) - receipts,
+            receipts=receipts,
+            proposer=COORDINATOR.key_id,
+        )
+        blocks.append(
+            {
+                "header": header.encode().decode(),
+                "hash": header.hash,
+                "signature": header.sign(COORDINATOR),
+                "checkpoint": str(_checkpoint(size, root)),
+            }
+        )
+        previous = header
+    return blocks
+
+
+def _proofs(hashes: Sequence[bytes], inclusion: Any, consistency: Any) -> dict[str, Any]:
+    stored = tiles.grow(0, hashes, {})
+
+    def read(wanted: Sequence[tiles.Tile]) -> Mapping[tiles.Tile, bytes]:
+        return {tile: stored[tile] for tile in wanted}
+
+    return {
+        "inclusion": [
+            {"index": m, "size": n, "hashes": [h.hex() for h in tiles.inclusion_proof(m, n, read)]}
+            for m, n in inclusion
+        ],
+        "consistency": [
+            {"old": m, "new": n, "hashes": [h.hex() for h in tiles.consistency_proof(m, n, read)]}
+            for m, n in consistency
+        ],
+    }
+
+
+def _big_tree() -> dict[str, Any]:
+    hashes = [leaf_hash(str(number).encode()) for number in range(BIG)]
+    stored = tiles.grow(0, hashes, {})
+    wanted = [(0, 0), (0, 272), (0, 273), (1, 0), (1, 1), (2, 0)]
+    return {
+        "about": "The leaves are the numbers 0 to 69999 in decimal digits.",
+        "size": BIG,
+        "root": root_of(hashes).hex(),
+        "tiles": [
+            {
+                "level": level,
+                "index": index,
+                "width": len(stored[level, index]) // 32,
+                "path": tiles.tile_path(level, index, len(stored[level, index]) // 32),
+                "sha256": hashlib.sha256(stored[level, index]).hexdigest(),
+            }
+            for level, index in wanted
+        ],
+        **_proofs(
+            hashes,
+            [(0, BIG), (12_345, BIG), (65_536, BIG), (BIG - 1, BIG), (300, 66_000)],
+            [(1, BIG), (1000, BIG), (65_536, BIG), (65_537, 69_999)],
+        ),
+    }
+
+
+def build() -> dict[str, Any]:
+    """The whole vector file."""
+    leaves = _leaves()
+    hashes, size = _hashes(leaves), len(leaves)
+    first = genesis(CHAIN_ID)
+    note = _checkpoint(size, root_of(hashes))
+    cosigned = cosign(note.text, WITNESSES[0].name, WITNESS_KEYS[0], COSIGNED_AT_S)
+    note = dataclasses.replace(note, signatures=(*note.signatures, cosigned))
+    sizes = range(1, size + 1)
+    proofs = _proofs(
+        hashes,
+        [(index, n) for n in sizes for index in range(n)],
+        [(old, new) for new in sizes for old in range(1, new)],
+    )
+    path = [bytes.fromhex(text) for text in proofs["inclusion"][-2]["hashes"]]
+    return {
+        "about": "Test vectors of docs/formats/block.md. Texts are UTF-8; seeds, hashes and roots are hex.",
+        "coordinator_seed": COORDINATOR.seed.hex(),
+        "witness_seed": WITNESS_KEYS[0].seed.hex(),
+        "chain_id": CHAIN_ID,
+        "log_vkey": LOG.vkey,
+        "witness_vkey": WITNESSES[0].vkey,
+        "genesis": {"header": first.encode().decode(), "hash": first.hash},
+        "leaves": leaves,
+        "roots": [root_of(hashes[:n]).hex() for n in range(size + 1)],
+        **proofs,
+        "blocks": _blocks(leaves),
+        "cosigned": {"at_s": COSIGNED_AT_S, "checkpoint": str(note)},
+        "proof": {"index": size - 2, "text": format_proof(size - 2, path, str(note))},
+        "big_tree": _big_tree(),
+    }
+
+
+if __name__ == "__main__":
+    VECTORS_FILE.write_text(json.dumps(build(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -29,7 +29,7 @@ CHECKS = [
 NOT_HTTP = b"Invalid HTTP request received."
 """What the HTTP parser says of a request line of more than 64 KiB, before any of our code sees it."""
 
-EXAMPLES = 8
+EXAMPLES = 5
 """Of each kind (valid, invalid) for each operation."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import op
+from alembic import command, op
 from sqlalchemy.engine import Connection
 
 from aitbc import migrate
@@ -39,6 +39,17 @@ def test_upgrading_again_keeps_the_rows(database_url: str) -> None:
     migrate.ensure_current(database_url, auto=False)
     with migrate.open_connection(database_url, write=False) as connection:
         assert connection.execute(sa.text("SELECT value FROM parameters WHERE name = 'kept'")).scalar() == 1
+
+
+def test_a_database_of_the_first_version_comes_along(empty_database_url: str) -> None:
+    with migrate.open_connection(empty_database_url, write=True) as connection:
+        command.upgrade(migrate.alembic_config(connection), "0001")
+        connection.execute(sa.text("INSERT INTO accounts VALUES ('a', 'user', 0, 0, 1)"))
+    with pytest.raises(migrate.DatabaseBehind, match="it is 0001"):
+        migrate.ensure_current(empty_database_url, auto=False)
+    migrate.ensure_current(empty_database_url, auto=True)
+    with migrate.open_connection(empty_database_url, write=False) as connection:
+        assert connection.execute(sa.text("SELECT id FROM accounts")).scalars().all() == ["a"]
 
 
 def test_without_auto_nothing_is_changed(empty_database_url: str) -> None:
@@ -79,8 +90,8 @@ def test_errors_do_not_show_the_password(database_url: str) -> None:
 
 def test_processes_that_start_together_upgrade_once(empty_database_url: str) -> None:
     code = "import sys; from aitbc import migrate; migrate.ensure_current(sys.argv[1], auto=True)"
-    command = [sys.executable, "-c", code, empty_database_url]
-    starts = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    program = [sys.executable, "-c", code, empty_database_url]
+    starts = [subprocess.Popen(program, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [start.communicate(timeout=60)[1] for start in starts]
     assert [start.returncode for start in starts] == [0, 0], errors
     assert migrate.current_revision(empty_database_url) == migrate.head_revision()

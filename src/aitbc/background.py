@@ -8,7 +8,7 @@ import structlog
 from aitbc.chain import sealer
 from aitbc.cosigning import Cosigner
 from aitbc.errors import StorageUnavailable
-from aitbc.flows import expiry
+from aitbc.flows import expiry, payment
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
 
@@ -16,6 +16,7 @@ log = structlog.get_logger(__name__)
 
 EXPIRE_EVERY_S = 0.5
 LAPSE_EVERY_S = 5.0
+RELEASE_EVERY_S = 5.0
 ERASE_EVERY_S = 60.0
 JUMP_MS = 2_000  # the wall clock and the monotonic one may drift this far apart between two rounds
 
@@ -62,6 +63,11 @@ async def erase_once(runtime: Runtime) -> bool:
     return erased == expiry.ERASE_BATCH
 
 
+async def release_once(runtime: Runtime) -> bool:
+    """Releases manual payments whose acceptance window is over; True where more are due."""
+    return await runtime.db.write(payment.release_due) == payment.DUE_BATCH
+
+
 async def seal_once(runtime: Runtime) -> bool:
     """Seals what waits into the next block; True where more waits than one block takes."""
     database, context = runtime.db, runtime.context
@@ -99,6 +105,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         (EXPIRE_EVERY_S, expire.run_once, "expiry"),
         (runtime.settings.block_interval_s, lambda: seal_once(runtime), "seal"),
         (runtime.settings.block_interval_s, Cosigner(runtime).run_once, "cosign"),
+        (RELEASE_EVERY_S, lambda: release_once(runtime), "release"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
         (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),
     ]

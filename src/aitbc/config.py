@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         15, gt=0, le=3600, description="How often miners are asked to send a heartbeat."
     )
     max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")
+    acceptance_window_s: float = Field(
+        259_200, ge=0, le=31_536_000, description="A manual payment is released this long after the answer."
+    )
     block_interval_s: float = Field(
         2, gt=0, le=3600, description="How often waiting transfers and receipts are sealed into a block."
     )

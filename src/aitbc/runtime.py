@@ -43,6 +43,7 @@ class Runtime:
             heartbeat_ms=int(settings.heartbeat_s * 1000),
             max_attempts=settings.max_attempts,
             max_pending_jobs=settings.max_pending_jobs,
+            acceptance_ms=int(settings.acceptance_window_s * 1000),
         )
         waiting = WaitingMiners()
         database.signals.listen(waiting.hear)

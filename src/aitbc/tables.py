@@ -12,6 +12,7 @@ import aitbc.jobs.models
 import aitbc.ledger.models
 import aitbc.miners.models
 import aitbc.parameters.models
+import aitbc.payments.models
 import aitbc.receipts.models  # noqa: F401
 
 metadata = SQLModel.metadata

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__, background
-from aitbc.api import docs, log, system
+from aitbc.api import docs, log, payments, system
 from aitbc.api.by_resource import jobs, mining, records
 from aitbc.api.by_role import client, miner
 from aitbc.api.errors import error_response
@@ -33,6 +33,7 @@ ROUTERS: tuple[Router, ...] = (
     records.router,
     client.router,
     miner.router,
+    payments.router,
     log.router,
     docs.router,
 )

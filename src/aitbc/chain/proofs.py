@@ -1,6 +1,6 @@
 """What outsiders ask of the log: its checkpoint, its tiles, proofs. All read from stored rows."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, func, select
 
@@ -71,6 +71,25 @@ def best_block_for(tx: Tx, leaf_index: int) -> BlockRow:
         return own
     best = max(vouched, key=lambda row: (row.count, -row.height))
     return block_at(tx, int(best.height)) or own
+
+
+class Place(NamedTuple):
+    """Where the log has a transfer or receipt: leaf hash (hex), index and block; None until it is sealed."""
+
+    hash: str
+    leaf_index: int | None
+    height: int | None
+
+
+def place_of(tx: Tx, ref_id: str) -> Place | None:
+    """Where a transfer or receipt is in the log; None for an id that is neither."""
+    row = tx.one(LEAF_OF, ref=ref_id)
+    if row is None:
+        return None
+    if row.leaf_index is None:
+        return Place(bytes(row.hash).hex(), None, None)
+    index = int(row.leaf_index)
+    return Place(bytes(row.hash).hex(), index, block_of_leaf(tx, index).height)
 
 
 def proof_of(tx: Tx, ref_id: str, retry_after_s: float) -> str:

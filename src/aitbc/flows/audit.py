@@ -29,12 +29,19 @@ SELECT j.id FROM jobs j
 LEFT JOIN (
     SELECT hold_id, SUM(amount_units) AS paid FROM transfers WHERE kind = 'post' OR kind = 'fee' GROUP BY hold_id
 ) p ON p.hold_id = j.hold_id
-WHERE j.hold_id <> '' AND COALESCE(p.paid, 0) <> (CASE WHEN j.status = 'completed' THEN j.price_units ELSE 0 END)
-ORDER BY j.id
+LEFT JOIN payments m ON m.id = j.hold_id
+WHERE j.hold_id <> '' AND COALESCE(p.paid, 0) <> (
+    CASE WHEN j.status <> 'completed' THEN 0
+         WHEN m.id IS NULL THEN j.price_units
+         WHEN m.status = 'escrowed' THEN 0
+         ELSE m.price_units - m.refunded_units END
+) ORDER BY j.id
 """
 HOLDS_LEFT_OPEN = """
-SELECT j.id FROM jobs j
-WHERE j.hold_id <> '' AND j.finished_at_ms IS NOT NULL AND NOT EXISTS (
+SELECT j.id FROM jobs j LEFT JOIN payments m ON m.id = j.hold_id
+WHERE j.hold_id <> '' AND j.finished_at_ms IS NOT NULL
+  AND NOT (j.status = 'completed' AND m.id IS NOT NULL AND m.status = 'escrowed')
+  AND NOT EXISTS (
     SELECT 1 FROM transfers s WHERE s.hold_id = j.hold_id AND (s.kind = 'post' OR s.kind = 'void')
 ) ORDER BY j.id
 """

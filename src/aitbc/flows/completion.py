@@ -98,7 +98,7 @@ def _complete(tx: Tx, ctx: FlowContext, miner: MinerRow, sent: ResultSubmission)
     receipt_id = new_id(tx.now_ms)
     if not jobs.complete(tx, job, price, receipt_id, json.dumps(answer.result, ensure_ascii=False)):
         raise LeaseLost(job_id=job.id)
-    fee = escrow.pay(tx, job, miner.account_id, price)
+    fee = escrow.pay(tx, ctx, job, miner.account_id, price)
     fields = documents.ReceiptFields(
         chain_id=ctx.chain_id,
         receipt_id=receipt_id,

@@ -9,7 +9,8 @@ from aitbc.core.signing import PrivateKey
 class FlowContext:
     """Made once from the settings; the same for all requests.
 
-    `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account.
+    `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account; `acceptance_ms`
+    is how long after a job's completion its manual payment is released by itself.
     """
 
     chain_id: str
@@ -18,3 +19,4 @@ class FlowContext:
     heartbeat_ms: int = 15_000
     max_attempts: int = 3
     max_pending_jobs: int = 10_000
+    acceptance_ms: int = 3 * 86_400_000

@@ -3,13 +3,15 @@
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.spending import release_spend, reserve_spend
 from aitbc.core.ids import new_id
-from aitbc.core.money import MAX_UNITS, fee_units
+from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
 from aitbc.database import Tx
 from aitbc.errors import InsufficientFunds
+from aitbc.flows.context import FlowContext
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import TREASURY
 from aitbc.parameters import service as parameters
+from aitbc.payments import service as payments
 
 
 def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str, int]:
@@ -19,19 +21,26 @@ def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str,
     """
     if units == 0:
         return "", 0
-    if units > MAX_UNITS:
-        raise InsufficientFunds("The worst-case price is more than any account can hold.")
+    if units > EXACT_NUMBER_UNITS:
+        raise InsufficientFunds("The worst-case price is more than a receipt can state exactly.")
     period_ms = reserve_spend(tx, principal.key_id, units) if principal.limited else 0
     hold_id = new_id(tx.now_ms)
     ledger.hold(tx, hold_id, principal.account_id, units, job_id)
     return hold_id, period_ms
 
 
-def pay(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> int:
-    """Pays the miner's account and the fee out of the hold and frees the rest. Returns the fee."""
+def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int) -> int:
+    """Pays the miner's account and the fee out of the hold and frees the rest. Returns the fee.
+
+    A manual payment only learns its price here: its payer releases it, or the acceptance window does.
+    """
     if not job.hold_id:
         return 0
     fee = fee_units(price_units, parameters.get(tx, "fee_bps"))
+    if payments.get(tx, job.hold_id) is not None:
+        release_after_ms = tx.now_ms + ctx.acceptance_ms
+        payments.set_price(tx, job.hold_id, provider_id, price_units, fee, release_after_ms)
+        return fee
     payouts = [
         ledger.Payout(provider_id, price_units - fee, "post"),
         ledger.Payout(TREASURY, fee, "fee"),
@@ -42,7 +51,13 @@ def pay(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> int:
 
 
 def give_back(tx: Tx, job: JobRow) -> None:
-    """Frees the whole hold of a job that ended without an answer."""
+    """Frees the whole hold of a job that ended without an answer; its manual payment is refunded."""
+    transfer_id = ""
     if job.hold_id:
-        ledger.void(tx, job.hold_id, job.client_id, job.held_units, job.id)
+        transfer_id = ledger.void(tx, job.hold_id, job.client_id, job.held_units, job.id)
         release_spend(tx, job.key_id, job.spend_period_ms, job.held_units)
+    payment = payments.of_job(tx, job.id)
+    if payment is not None:
+        payments.end(
+            tx, payment, "refunded", refunded_units=job.held_units, fee_units=0, transfer_id=transfer_id
+        )

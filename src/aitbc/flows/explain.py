@@ -69,7 +69,11 @@ def explain(tx: Tx, principal: Principal, job_id: str) -> Explanation:
     reasons, eligible, _asks = _count(miners, wanted)
     registered = sum(miner_queries.count_by_status(tx).values())
     position = job_queries.position(tx, job)
-    change = None if eligible or job.status in TERMINAL else _nearest_change(miners, wanted)
+    change: Change | None = None
+    if job.status == "pending" and not job.queued:
+        change = Change("payment", "Open its escrow: POST /v1/payments with this job's id.")
+    elif not eligible and job.status not in TERMINAL:
+        change = _nearest_change(miners, wanted)
     return Explanation(
         job.status,
         eligible,
@@ -185,6 +189,8 @@ def _summary(
         return f"The job has ended: {job.status}" + (f" ({job.cause})." if job.cause else ".")
     if job.status == "running":
         return "A miner is running the job."
+    if not job.queued:
+        return f"The job waits for its payment. {change.text if change else ''}".strip()
     if eligible:
         place = f"; it is number {position} in its queue" if position else ""
         busy = reasons.get("BUSY", 0)

@@ -22,6 +22,7 @@ from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES, TERMINAL
 from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.miners import service as miners
 from aitbc.parameters import service as parameters
+from aitbc.payments import service as payments
 
 MESSAGE_CHARS = 500
 
@@ -61,8 +62,11 @@ def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int)
     job_id = new_id(tx.now_ms)
     cap_units = default_cap_units if spec.max_price_units is None else spec.max_price_units
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
-    hold_id, period_ms = escrow.reserve(tx, principal, job_id, held_units)
-    return jobs.create(
+    if spec.manual_payment:
+        hold_id, period_ms = "", 0
+    else:
+        hold_id, period_ms = escrow.reserve(tx, principal, job_id, held_units)
+    job = jobs.create(
         tx,
         spec,
         job_id=job_id,
@@ -71,8 +75,11 @@ def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int)
         spend_period_ms=period_ms,
         max_price_units=cap_units,
         hold_id=hold_id,
-        held_units=held_units,
+        held_units=0 if spec.manual_payment else held_units,
     )
+    if spec.manual_payment:
+        payments.open_pending(tx, new_id(tx.now_ms), job_id, principal.account_id, held_units)
+    return job
 
 
 def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:

@@ -62,6 +62,7 @@ class JobSpec(NamedTuple):
     prompt_bound     tokens; completion_bound tokens: the most that can be billed
     max_price_units  per 1000 tokens, base units; None for the network's default cap
     min_memory_mb, region '', required_miner_id '': what the miner must have
+    manual_payment   not dispatched before its payer opens the escrow
     """
 
     job_type: str
@@ -76,6 +77,7 @@ class JobSpec(NamedTuple):
     required_miner_id: str
     priority: int
     ttl_s: int
+    manual_payment: bool = False
 
 
 class MinerNeeds(NamedTuple):

@@ -126,6 +126,17 @@ REQUEUE = statement(
         event_count=_c.event_count + 1,
     )
 )
+PUT_INTO_QUEUE = statement(
+    update(_jobs)
+    .where(_id, _c.status == _PENDING, _c.queued == 0, _c.hold_id == literal_column("''"))
+    .values(
+        queued=1,
+        key_id=bindparam("key"),
+        spend_period_ms=bindparam("period"),
+        hold_id=bindparam("hold"),
+        held_units=bindparam("held"),
+    )
+)
 EXTEND = statement(
     update(_jobs)
     .where(_id, _c.status == _RUNNING, _c.miner_id == bindparam("miner"))
@@ -206,7 +217,7 @@ def create(
         job_type=spec.job_type,
         model=spec.model,
         status="pending",
-        queued=1,
+        queued=0 if spec.manual_payment else 1,
         rank=MAX_PRIORITY - spec.priority,
         max_price_units=max_price_units,
         min_memory_mb=spec.min_memory_mb,
@@ -238,8 +249,26 @@ def create(
     tx.run(INSERT_JOB, **job._asdict())
     tx.run(INSERT_REQUEST, job_id=job_id, request=spec.request_text)
     _record(tx, job_id, 1, "created", "pending", "client")
-    tx.signal(queued_signal(job))
+    if job.queued:
+        tx.signal(queued_signal(job))
     return job
+
+
+def put_into_queue(
+    tx: Tx, job: JobRow, *, key_id: str, spend_period_ms: int, hold_id: str, held_units: int
+) -> bool:
+    """A job that waited for its payment may be claimed from now on. False where it moved meanwhile."""
+    moved = tx.run(
+        PUT_INTO_QUEUE,
+        job=job.id,
+        key=key_id,
+        period=spend_period_ms,
+        hold=hold_id,
+        held=held_units,
+    )
+    if moved == 1:
+        tx.signal(queued_signal(job))
+    return moved == 1
 
 
 def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> list[tuple[int, str]]:

@@ -40,7 +40,7 @@ def make_spec(
     _require(0 <= rank <= MAX_PRIORITY, "priority", f"0 to {MAX_PRIORITY}")
     ttl = DEFAULT_TTL_S if ttl_s is None else ttl_s
     _require(1 <= ttl <= MAX_TTL_S, "ttl_s", f"1 to {MAX_TTL_S} seconds")
-    _require(payment in (None, "auto"), "payment", "'auto': this network settles every job by itself")
+    _require(payment in (None, "auto", "manual"), "payment", "auto or manual")
     return JobSpec(
         job_type=kind.name,
         model=request["model"],
@@ -54,6 +54,7 @@ def make_spec(
         required_miner_id=miner_id or "",
         priority=rank,
         ttl_s=ttl,
+        manual_payment=payment == "manual",
     )
 
 

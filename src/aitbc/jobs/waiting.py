@@ -14,22 +14,27 @@ from aitbc.jobs.matching import MinerProfile, Wanted, reason_against
 
 
 class Ticket:
-    """One waiting miner. `woken_by` is the job it was woken for."""
+    """One waiting miner. `woken_by` is the job that it is woken for next, `looking` the one it looks for now."""
 
-    __slots__ = ("future", "left", "profile", "woken_by")
+    __slots__ = ("future", "left", "looking", "profile", "woken_by")
 
     def __init__(self, profile: MinerProfile) -> None:
         self.profile = profile
         self.future: asyncio.Future[None] | None = None
         self.woken_by: Wanted | None = None
+        self.looking: Wanted | None = None
         self.left = False
+
+
+Place = tuple[int, int, Ticket]
+"""Where a ticket stands for one of its asks: price, order of arrival (no two alike), ticket."""
 
 
 class WaitingMiners:
     """All tickets of this process, by what their miners serve. Belongs to the event loop's thread."""
 
     def __init__(self) -> None:
-        self._buckets: defaultdict[tuple[str, str], list[tuple[int, int, Ticket]]] = defaultdict(list)
+        self._buckets: defaultdict[tuple[str, str], list[Place]] = defaultdict(list)
         self._order = itertools.count()
         self._tickets: set[Ticket] = set()
 
@@ -51,16 +56,21 @@ class WaitingMiners:
         return ticket
 
     def leave(self, ticket: Ticket, *, satisfied: bool) -> None:
-        """Gives the place up. A wake-up that led to nothing passes to the next miner."""
+        """Gives the place up. Wake-ups that it did not follow, or that led to nothing, pass to the next miner.
+
+        Also a satisfied miner may have been woken once more, for another job, while it took the first.
+        """
         ticket.left = True
         self._tickets.discard(ticket)
         for ask in ticket.profile.asks:
             self._sweep((ask.job_type, ask.model))
-        if ticket.woken_by is not None and not satisfied:
-            self.wake(ticket.woken_by)
+        for wanted in (ticket.woken_by, None if satisfied else ticket.looking):
+            if wanted is not None:
+                self.wake(wanted)
 
     async def wait(self, ticket: Ticket, timeout_s: float) -> bool:
         """True when woken within `timeout_s`. The ticket can wait again afterwards."""
+        ticket.looking = None
         if ticket.woken_by is None:
             ticket.future = asyncio.get_running_loop().create_future()
             try:
@@ -69,20 +79,20 @@ class WaitingMiners:
                 return False
             finally:
                 ticket.future = None
-        ticket.woken_by = None
+        ticket.looking, ticket.woken_by = ticket.woken_by, None
         return True
 
     def wake(self, wanted: Wanted) -> bool:
         """Wakes one miner that fits; False where none waits."""
-        for model in (wanted.model, "*"):
-            bucket = self._buckets.get((wanted.job_type, model))
-            ticket = self._first(bucket, wanted) if bucket else None
-            if ticket is not None:
-                ticket.woken_by = wanted
-                if ticket.future is not None and not ticket.future.done():
-                    ticket.future.set_result(None)
-                return True
-        return False
+        buckets = [self._buckets.get((wanted.job_type, model)) for model in (wanted.model, "*")]
+        places = [place for bucket in buckets if bucket and (place := self._first(bucket, wanted))]
+        if not places:
+            return False
+        ticket = min(places)[2]
+        ticket.woken_by = wanted
+        if ticket.future is not None and not ticket.future.done():
+            ticket.future.set_result(None)
+        return True
 
     def wake_all(self) -> None:
         """Ends every wait: the process is shutting down."""
@@ -91,10 +101,10 @@ class WaitingMiners:
                 ticket.future.set_result(None)
 
     @staticmethod
-    def _first(bucket: list[tuple[int, int, Ticket]], wanted: Wanted) -> Ticket | None:
-        """The best ticket that is free and fits. Those passed over go back; those gone are dropped."""
-        passed: list[tuple[int, int, Ticket]] = []
-        found: Ticket | None = None
+    def _first(bucket: list[Place], wanted: Wanted) -> Place | None:
+        """The best place whose ticket is free and fits. All stay in the bucket but those who have left."""
+        passed: list[Place] = []
+        found: Place | None = None
         while bucket:
             place = heapq.heappop(bucket)
             ticket = place[2]
@@ -102,7 +112,7 @@ class WaitingMiners:
                 continue
             passed.append(place)
             if ticket.woken_by is None and not reason_against(ticket.profile, wanted):
-                found = ticket
+                found = place
                 break
         for place in passed:
             heapq.heappush(bucket, place)

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy import text as sql
 
 from aitbc.chain import service as chain
 from aitbc.core.ids import new_id
 from aitbc.core.leaf import TRANSFER, transfer_leaf
 from aitbc.core.money import MAX_UNITS, ait_number
 from aitbc.database import Tx, insert_into, statement
+from aitbc.database.columns import one_of
 from aitbc.errors import AccountNotFound, InsufficientFunds, TransferConflict
-from aitbc.ledger.models import ESCROW, MINT, SYSTEM_ACCOUNTS, Account, Transfer
+from aitbc.ledger.models import ENDING_KINDS, ESCROW, MINT, SYSTEM_ACCOUNTS, Account, Transfer
 
 _accounts = Account.__table__  # type: ignore[attr-defined]
 _transfers = Transfer.__table__  # type: ignore[attr-defined]
@@ -29,6 +31,20 @@ SELECT_ACCOUNT = statement(
     select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units).where(_own)
 )
 SELECT_TRANSFER = statement(select(_transfers).where(_transfers.c.id == bindparam("id")))
+# The predicate is written out as the partial index has it, or the index would not be used.
+SELECT_END = statement(
+    select(_transfers).where(_transfers.c.hold_id == bindparam("hold"), sql(one_of("kind", ENDING_KINDS)))
+)
+SELECT_FEES = statement(
+    select(_transfers)
+    .where(
+        _transfers.c.debit_id == bindparam("debit"),
+        _transfers.c.id > bindparam("after"),
+        _transfers.c.hold_id == bindparam("hold"),
+    )
+    .order_by(_transfers.c.id)
+    .limit(1)
+)
 HOLD = statement(
     update(_accounts)
     .where(_own, _accounts.c.balance_units - _accounts.c.held_units >= _units)
@@ -166,12 +182,32 @@ def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[P
     return post_id
 
 
-def void(tx: Tx, hold_id: str, account_id: str, held_units: int, ref: str = "") -> None:
-    """Gives a hold back whole. Raises TransferConflict where the hold was settled before."""
-    if not _record(tx, new_id(tx.now_ms), "void", account_id, ESCROW, held_units, hold_id, ref):
+def void(tx: Tx, hold_id: str, account_id: str, held_units: int, ref: str = "") -> str:
+    """Gives a hold back whole. Returns the void's transfer id.
+
+    Raises TransferConflict where the hold was settled before.
+    """
+    void_id = new_id(tx.now_ms)
+    if not _record(tx, void_id, "void", account_id, ESCROW, held_units, hold_id, ref):
         raise TransferConflict("This hold was settled before.", hold_id=hold_id)
     if tx.run(SETTLE, account=account_id, units=0, held=held_units) != 1:
         raise TransferConflict("More would be freed than is held.", hold_id=hold_id)
+    return void_id
+
+
+def line(tx: Tx, transfer_id: str) -> Any:
+    """One transfer's row; None where there is none of this id."""
+    return tx.one(SELECT_TRANSFER, id=transfer_id)
+
+
+def lines_of_hold(tx: Tx, hold_id: str) -> list[Any]:
+    """The transfers that settled a hold: its post and then its fee, or its void; none while it is open."""
+    end = tx.one(SELECT_END, hold=hold_id)
+    if end is None or end.kind == "void":
+        return [] if end is None else [end]
+    # The fee's line was written right after the post, by the same account.
+    fee = tx.one(SELECT_FEES, debit=end.debit_id, after=end.id, hold=hold_id)
+    return [end] if fee is None else [end, fee]
 
 
 def _record(

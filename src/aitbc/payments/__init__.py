@@ -1,0 +1,1 @@
+"""Payments that their payer steers: escrowed before a job is dispatched, released or refunded after it."""

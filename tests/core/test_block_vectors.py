@@ -142,5 +142,16 @@ def test_the_witness_cosigned_and_the_proof_holds() -> None:
     )
 
 
+def test_the_page_shows_what_the_vectors_hold() -> None:
+    page = VECTORS_FILE.with_name("block.md").read_text("utf-8")
+    assert f"```\n{VECTORS['genesis']['hash']}\n```" in page
+    assert f"```\n{log.read_note(VECTORS['cosigned']['checkpoint']).text}\n\u2014 " in page
+    shown = next(block for block in page.split("```\n") if block.startswith('{"amount_units"'))
+    assert shown.replace("\n", "") in {leaf["bytes"] for leaf in VECTORS["leaves"]}
+    members = {name for name in VECTORS if name not in ("about", "chain_id")}
+    table = page.partition("## The vectors")[2]
+    assert all(f"`{name}`" in table for name in members)
+
+
 def test_our_code_makes_the_same_vectors() -> None:
     assert build() == VECTORS

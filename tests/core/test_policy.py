@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,15 @@ def test_a_policy_both_ways() -> None:
     } == DOCUMENT
     assert Policy.from_json(DOCUMENT) == POLICY
     assert Policy.from_bytes(json.dumps(DOCUMENT, indent=2).encode()) == POLICY
+
+
+def test_the_page_shows_a_policy() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats" / "policy.md").read_text("utf-8")
+    shown = Policy.from_bytes(page.partition("```json\n")[2].partition("```")[0].encode())
+    assert shown == Policy(CHAIN_ID, (LOG,), WITNESSES[:1], 1, (COORDINATOR.public_bytes,))
+    table = page.partition("| member |")[2]
+    assert all(f"| `{name}` |" in table for name in DOCUMENT)
+    assert f"At most {MAX_KEYS} keys" in page
 
 
 def test_what_may_be_left_out() -> None:

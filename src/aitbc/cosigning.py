@@ -15,10 +15,10 @@ from aitbc.chain.sealer import BlockRow
 from aitbc.config import split_witnesses
 from aitbc.core.checkpoint import cosignature_time
 from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line
+from aitbc.core.witness_protocol import MAX_REQUEST_BYTES, format_request
 from aitbc.database import Tx
 from aitbc.metrics import COSIGNATURES
 from aitbc.runtime import Runtime
-from aitbc.core.witness_protocol import MAX_REQUEST_BYTES, format_request
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ without a trace when it raises. On SQLite the writes that wait share one commit 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from aitbc.core.clock import Clock, SystemClock
 from aitbc.database.postgres import PostgresBackend

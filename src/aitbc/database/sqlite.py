@@ -133,7 +133,7 @@ class SqliteBackend:
                 else:
                     loop = asyncio.get_running_loop()
                     await loop.run_in_executor(self._committer, self.commit, connection)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever broke: every caller of the batch must hear
                 self._abandon(batch, error)
                 continue
             self.on_batch(len(batch.calls))
@@ -164,7 +164,7 @@ class SqliteBackend:
                 cursor.execute("SAVEPOINT call")
             try:
                 result = fn(tx, *args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is raised again where the call was made
                 batch.outcomes.append((None, self._translate(error)))
                 if not connection.in_transaction:
                     return

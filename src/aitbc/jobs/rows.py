@@ -88,8 +88,11 @@ class MinerNeeds(NamedTuple):
     memory_mb: int
 
 
+ANY_MODEL = "*"
+
+
 class Ask(NamedTuple):
-    """One (job type, model) that a miner serves, at its price per 1000 tokens. Model '*' is any."""
+    """One (job type, model) that a miner serves, at its price per 1000 tokens; ANY_MODEL for whatever model."""
 
     job_type: str
     model: str

@@ -12,7 +12,7 @@ from aitbc.database import Tx, insert_into, statement
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
 from aitbc.jobs.models import QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
-from aitbc.jobs.rows import COLUMNS, Ask, JobRow, JobSpec, MinerNeeds
+from aitbc.jobs.rows import ANY_MODEL, COLUMNS, Ask, JobRow, JobSpec, MinerNeeds
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
 _requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
@@ -282,10 +282,8 @@ def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> list[tuple[int, st
         "job_type": ask.job_type,
         "count": count,
     }
-    if ask.model == "*":
-        rows = tx.all(HEAD_OF_ANY, **fits)
-    else:
-        rows = tx.all(HEAD_OF_MODEL, **fits, model=ask.model)
+    named = ask.model != ANY_MODEL
+    rows = tx.all(HEAD_OF_MODEL, **fits, model=ask.model) if named else tx.all(HEAD_OF_ANY, **fits)
     return [(row.rank, row.id) for row in rows]
 
 

@@ -8,10 +8,12 @@ from aitbc.flows import dispatch, job_lifecycle
 from aitbc.flows.dispatch import Assignment, Offered
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.rows import JobRow
+from aitbc.jobs.waiting import Ticket
 from aitbc.runtime import Runtime
 
 LOOK_S = 10.0  # a waiter looks at least this often without being woken
 JITTER = 0.25  # and not all of them at once
+FULL_LOOK_S = 1.0  # a miner without a free place is woken by nothing, so it looks more often
 
 
 async def take(
@@ -28,22 +30,28 @@ async def take(
     taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
     if taken.assignments or wait_s <= 0:
         return taken.assignments
-    ticket = runtime.waiting.enter(taken.profile) if taken.may_wait else None
+    ticket: Ticket | None = None
     satisfied = False
     try:
         while not runtime.shutdown.is_set():
+            profile = taken.profile if taken.may_wait else None
+            if ticket is not None and ticket.profile != profile:  # it changed, drains or is full
+                runtime.waiting.leave(ticket, satisfied=False)
+                ticket = None
+            left_s = until - time.monotonic()
+            pause_s = min(left_s, LOOK_S * random.uniform(1 - JITTER, 1 + JITTER))
+            if ticket is None and profile is not None:
+                ticket = runtime.waiting.enter(profile)
+            elif left_s <= 0:
+                break
+            elif ticket is not None:
+                await runtime.waiting.wait(ticket, pause_s)
+            else:
+                await database.signals.wait(("idle", principal.account_id), min(pause_s, FULL_LOOK_S))
             taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
             if taken.assignments:
                 satisfied = True
                 return taken.assignments
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                break
-            pause_s = min(left_s, LOOK_S * random.uniform(1 - JITTER, 1 + JITTER))
-            if ticket is not None:
-                await runtime.waiting.wait(ticket, pause_s)
-            else:
-                await database.signals.wait(("idle", principal.account_id), pause_s)
         return []
     finally:
         if ticket is not None:

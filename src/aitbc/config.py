@@ -14,6 +14,9 @@ BATCH_BODY_FACTOR = 16
 """Batch routes take bodies of this many times MAX_BODY_BYTES."""
 
 
+MIN_SECRET_CHARS = 16
+
+
 class SettingsError(Exception):
     """One or more settings are wrong; the text has one line for each."""
 
@@ -35,9 +38,13 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="sqlite:///FILE or postgresql://...; empty: a file in AITBC_HOME."
     )
-    database_pool_size: int = Field(8, ge=1, le=256, description="PostgreSQL connections held open at most.")
+    database_pool_size: int = Field(
+        12, ge=2, le=256, description="PostgreSQL connections held open at most, a third of them for reads."
+    )
     secret_key: str = Field(
-        "", description="Keys the account names of API_KEYS, so that they reveal nothing."
+        "",
+        description="The signing key is made from it, the same on every coordinator; empty: a key file in"
+        " AITBC_HOME. It also keys the account names of API_KEYS. At least 16 random characters.",
     )
     api_keys: str = Field(
         "", description="Static keys: KEY, client:KEY, miner:KEY or admin:KEY, comma separated."
@@ -53,7 +60,7 @@ class Settings(BaseSettings):
     )
     max_wait_s: float = Field(60, ge=0, le=600, description="Longest long poll, seconds.")
     max_pending_jobs: int = Field(
-        1_000_000, ge=1, description="Jobs that may wait at once; more get 429 QUEUE_FULL."
+        10_000, ge=1, description="Jobs of one account that may wait at once; more get 429 QUEUE_FULL."
     )
     rate_limit_client: int = Field(
         100, ge=0, description="Requests a minute for a client key; 0 switches it off."
@@ -112,6 +119,15 @@ class Settings(BaseSettings):
         for role, key in split_api_keys(value):
             if len(key) > 512 or not key.isascii() or not key.isprintable() or " " in key:
                 raise ValueError(f"a {role or 'bare'} key is not 1 to 512 printable ASCII characters")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _check_secret(cls, value: str) -> str:
+        if value and len(value) < MIN_SECRET_CHARS:
+            raise ValueError(
+                f"at least {MIN_SECRET_CHARS} characters, chosen at random: the signing key is made from it"
+            )
         return value
 
     @field_validator("witnesses")

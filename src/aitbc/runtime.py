@@ -35,7 +35,7 @@ class Runtime:
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
         """Opens the (migrated) database and the signing key; starts nothing."""
         clock = clock or SystemClock()
-        database = Database.open(settings.database_url, clock)
+        database = Database.open(settings.database_url, clock, pool_size=settings.database_pool_size)
         context = FlowContext(
             chain_id=settings.chain_id,
             signing_key=signing_key(settings),

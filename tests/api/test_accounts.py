@@ -206,7 +206,7 @@ def test_static_keys() -> None:
     assert len({bare.account_id, miner.account_id, admin.account_id}) == 3
     for wrong in ("", "key", "key11", "miner:key2", "key1,miner:key2"):
         assert service.static_principal(settings, wrong) is None
-    secret = load_settings(api_keys="key1", secret_key="pepper")
+    secret = load_settings(api_keys="key1", secret_key="pepper of these tests")
     other = service.static_principal(secret, "key1")
     assert other is not None
     assert other.account_id != bare.account_id

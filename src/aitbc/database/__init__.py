@@ -48,14 +48,20 @@ class Database:
         return self.backend.dialect
 
     @classmethod
-    def open(cls, url: str, clock: Clock | None = None) -> "Database":
-        """Opens `url` without migrating it. ValueError for an unknown kind of database."""
+    def open(cls, url: str, clock: Clock | None = None, *, pool_size: int = 12) -> "Database":
+        """Opens `url` without migrating it. ValueError for an unknown kind of database.
+
+        `pool_size`: PostgreSQL connections, a third of them for reads.
+        """
         clock = clock or SystemClock()
         signals = Signals()
         if url.startswith("sqlite"):
             return cls(SqliteBackend(sqlite_path(url), clock, signals), clock, signals)
         if url.startswith("postgres"):
-            return cls(PostgresBackend(postgres_url(url), clock, signals), clock, signals)
+            readers = max(1, pool_size // 3)
+            writers = max(1, pool_size - readers)
+            backend = PostgresBackend(postgres_url(url), clock, signals, writers, readers)
+            return cls(backend, clock, signals)
         raise ValueError(f"DATABASE_URL must begin with sqlite:/// or postgresql://, not {url.split(':')[0]}")
 
     async def start(self) -> None:

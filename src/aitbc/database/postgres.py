@@ -37,13 +37,15 @@ class PostgresBackend:
 
     dialect = "postgresql"
 
-    def __init__(self, url: str, clock: Clock, signals: Signals) -> None:
+    def __init__(
+        self, url: str, clock: Clock, signals: Signals, writers: int = WRITERS, readers: int = READERS
+    ) -> None:
         self.url = url
         self.clock = clock
         self.signals = signals
         self.on_batch: Callable[[int], None] = lambda _size: None
-        self._writers = ThreadPoolExecutor(WRITERS, "write")
-        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._writers = ThreadPoolExecutor(writers, "write")
+        self._readers = ThreadPoolExecutor(readers, "read")
         self._local = threading.local()
         self._opened: set[psycopg.Connection[Any]] = set()
         self._sender = uuid.uuid4().hex

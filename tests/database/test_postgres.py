@@ -216,7 +216,8 @@ def test_coordinators_hear_each_other(db: Database, second: Database) -> None:
                 if len([signal for signal in heard if signal[1] >= 1000]) == 40:
                     break
                 await asyncio.sleep(0.01)
-            assert [signal[1] for signal in heard if signal[1] >= 1000] == list(range(1000, 1040))
+            # Two senders may overtake each other: signals are hints, their order says nothing.
+            assert sorted(signal[1] for signal in heard if signal[1] >= 1000) == list(range(1000, 1040))
             assert [signal[1] for signal in own] == [*range(last + 1), *range(1000, 1040)]
         finally:
             await db.stop()

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import bindparam, insert
 from sqlalchemy.dialects.postgresql import psycopg as pg_dialect
 from sqlalchemy.dialects.sqlite import pysqlite as sqlite_dialect
-from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.sql.expression import ClauseElement, SelectBase
 
 DIALECTS: dict[str, Any] = {
     "sqlite": sqlite_dialect.dialect(paramstyle="named"),
@@ -26,13 +26,14 @@ Build = Callable[[str], ClauseElement]
 class Compiled:
     """One statement's text for one dialect, with the values that were written into it."""
 
-    __slots__ = ("constants", "row", "sql")
+    __slots__ = ("constants", "row", "sql", "writes")
 
     def __init__(self, element: ClauseElement, dialect: str, row: Any = None) -> None:
         compiled: Any = element.compile(
             dialect=DIALECTS[dialect], compile_kwargs={"render_postcompile": True}
         )
         self.sql: str = str(compiled)
+        self.writes = not isinstance(element, SelectBase)
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
         self.row: Callable[[RowValues], Any] | None = None if row is None else row._make

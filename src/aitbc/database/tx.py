@@ -1,13 +1,17 @@
 """What a domain function sees of the database: one open transaction."""
 
 import sqlite3
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.sql.expression import ClauseElement
 
 from aitbc.database.statements import Compiled, Statement, compile_once
+from aitbc.errors import AitbcError
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 
 class Cursor(Protocol):
@@ -29,10 +33,11 @@ class Tx:
     `now_ms` is the transaction's time (the injected clock, ms since the epoch, UTC).
     """
 
-    __slots__ = ("_cursor", "dialect", "hooks", "now_ms", "signals")
+    __slots__ = ("_changes", "_cursor", "dialect", "hooks", "now_ms", "signals")
 
     def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
         self._cursor = cursor
+        self._changes = 0  # how many statements changed something
         self.dialect = dialect
         self.now_ms = now_ms
         self.hooks: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -44,7 +49,11 @@ class Tx:
         cursor = self._cursor
         cursor.execute(compiled.sql, compiled.parameters(params))
         row = cursor.fetchone()
-        return None if row is None else compiled.shape(cursor.description)(row)
+        if row is None:
+            return None
+        if compiled.writes:
+            self._changes += 1
+        return compiled.shape(cursor.description)(row)
 
     def all(self, statement: Statement, /, **params: Any) -> list[Any]:
         """Every row as a named tuple."""
@@ -54,7 +63,10 @@ class Tx:
         """Executes a change; how many rows it touched."""
         compiled = statement.on(self.dialect)
         self._cursor.execute(compiled.sql, compiled.parameters(params))
-        return self._cursor.rowcount
+        count = self._cursor.rowcount
+        if count:
+            self._changes += 1
+        return count
 
     def many(self, statement: Statement, rows: list[dict[str, Any]]) -> None:
         """Executes a change once for each set of parameters."""
@@ -63,6 +75,7 @@ class Tx:
         compiled = statement.on(self.dialect)
         if compiled.constants:
             rows = [compiled.parameters(row) for row in rows]
+        self._changes += 1
         self._cursor.executemany(compiled.sql, rows)
 
     def query(self, element: ClauseElement) -> list[Any]:
@@ -73,6 +86,7 @@ class Tx:
         """Like `query` for a change; how many rows it touched."""
         compiled = compile_once(element, self.dialect)
         self._cursor.execute(compiled.sql, compiled.constants)
+        self._changes += 1
         return self._cursor.rowcount
 
     def after_commit(self, hook: Callable[..., object], *args: Any) -> None:
@@ -82,6 +96,59 @@ class Tx:
     def signal(self, signal: Hashable) -> None:
         """Wakes those who wait for `signal` (a tuple of JSON values) once this transaction is durable."""
         self.signals.append(signal)
+
+    def each(
+        self, items: Sequence[Item | AitbcError], act: Callable[[Item], Done]
+    ) -> list[Done | AitbcError]:
+        """`act(item)` for each item by itself; an AitbcError stands in the place of what failed.
+
+        Items that are errors already stay as they are. A savepoint for each item would cost as much as
+        several of its statements, and nearly every item that fails has written nothing yet. So items run
+        bare; one that fails after it wrote undoes them all, and all are run again with savepoints.
+        """
+        hooks, signals = len(self.hooks), len(self.signals)
+        self._cursor.execute("SAVEPOINT items")
+        done = self._each_bare(items, act)
+        if done is None:
+            del self.hooks[hooks:], self.signals[signals:]
+            self._cursor.execute("ROLLBACK TO SAVEPOINT items")
+            done = self._each_isolated(items, act)
+        self._cursor.execute("RELEASE SAVEPOINT items")
+        return done
+
+    def _each_bare(
+        self, items: Sequence[Item | AitbcError], act: Callable[[Item], Done]
+    ) -> list[Done | AitbcError] | None:
+        """None where an item failed that had written something."""
+        done: list[Done | AitbcError] = []
+        for item in items:
+            if isinstance(item, AitbcError):
+                done.append(item)
+                continue
+            hooks, signals, changes = len(self.hooks), len(self.signals), self._changes
+            try:
+                done.append(act(item))
+            except AitbcError as error:
+                if self._changes != changes:
+                    return None
+                del self.hooks[hooks:], self.signals[signals:]
+                done.append(error)
+        return done
+
+    def _each_isolated(
+        self, items: Sequence[Item | AitbcError], act: Callable[[Item], Done]
+    ) -> list[Done | AitbcError]:
+        done: list[Done | AitbcError] = []
+        for item in items:
+            if isinstance(item, AitbcError):
+                done.append(item)
+                continue
+            try:
+                with self.savepoint():
+                    done.append(act(item))
+            except AitbcError as error:
+                done.append(error)
+        return done
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -106,6 +173,8 @@ class Tx:
         rows = cursor.fetchall()
         if not rows:
             return []
+        if compiled.writes:
+            self._changes += 1
         make = compiled.shape(cursor.description)
         return [make(row) for row in rows]
 

@@ -70,17 +70,7 @@ def complete_batch(
 ) -> list[ReceiptRow | AitbcError]:
     """`complete` for each result by itself; errors stand in the place of what failed."""
     miner = miners.owned(tx, principal.account_id, miner_id)
-    done: list[ReceiptRow | AitbcError] = []
-    for item in sent:
-        if isinstance(item, AitbcError):
-            done.append(item)
-            continue
-        try:
-            with tx.savepoint():
-                done.append(_complete(tx, ctx, miner, item))
-        except AitbcError as error:
-            done.append(error)
-    return done
+    return tx.each(sent, lambda item: _complete(tx, ctx, miner, item))
 
 
 def _complete(tx: Tx, ctx: FlowContext, miner: MinerRow, sent: ResultSubmission) -> ReceiptRow:

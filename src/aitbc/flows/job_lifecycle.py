@@ -43,19 +43,13 @@ def submit_batch(
     """`submit` for each spec by itself; errors stand in the place of what failed (also those passed in)."""
     default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
     full = jobs.backlog_reaches(tx, principal.account_id, max(1, ctx.max_pending_jobs - len(specs) + 1))
-    done: list[JobRow | AitbcError] = []
-    for spec in specs:
-        if isinstance(spec, AitbcError):
-            done.append(spec)
-            continue
-        try:
-            with tx.savepoint():
-                if full and jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
-                    raise QueueFull(limit=ctx.max_pending_jobs)
-                done.append(_submit(tx, principal, spec, default_cap))
-        except AitbcError as error:
-            done.append(error)
-    return done
+
+    def act(spec: JobSpec) -> JobRow:
+        if full and jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
+            raise QueueFull(limit=ctx.max_pending_jobs)
+        return _submit(tx, principal, spec, default_cap)
+
+    return tx.each(specs, act)
 
 
 def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:

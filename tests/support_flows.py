@@ -16,7 +16,7 @@ from aitbc import migrate
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import create_key
 from aitbc.config import Settings
-from aitbc.core import jobspec
+from aitbc.core import ids, jobspec
 from aitbc.core.clock import ManualClock
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
@@ -258,6 +258,12 @@ def memory_folder() -> Iterator[Path]:
 def database_url(databases: Databases, memory_folder: Path) -> str:
     """In place of the ordinary fixture of this name: an empty, migrated database, made more quickly."""
     return databases.migrated(memory_folder) if databases.kind == "sqlite" else emptied(databases)
+
+
+@pytest.fixture(autouse=True)
+def ids_of_this_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids never go back in time within a process, but the clocks of tests do."""
+    monkeypatch.setattr(ids, "_generator", ids._Generator())
 
 
 @pytest.fixture

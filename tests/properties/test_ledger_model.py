@@ -117,8 +117,11 @@ class Machine(RuleBasedStateMachine):
         kind, account, _, units = self.model.lines.get(line, ("", "ann", "", 0))
         if kind != "hold":
             return
-        expected = None if self.model.holds.pop(line, None) else TransferConflict
-        self.do(expected, ledger.void, self.name(line), self.name(account), units)
+        args = (self.name(line), self.name(account), units)
+        if self.model.holds.pop(line, None):
+            self.db.write_sync(ledger.void, *args)
+        else:
+            self.do(TransferConflict, ledger.void, *args)
 
     @rule(line=ids, payee=accounts, part=st.integers(0, 110), fee=st.integers(0, 30))
     def post(self, line: str, payee: str, part: int, fee: int) -> None:

@@ -46,10 +46,14 @@ ERASE_RESULT = statement(delete(_results).where(_results.c.job_id == bindparam("
 
 
 class Expired(NamedTuple):
-    """What one look found. `causes` of ended leases; `more` where a further look is worth it at once."""
+    """What one look found. `causes` of ended leases; `more` where a further look is worth it at once.
+
+    `silent`: most miners have let their leases run out; `frozen`: and rescheduling waits for them.
+    """
 
     causes: list[str]
     jobs_expired: int
+    silent: bool
     frozen: bool
     more: bool
 
@@ -62,11 +66,12 @@ def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0) -> Expired:
     due = tx.all(jobs.PENDING_EXPIRED, now=tx.now_ms, count=BATCH)
     for job in due:
         retries.expire(tx, job)
-    if frozen_for_ms <= ctx.lease_ms and most_miners_silent(tx):
-        return Expired([], len(due), True, len(due) == BATCH)
+    silent = most_miners_silent(tx)
+    if silent and frozen_for_ms <= ctx.lease_ms:
+        return Expired([], len(due), True, True, len(due) == BATCH)
     leases = tx.all(jobs.LEASES_EXPIRED, now=tx.now_ms, count=BATCH)
     causes = [retries.expire_lease(tx, ctx, job) for job in leases]
-    return Expired(causes, len(due), False, BATCH in (len(due), len(leases)))
+    return Expired(causes, len(due), silent, False, BATCH in (len(due), len(leases)))
 
 
 def most_miners_silent(tx: Tx) -> bool:
@@ -75,14 +80,21 @@ def most_miners_silent(tx: Tx) -> bool:
     return silent >= FREEZE_MINERS and silent * 2 > int(tx.one(HOLDERS).holders)
 
 
-def lengthen_leases(tx: Tx, by_ms: int) -> int:
-    """The clock jumped by `by_ms` (either way): leases move with it. Returns how many."""
-    return tx.run(jobs.SHIFT_LEASES, shift=by_ms)
+def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
+    """The clock jumped by `by_ms` (either way): leases and open jobs end no sooner for it.
+
+    Some leases may have been given since the jump. So none is moved back, and none lasts longer than a
+    whole lease from now. Returns how many leases there are.
+    """
+    forward_ms = max(0, by_ms)
+    if forward_ms:
+        tx.run(jobs.SHIFT_EXPIRIES, shift=forward_ms, before=tx.now_ms - forward_ms)
+    return tx.run(jobs.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms)
 
 
 def renew_leases(tx: Tx, ctx: FlowContext) -> int:
-    """The coordinator is back: every lease lasts at least its full time from now. Returns how many grew."""
-    return tx.run(jobs.RENEW_LEASES, lease_expires=tx.now_ms + ctx.lease_ms)
+    """The coordinator is back: every lease lasts its full time from now, and so does its job. Returns how many."""
+    return tx.run(jobs.RENEW_LEASES, latest=tx.now_ms + ctx.lease_ms)
 
 
 def lapse_miners(tx: Tx, ctx: FlowContext) -> int:

@@ -5,7 +5,7 @@ Every move is one guarded UPDATE checked by its row, plus one line of history.
 
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, case, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
@@ -142,13 +142,25 @@ EXTEND = statement(
     .where(_id, _c.status == _RUNNING, _c.miner_id == bindparam("miner"))
     .values(lease_expires_at_ms=bindparam("lease_expires"))
 )
+_latest: Any = bindparam("latest")
+_shifted = _c.lease_expires_at_ms + bindparam("shift")
 SHIFT_LEASES = statement(
-    update(_jobs).where(sql(RUNNING)).values(lease_expires_at_ms=_c.lease_expires_at_ms + bindparam("shift"))
+    update(_jobs)
+    .where(sql(RUNNING))
+    .values(lease_expires_at_ms=case((_shifted > _latest, _latest), else_=_shifted))
+)
+SHIFT_EXPIRIES = statement(
+    update(_jobs)
+    .where(sql("finished_at_ms IS NULL"), _c.created_at_ms <= bindparam("before"))
+    .values(expires_at_ms=_c.expires_at_ms + bindparam("shift"))
 )
 RENEW_LEASES = statement(
     update(_jobs)
-    .where(sql(RUNNING), _c.lease_expires_at_ms < bindparam("lease_expires"))
-    .values(lease_expires_at_ms=bindparam("lease_expires"))
+    .where(sql(RUNNING))
+    .values(
+        lease_expires_at_ms=_latest,
+        expires_at_ms=case((_c.expires_at_ms < _latest, _latest), else_=_c.expires_at_ms),
+    )
 )
 LEASES_EXPIRED = statement(
     select(*COLUMNS)

@@ -1,0 +1,457 @@
+"""What time does to jobs and leases: through the loop that a coordinator runs, under a clock that tests move."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from aitbc import background
+from aitbc.background import Expiry
+from aitbc.errors import LeaseLost, StorageUnavailable
+from aitbc.flows import expiry
+from aitbc.jobs import service as jobs
+from aitbc.receipts import service as receipts
+from aitbc.runtime import Runtime
+from tests.support_flows import Market, Provider, in_loop, runtime_over
+
+LEASE_S = 60
+ROUND_S = background.EXPIRE_EVERY_S
+
+
+class Loop:
+    """The expiry loop of one coordinator."""
+
+    def __init__(self, runtime: Runtime, market: Market) -> None:
+        self.runtime = runtime
+        self.market = market
+        self.expiry = Expiry(runtime)
+
+    async def passes(self, seconds: float, alive: list[Provider] | None = None) -> None:
+        """Time passes in rounds, as in a coordinator that runs; these miners send their heartbeats."""
+        for n in range(round(seconds / ROUND_S)):
+            self.market.clock.advance(ROUND_S)
+            if alive and n % 30 == 0:
+                for miner in alive:
+                    self.market.heartbeat(miner)
+            while await self.expiry.run_once():
+                pass
+
+    def status(self, job_id: str) -> str:
+        return self.market.job(job_id).status
+
+
+@pytest.fixture
+def loop(market: Market) -> Loop:
+    return Loop(runtime_over(market), market)
+
+
+def run(loop: Loop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    in_loop(loop.market.db, main())
+
+
+# --- leases -------------------------------------------------------------------------------------------------
+
+
+def test_the_job_of_a_silent_miner_is_requeued_within_a_second_of_its_lease(
+    market: Market, loop: Loop
+) -> None:
+    client, silent, other = market.client(), market.miner("a"), market.miner("b")
+    job = market.submit(client)
+
+    async def main() -> None:
+        market.take(silent)
+        await loop.passes(LEASE_S - ROUND_S)
+        assert loop.status(job.id) == "running", "its lease is its own to the last"
+        await loop.passes(1)
+        assert loop.status(job.id) == "pending"
+        assert market.history(job.id)[-1] == ("requeued", "pending")
+        assert market.take(silent) == [], "others come first"
+        assert [one.id for one in market.take(other)] == [job.id]
+        with pytest.raises(LeaseLost):
+            market.complete(silent, job.id)
+        market.complete(other, job.id)
+        market.check()
+
+    run(loop, main)
+
+
+def test_a_miner_that_is_alive_keeps_its_job(market: Market, loop: Loop) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client)
+
+    async def main() -> None:
+        market.take(miner)
+        await loop.passes(5 * LEASE_S, alive=[miner])
+        assert loop.status(job.id) == "running"
+        assert market.complete(miner, job.id).job_id == job.id
+
+    run(loop, main)
+
+
+def test_a_heartbeat_names_what_it_keeps(market: Market, loop: Loop) -> None:
+    """A job that the miner no longer names is let go; one that it lost is named back."""
+    client, miner = market.client(), market.miner(concurrency=3)
+    kept, dropped, cancelled = [market.submit(client).id for _ in range(3)]
+
+    async def main() -> None:
+        market.take(miner, 3)
+        market.cancel(client, cancelled)
+        await loop.passes(30)
+        beat = market.heartbeat(miner, [kept, cancelled, "unheard-of"])
+        assert [job_id for job_id, _end in beat.leases] == [kept]
+        assert sorted(beat.cancelled) == sorted([cancelled, "unheard-of"])
+        await loop.passes(31)
+        assert loop.status(kept) == "running"
+        assert loop.status(dropped) == "pending"
+
+    run(loop, main)
+
+
+def test_tries_are_bounded(market: Market, loop: Loop) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client, ttl_s=7000)
+
+    async def main() -> None:
+        for attempt in range(1, 4):
+            assert [one.id for one in market.take(miner)] == [job.id], (
+                "no other miner: it may try again at once"
+            )
+            assert market.job(job.id).attempts == attempt
+            await loop.passes(LEASE_S + 1)
+        ended = market.job(job.id)
+        assert (ended.status, ended.cause, ended.actor) == ("failed", "LEASE_EXPIRED", "coordinator")
+        assert market.balance("alice").held_units == 0
+        assert market.take(miner) == []
+        market.check()
+
+    run(loop, main)
+
+
+def test_the_miner_that_failed_it_gets_it_again_when_nobody_else_does(market: Market, loop: Loop) -> None:
+    client, first = market.client(), market.miner("a")
+    market.miner("b", models={"llama": 100})
+    job = market.submit(client)
+
+    async def main() -> None:
+        market.take(first)
+        market.fail(first, job.id)
+        assert market.take(first) == []
+        await loop.passes(29)
+        assert market.take(first) == []
+        await loop.passes(1)
+        assert [one.id for one in market.take(first)] == [job.id]
+
+    run(loop, main)
+
+
+# --- jobs that run out ----------------------------------------------------------------------------------------
+
+
+def test_a_job_that_nobody_took_in_time_fails_with_its_money_back(market: Market, loop: Loop) -> None:
+    client, late = market.client(), market.miner()
+    before = market.balance("alice")
+    job = market.submit(client, ttl_s=10)
+
+    async def main() -> None:
+        await loop.passes(9.5)
+        assert loop.status(job.id) == "pending"
+        await loop.passes(1)
+        ended = market.job(job.id)
+        assert (ended.status, ended.cause, ended.actor) == ("failed", "EXPIRED", "coordinator")
+        assert market.history(job.id)[-1] == ("expired", "failed")
+        assert market.balance("alice") == before
+        assert market.take(late) == []
+        market.check()
+
+    run(loop, main)
+
+
+def test_an_expired_job_hides_none_behind_it(market: Market) -> None:
+    """Before the loop has come by."""
+    client, miner = market.client(), market.miner()
+    market.submit(client, ttl_s=5, priority=9)
+    following = market.submit(client, ttl_s=500)
+    market.clock.advance(6)
+    assert [job.id for job in market.take(miner)] == [following.id]
+
+
+def test_a_running_job_ends_with_its_time_and_not_before(market: Market, loop: Loop) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client, ttl_s=100)
+
+    async def main() -> None:
+        market.take(miner)
+        await loop.passes(99, alive=[miner])
+        assert loop.status(job.id) == "running"
+        await loop.passes(2, alive=[miner])
+        ended = market.job(job.id)
+        assert (ended.status, ended.cause) == ("failed", "EXPIRED")
+        assert market.balance("alice").held_units == 0
+        market.check()
+
+    run(loop, main)
+
+
+# --- clocks that jump, coordinators that are away -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump_s", [3, 50, 3_600, 86_400 * 400, -3, -50, -3_600, -86_400 * 400])
+def test_a_clock_that_jumps_ends_no_lease_and_spares_no_dead_miner(
+    market: Market, loop: Loop, jump_s: int
+) -> None:
+    """Leases given just after the jump, before the loop notices it, are no exception."""
+    client, alive, dead = market.client(), market.miner("alive", concurrency=4), market.miner("dead")
+    mine, lost = market.submit(client), market.submit(client, model="other")
+    market.miner("dead", account="owner-dead", models={"other": 1})
+
+    async def main() -> None:
+        market.take(alive)
+        market.take(dead)
+        await loop.passes(20)
+        market.heartbeat(alive)
+        market.clock.jump(jump_s)
+        market.heartbeat(alive)
+        late = market.submit(client)
+        assert len(market.take(alive, 2)) == 2
+        await loop.passes(LEASE_S - 25, alive=[alive])
+        assert [loop.status(one.id) for one in (mine, lost, late)] == ["running"] * 3
+        await loop.passes(LEASE_S, alive=[alive])
+        assert loop.status(mine.id) == loop.status(late.id) == "running"
+        assert loop.status(lost.id) == "pending", "a lease does not last for ever either"
+        for job in (mine, late):
+            market.complete(alive, job.id)
+        market.check()
+
+    run(loop, main)
+
+
+def test_a_clock_that_jumps_forward_expires_no_job_that_waits(market: Market, loop: Loop) -> None:
+    client = market.client()
+    waiting, other = market.submit(client, ttl_s=600), market.submit(client, ttl_s=5000)
+
+    async def main() -> None:
+        await loop.passes(10)
+        market.clock.jump(86_400)
+        await loop.passes(580)
+        assert [loop.status(one.id) for one in (waiting, other)] == ["pending"] * 2
+        await loop.passes(11)
+        assert [loop.status(one.id) for one in (waiting, other)] == ["failed", "pending"]
+
+    run(loop, main)
+
+
+@pytest.mark.parametrize("away_s", [10, 1_000, 100_000])
+@pytest.mark.parametrize("jump_s", [0, 5_000, -5_000])
+def test_leases_are_whole_again_after_a_restart(market: Market, loop: Loop, away_s: int, jump_s: int) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client, ttl_s=120)
+
+    async def main() -> None:
+        market.take(miner)
+        await loop.passes(10)
+        market.clock.advance(away_s)
+        market.clock.jump(jump_s)
+        await loop.runtime.db.write(expiry.renew_leases, market.ctx)  # as a coordinator does when it starts
+        back = Loop(loop.runtime, market)
+        await back.passes(LEASE_S - 1)
+        assert back.status(job.id) == "running"
+        await back.passes(1.5)
+        assert back.status(job.id) != "running"
+
+    run(loop, main)
+
+
+def test_a_coordinator_that_was_stopped_or_had_no_disk_gives_miners_time_to_come_back(
+    market: Market, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client)
+
+    async def fails(*_args: Any, **_kwargs: Any) -> None:
+        raise StorageUnavailable()
+
+    async def main() -> None:
+        market.take(miner)
+        await loop.passes(10)
+        market.clock.advance(300)  # nothing ran at all
+        await loop.passes(LEASE_S - 1)
+        assert loop.status(job.id) == "running"
+        market.heartbeat(miner)
+        with monkeypatch.context() as broken:
+            broken.setattr(market.db, "write", fails)
+            for _ in range(200):  # it ran, and reached no database
+                market.clock.advance(1)
+                with pytest.raises(StorageUnavailable):
+                    await loop.expiry.run_once()
+        await loop.passes(LEASE_S - 1)
+        assert loop.status(job.id) == "running"
+        await loop.passes(2)
+        assert loop.status(job.id) == "pending", "and then it is over"
+
+    run(loop, main)
+
+
+# --- many miners lost at once ---------------------------------------------------------------------------------------
+
+
+def crowd(market: Market, count: int) -> tuple[list[Provider], list[str]]:
+    client = market.client()
+    miners = [market.miner(f"m{n}") for n in range(count)]
+    ids = [market.submit(client, ttl_s=100_000).id for _ in miners]
+    for miner in miners:
+        assert len(market.take(miner)) == 1
+    return miners, ids
+
+
+def test_when_most_miners_fall_silent_rescheduling_waits_one_lease(market: Market, loop: Loop) -> None:
+    miners, ids = crowd(market, 8)
+
+    async def main() -> None:
+        await loop.passes(LEASE_S - 1, alive=miners[:2])
+        await loop.passes(LEASE_S, alive=miners[:2])
+        assert [loop.status(job) for job in ids] == ["running"] * 8, "the network failed, not they"
+        await loop.passes(3, alive=miners[:2])
+        assert [loop.status(job) for job in ids] == ["running"] * 2 + ["pending"] * 6
+
+    run(loop, main)
+
+
+def test_miners_that_come_back_while_it_waits_keep_their_jobs(market: Market, loop: Loop) -> None:
+    miners, ids = crowd(market, 8)
+
+    async def main() -> None:
+        await loop.passes(LEASE_S + 30)
+        for miner in miners[:7]:
+            market.heartbeat(miner)
+        await loop.passes(2)
+        assert [loop.status(job) for job in ids] == ["running"] * 7 + ["pending"]
+
+    run(loop, main)
+
+
+def test_it_waits_again_the_next_time(market: Market, loop: Loop) -> None:
+    miners, ids = crowd(market, 6)
+
+    async def main() -> None:
+        for _ in range(2):
+            await loop.passes(2 * LEASE_S - 1)
+            assert [loop.status(job) for job in ids] == ["running"] * 6
+            await loop.passes(3)
+            assert [loop.status(job) for job in ids] == ["pending"] * 6
+            await loop.passes(31)
+            for miner in miners:
+                assert len(market.take(miner)) == 1
+
+    run(loop, main)
+
+
+def test_a_few_silent_miners_are_just_silent(market: Market, loop: Loop) -> None:
+    miners, ids = crowd(market, 9)
+
+    async def main() -> None:
+        await loop.passes(LEASE_S + 1, alive=miners[4:])
+        assert [loop.status(job) for job in ids] == ["pending"] * 4 + ["running"] * 5
+
+    run(loop, main)
+
+
+def test_many_leases_at_once_end_in_several_rounds(market: Market, loop: Loop, monkeypatch: Any) -> None:
+    monkeypatch.setattr(expiry, "BATCH", 7)
+    client, miner = market.client(), market.miner(concurrency=30)
+    market.miner("other")
+    ids = [market.submit(client, ttl_s=90).id for _ in range(40)]
+    market.take(miner, 30)
+
+    async def main() -> None:
+        await loop.passes(LEASE_S + 0.5)
+        assert [loop.status(job) for job in ids] == ["pending"] * 40
+        await loop.passes(30)
+        assert [loop.status(job) for job in ids] == ["failed"] * 40
+        assert market.balance("alice").held_units == 0
+        market.check()
+
+    run(loop, main)
+
+
+# --- miners that lapse, data that is erased --------------------------------------------------------------------------
+
+
+def test_silent_miners_are_inactive_until_they_are_heard_of(market: Market, loop: Loop) -> None:
+    first, second = market.miner("a"), market.miner("b")
+
+    def statuses() -> list[str]:
+        from aitbc.miners import service as miners
+
+        return [market.db.read_sync(miners.get, name).status for name in ("a", "b")]  # type: ignore[union-attr]
+
+    async def main() -> None:
+        market.clock.advance(LEASE_S)
+        market.heartbeat(second)
+        market.clock.advance(31)
+        await background.lapse_once(loop.runtime)
+        assert statuses() == ["inactive", "active"]
+        assert market.take(first) == []
+        assert statuses() == ["active", "active"]
+        market.leave(first)
+        assert statuses() == ["inactive", "active"]
+
+    run(loop, main)
+
+
+def test_prompts_and_results_are_erased_and_proofs_stay(market: Market, loop: Loop) -> None:
+    client, miner = market.client(), market.miner(concurrency=9)
+    ended = market.submit(client, prompt="a secret question", ttl_s=604_800)
+    failed = market.submit(client, prompt="another", ttl_s=604_800)
+    open_job = market.submit(client, prompt="still asked", ttl_s=604_800)
+    market.take(miner, 2)
+    receipt = market.complete(miner, ended.id, "a secret answer")
+    market.fail(miner, failed.id, "BAD_REQUEST")
+    days = loop.runtime.settings.job_retention_days
+
+    def texts(job_id: str) -> tuple[Any, Any]:
+        return market.db.read_sync(jobs.request_text, job_id), market.db.read_sync(jobs.result_text, job_id)
+
+    async def main() -> None:
+        market.clock.advance(days * 86_400 - 10)
+        recent = market.submit(client, prompt="asked today", ttl_s=604_800)
+        await background.erase_once(loop.runtime)
+        assert None not in texts(ended.id)
+        market.clock.advance(20)
+        assert await background.erase_once(loop.runtime) is False
+        assert texts(ended.id) == texts(failed.id) == (None, None)
+        assert texts(open_job.id)[0] is not None, "it may still run"
+        assert texts(recent.id)[0] is not None
+        assert market.db.read_sync(receipts.of_job, ended.id) == receipt
+        assert market.job(ended.id).prompt_hash == ended.prompt_hash
+        assert [kind for kind, _ in market.history(ended.id)] == ["created", "claimed", "completed"]
+        again = market.complete(miner, ended.id, "a secret answer")
+        assert again == receipt, "the same result sent again still gets the first receipt"
+        market.check()
+
+    run(loop, main)
+
+
+def test_the_loop_outlives_a_bad_round(loop: Loop) -> None:
+    rounds: list[int] = []
+
+    async def run_once() -> bool:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise StorageUnavailable()
+        if len(rounds) == 2:
+            raise KeyError("a bug")
+        loop.runtime.shutdown.set()
+        return False
+
+    asyncio.run(asyncio.wait_for(background.every(0.001, loop.runtime, run_once, "test"), 5))
+    assert len(rounds) == 3
+
+
+def test_a_result_that_comes_late_but_before_the_lease_was_ended_is_accepted(market: Market) -> None:
+    """The lease is over when the coordinator says so, not a moment before."""
+    client, miner = market.client(), market.miner()
+    job = market.submit(client)
+    market.take(miner)
+    market.clock.advance(LEASE_S + 0.4)
+    assert market.complete(miner, job.id).job_id == job.id

@@ -21,12 +21,17 @@ def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str,
     """
     if units == 0:
         return "", 0
-    if units > EXACT_NUMBER_UNITS:
-        raise InsufficientFunds("The worst-case price is more than a receipt can state exactly.")
+    check_exact(units)
     period_ms = reserve_spend(tx, principal.key_id, units) if principal.limited else 0
     hold_id = new_id(tx.now_ms)
     ledger.hold(tx, hold_id, principal.account_id, units, job_id)
     return hold_id, period_ms
+
+
+def check_exact(units: int) -> None:
+    """Raises InsufficientFunds for a worst-case price beyond what a receipt can state."""
+    if units > EXACT_NUMBER_UNITS:
+        raise InsufficientFunds("The worst-case price is more than a receipt can state exactly.")
 
 
 def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int) -> int:

@@ -32,7 +32,7 @@ from aitbc.payments import service as payments
 from aitbc.payments.service import PaymentRow
 
 _t: Any = Transfer.__table__.c  # type: ignore[attr-defined]
-HOLD_BY_ID = statement(select(_t.ref, _t.created_at_ms).where(_t.id == bindparam("hold"), _t.kind == "hold"))
+HOLD_BY_ID = statement(select(_t.ref).where(_t.id == bindparam("hold"), _t.kind == "hold"))
 DERIVED = {
     "pending": "escrowed",
     "running": "escrowed",
@@ -95,7 +95,7 @@ def open_escrow(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
 
 def release(tx: Tx, principal: Principal, payment_id: str) -> PaymentView:
     """The payer (or an admin) pays the miner now. Raises PaymentNotFound, Forbidden, and what forbids it."""
-    view, payment, job = _seen(tx, principal, payment_id)
+    view, payment, job = _locked(tx, principal, payment_id)
     _still_movable(view)
     if principal.account_id != view.payer_id and not principal.is_admin:
         raise Forbidden("Only the payer may release a payment.")
@@ -111,7 +111,7 @@ def refund(tx: Tx, principal: Principal, payment_id: str, amount_units: int | No
     `amount_units` None: all of it. A refund by the payer of a job that ended without an answer has happened
     already, in the transaction that ended it, and is shown again.
     """
-    view, payment, job = _seen(tx, principal, payment_id)
+    view, payment, job = _locked(tx, principal, payment_id)
     by_payee = principal.account_id == view.payee_id or principal.is_admin
     if not by_payee and job.finished_at_ms is None:
         raise JobStillOpen(job_id=job.id)
@@ -142,11 +142,15 @@ def refund(tx: Tx, principal: Principal, payment_id: str, amount_units: int | No
 
 
 def release_due(tx: Tx) -> int:
-    """Releases payments whose acceptance window is over; how many."""
+    """Releases payments whose acceptance window is over; how many were due.
+
+    What another coordinator or a party moved meanwhile is passed over.
+    """
     due = payments.due(tx, DUE_BATCH)
-    for payment in due:
-        job = jobs.lock(tx, payment.job_id)
-        if job is not None:
+    for found in due:
+        job = jobs.lock(tx, found.job_id)
+        payment = payments.get(tx, found.id)
+        if job is not None and payment is not None and payment.status == "escrowed":
             _release(tx, payment, job)
     return len(due)
 
@@ -168,20 +172,32 @@ def of_job(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
 
 
 def _seen(tx: Tx, principal: Principal, payment_id: str) -> tuple[PaymentView, PaymentRow | None, JobRow]:
+    """The payment as it is, if the caller may see it. Raises PaymentNotFound. Takes no lock."""
     payment = payments.get(tx, payment_id)
-    job = jobs.lock(tx, payment.job_id) if payment else _job_of_hold(tx, payment_id)
+    job = jobs.get(tx, _job_of_hold(tx, payment_id) if payment is None else payment.job_id)
     if job is None:
         raise PaymentNotFound(payment_id=payment_id)
-    view = _view(tx, payment, job)
+    view = _view(tx, payment or payments.of_job(tx, job.id), job)
     if view.id != payment_id or not _is_party(principal, view):
         raise PaymentNotFound(payment_id=payment_id)
     return view, payment, job
 
 
-def _job_of_hold(tx: Tx, hold_id: str) -> JobRow | None:
-    """The job that this hold was made for; a free job, which has none, goes by its own id."""
+def _locked(tx: Tx, principal: Principal, payment_id: str) -> tuple[PaymentView, PaymentRow | None, JobRow]:
+    """`_seen`, kept from changing until the transaction ends.
+
+    The job's row is the lock of its payment too: every move of either takes it first, so that no two
+    of them wait for each other.
+    """
+    job = _seen(tx, principal, payment_id)[2]
+    jobs.lock(tx, job.id)
+    return _seen(tx, principal, payment_id)
+
+
+def _job_of_hold(tx: Tx, hold_id: str) -> str:
+    """The id of the job that this hold was made for; a free job, which has none, goes by its own id."""
     row = tx.one(HOLD_BY_ID, hold=hold_id)
-    return jobs.lock(tx, hold_id if row is None else str(row.ref))
+    return hold_id if row is None else str(row.ref)
 
 
 def _is_party(principal: Principal, view: PaymentView) -> bool:

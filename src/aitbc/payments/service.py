@@ -1,4 +1,7 @@
-"""Manual payments in the database: guarded moves, each checked by its row count."""
+"""Manual payments in the database: guarded moves, each checked by its row count.
+
+Reads take no lock: whoever moves a payment holds its job's row (`jobs.lock`).
+"""
 
 from typing import Any, NamedTuple
 
@@ -36,14 +39,13 @@ if PaymentRow._fields != tuple(column.name for column in COLUMNS):
     raise RuntimeError("PaymentRow and the payments table have drifted apart")
 
 INSERT_PAYMENT = insert_into(Payment)
-SELECT_PAYMENT = statement(select(*COLUMNS).where(_own).with_for_update(), PaymentRow)
+SELECT_PAYMENT = statement(select(*COLUMNS).where(_own), PaymentRow)
 SELECT_OF_JOB = statement(select(*COLUMNS).where(_p.job_id == bindparam("job")), PaymentRow)
 DUE_PAYMENTS = statement(
     select(*COLUMNS)
     .where(sql(DUE), _p.release_after_ms <= bindparam("now"))
-    .order_by(_p.release_after_ms)
-    .limit(bindparam("count"))
-    .with_for_update(skip_locked=True),
+    .order_by(_p.release_after_ms, _p.id)
+    .limit(bindparam("count")),
     PaymentRow,
 )
 ESCROW = statement(
@@ -80,7 +82,7 @@ def open_pending(tx: Tx, payment_id: str, job_id: str, payer_id: str, amount_uni
     row = PaymentRow(
         payment_id, job_id, payer_id, "", "pending", amount_units, 0, 0, 0, 0, "", tx.now_ms, tx.now_ms
     )
-    tx.run(INSERT_PAYMENT, **row._asdict())
+    tx.add(INSERT_PAYMENT, **row._asdict())
 
 
 def get(tx: Tx, payment_id: str) -> PaymentRow | None:

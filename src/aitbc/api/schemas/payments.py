@@ -53,7 +53,10 @@ class LedgerLine(Reply):
     from_: str = Field(alias="from")
     to: str
     amount: float
-    hash: str | None = Field(description="The leaf's hash, hex.")
+    hold_id: str | None = Field(description="The hold that it settles.")
+    ref: str = Field(description="What it was for: the job.")
+    created_at: str
+    hash: str | None = Field(description="The leaf's hash, hex; all fields above make the leaf.")
     leaf_index: int | None = Field(description="Null until a block seals it.")
     block: int | None
 

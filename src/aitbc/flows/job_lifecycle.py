@@ -57,6 +57,7 @@ def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int)
     cap_units = default_cap_units if spec.max_price_units is None else spec.max_price_units
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
     if spec.manual_payment:
+        escrow.check_exact(held_units)
         hold_id, period_ms = "", 0
     else:
         hold_id, period_ms = escrow.reserve(tx, principal, job_id, held_units)

@@ -18,7 +18,7 @@ Operation = tuple[str, str]
 
 LATER: frozenset[Operation] = frozenset(
     {
-        # The ledger of record: explorer, wallet users, payments.
+        # The ledger of record: explorer, wallet users.
         ("GET", "/explorer/blocks"),
         ("GET", "/explorer/transactions"),
         ("GET", "/explorer/receipts"),
@@ -30,12 +30,6 @@ LATER: frozenset[Operation] = frozenset(
         ("POST", "/v1/users/login"),
         ("GET", "/v1/users/me"),
         ("GET", "/v1/users/{}/balance"),
-        ("POST", "/v1/payments"),
-        ("GET", "/v1/payments/{}"),
-        ("GET", "/v1/jobs/{}/payment"),
-        ("POST", "/v1/payments/{}/release"),
-        ("POST", "/v1/payments/{}/refund"),
-        ("GET", "/v1/payments/{}/receipt"),
         # The marketplace of GPUs.
         ("POST", "/v1/marketplace/gpu/register"),
         ("GET", "/v1/marketplace/gpu/list"),

@@ -9,6 +9,11 @@ from aitbc.database.columns import big, small, text
 
 UNSEALED = "leaf_index IS NULL"
 SEALED = "leaf_index IS NOT NULL"
+SHELF_BITS = 14
+SHELF = f"leaf_index >> {SHELF_BITS}"
+"""Hashes are indexed shelf by shelf (16,384 leaves). In one index over all of them each new leaf would change
+a page of its own: at a million leaves that made a seal six times as slow. `chain.search` looks through shelves.
+"""
 
 
 class Leaf(SQLModel, table=True):
@@ -33,7 +38,13 @@ class Leaf(SQLModel, table=True):
             sqlite_where=sql(SEALED),
             postgresql_where=sql(SEALED),
         ),
-        Index("ix_leaves_hash", "hash_head", sqlite_where=sql(SEALED), postgresql_where=sql(SEALED)),
+        Index(
+            "ix_leaves_hash",
+            sql(f"({SHELF})"),
+            "hash_head",
+            sqlite_where=sql(SEALED),
+            postgresql_where=sql(SEALED),
+        ),
     )
 
     # SQLite counts rowids only for INTEGER, PostgreSQL needs the wider type for the sequence.

@@ -57,7 +57,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_leaves_hash",
         "leaves",
-        ["hash_head"],
+        [sa.text("(leaf_index >> 14)"), "hash_head"],
         unique=False,
         sqlite_where=sa.text("leaf_index IS NOT NULL"),
         postgresql_where=sa.text("leaf_index IS NOT NULL"),

@@ -15,15 +15,26 @@ from aitbc.chain.sealer import BlockRow
 from aitbc.config import split_witnesses
 from aitbc.core.checkpoint import cosignature_time
 from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line
-from aitbc.core.witness_protocol import MAX_REQUEST_BYTES, format_request
+from aitbc.core.witness_protocol import format_request
 from aitbc.database import Tx
 from aitbc.metrics import COSIGNATURES
 from aitbc.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # for all that one witness is asked in a round
 TRIES = 3  # a witness may have to tell us first what it knows
+MAX_ANSWER_BYTES = 16 * 1024
+# As it is sent: nothing that grows when it is unpacked.
+HEADERS = {"Accept-Encoding": "identity", "Content-Type": "text/plain; charset=utf-8"}
+
+
+class HistoryRefused(ValueError):
+    """A witness says that our log does not continue what it cosigned: history was rewritten, or it lies."""
+
+
+class WitnessAhead(ValueError):
+    """A witness knows a larger tree than we have: another coordinator sealed meanwhile, or we went back."""
 
 
 @dataclass
@@ -59,37 +70,53 @@ class Cosigner:
         await self._client.aclose()
 
     async def _ask(self, peer: Peer, block: BlockRow) -> None:
+        name = peer.verifier.name
         try:
-            line = await self._cosignature(peer, block)
-        except (httpx.HTTPError, ValueError) as error:
-            COSIGNATURES.labels(peer.verifier.name, "failed").inc()
-            log.warning(
-                "witness_failed", witness=peer.verifier.name, error=str(error) or type(error).__name__
-            )
-            return
-        if line is not None:
-            await self.runtime.db.write(witnessing.record, block.height, peer.verifier.name, line)
-            COSIGNATURES.labels(peer.verifier.name, "cosigned").inc()
+            async with asyncio.timeout(TIMEOUT_S):
+                line = await self._cosignature(peer, block)
+        except HistoryRefused as error:
+            COSIGNATURES.labels(name, "refused").inc()
+            log.error("witness_refuses_history", witness=name, height=block.height, error=str(error))
+        except WitnessAhead as error:
+            COSIGNATURES.labels(name, "ahead").inc()
+            log.warning("witness_ahead", witness=name, height=block.height, error=str(error))
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
+            COSIGNATURES.labels(name, "failed").inc()
+            log.warning("witness_failed", witness=name, error=str(error) or type(error).__name__)
+        else:
+            await self.runtime.db.write(witnessing.record, block.height, name, line)
+            COSIGNATURES.labels(name, "cosigned").inc()
 
-    async def _cosignature(self, peer: Peer, block: BlockRow) -> str | None:
-        """The witness's verified line; None where it knows a larger tree (another coordinator is ahead)."""
+    async def _cosignature(self, peer: Peer, block: BlockRow) -> str:
+        """The witness's verified line."""
         for _try in range(TRIES):
-            if peer.known_size > block.tree_size:
-                return None
             body = await self.runtime.db.read(_request, peer.known_size, block)
-            reply = await self._client.post(f"{peer.url}/add-checkpoint", content=body.encode())
-            if len(reply.content) > MAX_REQUEST_BYTES:
-                raise ValueError("its answer is too large")
-            if reply.status_code == 200:
-                line = _checked(reply.text, block, peer.verifier)
+            status, answer = await self._post(f"{peer.url}/add-checkpoint", body)
+            if status == 200:
+                line = _checked(answer, block, peer.verifier)
                 peer.known_size = block.tree_size
                 return line
-            if reply.status_code != 409:
-                if reply.status_code == 422:
-                    log.error("witness_refuses_history", witness=peer.verifier.name, height=block.height)
-                raise ValueError(f"it answered {reply.status_code}: {reply.text[:200].strip()}")
-            peer.known_size = _size(reply.text)
+            if status == 422:
+                raise HistoryRefused(answer[:200].strip())
+            if status != 409:
+                raise ValueError(f"it answered {status}: {answer[:200].strip()}")
+            known = _size(answer)
+            if known > block.tree_size:
+                # Not kept: a size that it only claims must not keep us from asking again.
+                peer.known_size = 0
+                raise WitnessAhead(f"it knows a tree of {known} leaves, we have {block.tree_size}")
+            peer.known_size = known
         raise ValueError("it keeps naming another size")
+
+    async def _post(self, url: str, body: str) -> tuple[int, str]:
+        """Status and text, read no further than an answer can be long."""
+        async with self._client.stream("POST", url, content=body.encode(), headers=HEADERS) as reply:
+            answer = b""
+            async for part in reply.aiter_raw():
+                answer += part
+                if len(answer) > MAX_ANSWER_BYTES:
+                    raise ValueError("its answer is too large")
+            return reply.status_code, answer.decode(errors="replace")
 
 
 def _request(tx: Tx, old_size: int, block: BlockRow) -> str:

@@ -45,7 +45,7 @@ def run(
         raise usage_error("--listen is HOST:PORT")
     if not name_is_valid(name):
         raise usage_error("--name has no white space and no plus sign")
-    logs: dict[str, Verifier] = {}
+    logs: list[Verifier] = []
     for text in log:
         try:
             verifier = Verifier.parse(text)
@@ -53,7 +53,7 @@ def run(
             raise usage_error(f"--log {text}: {error}") from None
         if verifier.kind != ED25519:
             raise usage_error(f"--log {text}: a witness's key, not a log's")
-        logs[verifier.name] = verifier
+        logs.append(verifier)
     folder = home.expanduser()
     key = load_or_create_key(folder / "witness.key")
     vouching = Witness(name, key, logs, WitnessState(folder / "witness.db"))

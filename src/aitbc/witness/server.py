@@ -33,15 +33,15 @@ def create_app(witness: Witness) -> Starlette:
         return Response(witness.verifier.vkey + "\n", headers={"Content-Type": TEXT})
 
     async def latest(request: Request) -> Response:
-        text = await asyncio.to_thread(witness.state.latest, request.query_params.get("origin", ""))
+        text = await asyncio.to_thread(witness.latest, request.path_params["origin_hash"])
         if text is None:
-            return PlainTextResponse("nothing was cosigned for that origin\n", 404)
+            return PlainTextResponse("nothing was cosigned for such a log\n", 404)
         return Response(text, headers={"Content-Type": TEXT})
 
     return Starlette(
         routes=[
             Route("/add-checkpoint", add_checkpoint, methods=["POST"]),
             Route("/key", key, methods=["GET"]),
-            Route("/latest", latest, methods=["GET"]),
+            Route("/{origin_hash}/checkpoint", latest, methods=["GET"]),
         ]
     )

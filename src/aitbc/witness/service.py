@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from aitbc.core.checkpoint import cosign, parse_checkpoint
 from aitbc.core.merkle import EMPTY_ROOT, verify_consistency
-from aitbc.core.note import COSIGNATURE_V1, NoteInvalid, Verifier, parse_note, verify_note
+from aitbc.core.note import COSIGNATURE_V1, Note, NoteInvalid, Verifier, parse_note, verify_note
 from aitbc.core.signing import PrivateKey
 from aitbc.core.witness_protocol import SIZE_TYPE, RequestInvalid, parse_request
 from aitbc.witness.state import WitnessState
@@ -31,21 +32,24 @@ def _refuse(status: int, why: str) -> Verdict:
 class Witness:
     """Cosigns checkpoints of the logs that it knows, only if each continues the one before.
 
-    `logs` are the log keys by origin. `now_s` gives unix seconds.
+    `logs` are the keys that it trusts, each for the origin that is its name; a log may have several, as it
+    does while it changes its key. `now_s` gives unix seconds.
     """
 
     def __init__(
         self,
         name: str,
         key: PrivateKey,
-        logs: Mapping[str, Verifier],
+        logs: Iterable[Verifier],
         state: WitnessState,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.state = state
         self._key = key
-        self._logs = dict(logs)
+        self._logs: dict[str, list[Verifier]] = {}
+        for verifier in logs:
+            self._logs.setdefault(verifier.name, []).append(verifier)
         self._now_s = now_s
 
     @property
@@ -61,11 +65,11 @@ class Witness:
             checkpoint = parse_checkpoint(note.text)
         except (RequestInvalid, NoteInvalid) as error:
             return _refuse(400, str(error))
-        log = self._logs.get(checkpoint.origin)
-        if log is None:
+        keys = self._logs.get(checkpoint.origin)
+        if keys is None:
             return _refuse(404, "this witness does not know the log")
         try:
-            signed = verify_note(note, [log])
+            signed = verify_note(note, keys)
         except NoteInvalid as error:
             return _refuse(403, str(error))
         if not signed:
@@ -80,8 +84,18 @@ class Witness:
             return _refuse(422, "an empty tree has another root")
         if not verify_consistency(size, checkpoint.size, request.proof, root, checkpoint.root):
             return _refuse(422, "the checkpoint does not continue the one that was cosigned")
-        if not self.state.advance(checkpoint.origin, known, checkpoint.size, checkpoint.root, note.text):
+        line = cosign(note.text, self.name, self._key, int(self._now_s()))
+        own = [signature for key in signed for signature in note.by(key)]
+        cosigned = str(Note(note.text, (*own, line)))
+        # On disk first: the line leaves this process only if nobody was quicker.
+        if not self.state.advance(checkpoint.origin, known, checkpoint.size, checkpoint.root, cosigned):
             newest = self.state.seen(checkpoint.origin)
             return Verdict(409, SIZE_TYPE, f"{0 if newest is None else newest.size}\n")
-        line = cosign(note.text, self.name, self._key, int(self._now_s()))
         return Verdict(200, TEXT, line.line)
+
+    def latest(self, origin_hash: str) -> str | None:
+        """The checkpoint last cosigned for the log whose origin has this SHA-256 (hex): a whole signed note."""
+        for origin in self._logs:
+            if hashlib.sha256(origin.encode()).hexdigest() == origin_hash:
+                return self.state.latest(origin)
+        return None

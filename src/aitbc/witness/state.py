@@ -55,7 +55,7 @@ class WitnessState:
         return changed == 1
 
     def latest(self, origin: str) -> str | None:
-        """The text of the checkpoint last cosigned for this log."""
+        """The checkpoint last cosigned for this log, with the log's signature and the cosignature."""
         with self._lock:
             row = self._connection.execute(
                 "SELECT checkpoint FROM logs WHERE origin = ?", (origin,)

@@ -15,6 +15,7 @@ from aitbc.flows import log_entries
 
 router = Router(tags=["Log"])
 
+FRESH = {"Cache-Control": "no-cache"}
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 TEXT = "text/plain; charset=utf-8"
 _TEXT_REPLY: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
@@ -36,7 +37,8 @@ class Sizes(QueryFields):
 )
 async def checkpoint(request: ApiRequest) -> Response:
     """A C2SP checkpoint with its witnesses' cosignatures. 404 before the first block."""
-    return Response(await request.runtime.db.read(proofs.latest_checkpoint), media_type=TEXT)
+    text = await request.runtime.db.read(proofs.latest_checkpoint)
+    return Response(text, headers=FRESH, media_type=TEXT)
 
 
 @router.get(

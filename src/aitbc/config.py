@@ -164,7 +164,7 @@ class Settings(BaseSettings):
 
 
 def split_witnesses(text: str) -> list[tuple[Verifier, str]]:
-    """WITNESSES as (verifier key, URL) pairs. ValueError."""
+    """WITNESSES as (verifier key, URL) pairs, each name once: a witness counts once. ValueError."""
     found: list[tuple[Verifier, str]] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, separator, url = part.partition("@")
@@ -173,6 +173,8 @@ def split_witnesses(text: str) -> list[tuple[Verifier, str]]:
         verifier = Verifier.parse(key)
         if verifier.kind != COSIGNATURE_V1:
             raise ValueError(f"{verifier.name}: not a witness's key (aitbc witness run prints the right one)")
+        if any(verifier.name == other.name for other, _url in found):
+            raise ValueError(f"{verifier.name}: named twice")
         found.append((verifier, url.rstrip("/")))
     return found
 

@@ -124,7 +124,7 @@ def _signed_object(fields: ReceiptFields) -> dict[str, Any]:
 
 def signed_bytes(fields: ReceiptFields) -> bytes:
     """The bytes that the coordinator signs: RFC 8785, money as integer strings of base units."""
-    return canonical.encode(_signed_object(fields))
+    return canonical.encode_plain(_signed_object(fields))
 
 
 def sign(fields: ReceiptFields, key: PrivateKey) -> Signature:
@@ -143,7 +143,7 @@ def result_statement(
     completion_tokens: int,
 ) -> bytes:
     """The bytes that the miner signs. The token counts are its claim: its engine's, or 0 and 0 without."""
-    return canonical.encode(
+    return canonical.encode_plain(
         {
             "version": RESULT_VERSION,
             "chain_id": chain_id,

@@ -33,11 +33,24 @@ class Tx:
     `now_ms` is the transaction's time (the injected clock, ms since the epoch, UTC).
     """
 
-    __slots__ = ("_changes", "_cursor", "dialect", "hooks", "now_ms", "signals")
+    __slots__ = (
+        "_changes",
+        "_cursor",
+        "_later",
+        "_tallies",
+        "dialect",
+        "hooks",
+        "memo",
+        "now_ms",
+        "signals",
+    )
 
     def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
         self._cursor = cursor
         self._changes = 0  # how many statements changed something
+        self._later: dict[Statement, list[dict[str, Any]]] | None = None  # rows that `each` writes at its end
+        self._tallies: dict[tuple[Statement, str], int] = {}
+        self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile
         self.dialect = dialect
         self.now_ms = now_ms
         self.hooks: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -78,6 +91,45 @@ class Tx:
         self._changes += 1
         self._cursor.executemany(compiled.sql, rows)
 
+    def add(self, statement: Statement, /, **params: Any) -> int:
+        """Inserts one row that nothing reads back in this call; how many rows it was (0: a conflict).
+
+        In `each` such rows are written together at the end, and counted then.
+        """
+        if self._later is None:
+            return self.run(statement, **params)
+        self._later.setdefault(statement, []).append(params)
+        self._changes += 1
+        return 1
+
+    def tally(self, statement: Statement, key: str, units: int) -> int:
+        """Runs `statement` (parameters `key`, `units`) that adds units to one row; how many rows it touched.
+
+        In `each` the units for one row are summed and written once at the end.
+        """
+        if self._later is None:
+            return self.run(statement, key=key, units=units)
+        place = (statement, key)
+        self._tallies[place] = self._tallies.get(place, 0) + units
+        self._changes += 1
+        return 1
+
+    def flush(self) -> bool:
+        """Writes what `add` and `tally` hold back. False where a row met a conflict or was not there."""
+        later, tallies = self._later, self._tallies
+        if later:
+            self._later = {}
+            for statement, rows in later.items():
+                self.many(statement, rows)
+                if self._cursor.rowcount != len(rows):
+                    return False
+        if tallies:
+            self._tallies = {}
+            for (statement, key), units in tallies.items():
+                if self.run(statement, key=key, units=units) != 1:
+                    return False
+        return True
+
     def query(self, element: ClauseElement) -> list[Any]:
         """Rows of a statement whose text depends on the request. Compiled at each call: cold paths only."""
         return self._rows(compile_once(element, self.dialect), {})
@@ -104,12 +156,18 @@ class Tx:
 
         Items that are errors already stay as they are. A savepoint for each item would cost as much as
         several of its statements, and nearly every item that fails has written nothing yet. So items run
-        bare; one that fails after it wrote undoes them all, and all are run again with savepoints.
+        bare, with rows of `add` held back and written together; one that fails after it wrote, or a row that
+        meets a conflict, undoes them all, and all are run again with savepoints.
         """
         hooks, signals = len(self.hooks), len(self.signals)
         self._cursor.execute("SAVEPOINT items")
-        done = self._each_bare(items, act)
-        if done is None:
+        self._later = {}
+        try:
+            done = self._each_bare(items, act)
+            whole = done is not None and self.flush()
+        finally:
+            self._later, self._tallies = None, {}
+        if done is None or not whole:
             del self.hooks[hooks:], self.signals[signals:]
             self._cursor.execute("ROLLBACK TO SAVEPOINT items")
             done = self._each_isolated(items, act)
@@ -149,6 +207,20 @@ class Tx:
             except AitbcError as error:
                 done.append(error)
         return done
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Rows that the block adds are written together at its end. For blocks that fail as a whole."""
+        if self._later is not None:
+            yield
+            return
+        self._later = {}
+        try:
+            yield
+            if not self.flush():
+                raise RuntimeError("a row that was to be new stood already")
+        finally:
+            self._later, self._tallies = None, {}
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

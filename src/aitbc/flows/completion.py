@@ -155,6 +155,7 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
 
 def _first_receipt(tx: Tx, job: JobRow, sent: ResultSubmission) -> ReceiptRow:
     """The receipt given before, where this is the same result; JobNotRunning where it is another."""
+    tx.flush()  # the job may have been completed by an earlier result of the same batch
     row = receipts.of_job(tx, job.id)
     if row is None:
         raise JobNotFound(job_id=job.id)

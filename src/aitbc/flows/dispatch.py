@@ -68,7 +68,8 @@ def take(
     taken = [job for job in held if job.id not in known][:max_jobs]
     free = min(max_jobs - len(taken), miner.concurrency - len(held))
     if miner.status == "active" and free > 0:
-        taken += _claim_heads(tx, ctx, profile, free)
+        with tx.together():
+            taken += _claim_heads(tx, ctx, profile, free)
     return Taken(
         [Assignment(job, jobs.request_text(tx, job.id) or "{}") for job in taken],
         profile,

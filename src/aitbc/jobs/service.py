@@ -258,8 +258,8 @@ def create(
         finished_at_ms=None,
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
     )
-    tx.run(INSERT_JOB, **job._asdict())
-    tx.run(INSERT_REQUEST, job_id=job_id, request=spec.request_text)
+    tx.add(INSERT_JOB, **job._asdict())
+    tx.add(INSERT_REQUEST, job_id=job_id, request=spec.request_text)
     _record(tx, job_id, 1, "created", "pending", "client")
     if job.queued:
         tx.signal(queued_signal(job))
@@ -327,7 +327,7 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
     )
     if moved != 1:
         return False
-    tx.run(INSERT_RESULT, job_id=job.id, result=result_text)
+    tx.add(INSERT_RESULT, job_id=job.id, result=result_text)
     _record(tx, job.id, job.event_count + 1, "completed", "completed", "miner", miner_id=job.miner_id)
     tx.signal(("job", job.id))
     return True
@@ -425,7 +425,7 @@ def _record(
     cause: str = "",
     miner_id: str = "",
 ) -> None:
-    tx.run(
+    tx.add(
         INSERT_EVENT,
         job_id=job_id,
         seq=seq,

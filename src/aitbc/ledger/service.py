@@ -68,7 +68,11 @@ DEBIT = statement(
     )
     .values(balance_units=_accounts.c.balance_units - _units)
 )
-CREDIT = statement(update(_accounts).where(_own).values(balance_units=_accounts.c.balance_units + _units))
+CREDIT = statement(
+    update(_accounts)
+    .where(_accounts.c.id == bindparam("key"))
+    .values(balance_units=_accounts.c.balance_units + _units)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +224,7 @@ def _record(
     """Writes the line. False where the same line stands already (or its hold is settled)."""
     if not 0 <= units <= MAX_UNITS:
         raise TransferConflict("The amount is out of range.", transfer_id=transfer_id)
-    inserted = tx.run(
+    inserted = tx.add(
         INSERT_TRANSFER,
         id=transfer_id,
         kind=kind,
@@ -248,7 +252,7 @@ def _record(
 
 
 def _credit(tx: Tx, account_id: str, units: int) -> None:
-    if tx.run(CREDIT, account=account_id, units=units) != 1:
+    if tx.tally(CREDIT, account_id, units) != 1:
         raise AccountNotFound(account_id=account_id)
 
 

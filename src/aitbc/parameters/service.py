@@ -33,13 +33,19 @@ DEFINITIONS: dict[str, Definition] = {
     "default_max_price_per_1k_tokens": Definition(
         UNITS_PER_AIT // 10, 0, 1_000_000 * UNITS_PER_AIT, "base units", "cap of a client that names none"
     ),
+    "min_transaction_fee": Definition(
+        0, 0, 1_000 * UNITS_PER_AIT, "base units", "least fee of a transfer between wallets"
+    ),
 }
 
 
 def get(tx: Tx, name: str) -> int:
     """The parameter's value now; its default where nobody changed it. KeyError for an unknown name."""
-    row = tx.one(SELECT_ONE, name=name)
-    return DEFINITIONS[name].default if row is None else int(row.value)
+    known = tx.memo.get(name)
+    if known is None:
+        row = tx.one(SELECT_ONE, name=name)
+        known = tx.memo[name] = DEFINITIONS[name].default if row is None else int(row.value)
+    return int(known)
 
 
 def all_values(tx: Tx) -> dict[str, int]:
@@ -53,5 +59,6 @@ def set_value(tx: Tx, name: str, value: int) -> None:
     definition = DEFINITIONS.get(name)
     if definition is None or not definition.low <= value <= definition.high:
         raise InvalidRequest(f"{name} cannot be {value}.", parameter=name)
+    tx.memo.pop(name, None)
     tx.change(_parameters.delete().where(_parameters.c.name == name))
     tx.change(_parameters.insert().values(name=name, value=value, updated_at_ms=tx.now_ms))

@@ -8,7 +8,10 @@ from aitbc.database.columns import big, text
 
 
 class Receipt(SQLModel, table=True):
-    """One signed receipt. `body` is the signed text (RFC 8785); the other columns repeat it for queries."""
+    """One signed receipt. `body` is the signed text (RFC 8785); the other columns repeat it for queries.
+
+    Not WITHOUT ROWID: rows of that kind above a quarter of a page would spill, and these are larger.
+    """
 
     __tablename__ = "receipts"
     __table_args__ = (
@@ -16,7 +19,6 @@ class Receipt(SQLModel, table=True):
         Index("ux_receipts_job", "job_id", unique=True),
         Index("ix_receipts_client", "client_id", "id"),
         Index("ix_receipts_provider", "provider_id", "id"),
-        {"sqlite_with_rowid": False},
     )
 
     id: str = text(primary_key=True)

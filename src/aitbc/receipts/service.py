@@ -60,7 +60,7 @@ def issue(tx: Tx, fields: documents.ReceiptFields, key: PrivateKey) -> ReceiptRo
         key_id=key.key_id,
         signature=encode_b64(key.sign(body)),
     )
-    tx.run(INSERT_RECEIPT, **row._asdict())
+    tx.add(INSERT_RECEIPT, **row._asdict())
     chain.append(tx, RECEIPT, row.id, receipt_leaf(row.body, row.key_id, row.signature))
     return row
 

@@ -373,7 +373,6 @@ def upgrade() -> None:
             ["jobs.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
-        sqlite_with_rowid=False,
     )
     op.create_index("ix_receipts_client", "receipts", ["client_id", "id"], unique=False)
     op.create_index("ix_receipts_provider", "receipts", ["provider_id", "id"], unique=False)

@@ -65,17 +65,26 @@ async def offer(runtime: Runtime, principal: Principal, miner_id: str, wait_s: f
     offered = await database.write(dispatch.offer, principal, miner_id)
     if offered.job is not None or wait_s <= 0 or not offered.may_wait:
         return offered
-    ticket = runtime.waiting.enter(offered.profile)
+    ticket: Ticket | None = None
     try:
-        while not runtime.shutdown.is_set():
-            offered = await database.write(dispatch.offer, principal, miner_id)
+        while not runtime.shutdown.is_set():  # with nothing awaited between this look and the wait
+            if ticket is not None and ticket.profile != offered.profile:
+                runtime.waiting.leave(ticket, satisfied=False)
+                ticket = None
             left_s = until - time.monotonic()
-            if offered.job is not None or left_s <= 0:
+            if ticket is None:
+                ticket = runtime.waiting.enter(offered.profile)
+            elif left_s <= 0:
                 break
-            await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
+            else:
+                await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
+            offered = await database.write(dispatch.offer, principal, miner_id)
+            if offered.job is not None or not offered.may_wait:
+                break
         return offered
     finally:
-        runtime.waiting.leave(ticket, satisfied=offered.job is not None)
+        if ticket is not None:
+            runtime.waiting.leave(ticket, satisfied=offered.job is not None)
 
 
 async def job_change(

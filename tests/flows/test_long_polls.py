@@ -238,17 +238,23 @@ def test_a_client_hears_of_its_job_at_once(market: Market, runtime: Runtime) -> 
     in_loop(market.db, main())
 
 
-def test_polls_end_in_time_and_at_shutdown(market: Market, runtime: Runtime) -> None:
+@pytest.mark.parametrize("late_s", [0, 0.002, 0.05])
+def test_polls_end_in_time_and_at_shutdown(market: Market, runtime: Runtime, late_s: float) -> None:
+    """Also those that look into the database at that very moment."""
     client, miner = market.client(), market.miner()
 
     async def main() -> None:
         assert await poll(runtime, miner, wait_s=0.05) == []
         job = await submit(runtime, market, client, region="mars")
         assert (await waiting.job_change(runtime, client, job.id, 0.05)).status == "pending"
-        waiters: list[asyncio.Task[Any]] = [poll(runtime, miner) for _ in range(20)]
-        waiters += [asyncio.create_task(waiting.job_change(runtime, client, job.id, 30)) for _ in range(20)]
-        waiters.append(asyncio.create_task(waiting.offer(runtime, miner.principal, miner.miner_id, 30)))
-        await settled(runtime, 21)
+        waiters: list[asyncio.Task[Any]] = []
+        for _ in range(20):
+            waiters.append(poll(runtime, miner))
+            waiters.append(asyncio.create_task(waiting.job_change(runtime, client, job.id, 30)))
+            waiters.append(asyncio.create_task(waiting.offer(runtime, miner.principal, miner.miner_id, 30)))
+        while len(runtime.waiting) < 40:
+            await asyncio.sleep(0)
+        await asyncio.sleep(late_s)
         started = time.perf_counter()
         runtime.begin_shutdown()
         await within(SOON_S, asyncio.gather(*waiters))

@@ -15,8 +15,9 @@ from aitbc.api.responses import PUBLIC, PUBLIC_ONE, READ
 from aitbc.api.routing import Router
 from aitbc.api.schemas import replies
 from aitbc.api.schemas.queries import ReceiptList
-from aitbc.core.clock import rfc3339
+from aitbc.core.keyset import USE_LOG, USE_RECEIPTS, PublishedKey
 from aitbc.core.money import ait_number
+from aitbc.core.signing import public_from_text
 from aitbc.database import Tx
 from aitbc.flows import log_entries
 from aitbc.ledger import service as ledger
@@ -78,25 +79,17 @@ async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
     responses=PUBLIC,
 )
 async def list_keys(request: ApiRequest) -> Response:
-    """Every key that ever signed receipts here. Save them once, and verify receipts offline ever after."""
+    """Every key that ever signed here: receipts, and the log's checkpoints. Save them once, and verify offline.
+
+    One Ed25519 key may do both; it is listed for each use, under that use's verifier key."""
     rows = await request.runtime.db.read(receipts.keys)
-    return reply(
-        {
-            "chain_id": request.runtime.settings.chain_id,
-            "keys": [
-                {
-                    "key_id": row.id,
-                    "alg": "Ed25519",
-                    "public_key": row.public_key,
-                    "vkey": row.vkey,
-                    "valid_from": rfc3339(row.valid_from_ms),
-                    "valid_to": None if row.valid_to_ms is None else rfc3339(row.valid_to_ms),
-                    "use": "receipts",
-                }
-                for row in rows
-            ],
-        }
-    )
+    keys = [
+        PublishedKey(public_from_text(row.public_key), row.valid_from_ms, row.valid_to_ms, use)
+        for row in rows
+        for use in (USE_RECEIPTS, USE_LOG)
+    ]
+    chain_id = request.runtime.settings.chain_id
+    return reply({"chain_id": chain_id, "keys": [key.to_json(chain_id) for key in keys]})
 
 
 @router.get(

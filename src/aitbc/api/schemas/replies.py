@@ -314,7 +314,7 @@ class PublicKey(Reply):
     vkey: str
     valid_from: str
     valid_to: str | None
-    use: Literal["receipts"]
+    use: Literal["receipts", "log"] = Field(description="What it signs: receipts, or the log's checkpoints.")
 
 
 class PublicKeys(Reply):

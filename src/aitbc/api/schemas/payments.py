@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from aitbc.api.routing import Body
+from aitbc.api.routing import Body, QueryFields
 from aitbc.api.schemas.fields import AmountUnits
 from aitbc.api.schemas.replies import Reply
 
@@ -72,32 +72,52 @@ class PaymentReceipt(Reply):
     proof: str | None = Field(description="tlog-proof of that line; null until it is sealed.")
 
 
+class StatementQuery(QueryFields):
+    """The time of a statement: RFC 3339, or a date for its first moment in UTC."""
+
+    from_: str | None = Field(
+        None, alias="from", max_length=40, description="With this moment; from the beginning where left out."
+    )
+    to: str | None = Field(None, max_length=40, description="Without this moment; until now where left out.")
+    format: Literal["json", "csv"] = "json"
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(
+        None, max_length=300, description="next_cursor (CSV: X-Next-Cursor) of the page before."
+    )
+
+
 class StatementRow(Reply):
-    """One line of a statement: what changed the account, and by how much. Money in AIT."""
+    """One movement of the balance. Money in AIT. A job's figures stand on its payment (`post`) alone."""
 
     time: str
-    kind: str
-    role: Literal["client", "miner", "account"]
-    amount: float = Field(description="What it changed the balance by; below zero for what was spent.")
-    fee: float
-    transfer_id: str
+    kind: Literal["mint", "transfer", "post", "fee"]
+    role: Literal["client", "miner", "account"] = Field(
+        description="As what the account moved: as a job's payer, as its miner, or neither."
+    )
     job_id: str | None
-    receipt_id: str | None
-    units: int | None
-    unit_price: float | None
-    price: float | None
     model: str | None
+    units: int | None = Field(description="Tokens billed.")
+    unit_price: float | None = Field(description="Per 1000 tokens.")
+    price: float | None
+    fee: float | None = Field(description="The network's part of the price.")
+    refunded: float | None = Field(description="What the miner gave back of the price.")
+    amount: float = Field(description="What it changed the balance by; below zero for what was spent.")
+    counterparty: str
+    reference: str
+    transfer_id: str
+    receipt_id: str | None
 
 
 class Statement(Reply):
-    """An account's movements in a time, and totals that equal the ledger's."""
+    """An account's movements with from <= time < to. The totals stand on the first page, and are of all."""
 
     account: str
     from_: str = Field(alias="from")
     to: str
-    opening_balance: float
-    closing_balance: float
-    total_in: float
-    total_out: float
+    opening_balance: float | None
+    closing_balance: float | None = Field(description="opening_balance + total_in - total_out.")
+    total_in: float | None
+    total_out: float | None
+    movements: int | None = Field(description="How many rows all pages have.")
     rows: list[StatementRow]
     next_cursor: str | None

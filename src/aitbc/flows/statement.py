@@ -1,0 +1,281 @@
+"""Statements of account: each movement of a balance in a time, and totals that equal the ledger's.
+
+What belongs to a time is decided by each transfer's own time, to the millisecond. The order is that of the
+ledger's ids, which is the order of time, and along which the indexes of each side run: a page costs the same
+wherever it is. A few transfers have names of their own instead ("grant:NAME"); these are put in by their time.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, or_, select
+
+from aitbc.core.ids import floor_id, id_time_ms, is_id
+from aitbc.database import Tx, statement
+from aitbc.errors import InvalidRequest
+from aitbc.ledger import service as ledger
+from aitbc.ledger.models import MOVING_KINDS, Transfer
+from aitbc.payments.models import Payment
+from aitbc.receipts.models import Receipt
+
+SLACK_MS = 86_400_000
+"""How much earlier than the transfer its id may have been made."""
+NAMED_FROM = "g"
+"""Ids are hexadecimal; names of transfers begin with a letter from here on, and sort behind all ids."""
+LAST_MS = 253_402_300_799_999  # the end of the year 9999
+DEBIT, CREDIT = 0, 1
+
+_CURSOR = re.compile(r"([0-9]{1,15})\.([01])\.([0-9a-f-]{36})(?::(.{1,200}))?", re.ASCII)
+
+
+class Movement(NamedTuple):
+    """One change of an account's balance. Money in base units; None where a field does not apply.
+
+    amount is signed. units, unit price, price, fee and refunded are the job's, told on its payment (`post`)
+    and not again on the fee that the payer pays beside it.
+    """
+
+    time_ms: int
+    kind: str
+    role: str
+    amount_units: int
+    counterparty: str
+    transfer_id: str
+    reference: str
+    job_id: str | None = None
+    receipt_id: str | None = None
+    model: str | None = None
+    units: int | None = None
+    unit_price_units: int | None = None
+    price_units: int | None = None
+    fee_units: int | None = None
+    refunded_units: int | None = None
+
+
+class Totals(NamedTuple):
+    """opening + in - out = closing; `movements` is how many rows all pages have."""
+
+    opening_units: int
+    in_units: int
+    out_units: int
+    movements: int
+
+    @property
+    def closing_units(self) -> int:
+        return self.opening_units + self.in_units - self.out_units
+
+
+class StatementPage(NamedTuple):
+    """The movements with from_ms <= time < to_ms after the cursor. `totals` stand on the first page only."""
+
+    account_id: str
+    from_ms: int
+    to_ms: int
+    totals: Totals | None
+    rows: list[Movement]
+    next_cursor: str | None
+
+
+class _Place(NamedTuple):
+    """Where a row stands in the order: its id, or for a named one the first id of its time and its name."""
+
+    id: str
+    name: str
+    side: int
+
+
+class _Line(NamedTuple):
+    id: str
+    kind: str
+    debit_id: str
+    credit_id: str
+    amount_units: int
+    hold_id: str | None
+    ref: str
+    created_at_ms: int
+    receipt_id: str | None
+    body: str | None
+    payment_fee_units: int | None
+    refunded_units: int | None
+
+
+_t: Any = Transfer.__table__  # type: ignore[attr-defined]
+_r: Any = Receipt.__table__  # type: ignore[attr-defined]
+_m: Any = Payment.__table__  # type: ignore[attr-defined]
+_SIDES = {DEBIT: _t.c.debit_id, CREDIT: _t.c.credit_id}
+_MOVES = or_(*(_t.c.kind == literal_column(f"'{kind}'") for kind in MOVING_KINDS))
+_FROM: Any = bindparam("from")
+_TO: Any = bindparam("to")
+_SAME = bindparam("same", type_=Integer) == literal_column("1")
+_NAMED: Any = literal_column(f"'{NAMED_FROM}'")
+
+
+def _lines(side: int) -> Any:
+    """Movements of one side with [from, to), and what their jobs' receipts and payments say."""
+    return (
+        select(
+            _t.c.id,
+            _t.c.kind,
+            _t.c.debit_id,
+            _t.c.credit_id,
+            _t.c.amount_units,
+            _t.c.hold_id,
+            _t.c.ref,
+            _t.c.created_at_ms,
+            _r.c.id,
+            _r.c.body,
+            _m.c.fee_units,
+            _m.c.refunded_units,
+        )
+        .select_from(
+            _t.outerjoin(_r, and_(_r.c.job_id == _t.c.ref, _t.c.hold_id.is_not(None))).outerjoin(
+                _m, _m.c.id == _t.c.hold_id
+            )
+        )
+        .where(
+            _SIDES[side] == bindparam("account"),
+            _t.c.created_at_ms >= _FROM,
+            _t.c.created_at_ms < _TO,
+            _MOVES,
+        )
+        .limit(bindparam("count"))
+    )
+
+
+def _with_ids(side: int) -> Any:
+    after: Any = bindparam("after")
+    return (
+        _lines(side).where(_t.c.id >= after, _t.c.id < _NAMED, or_(_t.c.id > after, _SAME)).order_by(_t.c.id)
+    )
+
+
+def _with_names(side: int, dialect: str) -> Any:
+    name = _t.c.id.collate("BINARY" if dialect == "sqlite" else "C")
+    at: Any = bindparam("at")
+    later = or_(name > bindparam("name"), and_(_t.c.id == bindparam("name"), _SAME))
+    return (
+        _lines(side)
+        .where(_t.c.id >= _NAMED, or_(_t.c.created_at_ms > at, and_(_t.c.created_at_ms == at, later)))
+        .order_by(_t.c.created_at_ms, name)
+    )
+
+
+def _sums(side: int) -> Any:
+    within = case((_t.c.created_at_ms < _TO, _t.c.amount_units), else_=0)
+    one = case((_t.c.created_at_ms < _TO, 1), else_=0)
+    return select(
+        func.coalesce(func.sum(_t.c.amount_units), 0).label("since"),
+        func.coalesce(func.sum(within), 0).label("within"),
+        func.coalesce(func.sum(one), 0).label("movements"),
+    ).where(
+        _SIDES[side] == bindparam("account"),
+        _t.c.id >= bindparam("after"),
+        _t.c.created_at_ms >= _FROM,
+        _MOVES,
+    )
+
+
+WITH_IDS = {side: statement(_with_ids(side), _Line) for side in _SIDES}
+WITH_NAMES = {
+    DEBIT: statement(lambda dialect: _with_names(DEBIT, dialect), _Line),
+    CREDIT: statement(lambda dialect: _with_names(CREDIT, dialect), _Line),
+}
+SUMS = {side: statement(_sums(side)) for side in _SIDES}
+
+
+def read(
+    tx: Tx, account_id: str, from_ms: int, to_ms: int | None, limit: int, cursor: str | None
+) -> StatementPage:
+    """One page of an account's statement. `to_ms` None: up to and with this millisecond.
+
+    The cursor of a page carries the statement's end, so that all pages are of the same time. Raises
+    InvalidRequest for a time that ends before it begins or a cursor that is none, AccountNotFound.
+    """
+    place: _Place | None = None
+    if cursor:
+        to_ms, place = _parse(cursor)
+    elif to_ms is None:
+        to_ms = tx.now_ms + 1
+    if from_ms > to_ms:
+        message = "A statement begins before it ends."
+        raise InvalidRequest(message, fields=[{"field": "from", "message": message}])
+    totals = None if place else _totals(tx, account_id, from_ms, to_ms)
+    found = sorted(_after(tx, place, account=account_id, count=limit + 1, **{"from": from_ms, "to": to_ms}))
+    rows = [_movement(line, place.side) for place, line in found[:limit]]
+    more = f"{to_ms}.{_text(found[limit - 1][0])}" if len(found) > limit else None
+    return StatementPage(account_id, from_ms, to_ms, totals, rows, more)
+
+
+def _totals(tx: Tx, account_id: str, from_ms: int, to_ms: int) -> Totals:
+    """From the balance as it is, less what came since: what was before `from_ms` is not read."""
+    times = {"from": from_ms, "to": to_ms, "after": _floor(from_ms)}
+    out, into = (tx.one(SUMS[side], account=account_id, **times) for side in (DEBIT, CREDIT))
+    opening = ledger.balance(tx, account_id).balance_units - int(into.since) + int(out.since)
+    return Totals(opening, int(into.within), int(out.within), int(out.movements) + int(into.movements))
+
+
+def _after(tx: Tx, place: _Place | None, **values: Any) -> Iterator[tuple[_Place, _Line]]:
+    """The next rows of each side, by id and by name, with their places."""
+    after, at, name = _floor(values["from"]), values["from"], ""
+    if place is not None:
+        after, at, name = place.id, id_time_ms(place.id), place.name
+    for side in (DEBIT, CREDIT):
+        # The row at the place itself was shown; the same transfer's other side comes behind it.
+        same = int(place is None or side > place.side)
+        # Of a named place's millisecond all ids come behind the name, and of an id's no name does.
+        by_id = 1 if name else same
+        for line in tx.all(WITH_IDS[side], after=after, same=by_id, **values):
+            yield _Place(line.id, "", side), line
+        later = at + 1 if place is not None and not name else at
+        for line in tx.all(WITH_NAMES[side], at=later, name=name, same=same, **values):
+            yield _Place(floor_id(line.created_at_ms), line.id, side), line
+
+
+def _floor(from_ms: int) -> str:
+    return floor_id(max(0, from_ms - SLACK_MS))
+
+
+def _text(place: _Place) -> str:
+    return f"{place.side}.{place.id}" + (f":{place.name}" if place.name else "")
+
+
+def _parse(cursor: str) -> tuple[int, _Place]:
+    match = _CURSOR.fullmatch(cursor)
+    if match is None or not is_id(match[3]) or int(match[1]) > LAST_MS:
+        raise InvalidRequest("The cursor is not valid.", fields=[{"field": "cursor", "message": "not valid"}])
+    return int(match[1]), _Place(match[3], match[4] or "", int(match[2]))
+
+
+def _movement(line: _Line, side: int) -> Movement:
+    settles = line.hold_id is not None
+    role = "account"
+    if settles and side == DEBIT:
+        role = "client"
+    elif line.kind == "post":
+        role = "miner"
+    plain = Movement(
+        time_ms=line.created_at_ms,
+        kind=line.kind,
+        role=role,
+        amount_units=line.amount_units if side == CREDIT else -line.amount_units,
+        counterparty=line.debit_id if side == CREDIT else line.credit_id,
+        transfer_id=line.id,
+        reference=line.ref,
+    )
+    if line.body is None:
+        return plain
+    of_job = plain._replace(job_id=line.ref, receipt_id=line.receipt_id)
+    if line.kind != "post":
+        return of_job
+    body = json.loads(line.body)
+    by_receipt = int(body["fee_units"])
+    return of_job._replace(
+        model=str(body["model"]),
+        units=int(body["units"]),
+        unit_price_units=int(body["unit_price_units"]),
+        price_units=int(body["price_units"]),
+        fee_units=by_receipt if line.payment_fee_units is None else line.payment_fee_units,
+        refunded_units=line.refunded_units or 0,
+    )

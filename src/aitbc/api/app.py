@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__, background
-from aitbc.api import docs, log, payments, system
+from aitbc.api import docs, log, payments, statements, system
 from aitbc.api.by_resource import jobs, mining, records
 from aitbc.api.by_role import client, miner
 from aitbc.api.errors import error_response
@@ -34,6 +34,7 @@ ROUTERS: tuple[Router, ...] = (
     client.router,
     miner.router,
     payments.router,
+    statements.router,
     log.router,
     docs.router,
 )

@@ -1,5 +1,6 @@
 """All settings, from the environment (or a `.env` file in the working directory), checked once at start."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -30,6 +31,9 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    public_url: str = Field(
+        "", description="Address that users know this coordinator by; empty: http://127.0.0.1:API_PORT."
+    )
     home: Path = Field(
         Path("~/.aitbc"),
         validation_alias=AliasChoices("aitbc_home", "home_dir"),
@@ -144,6 +148,20 @@ class Settings(BaseSettings):
         if not url.startswith(("sqlite:///", "postgresql://")):
             raise ValueError("DATABASE_URL: must begin with sqlite:/// or postgresql://")
         object.__setattr__(self, "database_url", url)
+        return self
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        url = value.rstrip("/")
+        if url and re.fullmatch(r"https?://[A-Za-z0-9.\-:\[\]]{1,255}(/[!-~]*)?", url) is None:
+            raise ValueError("must be http:// or https://, a host, a port where it is not the usual one")
+        return url
+
+    @model_validator(mode="after")
+    def _default_public_url(self) -> Self:
+        if not self.public_url:
+            object.__setattr__(self, "public_url", f"http://127.0.0.1:{self.api_port}")
         return self
 
     @model_validator(mode="after")

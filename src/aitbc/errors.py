@@ -44,6 +44,30 @@ class InvalidJobType(AitbcError):
     template = "The specified job type is not supported: {job_type}"
 
 
+class UnknownChain(AitbcError):
+    status = 400
+    code = "UNKNOWN_CHAIN"
+    template = "This coordinator keeps the chain {known}, no other."
+
+
+class TxWrongChain(AitbcError):
+    status = 400
+    code = "TX_WRONG_CHAIN"
+    template = "The transaction was signed for another network; this is {chain_id}."
+
+
+class TxBadAddress(AitbcError):
+    status = 400
+    code = "TX_BAD_ADDRESS"
+    template = "The transaction has an address that does not fit: {reason}."
+
+
+class TxBadSignature(AitbcError):
+    status = 400
+    code = "TX_BAD_SIGNATURE"
+    template = "The signature is not the public key's over this transaction."
+
+
 class SignatureRequired(AitbcError):
     status = 400
     code = "SIGNATURE_REQUIRED"
@@ -59,7 +83,31 @@ class SignatureInvalid(AitbcError):
 class Unauthorized(AitbcError):
     status = 401
     code = "UNAUTHORIZED"
-    template = "A valid API key is needed: send it as X-Api-Key or Authorization: Bearer."
+    template = "Show a valid API key (X-Api-Key or Authorization: Bearer) or session (X-Session-Token)."
+
+
+class ChallengeInvalid(AitbcError):
+    status = 401
+    code = "CHALLENGE_INVALID"
+    template = "This is not a login text that this coordinator gave to this address; ask for a new one."
+
+
+class ChallengeExpired(AitbcError):
+    status = 401
+    code = "CHALLENGE_EXPIRED"
+    template = "The login text has expired; ask for a new one."
+
+
+class ChallengeUsed(AitbcError):
+    status = 401
+    code = "CHALLENGE_USED"
+    template = "The login text was used before; ask for a new one."
+
+
+class LoginSignatureInvalid(AitbcError):
+    status = 401
+    code = "LOGIN_SIGNATURE_INVALID"
+    template = "The signature is not this address's over the login text: {reason}."
 
 
 class InsufficientFunds(AitbcError):
@@ -109,6 +157,26 @@ class AccountNotFound(NotFound):
 class KeyNotFound(NotFound):
     code = "KEY_NOT_FOUND"
     template = "There is no such key: {key_id}"
+
+
+class UserNotFound(NotFound):
+    code = "USER_NOT_FOUND"
+    template = "There is no such user: {user_id}"
+
+
+class SessionNotFound(NotFound):
+    code = "SESSION_NOT_FOUND"
+    template = "There is no such session: {session_id}"
+
+
+class BlockNotFound(NotFound):
+    code = "BLOCK_NOT_FOUND"
+    template = "There is no such block: {height}"
+
+
+class TransactionNotFound(NotFound):
+    code = "TRANSACTION_NOT_FOUND"
+    template = "There is no such transaction: {hash}"
 
 
 class MethodNotAllowed(AitbcError):
@@ -208,6 +276,24 @@ class ForkRefused(AitbcError):
     status = 500
     code = "FORK_REFUSED"
     template = "Block {height} does not fit the log; it was not sealed."
+
+
+class TxReplayed(AitbcError):
+    status = 409
+    code = "TX_REPLAYED"
+    template = "This transaction was applied before."
+
+
+class TxWrongNonce(AitbcError):
+    status = 409
+    code = "TX_WRONG_NONCE"
+    template = "The next nonce of this wallet is {expected}."
+
+
+class TooManyKeys(AitbcError):
+    status = 409
+    code = "TOO_MANY_KEYS"
+    template = "The account has {limit} keys that are in force; revoke one first."
 
 
 class TransferConflict(AitbcError):

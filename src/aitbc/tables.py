@@ -13,6 +13,7 @@ import aitbc.ledger.models
 import aitbc.miners.models
 import aitbc.parameters.models
 import aitbc.payments.models
-import aitbc.receipts.models  # noqa: F401
+import aitbc.receipts.models
+import aitbc.users.models  # noqa: F401
 
 metadata = SQLModel.metadata

@@ -9,6 +9,7 @@ from aitbc.accounts.service import revoke_key, rotate_key
 from aitbc.core.clock import ManualClock
 from tests.api.conftest import sqlite_only
 from tests.api.support import Headers, Market, expect_error
+from tests.api.test_users import OF_USERS
 
 JOB_BODY = {"prompt": "x"}
 ROLE_BODY = {"job_type": "llm_inference", "parameters": {"prompt": "x"}}
@@ -117,7 +118,7 @@ def test_every_endpoint_as_everybody(api: Market) -> None:
 @sqlite_only
 def test_the_table_has_every_protected_operation(api: Market) -> None:
     document = api.get("/openapi.json").json()
-    listed = {(method, path.partition("?")[0]) for method, path, *_ in PROTECTED}
+    listed = {(method, path.partition("?")[0]) for method, path, *_ in [*PROTECTED, *OF_USERS]}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             shape = path.replace("{job_id}", "{job}")

@@ -27,9 +27,6 @@ LATER: frozenset[Operation] = frozenset(
         ("GET", "/v1/explorer/transactions"),
         ("GET", "/v1/explorer/addresses"),
         ("GET", "/v1/explorer/receipts"),
-        ("POST", "/v1/users/login"),
-        ("GET", "/v1/users/me"),
-        ("GET", "/v1/users/{}/balance"),
         # The marketplace of GPUs.
         ("POST", "/v1/marketplace/gpu/register"),
         ("GET", "/v1/marketplace/gpu/list"),

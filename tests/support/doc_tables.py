@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from aitbc import metrics
 from aitbc.api.app import ROUTERS
+from aitbc.api.auth import SESSION_SCOPES
 from aitbc.api.routing import Endpoint
 from aitbc.config import Settings
 from aitbc.errors import error_table
@@ -68,13 +69,15 @@ def metrics_table() -> str:
 
 
 def who(endpoint: Endpoint) -> str:
-    """Who may make the call: everybody, or the holders of which keys."""
+    """Who may make the call: everybody, or the holders of which keys, or of a wallet's session."""
     if endpoint.binding.auth is None:
         return "everybody"
     auth = endpoint.binding.auth[1]
     if not auth.scopes:
-        return "any key"
-    return " or ".join([*auth.scopes, *(["admin"] if auth.admin else [])]) + " key"
+        return "any key or session"
+    roles = [scope for scope in auth.scopes if scope != "user"] + (["admin"] if auth.admin else [])
+    keys = [" or ".join(roles) + " key"] if roles else []
+    return " or ".join([*keys, *(["session"] if SESSION_SCOPES & {*auth.scopes} else [])])
 
 
 def endpoints_table() -> str:

@@ -1,19 +1,21 @@
-"""Who is calling: what a good API key says about its holder."""
+"""Who is calling: what a good API key, or a wallet user's session, says about its holder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["client", "miner", "admin"]
+Role = Literal["client", "miner", "admin", "user"]
 
 ROLES: tuple[Role, ...] = ("client", "miner", "admin")
+"""What keys are made for. A "user" has a session instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of a key. `scopes` are the roles it may act in; an admin may also read everything.
+    """The holder of a key or of a session, whose id `key_id` is then.
 
+    `scopes` are the roles it may act in; an admin may also read everything.
     `limited` is False where the key has no spending limit, so that nothing needs to be reserved on it.
     `expires_at_ms` is when the credential that was shown stops working (None: never).
     """

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__, background
-from aitbc.api import docs, log, payments, statements, system
+from aitbc.api import docs, log, payments, rpc, statements, system, users
 from aitbc.api.by_resource import jobs, mining, records
 from aitbc.api.by_role import client, miner
 from aitbc.api.errors import error_response
@@ -35,6 +35,8 @@ ROUTERS: tuple[Router, ...] = (
     miner.router,
     payments.router,
     statements.router,
+    users.router,
+    rpc.router,
     log.router,
     docs.router,
 )
@@ -43,7 +45,8 @@ FORGET_EVERY_S = 60.0
 
 DESCRIPTION = """A marketplace for AI compute: every answer comes with a receipt that anyone can check.
 
-Send an API key as `X-Api-Key` or `Authorization: Bearer`. Money is in AIT, times are UTC. Every error has
+Send an API key as `X-Api-Key` or `Authorization: Bearer`, a wallet's session as `X-Session-Token`.
+Money is in AIT, times are UTC. Every error has
 the same body with a stable code. The same API is served at `/` and at `/api`."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

@@ -1,4 +1,4 @@
-"""Who is calling: the API key of a request, looked up, remembered for a moment, held to scope and rate."""
+"""Who is calling: a request's API key or session, looked up, remembered for a moment, held to scope and rate."""
 
 import hashlib
 from collections import OrderedDict
@@ -12,8 +12,10 @@ from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import authenticate, static_principal
 from aitbc.api.ratelimit import RateLimits
 from aitbc.api.requests import ApiRequest
+from aitbc.database import Tx
 from aitbc.errors import Forbidden, RateLimited, Unauthorized
 from aitbc.runtime import Runtime
+from aitbc.users import service as users
 
 CACHE_S = 1.0
 """How long a key's holder is remembered: a key revoked by another process works at most this much longer."""
@@ -21,6 +23,13 @@ CACHE_ENTRIES = 10_000
 
 API_KEY = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False, description="An API key as a bearer token.")
+SESSION = APIKeyHeader(
+    name="X-Session-Token",
+    scheme_name="Session",
+    auto_error=False,
+    description="A wallet user's session: acts as a client of the wallet's account, never as a miner.",
+)
+SESSION_SCOPES = frozenset({"client", "user"})
 
 
 class KeyRing:
@@ -33,14 +42,18 @@ class KeyRing:
         runtime.db.signals.listen(self._hear)
 
     async def identify(self, request: ApiRequest) -> Principal:
-        """The holder of the request's key.
+        """The holder of the request's key; of its session where it shows no key.
 
-        Raises Unauthorized without a good key, RateLimited where its address has failed too often.
+        Raises Unauthorized without a good one, RateLimited where its address has failed too often.
         """
         shown = shown_key(request)
+        session = shown is None
         if shown is None:
+            shown = request.fields.get(b"x-session-token")
+        if not shown:
             raise self._refused(request)
-        digest = hashlib.sha256(shown).digest()
+        # A token is no key: it has its own place in the memory (no header holds a line feed).
+        digest = hashlib.sha256(b"session\n" + shown if session else shown).digest()
         known = self._known.get(digest)
         clock = self._runtime.clock
         if known is not None:
@@ -48,20 +61,18 @@ class KeyRing:
             if clock.monotonic() < until and not _expired(principal, clock.now_ms()):
                 return principal
             del self._known[digest]
-        return await self._look_up(request, shown.decode("latin-1"), digest)
+        return await self._look_up(request, shown.decode("latin-1"), digest, session)
 
-    async def _look_up(self, request: ApiRequest, key_text: str, digest: bytes) -> Principal:
+    async def _look_up(self, request: ApiRequest, shown: str, digest: bytes, session: bool) -> Principal:
         self._limits.check("address", request.client_address)
         runtime = self._runtime
-        principal = static_principal(runtime.settings, key_text)
+        asked_at = runtime.clock.monotonic()
+        principal = None if session else static_principal(runtime.settings, shown)
         if principal is None:
-            asked_at = runtime.clock.monotonic()
             try:
-                principal = await runtime.db.read(authenticate, key_text)
+                principal = await runtime.db.read(_session_holder if session else authenticate, shown)
             except Unauthorized:
                 raise self._refused(request) from None
-        else:
-            asked_at = runtime.clock.monotonic()
         if len(self._known) >= CACHE_ENTRIES:
             self._known.popitem(last=False)
         self._known[digest] = (principal, asked_at + CACHE_S)
@@ -100,6 +111,7 @@ class Auth:
         request: Request,
         _key: Annotated[str | None, Security(API_KEY)] = None,
         _bearer: Annotated[object, Security(BEARER)] = None,
+        _session: Annotated[str | None, Security(SESSION)] = None,
     ) -> Principal:
         raise RuntimeError("endpoints with this dependency must be on an aitbc.api.routing.Router")
 
@@ -114,10 +126,17 @@ class Auth:
                 return principal
             if self.scopes:
                 access.charge(request, principal.role, principal)
-                raise Forbidden(f"This needs a {' or '.join(self.scopes)} key.")
+                raise Forbidden(f"This needs {self.wanted}.")
             used = principal.role
-        access.charge(request, used, principal)
+        access.charge(request, "user" if principal.role == "user" else used, principal)
         return principal
+
+    @property
+    def wanted(self) -> str:
+        """What gets in, in words."""
+        if "user" in self.scopes:
+            return "a wallet user's session" + (" or an admin key" if self.admin else "")
+        return f"a {' or '.join(self.scopes)} key"
 
 
 class Access:
@@ -137,6 +156,15 @@ class Access:
             raise
 
 
+    def count(self, request: ApiRequest, name: str, who: str) -> None:
+        """Counts a request of somebody who shows no credential. Raises RateLimited."""
+        try:
+            request.limit_headers = self.limits.hit(name, who)
+        except RateLimited:
+            request.limit_headers = self.limits.headers(name, who)
+            raise
+
+
 def shown_key(request: ApiRequest) -> bytes | None:
     """The key in X-Api-Key, else in Authorization: Bearer; None where there is neither."""
     key = request.fields.get(b"x-api-key")
@@ -146,6 +174,12 @@ def shown_key(request: ApiRequest) -> bytes | None:
     if header is not None and header[:7].lower() == b"bearer ":
         return header[7:].strip() or None
     return None
+
+
+def _session_holder(tx: Tx, token: str) -> Principal:
+    """A session's user. Raises Unauthorized."""
+    row = users.authenticate(tx, token)
+    return Principal(row.user_id, "user", row.id, SESSION_SCOPES, expires_at_ms=row.expires_at_ms)
 
 
 def _expired(principal: Principal, now_ms: int) -> bool:
@@ -159,4 +193,8 @@ ClientOrAdmin = Annotated[Principal, Security(Auth("client", admin=True))]
 MinerKey = Annotated[Principal, Security(Auth("miner"))]
 """A miner key."""
 AnyKey = Annotated[Principal, Security(Auth())]
-"""Any good key."""
+"""Any good key, or a session."""
+User = Annotated[Principal, Security(Auth("user"))]
+"""A wallet user's session."""
+UserOrAdmin = Annotated[Principal, Security(Auth("user", admin=True))]
+"""A wallet user's session, or an admin's key."""

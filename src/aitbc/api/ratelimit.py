@@ -82,6 +82,8 @@ class RateLimits:
             "miner": settings.rate_limit_miner,
             "user": settings.rate_limit_user,
             "address": settings.rate_limit_user,
+            "peer": settings.rate_limit_user,
+            "wallet": settings.rate_limit_user,
         }
         self._items = {
             name: RateLimitItemPerMinute(amount, namespace=name) for name, amount in amounts.items() if amount

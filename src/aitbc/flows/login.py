@@ -1,0 +1,141 @@
+"""Logging in with a wallet: a text to sign, and a session for its signature."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aitbc.config import Settings
+from aitbc.core.address import EVM, AddressInvalid, canonical_address, kind_of, native_address
+from aitbc.core.login_message import EVM_CHAIN, LoginMessage, LoginMessageInvalid, parse_login_message
+from aitbc.core.signing import decode_b64, public_from_text, public_to_text, verify
+from aitbc.database import Tx
+from aitbc.errors import ChallengeExpired, ChallengeInvalid, InvalidRequest, LoginSignatureInvalid
+from aitbc.flows.onboarding import open_account_with_grant
+from aitbc.users import service as users
+from aitbc.users.evm import EvmSignatureInvalid, recover
+from aitbc.users.service import NewSession
+
+NONCE_BYTES = 16
+
+
+class Terms(NamedTuple):
+    """What every login text of a coordinator says."""
+
+    domain: str
+    uri: str
+    chain_id: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Terms:
+        return cls(urlsplit(settings.public_url).netloc, settings.public_url, settings.chain_id)
+
+
+class Challenge(NamedTuple):
+    """What to sign: `message` word for word."""
+
+    address: str
+    nonce: str
+    message: str
+    expires_at_ms: int
+
+
+class Proven(NamedTuple):
+    """A login whose text and signature are right; whether the text is still good only the database knows.
+
+    `public_key` in base64, '' for EVM wallets.
+    """
+
+    address: str
+    nonce: str
+    message: str
+    public_key: str
+
+
+def wallet_address(text: str) -> str:
+    """The account id of an address that a caller gave. Raises InvalidRequest."""
+    try:
+        return canonical_address(text)
+    except AddressInvalid as error:
+        raise InvalidRequest(
+            f"The request is not valid: wallet_address: {error}",
+            fields=[{"field": "wallet_address", "message": str(error)}],
+        ) from None
+
+
+def challenge(tx: Tx, terms: Terms, address: str) -> Challenge:
+    """A new text for this (canonical) address: good once, for five minutes, for this coordinator alone."""
+    message = LoginMessage(
+        domain=terms.domain,
+        address=address,
+        uri=terms.uri,
+        chain=EVM_CHAIN if kind_of(address) == EVM else terms.chain_id,
+        nonce=secrets.token_hex(NONCE_BYTES),
+        issued_at_ms=tx.now_ms,
+        expires_at_ms=tx.now_ms + users.CHALLENGE_MS,
+    )
+    text = message.to_text()
+    users.add_challenge(tx, message.nonce, address, text, message.expires_at_ms)
+    return Challenge(address, message.nonce, text, message.expires_at_ms)
+
+
+def prove(
+    terms: Terms, now_ms: int, address: str, message: str, signature: str, public_key: str | None
+) -> Proven:
+    """Checks all of a login that needs no database. `address` is canonical; `public_key` (base64) is needed
+    for native ones.
+
+    Raises ChallengeInvalid (not our text, not for this address), ChallengeExpired, LoginSignatureInvalid,
+    InvalidRequest for a native address without a public key.
+    """
+    try:
+        read = parse_login_message(message)
+    except LoginMessageInvalid:
+        raise ChallengeInvalid() from None
+    if (read.domain, read.uri, read.address) != (terms.domain, terms.uri, address):
+        raise ChallengeInvalid()
+    if read.expires_at_ms <= now_ms:
+        raise ChallengeExpired()
+    if kind_of(address) == EVM:
+        _check_evm(address, message, signature)
+        return Proven(address, read.nonce, message, "")
+    return Proven(address, read.nonce, message, _check_native(address, message, signature, public_key))
+
+
+def log_in(tx: Tx, proven: Proven, grant_units: int) -> NewSession:
+    """Uses the challenge up and opens a session; a new wallet's account is opened, with the devnet's grant.
+
+    Raises ChallengeInvalid, ChallengeUsed.
+    """
+    users.use_challenge(tx, proven.nonce, proven.address, proven.message)
+    open_account_with_grant(tx, proven.address, grant_units)
+    users.ensure(tx, proven.address, proven.public_key)
+    users.note_login(tx, proven.address)
+    return users.open_session(tx, proven.address)
+
+
+def _check_evm(address: str, message: str, signature: str) -> None:
+    try:
+        signer = recover(message, signature)
+    except EvmSignatureInvalid as error:
+        raise LoginSignatureInvalid(reason=str(error)) from None
+    if signer != address:
+        raise LoginSignatureInvalid(reason="another wallet signed it, or another text")
+
+
+def _check_native(address: str, message: str, signature: str, public_key: str | None) -> str:
+    if public_key is None:
+        raise InvalidRequest(
+            "A native wallet's login needs its public key.",
+            fields=[{"field": "public_key", "message": "needed for ait1 addresses"}],
+        )
+    try:
+        public, signed = public_from_text(public_key), decode_b64(signature)
+    except ValueError as error:
+        raise LoginSignatureInvalid(reason=str(error)) from None
+    if native_address(public) != address:
+        raise LoginSignatureInvalid(reason="the public key is another wallet's")
+    if not verify(public, message.encode(), signed):
+        raise LoginSignatureInvalid(reason="another key signed it, or another text")
+    return public_to_text(public)

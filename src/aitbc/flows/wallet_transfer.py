@@ -1,0 +1,125 @@
+"""Signed transfers between wallets, applied to the ledger."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aitbc.core.address import AddressInvalid
+from aitbc.core.ids import new_id
+from aitbc.core.money import ait_number
+from aitbc.core.transaction import (
+    Transaction,
+    TransactionInvalid,
+    check_addresses,
+    is_signed,
+    read_transaction,
+)
+from aitbc.database import Tx
+from aitbc.errors import (
+    AccountNotFound,
+    InsufficientFunds,
+    InvalidRequest,
+    TxBadAddress,
+    TxBadSignature,
+    TxReplayed,
+    TxWrongChain,
+    TxWrongNonce,
+)
+from aitbc.ledger import service as ledger
+from aitbc.ledger.models import TREASURY
+from aitbc.parameters import service as parameters
+from aitbc.users import service as users
+from aitbc.users.service import SignedRow
+
+
+class Signed(NamedTuple):
+    """A transaction whose form, chain, addresses and signature are right."""
+
+    transaction: Transaction
+    signature: str
+
+
+def read(document: object, chain_id: str) -> Signed:
+    """Checks all of a sent transaction that needs no database.
+
+    Raises InvalidRequest, TxWrongChain, TxBadAddress, TxBadSignature.
+    """
+    try:
+        transaction, signature = read_transaction(document)
+    except TransactionInvalid as error:
+        raise InvalidRequest(f"The request is not valid: {error}") from None
+    if transaction.chain_id != chain_id:
+        raise TxWrongChain(chain_id=chain_id)
+    try:
+        check_addresses(transaction)
+    except AddressInvalid as error:
+        raise TxBadAddress(reason=str(error)) from None
+    if not is_signed(transaction, signature):
+        raise TxBadSignature()
+    return Signed(transaction, signature)
+
+
+def apply(tx: Tx, signed: Signed) -> str:
+    """Moves the money; the transfer's id. The recipient's account is opened where it is new.
+
+    Raises TxReplayed, TxWrongNonce, InsufficientFunds, and InvalidRequest for too low a fee; nothing has
+    changed then.
+    """
+    transaction = signed.transaction
+    least = parameters.get(tx, "min_transaction_fee")
+    if transaction.fee_units < least:
+        raise InvalidRequest(f"The fee is at least {ait_number(least)} AIT.", min_fee=ait_number(least))
+    hashed = transaction.hash
+    user = users.get(tx, transaction.sender)
+    if transaction.nonce != (1 if user is None else user.nonce + 1):
+        raise _out_of_turn(tx, transaction, hashed)
+    _check_funds(tx, transaction)
+    users.ensure(tx, transaction.sender, transaction.public_key)
+    if not users.advance_nonce(tx, transaction.sender, transaction.nonce):  # another was quicker
+        raise _out_of_turn(tx, transaction, hashed)
+    ledger.open_account(tx, transaction.recipient)
+    transfer_id = new_id(tx.now_ms)
+    ledger.transfer(
+        tx, transfer_id, transaction.sender, transaction.recipient, transaction.amount_units, ref=hashed
+    )
+    if transaction.fee_units:
+        fee_ref = f"fee:{hashed}"
+        ledger.transfer(
+            tx, new_id(tx.now_ms), transaction.sender, TREASURY, transaction.fee_units, ref=fee_ref
+        )
+    users.keep_signed(
+        tx,
+        SignedRow(
+            hash=hashed,
+            sender_id=transaction.sender,
+            nonce=transaction.nonce,
+            body=transaction.encode().decode(),
+            signature=signed.signature,
+            transfer_id=transfer_id,
+            created_at_ms=tx.now_ms,
+        ),
+    )
+    return transfer_id
+
+
+def next_nonce(tx: Tx, address: str) -> int:
+    """The nonce of the wallet's next transfer."""
+    user = users.get(tx, address)
+    return 1 if user is None else user.nonce + 1
+
+
+def _out_of_turn(tx: Tx, transaction: Transaction, hashed: str) -> TxReplayed | TxWrongNonce:
+    if users.find_signed(tx, hashed) is not None:
+        return TxReplayed(hash=hashed)
+    return TxWrongNonce(expected=next_nonce(tx, transaction.sender))
+
+
+def _check_funds(tx: Tx, transaction: Transaction) -> None:
+    """Says what is missing of amount and fee together; the ledger's own guard looks at each alone."""
+    try:
+        available = ledger.balance(tx, transaction.sender).available_units
+    except AccountNotFound:
+        available = 0  # nobody ever paid this wallet
+    total = transaction.amount_units + transaction.fee_units
+    if available < total:
+        raise InsufficientFunds(needed=ait_number(total), available=ait_number(available))

@@ -1,0 +1,46 @@
+"""Wallets of both kinds for tests, and what they sign."""
+
+from typing import Any
+
+from eth_account import Account
+from eth_account.messages import encode_defunct
+
+from aitbc.core.address import native_address
+from aitbc.core.signing import PrivateKey, encode_b64
+from aitbc.core.transaction import Transaction
+
+CHAIN = "ait-devnet"
+
+
+class NativeWallet:
+    """An Ed25519 wallet; `number` makes its seed."""
+
+    def __init__(self, number: int = 1) -> None:
+        self.key = PrivateKey.from_seed(bytes([number]) * 32)
+        self.address = native_address(self.key.public_bytes)
+        self.account = self.address
+        self.public_key: str | None = encode_b64(self.key.public_bytes)
+
+    def sign(self, text: str) -> str:
+        return encode_b64(self.key.sign(text.encode()))
+
+    def transfer(self, to: str, amount_units: int, nonce: int, **changes: Any) -> dict[str, Any]:
+        """A signed transfer, as it is sent."""
+        fields = {"chain_id": CHAIN, "recipient": to, "amount_units": amount_units, "fee_units": 0}
+        return Transaction.make(self.key, nonce=nonce, **{**fields, **changes}).signed(self.key)
+
+
+class EvmWallet:
+    """A secp256k1 wallet, whose signer is eth-account; `number` makes its key."""
+
+    def __init__(self, number: int = 1) -> None:
+        self.signer = Account.from_key(bytes([number]) * 32)
+        self.address: str = self.signer.address
+        self.account = self.address.lower()
+        self.public_key: str | None = None
+
+    def sign(self, text: str) -> str:
+        return "0x" + bytes(self.signer.sign_message(encode_defunct(text=text)).signature).hex()
+
+
+Wallet = NativeWallet | EvmWallet

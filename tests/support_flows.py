@@ -15,12 +15,13 @@ import pytest
 from aitbc import migrate
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import create_key
+from aitbc.audit.database import audit
 from aitbc.config import Settings
 from aitbc.core import ids, jobspec
 from aitbc.core.clock import ManualClock
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
-from aitbc.flows import audit, completion, dispatch, expiry, job_lifecycle, registration
+from aitbc.flows import completion, dispatch, expiry, job_lifecycle, registration
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
 from aitbc.flows.onboarding import open_account_with_grant
@@ -90,13 +91,14 @@ class Market:
     """Every act is one durable transaction, on a connection of the calling thread."""
 
     def __init__(
-        self, db: Database, clock: ManualClock | None = None, *, fee_bps: int = 1000, **limits: int
+        self, db: Database, clock: ManualClock, *, fee_bps: int | None = 1000, **limits: int
     ) -> None:
+        """`fee_bps` None: the market is there already."""
         self.db = db
+        self.clock = clock
         self.ctx = context(**limits)
-        if clock is not None:
-            self.clock = clock
-        db.write_sync(prepare, fee_bps)
+        if fee_bps is not None:
+            db.write_sync(prepare, fee_bps)
 
     def client(self, account: str = "alice", units: int = UNITS, limit: int | None = None) -> Principal:
         """A client with `units`, and with a key that may spend `limit` of them a day."""
@@ -191,7 +193,7 @@ class Market:
 
     def check(self) -> None:
         """The whole audit passes."""
-        report = self.db.read_sync(audit.audit)
+        report = self.db.read_sync(audit, CHAIN)
         assert report.ok, report.problems
 
 

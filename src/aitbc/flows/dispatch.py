@@ -62,7 +62,8 @@ def take(
 
     Raises MinerNotFound, Forbidden, MinerInactive.
     """
-    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
+    # Locked, so that a miner that asks twice at once gets no more than it has places for.
+    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id, lock=True))
     profile = profile_of(tx, miner)
     held = jobs.held_by(tx, miner.id)
     taken = [job for job in held if job.id not in known][:max_jobs]
@@ -89,7 +90,7 @@ def offer(tx: Tx, principal: Principal, miner_id: str) -> Offered:
 
 def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id: str) -> Assignment:
     """Leases one job to the miner. Raises JobNotFound, JobNotAvailable (taken, ended, or not for this miner)."""
-    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
+    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id, lock=True))
     if miner.status != "active":
         raise MinerInactive(miner_id=miner.id)
     job = jobs.get(tx, job_id)

@@ -27,10 +27,12 @@ KEPT_OFFERS = 8192  # miners whose offers are remembered between claims
 
 INSERT_MINER = insert_into(Miner)
 INSERT_OFFER = insert_into(Offer)
-SELECT_MINER = statement(select(*COLUMNS).where(_own), MinerRow)
-SELECT_OF_ACCOUNT = statement(
-    select(*COLUMNS).where(_m.account_id == bindparam("account")).order_by(_m.id).limit(2), MinerRow
-)
+_by_id = select(*COLUMNS).where(_own)
+_by_account = select(*COLUMNS).where(_m.account_id == bindparam("account")).order_by(_m.id).limit(2)
+SELECT_MINER = statement(_by_id, MinerRow)
+SELECT_OF_ACCOUNT = statement(_by_account, MinerRow)
+LOCK_MINER = statement(_by_id.with_for_update(key_share=True), MinerRow)
+LOCK_OF_ACCOUNT = statement(_by_account.with_for_update(key_share=True), MinerRow)
 SELECT_OFFERS = statement(
     select(*(_o[name] for name in OfferRow._fields))
     .where(_o.miner_id == bindparam("miner"))
@@ -144,17 +146,20 @@ def get(tx: Tx, miner_id: str) -> MinerRow | None:
     return row
 
 
-def owned(tx: Tx, account_id: str, miner_id: str | None) -> MinerRow:
-    """The account's miner; without an id, its only one. Raises MinerNotFound, Forbidden for another's."""
+def owned(tx: Tx, account_id: str, miner_id: str | None, *, lock: bool = False) -> MinerRow:
+    """The account's miner; without an id, its only one. Raises MinerNotFound, Forbidden for another's.
+
+    `lock`: until this transaction ends, others that lock it wait (SQLite has one writer anyway).
+    """
     if miner_id is None:
-        rows = tx.all(SELECT_OF_ACCOUNT, account=account_id)
+        rows = tx.all(LOCK_OF_ACCOUNT if lock else SELECT_OF_ACCOUNT, account=account_id)
         if len(rows) != 1:
             raise MinerNotFound(
                 "Name the miner: this key's account has none or several.", miner_id=miner_id or ""
             )
         only: MinerRow = rows[0]
         return only
-    miner = get(tx, miner_id)
+    miner: MinerRow | None = tx.one(LOCK_MINER if lock else SELECT_MINER, miner=miner_id)
     if miner is None:
         raise MinerNotFound(miner_id=miner_id)
     if miner.account_id != account_id:

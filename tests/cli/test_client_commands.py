@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import stat
 from pathlib import Path
@@ -206,3 +208,24 @@ def test_login_saves_a_private_profile(user: User, network: Network) -> None:
     profile.chmod(0o600)
     profile.write_text("{")
     assert "aitbc login" in user("balance").err
+
+
+def test_a_statement_as_table_json_and_csv(alice: User) -> None:
+    job_id = alice("submit", "hello", "-m", MODEL, "-w", "--json").json["job_id"]
+    whole = alice("statement", "--json").json
+    assert "next_cursor" not in whole
+    balance = alice("balance", "--json").json["balance"]
+    assert whole["closing_balance"] == balance
+    assert whole["rows"][0]["kind"] == "mint"
+    assert whole["rows"][-2]["job_id"] == whole["rows"][-1]["job_id"] == job_id
+    span = ("--from", whole["rows"][1]["time"], "--to", whole["to"])
+    shown = alice("statement", *span)
+    assert shown.code == 0
+    assert job_id in shown.out
+    assert f"closing, AIT  {balance}\n" in shown.out
+    printed = alice("statement", "--csv", *span)
+    lines = list(csv.DictReader(io.StringIO(printed.out, newline="")))
+    assert [line["transfer_id"] for line in lines] == [row["transfer_id"] for row in whole["rows"][1:]]
+    assert alice("statement", "--from", "2100-01-01", "--to", "2100-01-02").err == "no movements\n"
+    assert alice("statement", "--csv", "--json").code == 2
+    assert alice("statement", "--from", "soon").code == 4

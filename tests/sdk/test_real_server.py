@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterator
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -95,6 +96,21 @@ def test_chat_embedding_and_batch(dora: Any) -> None:
     assert items[2].error.code == "INVALID_REQUEST"
     assert dora.wait(items[1].job_id).embeddings == [[0.25, -0.5, 3.0]]
     assert dora.verify_receipt(dora.job_receipts(vectors.job_id)[0]).ok
+
+
+def test_a_statement_adds_up(dora: Any) -> None:
+    job = dora.run("hello", model=MODEL, max_tokens=16)
+    whole = dora.statement()
+    assert whole.closing_balance == dora.balance().balance
+    assert sum(row.amount for row in whole) == whole.closing_balance - whole.opening_balance
+    assert whole.rows[-1].job_id == job.job_id
+    page = dora.statement(whole.start, whole.end, limit=1)
+    assert (page.account, page.rows, page.total_in) == ("dora", whole.rows[:1], whole.total_in)
+    page = dora.statement(whole.start, whole.end, limit=1, cursor=page.next_cursor)
+    assert (page.rows, page.total_in) == (whole.rows[1:2], None)
+    assert dora.statement(date(2100, 1, 1), "2100-01-02").rows == ()
+    with pytest.raises(ValueError):
+        dora.statement(datetime(2026, 1, 1))
 
 
 def test_a_job_that_waits_is_explained_and_cancelled(dora: Any) -> None:

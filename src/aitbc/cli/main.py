@@ -41,6 +41,7 @@ ENTRIES = {
     "job": Entry("jobs", "job_app", _CLIENT),
     "miners": Entry("account", "miners", _CLIENT),
     "balance": Entry("account", "balance", _CLIENT),
+    "statement": Entry("statement", "statement", _CLIENT),
     "receipt": Entry("receipts", "receipt_app", _CLIENT),
     "miner": Entry("miner", "miner_app", _MINER),
     "serve": Entry("serve", "serve", _OPERATOR),

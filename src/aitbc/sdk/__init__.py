@@ -31,6 +31,7 @@ from aitbc.sdk.errors import (
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
+from aitbc.sdk.statement_models import Movement, Statement
 
 if TYPE_CHECKING:
     from aitbc.sdk.async_client import AsyncClient
@@ -56,6 +57,7 @@ __all__ = [
     "JobOptions",
     "Miner",
     "MinerModel",
+    "Movement",
     "NotFound",
     "Page",
     "PaymentRequired",
@@ -65,6 +67,7 @@ __all__ = [
     "RateLimited",
     "Receipt",
     "ServerError",
+    "Statement",
     "UnexpectedAnswer",
     "WaitTimeout",
     "chat_job",

@@ -107,6 +107,7 @@ class AsyncClient:
     quote = _awaiting(operations.quote)
     miners = _awaiting(operations.miners)
     balance = _awaiting(operations.balance)
+    statement = _awaiting(operations.statement)
     receipts = _awaiting(operations.receipts)
     receipt = _awaiting(operations.receipt)
     job_receipts = _awaiting(operations.job_receipts)

@@ -107,6 +107,7 @@ class Client:
     quote = _blocking(operations.quote)
     miners = _blocking(operations.miners)
     balance = _blocking(operations.balance)
+    statement = _blocking(operations.statement)
     receipts = _blocking(operations.receipts)
     receipt = _blocking(operations.receipt)
     job_receipts = _blocking(operations.job_receipts)

@@ -7,6 +7,7 @@ another path.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from urllib.parse import quote as percent_encode
 
@@ -22,6 +23,7 @@ from aitbc.sdk.fields import plain
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent
 from aitbc.sdk.models import Balance, Health, Miner, Page, Quote, Receipt
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
+from aitbc.sdk.statement_models import Statement
 from aitbc.sdk.transport import RETRY_STATUSES, Answer, Call, Flow, Now, Sleep, send
 
 if TYPE_CHECKING:
@@ -218,6 +220,22 @@ def balance() -> Flow[Balance]:
     return send(Call("GET", "/v1/account", _one(Balance.from_json)))
 
 
+def statement(
+    start: date | str | None = None,
+    end: date | str | None = None,
+    *,
+    limit: int = 1000,
+    cursor: str | None = None,
+) -> Flow[Statement]:
+    """What moved the account's balance from `start` to before `end`, oldest first, and the totals.
+
+    Times are aware datetimes, dates, or text of either; left out: from the beginning, until now. At most
+    1000 movements at a time; `cursor`: `next_cursor` of the page before.
+    """
+    query = {"from": _when(start), "to": _when(end), "limit": limit, "cursor": cursor}
+    return send(Call("GET", "/v1/statements", _one(Statement.from_json), query=query))
+
+
 def receipts(
     *,
     client: str | None = None,
@@ -284,6 +302,12 @@ _fetch_keys = keys
 def health() -> Flow[Health]:
     """Whether the coordinator is well, and which it is. Needs no key."""
     return send(Call("GET", "/health", _health))
+
+
+def _when(moment: date | str | None) -> str | None:
+    if isinstance(moment, datetime) and moment.tzinfo is None:
+        raise ValueError("a time needs its zone")
+    return moment.isoformat() if isinstance(moment, date) else moment
 
 
 def _body(job: str | JobBody, options: JobOptions) -> JobBody:

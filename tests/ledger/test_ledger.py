@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from aitbc.audit.database import audit
 from aitbc.core.money import MAX_UNITS
 from aitbc.database import Database
 from aitbc.errors import AccountNotFound, AitbcError, InsufficientFunds, TransferConflict
 from aitbc.ledger import service as ledger
-from aitbc.ledger.audit import audit
 from aitbc.ledger.models import ESCROW, MINT, TREASURY
 from aitbc.ledger.service import Balance, Payout
 

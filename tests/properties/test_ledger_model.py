@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
+from aitbc.audit.database import audit
 from aitbc.database import Database, Tx
 from aitbc.errors import AitbcError, InsufficientFunds, TransferConflict
 from aitbc.ledger import service as ledger
-from aitbc.ledger.audit import audit
 from aitbc.ledger.models import MINT, TREASURY
 from aitbc.ledger.service import Payout
 

@@ -27,6 +27,7 @@ from aitbc.sdk import Client, Miner
 READY_TIMEOUT_S = 60.0
 MINER_TIMEOUT_S = 180.0
 GRANT_AIT = 1000
+CHAIN_ID = "ait-devnet"
 CLIENT_ACCOUNT, MINER_ACCOUNT, LABEL = "demo-client", "demo-miner", "demo"
 USUAL_PORT = 8000
 # The demo's coordinator is its own, whatever this shell is set up for.
@@ -46,6 +47,9 @@ _FOREIGN = [
     "RATE_LIMIT_USER",
     "MAX_ATTEMPTS",
     "LOG_LEVEL",
+    "BLOCK_INTERVAL_S",
+    "WITNESSES",
+    "WITNESS_QUORUM",
 ]
 
 
@@ -111,7 +115,7 @@ class Stage:
         self._environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         self._environment |= {
             "AITBC_HOME": str(folder),
-            "CHAIN_ID": "ait-devnet",
+            "CHAIN_ID": CHAIN_ID,
             "DEVNET_GRANT": str(GRANT_AIT),
         }
 
@@ -166,15 +170,19 @@ class Stage:
         self.toured = True
 
     def audit(self) -> None:
-        """Recompute the whole ledger from its transfers."""
+        """Recompute all of it from the raw rows: balances, log, blocks, signatures, receipts, jobs."""
+        from aitbc.audit.database import audit
         from aitbc.cli.database import open_ledger
-        from aitbc.ledger.audit import audit
 
         with open_ledger(self._database_url) as database:
-            report = database.read_sync(audit)
+            report = database.read_sync(audit, CHAIN_ID)
         if not report.ok:
-            raise CommandError("DEMO_FAILED", f"the ledger is wrong: {'; '.join(report.problems)}")
-        say(f"\nverified: receipts, payments, and every balance from {report.transfers} transfers")
+            raise CommandError("DEMO_FAILED", f"the audit found something wrong: {report.wrong}")
+        counts = report.counts
+        say(
+            f"\naudited: every balance from {counts['transfers']} transfers, {counts['receipts']} receipts,"
+            f" {counts['blocks']} blocks over {counts['leaves']} leaves"
+        )
 
     def show_ways_on(self, miner: Miner) -> None:
         """Where to go from here: the addresses and a first call of each kind."""
@@ -189,6 +197,7 @@ curl      curl {self._url}/v1/jobs -H 'X-Api-Key: {self._client_key}' \\
                -H 'Content-Type: application/json' -d '{body}'
 command   AITBC_HOME={self.folder} aitbc submit --wait --model {name} "Who pays the miner?"
 verify    AITBC_HOME={self.folder} aitbc receipt verify {self.folder}/receipts/{self.receipt_id}.json
+audit     aitbc audit --url {self._url}
 log       {self.folder}/coordinator.log, {self.folder}/miner.log
 
 Ctrl-C ends it."""

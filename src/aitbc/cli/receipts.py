@@ -12,6 +12,7 @@ import typer
 from aitbc.cli.failures import FAILURE, CommandError
 from aitbc.cli.output import ait, note, pairs, print_json, say, table, to_json
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect, home
+from aitbc.cli.trust import load_keys, load_policy, read_file
 from aitbc.sdk import Client, Receipt
 from aitbc.sdk.fields import plain
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from aitbc.core.receipt import KeySet, Verification
 
 PINNED_KEYS = "receipt-keys.json"
-MAX_FILE_BYTES = 64 * 1024 * 1024
 
 SaveOption = Annotated[
     Path | None, typer.Option("--save", metavar="FILE", help="Write it to a file (- is stdout).")
@@ -98,18 +98,27 @@ def verify(
             metavar="FILE", help="The coordinator's keys; else AITBC_HOME/receipt-keys.json if there."
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A policy: the keys, the witnesses and the quorum that you trust."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a receipt offline. Says what it checked and what it could not; exit code 0 only if proven."""
+    """Verify a receipt offline: signatures, price, its place in the log, the checkpoint, the witnesses.
+
+    Says what it checked and what it could not; exit code 0 only if proven.
+    """
     from aitbc.core.receipt import verify_bytes
 
-    data = _read(file)
-    key_set = _load_keys(keys)
-    verification = verify_bytes(data, key_set)
+    data = read_file(file)
+    trusted = None if policy is None else load_policy(policy)
+    # What a policy pins takes the place of a key set, and then a saved one has no say.
+    key_set = None if trusted is not None and trusted.receipt_keys else _pinned_keys(keys)
+    verification = verify_bytes(data, key_set, trusted)
     if as_json:
         print_json(verification_json(verification))
     else:
-        _show_verification(verification, key_set is not None)
+        _show_verification(verification, key_set is not None or trusted is not None)
     if not verification.ok:
         raise typer.Exit(FAILURE)
 
@@ -180,7 +189,9 @@ def _show_verification(verification: Verification, had_keys: bool) -> None:
     for check in verification.checks:
         say(f"{words[check.ok]}  {check.name.ljust(width)}  {check.detail}")
     if verification.ok:
-        say("proven: the receipt is genuine")
+        logged = any(check.name == "inclusion" and check.ok for check in verification.checks)
+        logged = logged and any(check.name == "checkpoint" and check.ok for check in verification.checks)
+        say("proven: the receipt is genuine" + (", and in the network's log" if logged else ""))
     elif verification.failures:
         say("NOT PROVEN: the receipt is not genuine, or not from the coordinator of these keys")
     else:
@@ -199,33 +210,12 @@ def verification_json(verification: Verification) -> dict[str, Any]:
     }
 
 
-def _read(file: str) -> bytes:
-    try:
-        if file == "-":
-            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-        else:
-            with Path(file).open("rb") as stream:
-                data = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CommandError("FILE", f"{file} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise CommandError("FILE", f"{file} is larger than any receipt")
-    return data
-
-
-def _load_keys(path: Path | None) -> KeySet | None:
-    from aitbc.core.canonical import loads_strict
-    from aitbc.core.receipt import KeySet
-
-    if path is None:
-        path = home() / PINNED_KEYS
-        if not path.exists():
-            return None
-    try:
-        return KeySet.from_json(loads_strict(_read(str(path))))
-    except ValueError as error:
-        hint = "Get them with: aitbc receipt keys --save FILE"
-        raise CommandError("KEYS", f"{path} does not hold a coordinator's keys: {error}", hint) from error
+def _pinned_keys(path: Path | None) -> KeySet | None:
+    """The keys of this file, else those saved in the home folder, else None."""
+    if path is not None:
+        return load_keys(path)
+    pinned = home() / PINNED_KEYS
+    return load_keys(pinned) if pinned.exists() else None
 
 
 def _save(path: Path, document: dict[str, Any], what: str) -> None:

@@ -6,6 +6,7 @@ Knows the coordinator only over HTTP. A step that does not hold raises CommandEr
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,6 +21,9 @@ from aitbc.sdk import Client, Job, JobBody, JobFailed, Miner, Receipt, chat_job,
 from aitbc.sdk.fields import plain
 
 JOB_TIMEOUT_S = 180.0
+SEAL_TIMEOUT_S = 30.0
+SEAL_POLL_S = 0.25
+LOGGED = {"proof", "inclusion", "checkpoint"}  # checks that show a receipt's place in the log
 ANSWER_CHARS = 600
 PROMPT = "What is AITBC?"
 CHAT = (
@@ -75,14 +79,15 @@ class Tour:
         say(f"{'answer':<10} {_answer(job)}")
         receipt, path = self._receipt(job)
         proof = self._verify(path)
-        say(f"{'receipt':<10} {receipt.units} tokens, {ait(receipt.price)} AIT to {job.miner_id}; {proof}")
+        say(f"{'receipt':<10} {receipt.units} tokens, {ait(receipt.price)} AIT to {job.miner_id}")
+        say(f"{'':<10} {proof}")
         say()
 
     def _receipt(self, job: Job) -> tuple[Receipt, Path]:
         receipts = self.client.job_receipts(job.job_id)
         if len(receipts) != 1 or receipts[0].receipt_id != job.receipt_id:
             raise CommandError("DEMO_FAILED", f"job {job.job_id} does not have its one receipt")
-        receipt = receipts[0]
+        receipt = self._sealed(job, receipts[0])
         if receipt.price != job.price:
             raise CommandError(
                 "DEMO_FAILED", f"job {job.job_id} cost {job.price}, its receipt says {receipt.price}"
@@ -93,11 +98,22 @@ class Tour:
         path.write_text(to_json(plain(receipt.document)) + "\n", encoding="utf-8")
         return receipt, path
 
+    def _sealed(self, job: Job, receipt: Receipt) -> Receipt:
+        """The receipt with its proof, which the next block brings."""
+        until = time.monotonic() + SEAL_TIMEOUT_S
+        while not receipt.document.get("proof"):
+            if time.monotonic() >= until:
+                raise CommandError("DEMO_FAILED", f"receipt {receipt.receipt_id} was not sealed in a block")
+            time.sleep(SEAL_POLL_S)
+            (receipt,) = self.client.job_receipts(job.job_id)
+        return receipt
+
     def _verify(self, path: Path) -> str:
         """Verify the saved file offline, and see that one changed byte of it is noticed."""
         data = path.read_bytes()
         verification = verify_bytes(data, self.keys)
-        if not verification.ok:
+        passed = {check.name for check in verification.checks if check.ok}
+        if not verification.ok or not passed >= LOGGED:
             wrong = "; ".join(
                 f"{check.name}: {check.detail}" for check in verification.checks if not check.ok
             )
@@ -106,8 +122,9 @@ class Tour:
         forged["units"] += 1
         if verify_bytes((to_json(forged) + "\n").encode(), self.keys).ok:
             raise CommandError("DEMO_FAILED", f"a forged copy of {path} was taken for genuine")
+        place = next(check.detail for check in verification.checks if check.name == "inclusion")
         proven = ", ".join(check.name.replace("_", " ") for check in verification.checks if check.ok)
-        return f"verified offline ({proven}), a forged copy refused"
+        return f"{place}; verified offline ({proven}), a forged copy refused"
 
     def _check_money(self, before: Balances, after: Balances) -> None:
         price = sum((receipt.price for receipt in self.receipts), Decimal(0))

@@ -1,0 +1,137 @@
+"""Blocks and checkpoints, each recomputed from its own words and from the leaves that it seals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from aitbc.audit.findings import Wrong
+from aitbc.core.block import BlockHeader, genesis, origin_of
+from aitbc.core.checkpoint import Checkpoint, cosignature_time
+from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
+
+
+class BlockRow(NamedTuple):
+    """A block as it is stored."""
+
+    height: int
+    hash: str
+    previous_hash: str
+    time_ms: int
+    first_leaf: int
+    tree_size: int
+    root: str
+    transactions: int
+    receipts: int
+    total_transactions: int
+    total_receipts: int
+    proposer: str
+    signature: str
+    checkpoint: str
+
+    def header(self, chain_id: str) -> BlockHeader:
+        return BlockHeader(
+            chain_id,
+            self.height,
+            self.previous_hash,
+            self.time_ms,
+            self.first_leaf,
+            self.tree_size,
+            self.root,
+            self.transactions,
+            self.receipts,
+            self.proposer,
+        )
+
+
+class Sealed(NamedTuple):
+    """What the leaves of a block come to: transfers and receipts among them, and the root after them."""
+
+    transactions: int
+    receipts: int
+    root: bytes
+
+
+class Chain:
+    """Checks block after block. `keys` are public keys by key id; `witnesses` those whose lines can be checked."""
+
+    def __init__(self, chain_id: str, keys: Mapping[str, bytes], witnesses: Iterable[Verifier] = ()) -> None:
+        self.chain_id = chain_id
+        self.origin = origin_of(chain_id)
+        self.cosignatures = 0
+        self.unknown_cosignatures = 0
+        self._keys = keys
+        self._witnesses = {witness.name: witness for witness in witnesses}
+        self._last: BlockHeader | None = None
+        self._totals = (0, 0)
+
+    def first(self, row: BlockRow) -> None:
+        """Raises Wrong where this is not the chain's genesis block."""
+        expected = genesis(self.chain_id)
+        if row.height != 0:
+            raise Wrong("block", 0, "the genesis block is missing")
+        if row.header(self.chain_id) != expected or row.hash != expected.hash:
+            raise Wrong("block", 0, f"it is not the genesis block of {self.chain_id}")
+        if (row.total_transactions, row.total_receipts, row.signature, row.checkpoint) != (0, 0, "", ""):
+            raise Wrong("block", 0, "it has totals, a signature or a checkpoint")
+        self._last = expected
+
+    def next(self, row: BlockRow, sealed: Sealed) -> None:
+        """Raises Wrong where the row does not follow the block before, or does not seal these leaves."""
+        height = row.height
+        last = self._last
+        if last is None:
+            raise Wrong("block", 0, "the genesis block is missing")
+        header = row.header(self.chain_id)
+        if fault := header.fault_after(last):
+            raise Wrong("block", height, fault)
+        if (row.transactions, row.receipts) != (sealed.transactions, sealed.receipts):
+            what = f"it counts {row.transactions} transfers and {row.receipts} receipts"
+            raise Wrong(
+                "block", height, f"{what}, its leaves are {sealed.transactions} and {sealed.receipts}"
+            )
+        if row.root != sealed.root.hex():
+            raise Wrong("block", height, "its root is not that of its leaves and all before them")
+        if row.hash != header.hash:
+            raise Wrong("block", height, "its hash is not that of its header")
+        key = self._keys.get(row.proposer)
+        if key is None:
+            raise Wrong("block", height, f"its proposer's key {row.proposer} is not listed")
+        if not header.is_signed(key, row.signature):
+            raise Wrong("block", height, "its proposer's signature does not match")
+        self._totals = (self._totals[0] + row.transactions, self._totals[1] + row.receipts)
+        if (row.total_transactions, row.total_receipts) != self._totals:
+            raise Wrong("block", height, f"its totals are not {self._totals[0]} and {self._totals[1]}")
+        self._check_checkpoint(row, sealed.root)
+        self._last = header
+
+    def _check_checkpoint(self, row: BlockRow, root: bytes) -> None:
+        """The stored checkpoint is the one text with the log's one signature line."""
+        expected = Checkpoint(self.origin, row.tree_size, root).to_text()
+        try:
+            note = parse_note(row.checkpoint)
+            if note.text != expected:
+                raise Wrong("block", row.height, "its checkpoint is not of its tree size and root")
+            signer = Verifier(self.origin, self._keys[row.proposer])
+            if len(note.signatures) != 1 or verify_note(note, [signer]) != [signer]:
+                raise Wrong("block", row.height, "its checkpoint is not signed by its proposer alone")
+        except NoteInvalid as error:
+            raise Wrong("block", row.height, f"its checkpoint: {error}") from None
+
+    def cosigned(self, row: BlockRow, witness: str, line: str) -> None:
+        """Raises Wrong where a witness's line is not one on this block's checkpoint."""
+        which = f"{row.height} {witness}"
+        try:
+            made = parse_signature_line(line.removesuffix("\n"))
+            if made.name != witness:
+                raise Wrong("cosignature", which, f"the line is by {made.name}")
+            verifier = self._witnesses.get(witness)
+            if verifier is None or verifier.key_id != made.key_id:
+                self.unknown_cosignatures += 1
+                return
+            note = Note(parse_note(row.checkpoint).text, (made,))
+            if cosignature_time(note, verifier) is None:
+                raise Wrong("cosignature", which, "the witness did not sign this checkpoint")
+        except NoteInvalid as error:
+            raise Wrong("cosignature", which, str(error)) from None
+        self.cosignatures += 1

@@ -1,0 +1,141 @@
+"""Blocks as the explorer serves them: each hash and link recomputed, their roots kept to be compared."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from aitbc.audit.findings import Progress, Wrong
+from aitbc.audit.http import Coordinator, NotServed
+from aitbc.core.block import BlockHeader, genesis
+from aitbc.core.canonical import loads_strict
+from aitbc.core.checkpoint import Checkpoint
+
+PAGE = 100
+MAX_PAGE_BYTES = 4_000_000
+_COUNTS = ("height", "transactions", "receipts", "first_leaf", "tree_size")
+
+
+class Headers:
+    """Tree sizes and roots of the blocks, 40 bytes each, compared while the tree is rebuilt."""
+
+    def __init__(self) -> None:
+        self._sizes = array("q")
+        self._roots = bytearray()
+        self._next = 0
+
+    @property
+    def count(self) -> int:
+        """Blocks, with genesis."""
+        return len(self._sizes) + 1
+
+    def add(self, header: BlockHeader) -> None:
+        self._sizes.append(header.tree_size)
+        self._roots += bytes.fromhex(header.root)
+
+    def compare(self, size: int, root: Callable[[], bytes]) -> None:
+        """Raises Wrong where a block of this tree size has another root."""
+        at = self._next
+        if at < len(self._sizes) and self._sizes[at] == size:
+            self._next += 1
+            if self._roots[at * 32 : (at + 1) * 32] != root():
+                raise Wrong("block", at + 1, "its root is not that of its leaves and all before them")
+
+
+def check_blocks(
+    coordinator: Coordinator,
+    chain_id: str,
+    keys: Mapping[str, bytes],
+    head: Checkpoint,
+    progress: Progress,
+) -> Headers:
+    """Every block up to the checkpoint. Raises Wrong; NotServed where there is no explorer."""
+    newest = _read(coordinator, "/v1/explorer/blocks?limit=1", list)
+    progress.stage("blocks", _height(newest[0]) if newest else 0)
+    headers = Headers()
+    last: BlockHeader | None = None
+    for shown in _ascending(coordinator):
+        header = _header(shown, chain_id)
+        if last is None:
+            if header != genesis(chain_id):
+                raise Wrong("block", 0, f"it is not the genesis block of {chain_id}")
+        elif fault := header.fault_after(last):
+            raise Wrong("block", header.height, fault)
+        elif header.tree_size > head.size:
+            break  # sealed since the checkpoint was read
+        if shown.get("hash") != header.hash:
+            raise Wrong("block", header.height, "its hash is not that of its header")
+        if last is not None:
+            headers.add(header)
+            progress.step(1)
+        last = header
+    if last is None or last.tree_size != head.size or last.root != head.root.hex():
+        which = "newest" if last is None else last.height
+        raise Wrong("block", which, f"it is not the block of the checkpoint of {head.size} leaves")
+    _check_signature(coordinator, last, keys)
+    return headers
+
+
+def _check_signature(coordinator: Coordinator, header: BlockHeader, keys: Mapping[str, bytes]) -> None:
+    """One signature covers all blocks before it, because each names the hash of the one before."""
+    try:
+        block = _read(coordinator, f"/v1/explorer/blocks/{header.height}", dict)
+    except NotServed:
+        raise Wrong("block", header.height, "it is listed and cannot be read") from None
+    key, signature = keys.get(header.proposer), block.get("signature")
+    if key is None:
+        raise Wrong("block", header.height, f"its proposer's key {header.proposer} is not known")
+    if not isinstance(signature, str) or not header.is_signed(key, signature):
+        raise Wrong("block", header.height, "its proposer's signature does not match")
+
+
+def _ascending(coordinator: Coordinator) -> Iterator[dict[str, Any]]:
+    """The list goes from the newest down, its cursor is a height: so ask for the pages from below."""
+    height = 0
+    while True:
+        page = _read(coordinator, f"/v1/explorer/blocks?limit={PAGE}&cursor={height + PAGE}", list)
+        # Near the head a page goes further down than was asked for.
+        page = [block for block in reversed(page) if _height(block) >= height]
+        for block in page:
+            if block.get("height") != height:
+                raise Wrong("block", height, "it is missing from the list")
+            yield block
+            height += 1
+        if len(page) < PAGE:
+            return
+
+
+def _height(block: Any) -> int:
+    height = block.get("height") if isinstance(block, dict) else None
+    if type(height) is not int:
+        raise Wrong("block", "in the list", "it has no height")
+    return height
+
+
+def _header(shown: dict[str, Any], chain_id: str) -> BlockHeader:
+    which = str(shown.get("height"))[:20]
+    try:
+        if any(type(shown[name]) is not int for name in _COUNTS):
+            raise Wrong("block", which, "a count is not an integer")
+        document = {name: shown[name] for name in (*_COUNTS, "previous_hash", "root")}
+        document |= {
+            "version": "aitbc/block/v1",
+            "chain_id": chain_id,
+            "time": shown["timestamp"],
+            "last_leaf": shown["tree_size"] - 1,
+            "proposer": shown["proposer"] or "",
+        }
+        return BlockHeader.from_json(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Wrong("block", which, f"it cannot be read: {error}") from None
+
+
+def _read(coordinator: Coordinator, path: str, kind: type) -> Any:
+    try:
+        document = loads_strict(coordinator.get(path, MAX_PAGE_BYTES))
+    except ValueError as error:
+        raise Wrong("block", path, f"it cannot be read: {error}") from None
+    if not isinstance(document, kind):
+        raise Wrong("block", path, "the answer has another form")
+    return document

@@ -1,0 +1,227 @@
+"""Jobs against their holds, receipts and payments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+
+from aitbc.audit.books import Settlement
+from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.database import Statement, Tx, statement
+
+PAGE = 500
+
+JOBS = statement(
+    text("""
+SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.status, j.hold_id, j.held_units,
+       j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms,
+       r.id AS receipt, r.body, r.price_units AS receipt_price,
+       h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
+       e.id AS end_id, e.kind AS end_kind
+FROM jobs j
+LEFT JOIN receipts r ON r.job_id = j.id
+LEFT JOIN transfers h ON h.id = j.hold_id
+LEFT JOIN transfers e ON e.hold_id = j.hold_id AND (e.kind = 'post' OR e.kind = 'void')
+WHERE j.id > :after ORDER BY j.id LIMIT :count
+""")
+)
+PAYMENTS = statement(
+    text("""
+SELECT m.id, m.job_id, m.payer_id, m.payee_id, m.status, m.amount_units, m.price_units, m.fee_units,
+       m.refunded_units, m.release_after_ms, m.transfer_id, m.created_at_ms, m.updated_at_ms,
+       j.id AS job, j.client_id, j.status AS job_status, j.hold_id, j.held_units, j.price_units AS job_price,
+       j.created_at_ms AS job_created_ms, r.body, e.id AS end_id, e.kind AS end_kind
+FROM payments m
+LEFT JOIN jobs j ON j.id = m.job_id
+LEFT JOIN receipts r ON r.id = j.receipt_id
+LEFT JOIN transfers e ON e.hold_id = m.id AND (e.kind = 'post' OR e.kind = 'void')
+WHERE m.id > :after ORDER BY m.id LIMIT :count
+""")
+)
+SETTLED = statement(
+    text("""
+SELECT j.id, j.status, j.hold_id, j.price_units, r.body,
+       m.status AS payment, m.price_units AS payment_price, m.fee_units AS payment_fee, m.refunded_units
+FROM jobs j
+LEFT JOIN receipts r ON r.id = j.receipt_id
+LEFT JOIN payments m ON m.id = j.hold_id
+WHERE j.id = :job
+""")
+)
+COUNTS = statement(
+    text(
+        "SELECT (SELECT COUNT(*) FROM jobs) AS jobs, (SELECT COUNT(*) FROM receipts) AS receipts,"
+        " (SELECT COUNT(*) FROM payments) AS payments"
+    )
+)
+RECEIPT_WITHOUT_JOB = statement(
+    text(
+        "SELECT r.id FROM receipts r WHERE NOT EXISTS"
+        " (SELECT 1 FROM jobs j WHERE j.id = r.job_id AND j.receipt_id = r.id) ORDER BY r.id LIMIT 1"
+    )
+)
+
+
+def check_settlement(tx: Tx, ended: Settlement) -> None:
+    """What was paid out of a job's hold is its price. Holds for other purposes have no job. Raises Wrong."""
+    row = tx.one(SETTLED, job=ended.ref)
+    if row is None:
+        return
+    if row.hold_id != ended.hold_id:
+        raise Wrong(
+            "job", row.id, f"hold {ended.hold_id} was settled for it, its own is {row.hold_id or 'none'}"
+        )
+    if ended.kind == "void":
+        if row.status == "completed" and row.payment != "refunded":
+            raise Wrong("job", row.id, "it is completed and its money went back to the client")
+        return
+    if row.status != "completed" or row.body is None:
+        raise Wrong("job", row.id, "it was paid for and is not completed")
+    body = orjson.loads(row.body)
+    price, fee, payment = row.price_units, int(body["fee_units"]), row.payment
+    if payment is not None:
+        if payment not in ("released", "partially_refunded"):
+            raise Wrong("payment", row.hold_id, f"it was paid and is {payment}")
+        price, fee = row.payment_price - row.refunded_units, row.payment_fee
+    if ended.total_units != price:
+        raise Wrong("job", row.id, f"{ended.total_units} units were paid for it, its price is {price}")
+    if ended.fee_units != fee:
+        raise Wrong("job", row.id, f"the fee was {ended.fee_units} units instead of {fee}")
+    if ended.credit != body["provider"]:
+        raise Wrong("job", row.id, f"{ended.credit} was paid for it, its receipt names {body['provider']}")
+
+
+def check_jobs(tx: Tx, report: Report, progress: Progress) -> None:
+    """Every job, then every manual payment. Raises Wrong."""
+    counts = tx.one(COUNTS)
+    progress.stage("jobs", int(counts.jobs))
+    receipts = 0
+    for row in _rows(tx, JOBS, progress):
+        report.count("jobs")
+        receipts += row.receipt is not None
+        _check_job(row)
+    if receipts != int(counts.receipts):
+        stray = tx.one(RECEIPT_WITHOUT_JOB)
+        raise Wrong(
+            "receipt", "?" if stray is None else stray.id, "its job does not exist or has another receipt"
+        )
+    progress.stage("payments", int(counts.payments))
+    for row in _rows(tx, PAYMENTS, progress):
+        report.count("payments")
+        _check_payment(row)
+
+
+def _rows(tx: Tx, query: Statement, progress: Progress) -> Any:
+    after = ""
+    while True:
+        page = tx.all(query, after=after, count=PAGE)
+        yield from page
+        progress.step(len(page))
+        if len(page) < PAGE:
+            return
+        after = page[-1].id
+
+
+def _check_job(row: Any) -> None:
+    if (row.status == "completed") != (row.receipt is not None):
+        raise Wrong("job", row.id, f"it is {row.status} and has {'a' if row.receipt else 'no'} receipt")
+    if row.receipt_id != (row.receipt or ""):
+        raise Wrong(
+            "job", row.id, f"it names receipt {row.receipt_id or 'none'}, its receipt is {row.receipt}"
+        )
+    if row.receipt is not None:
+        _check_against_receipt(row)
+    if row.hold_id:
+        _check_hold(row)
+    elif row.held_units and row.status == "running":
+        raise Wrong("job", row.id, f"{row.held_units} units are to be held for it, and it has no hold")
+
+
+def _check_against_receipt(row: Any) -> None:
+    body = orjson.loads(row.body)
+    stated = {
+        "client": row.client_id,
+        "miner_id": row.miner_id,
+        "job_type": row.job_type,
+        "model": row.model,
+        "prompt_hash": row.prompt_hash,
+        "price_units": str(row.price_units),
+        "unit_price_units": str(row.unit_price_units),
+        "started_at": None if row.started_at_ms is None else row.started_at_ms // 1000,
+        "completed_at": None if row.finished_at_ms is None else row.finished_at_ms // 1000,
+    }
+    for name, value in stated.items():
+        if body.get(name) != value:
+            raise Wrong("job", row.id, f"its {name} is {value!r}, its receipt says {body.get(name)!r}")
+
+
+def _check_hold(row: Any) -> None:
+    if row.hold_kind is None:
+        raise Wrong("job", row.id, f"its hold {row.hold_id} does not exist")
+    if (row.hold_kind, row.hold_debit, row.hold_ref) != ("hold", row.client_id, row.id):
+        raise Wrong("job", row.id, f"transfer {row.hold_id} is not its client's hold for it")
+    if row.hold_units != row.held_units:
+        raise Wrong("job", row.id, f"its hold is of {row.hold_units} units, not {row.held_units}")
+    if row.end_id is not None and row.finished_at_ms is None:
+        raise Wrong("job", row.id, "its hold is settled and it has not ended")
+    if row.end_id is None and row.status in ("failed", "cancelled"):
+        raise Wrong("job", row.id, "it has ended and its money is still held")
+
+
+def _check_payment(row: Any) -> None:
+    fault = _payment_fault(row)
+    if fault:
+        raise Wrong("payment", row.id, fault)
+
+
+def _payment_fault(row: Any) -> str:
+    """What is wrong with a manual payment, or ''."""
+    if row.job is None:
+        return f"its job {row.job_id} does not exist"
+    if row.payer_id != row.client_id:
+        return f"its payer is {row.payer_id}, the job's client {row.client_id}"
+    if row.amount_units != row.held_units and row.hold_id:
+        return f"it holds {row.amount_units} units, the job {row.held_units}"
+    if row.hold_id not in ("", row.id):
+        return f"the job's hold is {row.hold_id}"
+    if row.created_at_ms != row.job_created_ms or row.updated_at_ms < row.created_at_ms:
+        return "it was not made with its job, or changed before it was made"
+    completed = row.job_status == "completed"
+    body = orjson.loads(row.body) if row.body else {}
+    if row.payee_id != body.get("provider", ""):
+        return f"its payee is {row.payee_id or 'nobody'}, the receipt's {body.get('provider')}"
+    if row.price_units != (row.job_price if completed else 0) or (row.release_after_ms > 0) != completed:
+        return "its price or its time of release is not that of its job"
+    return _payment_state_fault(row, completed, int(body.get("fee_units", 0)))
+
+
+def _payment_state_fault(row: Any, completed: bool, fee_units: int) -> str:
+    status, ended = row.status, row.end_kind
+    if row.transfer_id != (row.end_id or ""):
+        return f"its transfer is {row.transfer_id or 'none'}, its hold was ended by {row.end_id or 'none'}"
+    if status == "pending" and (row.hold_id or row.job_status != "pending"):
+        return "it is pending and its job has money, or has ended"
+    if status == "escrowed" and (row.hold_id != row.id or ended is not None):
+        return "it is escrowed and its money is not held"
+    if status in ("released", "partially_refunded") and (ended != "post" or not completed):
+        return f"it is {status} and nothing was paid"
+    if status == "refunded" and ended != ("void" if row.hold_id else None):
+        return "it is refunded and its money did not go back"
+    paid_back = {
+        "pending": 0,
+        "escrowed": 0,
+        "released": 0,
+        "refunded": row.price_units if completed else row.held_units,
+    }.get(status)
+    if paid_back is None and not 0 < row.refunded_units < row.price_units:
+        return "it is partially refunded, and not a part of it was"
+    if paid_back is not None and row.refunded_units != paid_back:
+        return f"{row.refunded_units} units were refunded instead of {paid_back}"
+    fee = 0 if status == "refunded" else fee_units
+    if status == "partially_refunded":
+        fee = fee_units * (row.price_units - row.refunded_units) // row.price_units
+    if row.fee_units != fee:
+        return f"its fee is {row.fee_units} units instead of {fee}"
+    return ""

@@ -1,0 +1,257 @@
+"""The outsider's audit: the log as it is served over HTTP, rebuilt from its entries. Trusts only keys.
+
+Imports `core` and an HTTP client; knows nothing of the coordinator's code, and remembers nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from aitbc.audit.books import Books, Line
+from aitbc.audit.explorer import Headers, check_blocks
+from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
+from aitbc.audit.http import Coordinator, NotServed
+from aitbc.audit.paid import Paid
+from aitbc.audit.receipts import ReceiptCheck
+from aitbc.audit.tree import Tree, name_of
+from aitbc.core.block import origin_of
+from aitbc.core.canonical import loads_strict
+from aitbc.core.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
+from aitbc.core.keyset import KeySet
+from aitbc.core.leaf import receipt_leaf, transfer_leaf
+from aitbc.core.merkle import leaf_hash
+from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, verify_note
+from aitbc.core.policy import Policy
+from aitbc.core.tiles import ENTRIES, WIDTH, Tile, tile_path
+
+MAX_ENTRY_BYTES = 65_535
+MAX_BUNDLE_BYTES = WIDTH * (MAX_ENTRY_BYTES + 2)
+MAX_TEXT_BYTES = 1_000_000
+_UNITS = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+
+
+def audit_url(
+    url: str, *, keys: KeySet | None = None, policy: Policy | None = None, progress: Progress | None = None
+) -> Report:
+    """Audits the log that the coordinator at `url` serves.
+
+    Keys are the policy's, else `keys`, else those that the coordinator itself names, which proves only that it
+    agrees with itself. Raises Unreachable where it does not answer.
+    """
+    report = Report()
+    with Coordinator(url) as coordinator:
+        try:
+            Outsider(coordinator, keys, policy, progress or Unwatched(), report).run()
+        except Wrong as wrong:
+            report.wrong = wrong
+    return report
+
+
+class Outsider:
+    """One audit of the log up to one checkpoint."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        keys: KeySet | None,
+        policy: Policy | None,
+        progress: Progress,
+        report: Report,
+    ) -> None:
+        self._coordinator = coordinator
+        self._policy = policy
+        self._progress = progress
+        self._report = report
+        self._keys = self._choose_keys(keys)
+        self._receipts = ReceiptCheck(self._keys)
+        self._books = Books()
+        self._paid = Paid()
+        self._tree = Tree()
+
+    def run(self) -> None:
+        """Raises Wrong."""
+        report = self._report
+        try:
+            head = self._check_checkpoint()
+        except NotServed:
+            report.not_checked.append("anything: no block has been sealed yet")
+            return
+        headers = self._fetch_headers(head)
+        self._check_entries(head, headers)
+        report.counts["leaves"] = head.size
+        report.checked += ["the tree, its tiles and every entry", "receipts: signatures, prices, payments"]
+        self._check_books()
+        if self._receipts.unsigned_by_miner:
+            report.not_checked.append(
+                f"the miner's signature on {self._receipts.unsigned_by_miner} receipts: their miners have no key"
+            )
+
+    def _choose_keys(self, keys: KeySet | None) -> KeySet:
+        policy = self._policy
+        if policy is not None and policy.receipt_keys:
+            return policy.key_set()
+        if keys is None:
+            try:
+                keys = KeySet.from_json(loads_strict(self._coordinator.get("/v1/keys", MAX_TEXT_BYTES)))
+            except ValueError as error:
+                raise Wrong("keys", "/v1/keys", str(error)) from None
+            self._report.not_checked.append(
+                "whether the keys are the right ones: they came from the coordinator"
+            )
+        if policy is not None and policy.chain_id != keys.chain_id:
+            raise Wrong("keys", keys.chain_id, f"the policy is for {policy.chain_id}")
+        return keys
+
+    # --- the checkpoint -----------------------------------------------------------------------------------
+
+    def _check_checkpoint(self) -> Checkpoint:
+        text = self._coordinator.get("/log/checkpoint", MAX_TEXT_BYTES).decode("utf-8", "replace")
+        try:
+            note = parse_note(text)
+            head = parse_checkpoint(note.text)
+            origin = origin_of(self._keys.chain_id)
+            if head.origin != origin:
+                raise Wrong("checkpoint", head.size, f"it is of {head.origin}, not {origin}")
+            if not verify_note(note, self._log_keys(origin)):
+                raise Wrong("checkpoint", head.size, f"no known key of {origin} signed it")
+            self._check_witnesses(note, head)
+        except NoteInvalid as error:
+            raise Wrong("checkpoint", "newest", str(error)) from None
+        self._report.checked.append(f"the checkpoint of {head.size} leaves, signed by {origin}")
+        return head
+
+    def _log_keys(self, origin: str) -> tuple[Verifier, ...]:
+        if self._policy is not None:
+            return self._policy.log
+        return tuple(Verifier(origin, key.public_bytes) for key in self._keys.log_keys)
+
+    def _check_witnesses(self, note: Note, head: Checkpoint) -> None:
+        policy = self._policy
+        if policy is None:
+            self._report.not_checked.append("the witnesses' cosignatures: no policy names the witnesses")
+            return
+        seen = [w.name for w in policy.witnesses if cosignature_time(note, w) is not None]
+        if len(seen) < policy.quorum:
+            what = f"{len(seen)} of the policy's {len(policy.witnesses)} witnesses cosigned it, not {policy.quorum}"
+            raise Wrong("checkpoint", head.size, what)
+        self._report.counts["cosignatures"] = len(seen)
+        self._report.checked.append(f"{len(seen)} cosignatures by the policy's witnesses")
+
+    # --- blocks -------------------------------------------------------------------------------------------
+
+    def _fetch_headers(self, head: Checkpoint) -> Headers | None:
+        """The blocks up to the checkpoint; None where the coordinator serves none."""
+        log_keys = {key.key_id: key.public_bytes for key in self._keys.log_keys}
+        if self._policy is not None:
+            log_keys = {key.key_id: key.public_bytes for key in self._policy.key_set().log_keys}
+        try:
+            headers = check_blocks(self._coordinator, self._keys.chain_id, log_keys, head, self._progress)
+        except NotServed:
+            self._report.not_checked.append("blocks: this coordinator has no explorer")
+            return None
+        self._report.counts["blocks"] = headers.count
+        self._report.checked.append("blocks: each hash and link, and the newest one's signature over all")
+        return headers
+
+    # --- entries ------------------------------------------------------------------------------------------
+
+    def _check_entries(self, head: Checkpoint, headers: Headers | None) -> None:
+        """Every entry, the tree over them, and every tile. Raises Wrong."""
+        self._progress.stage("entries", head.size)
+        for first in range(0, head.size, WIDTH):
+            width = min(WIDTH, head.size - first)
+            done: list[tuple[Tile, bytes]] = []
+            for offset, data in enumerate(self._bundle(first // WIDTH, width)):
+                self._check_entry(first + offset, data)
+                done += self._tree.append(leaf_hash(data))
+                if headers is not None:
+                    headers.compare(self._tree.size, self._tree.root)
+            for tile, hashes in done:
+                self._check_tile(tile, hashes, WIDTH)
+            self._progress.step(width)
+        for tile, hashes in self._tree.edge():
+            self._check_tile(tile, hashes, len(hashes) // 32)
+        if self._tree.root() != head.root:
+            raise Wrong("checkpoint", head.size, "its root is not that of the entries")
+
+    def _bundle(self, index: int, width: int) -> Iterator[bytes]:
+        path = tile_path(ENTRIES, index, width)
+        try:
+            data = self._coordinator.get(f"/log/tile/{path}", MAX_BUNDLE_BYTES)
+        except NotServed:
+            raise Wrong("entries", path, "the coordinator does not serve them") from None
+        at = 0
+        for _ in range(width):
+            length = int.from_bytes(data[at : at + 2], "big")
+            at += 2 + length
+            if at > len(data):
+                raise Wrong("entries", path, f"there are fewer than {width}")
+            yield data[at - length : at]
+        if at != len(data):
+            raise Wrong("entries", path, f"there are more than {width}")
+
+    def _check_tile(self, tile: Tile, hashes: bytes, width: int) -> None:
+        path = tile_path(*tile, width)
+        try:
+            served = self._coordinator.get(f"/log/tile/{path}", MAX_TEXT_BYTES)
+        except NotServed:
+            raise Wrong("tile", path, "the coordinator does not serve it") from None
+        if served != hashes:
+            raise Wrong("tile", name_of(tile), "its hashes are not those of the entries under it")
+        self._report.count("tiles")
+
+    def _check_entry(self, index: int, data: bytes) -> None:
+        """One leaf's bytes: the one spelling of a transfer or a receipt, and what it does. Raises Wrong."""
+        try:
+            document = loads_strict(data)
+            kind = document.get("type") if isinstance(document, dict) else None
+            if kind == "aitbc/transfer/v1":
+                line = _read_transfer(document)
+                same = transfer_leaf(*line) == data
+            elif kind == "aitbc/receipt-leaf/v1":
+                body, signature = data[8 : data.rindex(b',"signature":')].decode(), document["signature"]
+                same = receipt_leaf(body, signature["key_id"], signature["sig"]) == data
+            else:
+                raise Wrong("leaf", index, f"its type is {str(kind)[:64]!r}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise Wrong("leaf", index, f"it cannot be read: {error}") from None
+        if not same:
+            raise Wrong("leaf", index, "it is not in canonical form")
+        if kind == "aitbc/transfer/v1":
+            self._books.apply(line)
+            self._paid.settled(self._books.settled())
+            self._report.count("transfers")
+        else:
+            receipt_id = str(document["body"].get("receipt_id"))
+            fields = self._receipts.check(receipt_id, body, signature["key_id"], signature["sig"])
+            self._paid.issued(fields)
+            self._report.count("receipts")
+
+    # --- books --------------------------------------------------------------------------------------------
+
+    def _check_books(self) -> None:
+        self._progress.stage("books", 0)
+        self._paid.settled(self._books.settled(all_of_them=True))
+        accounts = len(self._books.balances.keys() | self._books.held.keys())
+        self._books.close()
+        self._report.counts |= {"accounts": accounts, "open_holds": self._books.open_holds}
+        self._report.checked.append("balances add up to zero, and none but the mint's is below")
+        if self._paid.unpaid:
+            self._report.not_checked.append(
+                f"the payment of {self._paid.unpaid} receipts: released by hand, later or in part or not at all"
+            )
+
+
+def _read_transfer(document: dict[str, Any]) -> Line:
+    units = document["amount_units"]
+    if not isinstance(units, str) or _UNITS.fullmatch(units) is None:
+        raise ValueError("amount_units is not a decimal integer")
+    texts = {name: document[name] for name in ("id", "kind", "debit", "credit", "ref")}
+    hold_id, created_at_ms = document["hold_id"], document["created_at_ms"]
+    if any(type(text) is not str for text in texts.values()) or not isinstance(hold_id, str | None):
+        raise ValueError("a member is not a string")
+    if type(created_at_ms) is not int:
+        raise ValueError("created_at_ms is not an integer")
+    return Line(**texts, amount_units=int(units), hold_id=hold_id, created_at_ms=created_at_ms)

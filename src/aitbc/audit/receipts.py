@@ -1,0 +1,37 @@
+"""One receipt of the log: its bytes, its signatures, its price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aitbc.audit.findings import Wrong
+from aitbc.core import signing
+from aitbc.core.keyset import KeySet
+from aitbc.core.receipt import ReceiptFields, Signature, signed_bytes, to_json_of_signed, verify
+
+
+@dataclass
+class ReceiptCheck:
+    """Holds receipts to one chain's keys. Counts those whose miner did not sign."""
+
+    keys: KeySet
+    unsigned_by_miner: int = 0
+
+    def check(self, receipt_id: str, body: str, key_id: str, signature: str) -> ReceiptFields:
+        """The fields of a receipt, given its signed text and the coordinator's signature. Raises Wrong."""
+        try:
+            made = Signature(key_id, signing.decode_b64(signature))
+            verification = verify(to_json_of_signed(body, made), self.keys)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Wrong("receipt", receipt_id, f"it cannot be read: {error}") from None
+        fields = verification.fields
+        if fields is None or verification.failures:
+            failed = verification.failures[0]
+            raise Wrong("receipt", receipt_id, f"{failed.name.replace('_', ' ')}: {failed.detail}")
+        if signed_bytes(fields) != body.encode():
+            raise Wrong("receipt", receipt_id, "its text is not canonical")
+        if fields.receipt_id != receipt_id:
+            raise Wrong("receipt", receipt_id, f"its text is receipt {fields.receipt_id}'s")
+        if fields.miner_signature is None:
+            self.unsigned_by_miner += 1
+        return fields

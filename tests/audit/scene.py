@@ -1,0 +1,107 @@
+"""A network in which everything has happened that an audit looks at."""
+
+from __future__ import annotations
+
+from aitbc.chain import sealer, witnessing
+from aitbc.core.canonical import sha256_hex
+from aitbc.core.checkpoint import cosign
+from aitbc.core.note import COSIGNATURE_V1, Verifier, parse_note
+from aitbc.core.receipt import result_statement
+from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
+from aitbc.database import Tx
+from aitbc.flows import completion, payment
+from aitbc.flows.completion import ResultSubmission
+from aitbc.jobs.rows import JobRow
+from aitbc.ledger import service as ledger
+from tests.support_flows import CHAIN, KEY, Market, Provider
+
+MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
+WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)
+WITNESS = Verifier("witness.example/w1", WITNESS_KEY.public_bytes, COSIGNATURE_V1)
+
+
+def seal(market: Market) -> None:
+    """Seals what waits, as the coordinator does, and has the witness cosign the block."""
+    market.db.write_sync(sealer.ensure_genesis, CHAIN)
+    made = market.db.read_sync(sealer.draft, CHAIN, KEY)
+    assert made is not None
+    assert market.db.write_sync(sealer.seal, made)
+    text = parse_note(made.block.checkpoint).text
+    line = cosign(text, WITNESS.name, WITNESS_KEY, 1_767_300_000).line
+    assert market.db.write_sync(witnessing.record, made.block.height, WITNESS.name, line)
+
+
+def _mint_many(tx: Tx, count: int) -> None:
+    for number in range(count):
+        ledger.mint(tx, f"grant-{number:03d}", "alice", 1_000, "grant")
+
+
+def _signed(job: JobRow, text: str = "hello") -> ResultSubmission:
+    statement = result_statement(
+        chain_id=CHAIN,
+        job_id=job.id,
+        miner_id="m1",
+        prompt_hash=job.prompt_hash,
+        result_hash=sha256_hex(text.encode()),
+        prompt_tokens=3,
+        completion_tokens=2,
+    )
+    signature = {"alg": "Ed25519", "sig": encode_b64(MINER_KEY.sign(statement))}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    return ResultSubmission(job.id, {"text": text, "finish_reason": "stop"}, usage, None, signature)
+
+
+class Scene:
+    """Jobs in every state, payments in every state, three blocks, and leaves that wait for the next."""
+
+    def __init__(self, market: Market, grants: int = 300) -> None:
+        self.market = market
+        self.alice = market.client("alice")
+        self.miner: Provider = market.miner(
+            "m1", "bob", {"llama": 400}, concurrency=64, public_key=public_to_text(MINER_KEY.public_bytes)
+        )
+        market.db.write_sync(_mint_many, grants)
+        self.done = self.job()
+        seal(market)
+        for status in ("released", "refunded", "partially_refunded", "escrowed"):
+            self.manual(status)
+        market.submit(self.alice, payment="manual")
+        market.cancel(self.alice, market.submit(self.alice).id)
+        (failing,) = self.take(market.submit(self.alice))
+        market.fail(self.miner, failing.id, retryable=False)
+        self.manual("failed")
+        seal(market)
+        self.job()
+        seal(market)
+        market.clock.advance(2)
+        self.take(market.submit(self.alice))  # runs on
+        self.waiting = self.job()
+        market.submit(self.alice, model="none")
+
+    def take(self, job: JobRow) -> list[JobRow]:
+        return [self.market.claim(self.miner, job.id)]
+
+    def job(self, **spec: str) -> JobRow:
+        """An ordinary job that is answered and paid."""
+        (job,) = self.take(self.market.submit(self.alice, **spec))
+        self.answer(job)
+        return job
+
+    def answer(self, job: JobRow) -> None:
+        write = self.market.db.write_sync
+        write(completion.complete, self.market.ctx, *self.miner, _signed(job))
+
+    def manual(self, status: str) -> None:
+        """A job with a manual payment, moved to `status`."""
+        market, write = self.market, self.market.db.write_sync
+        job = market.submit(self.alice, payment="manual")
+        payment_id = write(payment.open_escrow, self.alice, job.id).id
+        self.take(job)
+        if status == "failed":
+            market.fail(self.miner, job.id, retryable=False)
+            return
+        self.answer(job)
+        if status == "released":
+            write(payment.release, self.alice, payment_id)
+        elif status != "escrowed":
+            write(payment.refund, self.miner.principal, payment_id, None if status == "refunded" else 1)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from aitbc.audit.database import audit
 from aitbc.database import Database, Tx
-from aitbc.flows import audit
 from aitbc.flows.onboarding import issue_key
 from aitbc.ledger import service as ledger
 from tests.faults.wire import NotAnswered, Wire
@@ -135,7 +135,7 @@ def test_what_was_acknowledged_survives_kill_9(coordinator: ServerProcess, books
                 time.sleep(0.02)
             time.sleep(random.uniform(0, 0.05))
             coordinator.kill9()
-            report = books.read_sync(audit.audit)
+            report = books.read_sync(audit)
             assert report.ok, report.problems
             coordinator.start()
         until = time.monotonic() + 20
@@ -151,7 +151,7 @@ def test_what_was_acknowledged_survives_kill_9(coordinator: ServerProcess, books
 
 
 def holds_what_was_told(books: Database, load: Load) -> None:
-    report = books.read_sync(audit.audit)
+    report = books.read_sync(audit)
     assert report.ok, report.problems
     jobs = {row.id: row for row in books.read_sync(rows, "SELECT * FROM jobs")}
     receipts = {row.id: row for row in books.read_sync(rows, "SELECT * FROM receipts")}
@@ -244,7 +244,7 @@ def test_sigterm_ends_two_hundred_long_polls_and_loses_nothing(
     assert acknowledged
     jobs = {row.id for row in books.read_sync(rows, "SELECT id FROM jobs")}
     assert set(acknowledged) <= jobs
-    report = books.read_sync(audit.audit)
+    report = books.read_sync(audit)
     assert report.ok, report.problems
 
 

@@ -196,7 +196,7 @@ def test_a_running_job_ends_with_its_time_and_not_before(market: Market, loop: L
 # --- clocks that jump, coordinators that are away -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jump_s", [3, 50, 3_600, 86_400 * 400, -3, -50, -3_600, -86_400 * 400])
+@pytest.mark.parametrize("jump_s", [3, 50, 3_600, 86_400 * 400, -3, -50, -3_600, -80_000])
 def test_a_clock_that_jumps_ends_no_lease_and_spares_no_dead_miner(
     market: Market, loop: Loop, jump_s: int
 ) -> None:

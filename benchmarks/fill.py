@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
 from aitbc.accounts.principal import Principal
+from aitbc.chain import sealer
+from aitbc.chain.service import head_of
 from aitbc.core import jobspec
+from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.merkle import leaf_hash
 from aitbc.core.signing import PrivateKey, public_to_text
 from aitbc.database import Database, Tx, postgres_url, sqlite_path
 from aitbc.flows import completion, dispatch, job_lifecycle, registration
@@ -28,7 +32,7 @@ from aitbc.ledger.models import TREASURY
 from aitbc.miners.rows import MinerSpec, ModelSpec
 from benchmarks.client.actors import PROMPT, RESULT_TEXT, USAGE, Miner
 from benchmarks.databases import CLIENT, PROVIDER, Prepared
-from benchmarks.processes import CHAIN_ID
+from benchmarks.processes import CHAIN_ID, MeasurementFailed
 
 CHUNK = 50_000
 PAST_MS = 29 * 86_400_000  # finished jobs are spread over this long before now
@@ -152,6 +156,21 @@ class Copier:
             sql = f"INSERT INTO {table} ({columns}) {series} SELECT {', '.join(values)} FROM n"
             self.execute(sql)
 
+    def after(self, select: str, last_id: str) -> list[Any]:
+        """The next rows of a query by ascending id that has one parameter, the id to go on from."""
+        mark = "?" if self.sqlite else "%s"
+        found: list[Any] = self._connection.execute(select.replace("?", mark), (last_id,)).fetchall()
+        return found
+
+    def insert_leaves(self, rows: list[tuple[int, str, bytes, int]]) -> None:
+        columns = "leaves (kind, ref_id, hash, hash_head)"
+        if self.sqlite:
+            self._connection.executemany(f"INSERT INTO {columns} VALUES (?, ?, ?, ?)", rows)
+            return
+        with self._connection.cursor() as cursor, cursor.copy(f"COPY {columns} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self.execute("BEGIN")
@@ -159,8 +178,11 @@ class Copier:
         self.execute("COMMIT")
 
 
-def fill_finished(prepared: Prepared, count: int, progress: Callable[[int], None] = lambda _n: None) -> None:
-    """Adds `count` completed jobs: events, transfers and receipts; prompts and results are erased."""
+def fill_finished(prepared: Prepared, count: int) -> None:
+    """Adds `count` completed jobs: events, transfers, receipts and their leaves, sealed into blocks.
+
+    Prompts and results are erased, as retention leaves them.
+    """
     job_id, now_ms = _template(prepared.url, finished=True)
     copier = Copier(prepared.url)
     try:
@@ -174,10 +196,11 @@ def fill_finished(prepared: Prepared, count: int, progress: Callable[[int], None
             with copier.transaction():
                 for table, rows, changed in plan:
                     copier.copy(table, rows, changed, part)
-            progress(part.stop)
         _move_money(copier, job_id, count)
+        append_leaves(copier)
     finally:
         copier.close()
+    seal_all(prepared.url)
 
 
 Plan = list[tuple[str, list[dict[str, Any]], dict[str, str]]]
@@ -207,6 +230,46 @@ def _finished(copier: Copier, job_id: str, ids: dict[str, str], shift: str) -> P
         ("transfers", transfer("fee"), {"id": ids["fee"], **settled}),
         ("receipts", copier.rows("receipts", of_job), receipt),
     ]
+
+
+TRANSFERS_WITHOUT_LEAF = f"""
+SELECT id, kind, debit_id, credit_id, amount_units, hold_id, ref, created_at_ms FROM transfers t
+WHERE id > ? AND NOT EXISTS (SELECT 1 FROM leaves WHERE ref_id = t.id) ORDER BY id LIMIT {CHUNK}"""
+RECEIPTS_WITHOUT_LEAF = f"""
+SELECT id, body, key_id, signature FROM receipts r
+WHERE id > ? AND NOT EXISTS (SELECT 1 FROM leaves WHERE ref_id = r.id) ORDER BY id LIMIT {CHUNK}"""
+
+
+def append_leaves(copier: Copier) -> None:
+    """Gives every copied transfer and receipt its leaf."""
+    last_id = ""
+    while rows := copier.after(TRANSFERS_WITHOUT_LEAF, last_id):
+        with copier.transaction():
+            copier.insert_leaves([_leaf(TRANSFER, row[0], transfer_leaf(*row)) for row in rows])
+        last_id = rows[-1][0]
+    last_id = ""
+    while rows := copier.after(RECEIPTS_WITHOUT_LEAF, last_id):
+        with copier.transaction():
+            copier.insert_leaves([_leaf(RECEIPT, row[0], receipt_leaf(*row[1:])) for row in rows])
+        last_id = rows[-1][0]
+
+
+def _leaf(kind: int, ref_id: str, data: bytes) -> tuple[int, str, bytes, int]:
+    hashed = leaf_hash(data)
+    return kind, ref_id, hashed, head_of(hashed)
+
+
+def seal_all(url: str) -> None:
+    """Seals what waits into blocks, as a coordinator would."""
+    database = Database.open(url)
+    key = PrivateKey.generate()
+    try:
+        database.write_sync(sealer.ensure_genesis, CHAIN_ID)
+        while (made := database.read_sync(sealer.draft, CHAIN_ID, key)) is not None:
+            if not database.write_sync(sealer.seal, made):
+                raise MeasurementFailed("a block could not be sealed while the database was filled")
+    finally:
+        database.close()
 
 
 def _move_money(copier: Copier, job_id: str, count: int) -> None:
@@ -243,6 +306,7 @@ def fill_pending(prepared: Prepared, count: int) -> None:
             with copier.transaction():
                 for table, rows, changed in plan:
                     copier.copy(table, rows, changed, range(first, min(count, first + CHUNK)))
+        append_leaves(copier)
         copier.execute(f"UPDATE accounts SET held_units = held_units + {held * count} WHERE id = '{CLIENT}'")
     finally:
         copier.close()

@@ -13,7 +13,7 @@ from benchmarks.client.http import BadAnswer, Connection
 from benchmarks.client.throughput import Usage
 
 POLL_S = 55
-SUBMITTERS = 32
+SUBMITTERS = 200  # enough for a stall of two seconds at 100 a second
 
 
 class WaitingRoom:

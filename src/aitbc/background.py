@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from aitbc.chain import sealer
+from aitbc.chain import sealer, witnessing
 from aitbc.cosigning import Cosigner
 from aitbc.errors import StorageUnavailable
-from aitbc.flows import expiry, payment
+from aitbc.flows import activity, expiry, payment
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
 
@@ -86,6 +86,23 @@ async def seal_once(runtime: Runtime) -> bool:
     return made.full and sealed
 
 
+async def count_once(runtime: Runtime) -> bool:
+    """Counts what is new for the explorer; True where more waits than one round takes in."""
+    database = runtime.db
+    more = False
+    seen = await database.read(activity.draft_activity)
+    if seen is not None:
+        more = await database.write(activity.write_activity, seen) and seen.more
+    jobs = await database.read(activity.draft_jobs)
+    if jobs is not None:
+        more = (await database.write(activity.write_jobs, jobs) and jobs.more) or more
+    quorum = runtime.settings.witness_quorum
+    final = await database.read(witnessing.draft_finality, quorum)
+    if final is not None:
+        await database.write(witnessing.keep_finality, quorum, final)
+    return more
+
+
 async def every(seconds: float, runtime: Runtime, run_once: Callable[[], Awaitable[bool]], name: str) -> None:
     """Calls `run_once` until shutdown: at once while there is more to do, else after a pause."""
     while not runtime.shutdown.is_set():
@@ -110,6 +127,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     rounds: list[tuple[float, Callable[[], Awaitable[bool]], str]] = [
         (EXPIRE_EVERY_S, expire.run_once, "expiry"),
         (runtime.settings.block_interval_s, lambda: seal_once(runtime), "seal"),
+        (runtime.settings.block_interval_s, lambda: count_once(runtime), "count"),
         (runtime.settings.block_interval_s, Cosigner(runtime).run_once, "cosign"),
         (RELEASE_EVERY_S, lambda: release_once(runtime), "release"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),

@@ -18,15 +18,6 @@ Operation = tuple[str, str]
 
 LATER: frozenset[Operation] = frozenset(
     {
-        # The ledger of record: explorer, wallet users.
-        ("GET", "/explorer/blocks"),
-        ("GET", "/explorer/transactions"),
-        ("GET", "/explorer/receipts"),
-        ("GET", "/explorer/stats"),
-        ("GET", "/v1/explorer/blocks"),
-        ("GET", "/v1/explorer/transactions"),
-        ("GET", "/v1/explorer/addresses"),
-        ("GET", "/v1/explorer/receipts"),
         # The marketplace of GPUs.
         ("POST", "/v1/marketplace/gpu/register"),
         ("GET", "/v1/marketplace/gpu/list"),

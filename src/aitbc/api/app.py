@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__, background
-from aitbc.api import docs, log, payments, rpc, statements, system, users
+from aitbc.api import docs, explorer, log, payments, rpc, statements, system, users
 from aitbc.api.by_resource import jobs, mining, records
 from aitbc.api.by_role import client, miner
 from aitbc.api.errors import error_response
@@ -37,6 +37,7 @@ ROUTERS: tuple[Router, ...] = (
     statements.router,
     users.router,
     rpc.router,
+    explorer.router,
     log.router,
     docs.router,
 )

@@ -14,6 +14,7 @@ SHELF = f"leaf_index >> {SHELF_BITS}"
 """Hashes are indexed shelf by shelf (16,384 leaves). In one index over all of them each new leaf would change
 a page of its own: at a million leaves that made a seal six times as slow. `chain.search` looks through shelves.
 """
+TRANSFERS = "kind = 0"
 
 
 class Leaf(SQLModel, table=True):
@@ -38,6 +39,7 @@ class Leaf(SQLModel, table=True):
             sqlite_where=sql(SEALED),
             postgresql_where=sql(SEALED),
         ),
+        Index("ix_leaves_transfers", "seq", sqlite_where=sql(TRANSFERS), postgresql_where=sql(TRANSFERS)),
         Index(
             "ix_leaves_hash",
             sql(f"({SHELF})"),
@@ -109,6 +111,42 @@ class Cosignature(SQLModel, table=True):
     witness: str = text(primary_key=True)
     line: str = text()
     at_ms: int = big()
+
+
+class Counter(SQLModel, table=True):
+    """A number that is kept rather than counted again. `mark` says up to where it has counted.
+
+    accounts  accounts (but the system's) that have a sealed transfer
+    activity  leaves that account_activity has taken in
+    final     the newest final block, by the quorum in `mark` and as of the cosigned block named there
+    jobs      jobs with an id of at most `mark`
+    """
+
+    __tablename__ = "counters"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    name: str = text(primary_key=True)
+    value: int = big()
+    mark: str = text("")
+
+
+class AccountActivity(SQLModel, table=True):
+    """How many sealed transfers name an account, and the places in the tree of the first and the last one.
+
+    Derived from the log, and behind its head by a moment (see the counter `activity`).
+    """
+
+    __tablename__ = "account_activity"
+    __table_args__ = (
+        CheckConstraint("first_leaf >= 0 AND last_leaf >= first_leaf AND transfers > 0", name="counted"),
+        Index("ix_account_activity_last", "last_leaf", "account_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    account_id: str = text(primary_key=True)
+    transfers: int = big()
+    first_leaf: int = big()
+    last_leaf: int = big()
 
 
 append_only(Block)

@@ -1,0 +1,303 @@
+"""What the explorer shows of the ledger and the log. All of it is public: no keys, prompts, results, notes.
+
+Lists go newest first and are read by key, so that a page costs the same however deep it lies.
+"""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, literal_column, select
+from sqlalchemy.sql.expression import ColumnElement
+
+from aitbc.chain import counters, queries
+from aitbc.chain.models import Leaf
+from aitbc.chain.queries import Span, Spans
+from aitbc.chain.search import by_hash, by_prefix
+from aitbc.core.address import AddressInvalid, canonical_address, looks_like_address
+from aitbc.core.ids import is_id
+from aitbc.core.leaf import TRANSFER
+from aitbc.database import Tx, statement
+from aitbc.errors import AccountNotFound, InvalidRequest, TransactionNotFound
+from aitbc.jobs import service as jobs
+from aitbc.ledger import service as ledger
+from aitbc.ledger.models import Account, Transfer
+from aitbc.receipts import service as receipts
+from aitbc.users import service as users
+
+_l: Any = Leaf.__table__.c  # type: ignore[attr-defined]
+_t: Any = Transfer.__table__.c  # type: ignore[attr-defined]
+_a: Any = Account.__table__.c  # type: ignore[attr-defined]
+
+MAX_SEQ = (1 << 63) - 1
+MAX_FOUND = 10  # results of each kind that a search gives
+JOB_KINDS = ("hold", "post", "fee", "void")  # transfers that name the job that they are for
+# Ids are UUIDs, which order by time; a few have names ("grant:alice"), which sort above and come last.
+NAMED = "g"
+
+
+class Row(NamedTuple):
+    """A transfer with its leaf. `seq` is the order of appending."""
+
+    seq: int
+    leaf_index: int | None
+    hash: bytes
+    id: str
+    kind: str
+    debit_id: str
+    credit_id: str
+    amount_units: int
+    ref: str
+    created_at_ms: int
+
+
+class Transaction(NamedTuple):
+    """A transfer as everybody sees it, and the block that sealed it (None until one does)."""
+
+    row: Row
+    block: Span | None
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that the money is for. Other references are the parties' own business."""
+        return self.row.ref if self.row.kind in JOB_KINDS and is_id(self.row.ref) else None
+
+
+class Address(NamedTuple):
+    """An account as everybody sees it. Times in ms, from the blocks; None before its first sealed transfer."""
+
+    id: str
+    kind: str
+    balance_units: int
+    transactions: int
+    first_seen_ms: int | None
+    last_seen_ms: int | None
+
+
+COLUMNS = (
+    *(_l[name] for name in Row._fields[:3]),
+    *(_t[name] for name in Row._fields[3:]),
+)
+_IS_TRANSFER = _l.kind == literal_column("0")  # written out as the partial index has it
+# Which leaves first, and only then what they are: an offset must not read what it skips.
+_page = (
+    select(_l.seq)
+    .where(_IS_TRANSFER, _l.seq < bindparam("before"))
+    .order_by(_l.seq.desc())
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+    .subquery("page")
+)
+_page_of_block = (
+    select(_l.seq)
+    .where(_IS_TRANSFER, _l.leaf_index >= bindparam("first"), _l.leaf_index < bindparam("end"))
+    .order_by(_l.leaf_index.desc())
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+    .subquery("page")
+)
+NEWEST = statement(
+    select(*COLUMNS)
+    .select_from(_page)
+    .join(Leaf, _l.seq == _page.c.seq)
+    .join(Transfer, _t.id == _l.ref_id)
+    .order_by(_page.c.seq.desc()),
+    Row,
+)
+OF_BLOCK = statement(
+    select(*COLUMNS)
+    .select_from(_page_of_block)
+    .join(Leaf, _l.seq == _page_of_block.c.seq)
+    .join(Transfer, _t.id == _l.ref_id)
+    .order_by(_l.leaf_index.desc()),
+    Row,
+)
+BY_ID = statement(
+    select(*COLUMNS).join(Transfer, _t.id == _l.ref_id).where(_l.ref_id == bindparam("id")), Row
+)
+ACCOUNT = statement(select(_a.kind, _a.balance_units).where(_a.id == bindparam("account")))
+
+
+class Page(NamedTuple):
+    """Part of a list, and the cursor of what follows; None at its end."""
+
+    items: list[Any]
+    cursor: str | None
+
+
+def transactions(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
+    """All transfers. Raises InvalidRequest for a cursor that is none."""
+    before = MAX_SEQ if cursor is None else _number(cursor)
+    rows: list[Row] = tx.all(NEWEST, before=before, limit=limit, offset=offset)
+    return Page(_placed(tx, rows), _next(rows, limit, lambda row: row.seq))
+
+
+def transactions_of_block(tx: Tx, block: Span, cursor: str | None, limit: int, offset: int) -> Page:
+    """The transfers that one block sealed. Raises InvalidRequest for a cursor that is none."""
+    end = block.tree_size if cursor is None else min(block.tree_size, _number(cursor))
+    rows: list[Row] = tx.all(OF_BLOCK, first=block.first_leaf, end=end, limit=limit, offset=offset)
+    return Page(_placed(tx, rows), _next(rows, limit, lambda row: row.leaf_index))
+
+
+def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int, offset: int) -> Page:
+    """The transfers that an account paid or received."""
+    if cursor is not None and "\0" in cursor:
+        raise InvalidRequest("The cursor is not one of ours.")
+    wanted = limit + offset
+    address = account_named(address)
+    ids: list[str] = []
+    if cursor is None or cursor < NAMED:
+        top = _t.id < (NAMED if cursor is None else cursor)
+        ids += _ids_of(tx, address, wanted, top)
+    if len(ids) < wanted:
+        named = _t.id >= NAMED
+        below = named if cursor is None or cursor < NAMED else named & (_t.id < cursor)
+        ids += _ids_of(tx, address, wanted - len(ids), below)
+    page = ids[offset:wanted]
+    rows = [row for row in (tx.one(BY_ID, id=one) for one in page) if row is not None]
+    return Page(_placed(tx, rows), _next(rows, limit, lambda row: row.id))
+
+
+def _ids_of(tx: Tx, address: str, limit: int, within: ColumnElement[bool]) -> list[str]:
+    """The newest transfers of an account on either side: each side has its index."""
+    found: set[str] = set()
+    for side in (_t.debit_id, _t.credit_id):
+        query = select(_t.id).where(side == address, within).order_by(_t.id.desc()).limit(limit)
+        found.update(row.id for row in tx.query(query))
+    return sorted(found, reverse=True)[:limit]
+
+
+def transaction(tx: Tx, name: str) -> Transaction:
+    """One transfer by its id, by the hash that a wallet signed, or by its leaf's hash once it is sealed.
+
+    Raises TransactionNotFound.
+    """
+    row: Row | None = tx.one(BY_ID, id=name)
+    if row is None and _is_hash(name):
+        transfer_id = _named_by_hash(tx, name)
+        row = None if transfer_id is None else tx.one(BY_ID, id=transfer_id)
+    if row is None:
+        raise TransactionNotFound(hash=name)
+    return _placed(tx, [row])[0]
+
+
+def _named_by_hash(tx: Tx, hashed: str) -> str | None:
+    signed = users.find_signed(tx, hashed)
+    if signed is not None:
+        return signed.transfer_id
+    leaf = by_hash(tx, bytes.fromhex(hashed))
+    return None if leaf is None or leaf.kind != TRANSFER else leaf.ref_id
+
+
+def address(tx: Tx, account_id: str) -> Address:
+    """One account; a wallet's address in any case that its checksum allows. Raises AccountNotFound."""
+    account_id = account_named(account_id)
+    found = counters.activity_of(tx, account_id) or counters.Activity(account_id, 0, -1, -1)
+    shown = _address(tx, found, Spans(tx))
+    if shown is None:
+        raise AccountNotFound(account_id=account_id)
+    return shown
+
+
+def account_named(text: str) -> str:
+    """The account id that an address stands for. A wrong checksum is left as it is: nobody has that account."""
+    try:
+        return canonical_address(text) if looks_like_address(text) else text
+    except AddressInvalid:
+        return text
+
+
+def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
+    """Accounts that transfers name, last active first. Raises InvalidRequest for a cursor that is none."""
+    before: tuple[int, str] | None = None
+    if cursor is not None:
+        leaf, _, account = cursor.partition(".")
+        before = _number(leaf), account
+    rows = counters.latest_accounts(tx, limit, before, offset)
+    spans = Spans(tx)
+    shown = [one for row in rows if (one := _address(tx, row, spans)) is not None]
+    last = f"{rows[-1].last_leaf}.{rows[-1].account_id}" if len(rows) == limit else None
+    return Page(shown, last)
+
+
+class Found(NamedTuple):
+    """Something that a search names: block, transaction, receipt or address, and its id."""
+
+    type: str
+    id: str
+
+
+def search(tx: Tx, text: str) -> list[Found]:
+    """What a height, a hash or 8 digits of its beginning, an address, or the id of a job, receipt or transfer
+    names. A job is found as its receipt and its transfers."""
+    wanted = text.strip()
+    found: list[Found] = []
+    if wanted.isascii() and wanted.isdigit() and len(wanted) <= 18:
+        found += [Found("block", str(row.height)) for row in queries.blocks(tx, int(wanted) + 1, 1)]
+        found = [one for one in found if one.id == str(int(wanted))]
+    lower = wanted.lower()
+    if queries.MIN_PREFIX <= len(lower) <= queries.HASH_DIGITS and set(lower) <= set("0123456789abcdef"):
+        found += [Found("block", str(row.height)) for row in queries.blocks_by_hash(tx, lower, MAX_FOUND)]
+        found += [_leaf(row.kind, row.ref_id) for row in by_prefix(tx, lower, MAX_FOUND)]
+    if _is_hash(lower) and (signed := users.find_signed(tx, lower)) is not None:
+        found.append(Found("transaction", signed.transfer_id))
+    leaf = queries.leaf_of(tx, wanted)
+    if leaf is not None:
+        found.append(_leaf(leaf.kind, leaf.ref_id))
+    if is_id(lower):
+        found += _of_job(tx, lower)
+    for account in dict.fromkeys((account_named(wanted), lower)):
+        if tx.one(ACCOUNT, account=account) is not None:
+            found.append(Found("address", account))
+    return list(dict.fromkeys(found))
+
+
+def _leaf(kind: int, ref_id: str) -> Found:
+    return Found("transaction" if kind == TRANSFER else "receipt", ref_id)
+
+
+def _of_job(tx: Tx, job_id: str) -> list[Found]:
+    job = jobs.get(tx, job_id)
+    if job is None:
+        return []
+    receipt = receipts.of_job(tx, job_id)
+    found = [] if receipt is None else [Found("receipt", receipt.id)]
+    if job.hold_id:
+        moved = [job.hold_id, *(str(line.id) for line in ledger.lines_of_hold(tx, job.hold_id))]
+        # A manual payment has its id before it has its hold.
+        found += [Found("transaction", one) for one in moved if queries.leaf_of(tx, one) is not None]
+    return found
+
+
+def _address(tx: Tx, seen: counters.Activity, spans: Spans) -> Address | None:
+    row = tx.one(ACCOUNT, account=seen.account_id)
+    if row is None:
+        return None
+    # Seldom in the same block: the span remembered is that of the last leaves, which neighbours share.
+    first = spans.of(seen.first_leaf) if seen.transfers else None
+    last = spans.of(seen.last_leaf) if seen.transfers else None
+    return Address(
+        seen.account_id,
+        row.kind,
+        int(row.balance_units),
+        seen.transfers,
+        first and first.time_ms,
+        last and last.time_ms,
+    )
+
+
+def _placed(tx: Tx, rows: list[Row]) -> list[Transaction]:
+    spans = Spans(tx)
+    return [Transaction(row, spans.of(row.leaf_index)) for row in rows]
+
+
+def _next(rows: list[Row], limit: int, key: Any) -> str | None:
+    return str(key(rows[-1])) if len(rows) == limit else None
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == queries.HASH_DIGITS and set(text) <= set("0123456789abcdef")
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_SEQ):
+        raise InvalidRequest("The cursor is not one of ours.")
+    return int(text)

@@ -9,12 +9,12 @@ from pydantic import TypeAdapter
 
 from aitbc import background
 from aitbc.api.schemas import payments as schemas
+from aitbc.audit.database import audit
 from aitbc.core import leaf, merkle
 from aitbc.core.checkpoint import parse_checkpoint
 from aitbc.core.clock import ManualClock, parse_rfc3339
 from aitbc.core.money import parse_ait
 from aitbc.core.tlog_proof import parse_proof
-from aitbc.flows import audit
 from tests.api.support import Headers, Market, expect_error
 
 Json = dict[str, Any]
@@ -70,7 +70,7 @@ class Scene:
         return parse_ait(account["balance"]), parse_ait(account["held"])
 
     def check(self) -> None:
-        report = self.api.run(self.api.runtime.db.read(audit.audit))
+        report = self.api.run(self.api.runtime.db.read(audit, "ait-devnet"))
         assert report.ok, report.problems
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -229,3 +230,16 @@ def test_a_statement_as_table_json_and_csv(alice: User) -> None:
     assert alice("statement", "--from", "2100-01-01", "--to", "2100-01-02").err == "no movements\n"
     assert alice("statement", "--csv", "--json").code == 2
     assert alice("statement", "--from", "soon").code == 4
+
+
+def test_a_payment_by_hand(alice: User) -> None:
+    job_id = alice("submit", "hello", "-m", MODEL, "--payment", "manual").out.strip()
+    assert "pending (manual)" in alice("payment", "show", job_id).out
+    assert alice("payment", "release", job_id).code == 4
+    assert alice("payment", "open", job_id, "--json").json["status"] == "escrowed"
+    while alice("job", "show", job_id, "--json").json["status"] != "completed":
+        time.sleep(0.05)
+    assert "escrowed (manual)" in alice("payment", "show", job_id).out
+    assert alice("payment", "refund", job_id, "--amount", "much").code == 2
+    assert alice("payment", "refund", job_id).code == 4
+    assert "released (manual)" in alice("payment", "release", job_id).out

@@ -113,6 +113,32 @@ def test_a_statement_adds_up(dora: Any) -> None:
         dora.statement(datetime(2026, 1, 1))
 
 
+def test_a_payment_by_hand(dora: Any, network: Network) -> None:
+    job = dora.submit("hello", model=MODEL, max_tokens=16, payment="manual")
+    assert dora.payment(job.job_id).status == "pending"
+    opened = dora.open_payment(job.job_id)
+    assert (opened.status, opened.mode, opened.payer) == ("escrowed", "manual", "dora")
+    dora.wait(job)
+    released = dora.release_payment(opened.payment_id)
+    assert (released.status, released.price, released.refunded) == ("released", Decimal("0.0001"), 0)
+    assert dora.release_payment(opened.payment_id) == released
+    with pytest.raises(sdk.Conflict):
+        dora.open_payment(job.job_id)
+    with pytest.raises(sdk.Conflict):
+        dora.refund_payment(opened.payment_id)
+    other = dora.submit("hello", model=MODEL, max_tokens=16, payment="manual")
+    payment_id = dora.open_payment(other.job_id).payment_id
+    dora.wait(other)
+    with Client(network.url, network.carol.key) as miner:
+        part = miner.refund_payment(payment_id, Decimal("0.00004"))
+        assert (part.status, part.refunded) == ("partially_refunded", Decimal("0.00004"))
+        assert miner.refund_payment(payment_id, "0.00004") == part
+        with pytest.raises(sdk.Conflict):
+            miner.refund_payment(payment_id, "0.00005")
+    with pytest.raises(sdk.Conflict):
+        dora.release_payment(payment_id)
+
+
 def test_a_job_that_waits_is_explained_and_cancelled(dora: Any) -> None:
     job = dora.submit("hello", model="nobody-has-this", max_price="0.25")
     assert dora.balance().held == job.price_held > 0

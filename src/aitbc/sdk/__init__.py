@@ -30,6 +30,7 @@ from aitbc.sdk.errors import (
 )
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
+from aitbc.sdk.payments import Payment
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
 from aitbc.sdk.statement_models import Movement, Statement
 
@@ -60,6 +61,7 @@ __all__ = [
     "Movement",
     "NotFound",
     "Page",
+    "Payment",
     "PaymentRequired",
     "PermissionDenied",
     "PriceRange",

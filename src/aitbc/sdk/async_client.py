@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import operations
+from aitbc.sdk import operations, payments
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -108,6 +108,10 @@ class AsyncClient:
     miners = _awaiting(operations.miners)
     balance = _awaiting(operations.balance)
     statement = _awaiting(operations.statement)
+    payment = _awaiting(payments.payment)
+    open_payment = _awaiting(payments.open_payment)
+    release_payment = _awaiting(payments.release_payment)
+    refund_payment = _awaiting(payments.refund_payment)
     receipts = _awaiting(operations.receipts)
     receipt = _awaiting(operations.receipt)
     job_receipts = _awaiting(operations.job_receipts)

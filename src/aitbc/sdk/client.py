@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import operations
+from aitbc.sdk import operations, payments
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -108,6 +108,10 @@ class Client:
     miners = _blocking(operations.miners)
     balance = _blocking(operations.balance)
     statement = _blocking(operations.statement)
+    payment = _blocking(payments.payment)
+    open_payment = _blocking(payments.open_payment)
+    release_payment = _blocking(payments.release_payment)
+    refund_payment = _blocking(payments.refund_payment)
     receipts = _blocking(operations.receipts)
     receipt = _blocking(operations.receipt)
     job_receipts = _blocking(operations.job_receipts)

@@ -108,7 +108,7 @@ def batch(jobs: Sequence[str | JobBody], *, idempotency_key: str | None = None) 
 
 def job(job_id: str) -> Flow[Job]:
     """A job's present state."""
-    return send(Call("GET", _path("/v1/jobs/{}", job_id), _one(Job.from_json)))
+    return send(Call("GET", id_path("/v1/jobs/{}", job_id), _one(Job.from_json)))
 
 
 def jobs(*, status: str | None = None, limit: int = 20, offset: int = 0) -> Flow[Page[Job]]:
@@ -119,7 +119,7 @@ def jobs(*, status: str | None = None, limit: int = 20, offset: int = 0) -> Flow
 
 def cancel(job_id: str) -> Flow[Job]:
     """Cancel a job; what was reserved is returned. Raises `Conflict` where it has ended another way."""
-    path = _path("/v1/jobs/{}/cancel", job_id)
+    path = id_path("/v1/jobs/{}/cancel", job_id)
     try:
         return (yield from send(Call("POST", path, _one(Job.from_json))))
     except Conflict:
@@ -135,7 +135,7 @@ def result(job_id: str, *, wait_s: float = 0.0) -> Flow[Job]:
     """A job, once it ends or after `wait_s` seconds (the coordinator allows 60), whichever is first."""
     query = {"wait": wait_s or None}
     return send(
-        Call("GET", _path("/v1/jobs/{}/result", job_id), _one(Job.from_json), query=query, wait_s=wait_s)
+        Call("GET", id_path("/v1/jobs/{}/result", job_id), _one(Job.from_json), query=query, wait_s=wait_s)
     )
 
 
@@ -197,12 +197,12 @@ def _news(state: Job) -> tuple[object, ...]:
 
 def events(job_id: str) -> Flow[list[JobEvent]]:
     """What happened to a job, oldest first."""
-    return send(Call("GET", _path("/v1/jobs/{}/events", job_id), _items(JobEvent.from_json)))
+    return send(Call("GET", id_path("/v1/jobs/{}/events", job_id), _items(JobEvent.from_json)))
 
 
 def explain(job_id: str) -> Flow[Explanation]:
     """Why a job waits, runs or ended as it did, and the nearest change that would let a waiting one run."""
-    return send(Call("GET", _path("/v1/jobs/{}/explain", job_id), _one(Explanation.from_json)))
+    return send(Call("GET", id_path("/v1/jobs/{}/explain", job_id), _one(Explanation.from_json)))
 
 
 def quote(job: str | JobBody, **options: Unpack[JobOptions]) -> Flow[Quote]:
@@ -261,12 +261,12 @@ def receipts(
 
 def receipt(receipt_id: str) -> Flow[Receipt]:
     """One public receipt: hashes of prompt and result, never their text."""
-    return send(Call("GET", _path("/v1/receipts/{}", receipt_id), _one(Receipt.from_json)))
+    return send(Call("GET", id_path("/v1/receipts/{}", receipt_id), _one(Receipt.from_json)))
 
 
 def job_receipts(job_id: str) -> Flow[list[Receipt]]:
     """The receipt of one's own job (none before it is completed), with the result that its hash covers."""
-    return send(Call("GET", _path("/v1/client/jobs/{}/receipts", job_id), _items(Receipt.from_json)))
+    return send(Call("GET", id_path("/v1/client/jobs/{}/receipts", job_id), _items(Receipt.from_json)))
 
 
 def keys() -> Flow[KeySet]:
@@ -318,7 +318,8 @@ def _body(job: str | JobBody, options: JobOptions) -> JobBody:
     return job
 
 
-def _path(template: str, name: str) -> str:
+def id_path(template: str, name: str) -> str:
+    """The template with an id in it, percent-encoded. Raises ValueError for what would name another path."""
     # "." and ".." are left alone by percent-encoding but not by URL normalisation.
     if not name or name in {".", ".."}:
         raise ValueError("an id must not be empty")

@@ -1,13 +1,16 @@
 """Miners and clients that wait: woken the moment that there is something for them, on both databases."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from aitbc import waiting
+from aitbc.database import Tx
 from aitbc.errors import JobNotFound
 from aitbc.flows import completion, dispatch, job_lifecycle
 from aitbc.runtime import Runtime
@@ -236,6 +239,51 @@ def test_a_client_hears_of_its_job_at_once(market: Market, runtime: Runtime) -> 
         assert not runtime.db.signals._waiters
 
     in_loop(market.db, main())
+
+
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+def test_what_a_miner_looked_at_and_left_is_seen_by_those_who_looked_meanwhile(
+    market: Market, runtime: Runtime
+) -> None:
+    """A miner of two models holds the first job of each for a moment and takes one."""
+    client = market.client()
+    both = market.miner("both", models={"x": 1, "y": 1})
+    other = market.miner("other", models={"y": 1})
+    first, left = market.submit(client, model="x"), market.submit(client, model="y")
+
+    async def main() -> None:
+        def slow(tx: Tx) -> list[str]:
+            taken = dispatch.take(tx, market.ctx, *both, 1)
+            looked.set()
+            assert missed.wait(10)
+            return [one.job.id for one in taken.assignments]
+
+        looked, missed = threading.Event(), threading.Event()
+        slowly = asyncio.create_task(runtime.db.write(slow))
+        await asyncio.to_thread(looked.wait, 10)
+        waiter = poll(runtime, other)
+        await settled(runtime, 1)
+        assert not waiter.done()
+        missed.set()
+        assert await slowly == [first.id]
+        assert [one.job.id for one in await within(SOON_S, waiter)] == [left.id]
+
+    in_loop(market.db, main())
+
+
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+def test_an_offer_hides_its_job_from_nobody(market: Market) -> None:
+    client, looker, taker = market.client(), market.miner("a"), market.miner("b")
+    job = market.submit(client)
+
+    def looks(tx: Tx) -> tuple[Any, list[Any]]:
+        offered = dispatch.offer(tx, *looker)
+        with ThreadPoolExecutor(1) as pool:
+            return offered.job, pool.submit(market.take, taker).result()
+
+    offered, taken = market.db.write_sync(looks)
+    assert offered.id == job.id
+    assert [one.id for one in taken] == [job.id]
 
 
 @pytest.mark.parametrize("late_s", [0, 0.002, 0.05])

@@ -83,7 +83,8 @@ def offer(tx: Tx, principal: Principal, miner_id: str) -> Offered:
     miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
     profile = profile_of(tx, miner)
     may_wait = miner.status == "active" and len(jobs.held_by(tx, miner.id)) < miner.concurrency
-    best = min((h for ask in profile.asks for h in jobs.heads(tx, profile.needs, ask, 1)), default=None)
+    found = [head for ask in profile.asks for head in jobs.heads(tx, profile.needs, ask, 1, lock=False)]
+    best = min(found, default=None)
     job = jobs.get(tx, best[1]) if best and may_wait else None
     return Offered(job, jobs.request_text(tx, job.id) if job else None, profile, may_wait)
 
@@ -109,7 +110,10 @@ def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id:
 
 
 def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[JobRow]:
-    """Claims the best `count` jobs over all the miner's asks: by priority, then age."""
+    """Claims the best `count` jobs over all the miner's asks: by priority, then age.
+
+    Looks at up to `count` for each ask, so that some are left over.
+    """
     queues = [
         [(rank, job_id, index) for rank, job_id in jobs.heads(tx, profile.needs, ask, count)]
         for index, ask in enumerate(profile.asks)
@@ -123,6 +127,8 @@ def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) ->
         job = _claim_one(tx, ctx, profile.needs, job_id, profile.asks[index])
         if job is not None:
             claimed[job_id] = job
+    if claimed and tx.dialect == "postgresql":
+        jobs.announce(tx, {job_id for queue in queues for _, job_id, _ in queue} - claimed.keys())
     return list(claimed.values())
 
 

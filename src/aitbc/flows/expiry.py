@@ -12,7 +12,7 @@ from aitbc.core.ids import floor_id
 from aitbc.database import Tx, statement
 from aitbc.flows import retries
 from aitbc.flows.context import FlowContext
-from aitbc.jobs import service as jobs
+from aitbc.jobs import deadlines
 from aitbc.jobs.models import Job, JobRequest, JobResult
 from aitbc.miners import service as miners
 
@@ -63,13 +63,13 @@ def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0) -> Expired:
 
     `frozen_for_ms`: how long rescheduling has waited already; after one more lease it goes on regardless.
     """
-    due = tx.all(jobs.PENDING_EXPIRED, now=tx.now_ms, count=BATCH)
+    due = tx.all(deadlines.PENDING_EXPIRED, now=tx.now_ms, count=BATCH)
     for job in due:
         retries.expire(tx, job)
     silent = most_miners_silent(tx)
     if silent and frozen_for_ms <= ctx.lease_ms:
         return Expired([], len(due), True, True, len(due) == BATCH)
-    leases = tx.all(jobs.LEASES_EXPIRED, now=tx.now_ms, count=BATCH)
+    leases = tx.all(deadlines.LEASES_EXPIRED, now=tx.now_ms, count=BATCH)
     causes = [retries.expire_lease(tx, ctx, job) for job in leases]
     return Expired(causes, len(due), silent, False, BATCH in (len(due), len(leases)))
 
@@ -88,13 +88,13 @@ def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
     """
     forward_ms = max(0, by_ms)
     if forward_ms:
-        tx.run(jobs.SHIFT_EXPIRIES, shift=forward_ms, before=tx.now_ms - forward_ms)
-    return tx.run(jobs.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms)
+        tx.run(deadlines.SHIFT_EXPIRIES, shift=forward_ms, before=tx.now_ms - forward_ms)
+    return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms)
 
 
 def renew_leases(tx: Tx, ctx: FlowContext) -> int:
     """The coordinator is back: every lease lasts its full time from now, and so does its job. Returns how many."""
-    return tx.run(jobs.RENEW_LEASES, latest=tx.now_ms + ctx.lease_ms)
+    return tx.run(deadlines.RENEW_LEASES, latest=tx.now_ms + ctx.lease_ms)
 
 
 def lapse_miners(tx: Tx, ctx: FlowContext) -> int:

@@ -3,9 +3,10 @@
 Every move is one guarded UPDATE checked by its row, plus one line of history.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import bindparam, case, literal_column, select, update
+from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
@@ -55,10 +56,13 @@ _HEAD = (
     .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS, _c.expires_at_ms > _now)
     .order_by(_c.rank, _c.id)
     .limit(bindparam("count"))
-    .with_for_update(skip_locked=True)
 )
-HEAD_OF_MODEL = statement(_HEAD.where(_c.model == bindparam("model")))
-HEAD_OF_ANY = statement(_HEAD)
+_OF_MODEL = _HEAD.where(_c.model == bindparam("model"))
+HEADS = {
+    (named, locked): statement(head.with_for_update(skip_locked=True) if locked else head)
+    for named, head in ((True, _OF_MODEL), (False, _HEAD))
+    for locked in (True, False)
+}
 CLAIM = statement(
     update(_jobs)
     .where(_id, sql(QUEUED), _c.status == _PENDING, _c.expires_at_ms > _now, *_FITS)
@@ -141,42 +145,6 @@ EXTEND = statement(
     update(_jobs)
     .where(_id, _c.status == _RUNNING, _c.miner_id == bindparam("miner"))
     .values(lease_expires_at_ms=bindparam("lease_expires"))
-)
-_latest: Any = bindparam("latest")
-_shifted = _c.lease_expires_at_ms + bindparam("shift")
-SHIFT_LEASES = statement(
-    update(_jobs)
-    .where(sql(RUNNING))
-    .values(lease_expires_at_ms=case((_shifted > _latest, _latest), else_=_shifted))
-)
-SHIFT_EXPIRIES = statement(
-    update(_jobs)
-    .where(sql("finished_at_ms IS NULL"), _c.created_at_ms <= bindparam("before"))
-    .values(expires_at_ms=_c.expires_at_ms + bindparam("shift"))
-)
-RENEW_LEASES = statement(
-    update(_jobs)
-    .where(sql(RUNNING))
-    .values(
-        lease_expires_at_ms=_latest,
-        expires_at_ms=case((_c.expires_at_ms < _latest, _latest), else_=_c.expires_at_ms),
-    )
-)
-LEASES_EXPIRED = statement(
-    select(*COLUMNS)
-    .where(sql(RUNNING), _c.lease_expires_at_ms <= _now)
-    .order_by(_c.lease_expires_at_ms)
-    .limit(bindparam("count"))
-    .with_for_update(skip_locked=True),
-    JobRow,
-)
-PENDING_EXPIRED = statement(
-    select(*COLUMNS)
-    .where(sql("status = 'pending'"), _c.expires_at_ms <= _now)
-    .order_by(_c.expires_at_ms)
-    .limit(bindparam("count"))
-    .with_for_update(skip_locked=True),
-    JobRow,
 )
 
 
@@ -283,9 +251,12 @@ def put_into_queue(
     return moved == 1
 
 
-def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> list[tuple[int, str]]:
-    """(rank, id) of the first `count` queued jobs that fit this miner and ask, best first."""
-    fits = {
+def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True) -> list[tuple[int, str]]:
+    """(rank, id) of the first `count` queued jobs that fit this miner and ask, best first.
+
+    `lock` (PostgreSQL): other miners that look meanwhile pass them over; see `announce`.
+    """
+    fits: dict[str, Any] = {
         "price": ask.price_units,
         "memory": needs.memory_mb,
         "region": needs.region,
@@ -295,8 +266,17 @@ def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> list[tuple[int, st
         "count": count,
     }
     named = ask.model != ANY_MODEL
-    rows = tx.all(HEAD_OF_MODEL, **fits, model=ask.model) if named else tx.all(HEAD_OF_ANY, **fits)
-    return [(row.rank, row.id) for row in rows]
+    if named:
+        fits["model"] = ask.model
+    return [(row.rank, row.id) for row in tx.all(HEADS[named, lock], **fits)]
+
+
+def announce(tx: Tx, job_ids: Iterable[str]) -> None:
+    """Says again that these jobs wait: a miner that looked while they were locked did not see them."""
+    for job_id in job_ids:
+        job = get(tx, job_id)
+        if job is not None:
+            tx.signal(queued_signal(job))
 
 
 def claim(

@@ -1,0 +1,50 @@
+"""Statements over whatever has run out, or would have but for an outage: leases and jobs by their time."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import text as sql
+
+from aitbc.database import statement
+from aitbc.jobs.models import RUNNING, Job
+from aitbc.jobs.rows import COLUMNS, JobRow
+
+_jobs: Any = Job.__table__  # type: ignore[attr-defined]
+_c = _jobs.c
+_now: Any = bindparam("now")
+_latest: Any = bindparam("latest")
+_shifted = _c.lease_expires_at_ms + bindparam("shift")
+SHIFT_LEASES = statement(
+    update(_jobs)
+    .where(sql(RUNNING))
+    .values(lease_expires_at_ms=case((_shifted > _latest, _latest), else_=_shifted))
+)
+SHIFT_EXPIRIES = statement(
+    update(_jobs)
+    .where(sql("finished_at_ms IS NULL"), _c.created_at_ms <= bindparam("before"))
+    .values(expires_at_ms=_c.expires_at_ms + bindparam("shift"))
+)
+RENEW_LEASES = statement(
+    update(_jobs)
+    .where(sql(RUNNING))
+    .values(
+        lease_expires_at_ms=_latest,
+        expires_at_ms=case((_c.expires_at_ms < _latest, _latest), else_=_c.expires_at_ms),
+    )
+)
+LEASES_EXPIRED = statement(
+    select(*COLUMNS)
+    .where(sql(RUNNING), _c.lease_expires_at_ms <= _now)
+    .order_by(_c.lease_expires_at_ms)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True),
+    JobRow,
+)
+PENDING_EXPIRED = statement(
+    select(*COLUMNS)
+    .where(sql("status = 'pending'"), _c.expires_at_ms <= _now)
+    .order_by(_c.expires_at_ms)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True),
+    JobRow,
+)

@@ -37,6 +37,7 @@ class WaitingMiners:
         self._buckets: defaultdict[tuple[str, str], list[Place]] = defaultdict(list)
         self._order = itertools.count()
         self._tickets: set[Ticket] = set()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -69,16 +70,19 @@ class WaitingMiners:
                 self.wake(wanted)
 
     async def wait(self, ticket: Ticket, timeout_s: float) -> bool:
-        """True when woken within `timeout_s`. The ticket can wait again afterwards."""
+        """True when woken within `timeout_s`. The ticket can wait again afterwards; False at once on closing."""
         ticket.looking = None
         if ticket.woken_by is None:
+            if self._closed:
+                return False
             ticket.future = asyncio.get_running_loop().create_future()
             try:
-                await asyncio.wait_for(ticket.future, timeout_s)
-            except TimeoutError:
-                return False
+                # Not wait_for: on Python 3.11 it may swallow a cancellation that meets the wake-up.
+                done, _pending = await asyncio.wait({ticket.future}, timeout=timeout_s)
             finally:
                 ticket.future = None
+            if not done or ticket.woken_by is None:
+                return False
         ticket.looking, ticket.woken_by = ticket.woken_by, None
         return True
 
@@ -95,7 +99,8 @@ class WaitingMiners:
         return True
 
     def wake_all(self) -> None:
-        """Ends every wait: the process is shutting down."""
+        """Ends every wait, also those that have not begun: the process is shutting down."""
+        self._closed = True
         for ticket in self._tickets:
             if ticket.future is not None and not ticket.future.done():
                 ticket.future.set_result(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -30,18 +29,16 @@ def load_or_create_key(path: str | os.PathLike[str]) -> PrivateKey:
     try:
         return load_key(target)
     except FileNotFoundError:
-        _create(target)
+        # Where another process is first, its key is the key.
+        seed = encode_b64(PrivateKey.generate().seed)
+        write_private(target, json.dumps({"alg": ALGORITHM, "seed": seed}) + "\n")
     return load_key(target)
 
 
 def load_key(path: str | os.PathLike[str]) -> PrivateKey:
     """The key in `path`. FileNotFoundError, KeyFileError, OSError."""
     target = Path(path)
-    with target.open("rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if os.name == "posix" and mode & 0o077:
-            raise KeyFileError(f"{target} may be read by others (mode {mode:04o}); run: chmod 600 {target}")
-        data = file.read(_MAX_BYTES + 1)
+    data = read_private(target)
     try:
         document = loads_strict(data)
         if not isinstance(document, dict) or document.get("alg") != ALGORITHM:
@@ -54,9 +51,21 @@ def load_key(path: str | os.PathLike[str]) -> PrivateKey:
         raise KeyFileError(f"{target} is not a key file: {error}") from None
 
 
-def _create(target: Path) -> None:
+def read_private(target: Path) -> bytes:
+    """What is in a small file of secrets. FileNotFoundError, KeyFileError where others may read it, OSError."""
+    with target.open("rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if os.name == "posix" and mode & 0o077:
+            raise KeyFileError(f"{target} may be read by others (mode {mode:04o}); run: chmod 600 {target}")
+        return file.read(_MAX_BYTES + 1)
+
+
+def write_private(target: Path, text: str) -> bool:
+    """Writes a new file that only its owner can read (mode 0600, missing folders 0700), whole or not at all.
+
+    False, with nothing changed, where the file exists. OSError: the disk says no.
+    """
     _make_private_folder(target.parent)
-    text = json.dumps({"alg": ALGORITHM, "seed": encode_b64(PrivateKey.generate().seed)}) + "\n"
     # Written whole beside the target, then linked: link() fails where the name exists, so nobody ever
     # sees half a file and the first of several creators wins.
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
@@ -66,12 +75,14 @@ def _create(target: Path) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            # Another process was first: its key is the key.
+        try:
             os.link(draft, target)
+        except FileExistsError:
+            return False
     finally:
         draft.unlink()
     _sync_folder(target.parent)
+    return True
 
 
 def _make_private_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.core.clock import ManualClock
 from aitbc.core.transaction import Transaction
 from aitbc.database import Database
 from aitbc.errors import (
@@ -18,12 +19,12 @@ from aitbc.errors import (
     TxWrongChain,
     TxWrongNonce,
 )
-from aitbc.flows import audit, wallet_transfer
+from aitbc.flows import wallet_transfer
 from aitbc.flows.onboarding import open_account_with_grant
 from aitbc.ledger import service as ledger
 from aitbc.parameters import service as parameters
 from aitbc.users import service as users
-from tests.support_flows import database_url, memory_folder
+from tests.support_flows import Market, database_url, memory_folder
 from tests.users.support import CHAIN, EvmWallet, NativeWallet
 
 __all__ = ["database_url", "memory_folder"]
@@ -63,12 +64,11 @@ class Bank:
 
 
 @pytest.fixture
-def bank(db: Database) -> Iterator[Bank]:
-    db.write_sync(ledger.open_system_accounts)
+def bank(db: Database, clock: ManualClock) -> Iterator[Bank]:
+    market = Market(db, clock)
     db.write_sync(open_account_with_grant, ALICE.account, GRANT)
     yield Bank(db)
-    report = db.read_sync(audit.audit)
-    assert report.ok, report.problems
+    market.check()
 
 
 def test_money_moves_and_the_fee_goes_to_the_treasury(bank: Bank) -> None:

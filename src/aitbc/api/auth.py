@@ -155,7 +155,6 @@ class Access:
             request.limit_headers = self.limits.headers(name, principal.key_id)
             raise
 
-
     def count(self, request: ApiRequest, name: str, who: str) -> None:
         """Counts a request of somebody who shows no credential. Raises RateLimited."""
         try:

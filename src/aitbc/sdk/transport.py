@@ -81,7 +81,8 @@ class Call(Generic[T]):
 
     Every call may be sent again although a try may have been received: it reads, or carries an
     Idempotency-Key (`creates`; one key for all tries), or its flow knows what a second one meets. `wait_s`:
-    how long the coordinator may hold the answer back (a long poll), added to the timeout.
+    how long the coordinator may hold the answer back (a long poll), added to the timeout. `headers` are sent
+    beside the client's own.
     """
 
     method: str
@@ -92,6 +93,7 @@ class Call(Generic[T]):
     creates: bool = False
     idempotency_key: str | None = None
     wait_s: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def _build(call: Call[Any], policy: Policy) -> HttpRequest:
         headers["content-type"] = "application/json"
     if call.creates:
         headers["idempotency-key"] = call.idempotency_key or str(uuid4())
+    headers.update(call.headers)
     query = tuple((name, _text(value)) for name, value in call.query.items() if value is not None)
     return HttpRequest(call.method, call.path, query, headers, body, policy.timeout_s + call.wait_s)
 

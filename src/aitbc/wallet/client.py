@@ -1,0 +1,100 @@
+"""A coordinator as a wallet sees it: balances, signed transfers, logging in. Shows no API key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+from aitbc.sdk import Client
+from aitbc.sdk.errors import Conflict
+from aitbc.sdk.fields import Fields
+from aitbc.sdk.transport import Answer, Call, send
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """What an address has, in AIT, and the nonce of its last transfer."""
+
+    address: str
+    chain_id: str
+    balance: Decimal
+    nonce: int
+
+    @classmethod
+    def of(cls, answer: Answer) -> Funds:
+        read = Fields("a balance", answer.data)
+        return cls(read.text("address"), read.text("chain_id"), read.money("balance"), read.integer("nonce"))
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A session. `token` goes into X-Session-Token."""
+
+    token: str
+    session_id: str
+    expires_at: str
+
+    @classmethod
+    def of(cls, answer: Answer) -> Login:
+        read = Fields("a login", answer.data)
+        return cls(read.text("session_token"), read.text("session_id"), read.text("expires_at"))
+
+
+class WalletClient(Client):
+    """Calls that need no API key. Errors are those of `aitbc.sdk`."""
+
+    def __init__(self, url: str | None = None, **options: Any) -> None:
+        super().__init__(url, "", **options)
+
+    def funds(self, address: str, chain_id: str | None = None) -> Funds:
+        """Raises an ApiError UNKNOWN_CHAIN where `chain_id` is not the coordinator's."""
+        path = f"/rpc/getBalance/{quote(address, safe='')}"
+        return self._run(send(Call("GET", path, Funds.of, query={"chain_id": chain_id})))
+
+    def send_transaction(self, document: dict[str, Any], transaction_hash: str) -> str:
+        """Sends a signed transfer; its hash. One that turns out to be applied already, by an earlier try
+        whose answer was lost, has been sent as well."""
+        try:
+            self._run(send(Call("POST", "/rpc/sendTx", _any, body=document)))
+        except Conflict as error:
+            if error.code != "TX_REPLAYED":
+                raise
+        return transaction_hash
+
+    def challenge(self, address: str) -> str:
+        """The text to sign. Read it before signing: `parse_login_message`."""
+        body = {"wallet_address": address}
+        return self._run(send(Call("POST", "/v1/users/challenge", _message, body=body)))
+
+    def log_in(self, address: str, message: str, signature: str, public_key: str) -> Login:
+        body = {
+            "wallet_address": address,
+            "message": message,
+            "signature": signature,
+            "public_key": public_key,
+        }
+        return self._run(send(Call("POST", "/v1/users/login", Login.of, body=body)))
+
+    def make_key(self, session_token: str, label: str) -> str:
+        """A new client key of the session's account: its text."""
+        headers = {"x-session-token": session_token}
+        body = {"role": "client", "label": label}
+        return self._run(send(Call("POST", "/v1/users/me/keys", _key, body=body, headers=headers)))
+
+    def log_out(self, session_token: str) -> None:
+        headers = {"x-session-token": session_token}
+        self._run(send(Call("POST", "/v1/users/logout", _any, headers=headers)))
+
+
+def _any(answer: Answer) -> Any:
+    return answer.data
+
+
+def _message(answer: Answer) -> str:
+    return Fields("a challenge", answer.data).text("message")
+
+
+def _key(answer: Answer) -> str:
+    return Fields("a key", answer.data).text("key")

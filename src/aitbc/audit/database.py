@@ -93,6 +93,8 @@ COUNTS = statement(
         " (SELECT COUNT(*) FROM tiles) AS tiles"
     )
 )
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a value of the wrong type or form leads to: SQLite stores any type in any column."""
 ACCOUNT_KINDS = {"system:mint": "mint", "system:treasury": "treasury", "system:escrow": "escrow"}
 
 
@@ -108,6 +110,8 @@ def audit(
         Auditor(tx, chain_id, witnesses, progress or Unwatched(), report).run()
     except Wrong as wrong:
         report.wrong = wrong
+    except UNREADABLE as error:
+        report.wrong = Wrong(*report.at, f"it cannot be read: {error}")
     return report
 
 
@@ -164,6 +168,7 @@ class Auditor:
 
     def _read_keys(self) -> Iterator[PublishedKey]:
         for row in self._tx.all(KEYS):
+            self._report.at = ("key", row.id)
             try:
                 public = public_from_text(row.public_key)
                 if key_id(public) != row.id:
@@ -189,6 +194,7 @@ class Auditor:
             if row.height != blocks:
                 raise Wrong("block", blocks, "it is missing")
             blocks += 1
+            self._report.at = ("block", row.height)
             if row.height == 0:
                 self._chain.first(row)
             else:
@@ -217,6 +223,7 @@ class Auditor:
             counts[leaf.kind] += 1
             for tile, data in self._tree.append(hashed):
                 self._check_tile(tile, data)
+        self._report.at = ("block", row.height)
         return Sealed(counts[TRANSFER], counts[RECEIPT], self._tree.root())
 
     def _sealed_leaves(self) -> Iterator[Any]:
@@ -271,6 +278,7 @@ class Auditor:
     def _check_leaf(self, row: Any) -> bytes:
         """A leaf, the row that it is of, and what this does to the books. Returns its hash."""
         which = f"of seq {row.seq}" if row.leaf_index is None else row.leaf_index
+        self._report.at = ("leaf", which)
         if row.kind not in (TRANSFER, RECEIPT):
             raise Wrong("leaf", which, f"its kind is {row.kind}")
         is_transfer = row.kind == TRANSFER
@@ -375,6 +383,7 @@ class Auditor:
             raise Wrong("account", account, "transfers name it, and it does not exist")
 
     def _check_account(self, row: Any, balance: int, held: int) -> None:
+        self._report.at = ("account", row.id)
         if row.kind != ACCOUNT_KINDS.get(row.id, "user"):
             raise Wrong("account", row.id, f"its kind is {row.kind}")
         if row.balance_units != balance:

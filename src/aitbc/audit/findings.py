@@ -47,6 +47,8 @@ class Report:
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     wrong: Wrong | None = None
+    at: tuple[str, str | int] = ("database", "?")
+    """What is being looked at: the finding where it cannot even be read."""
 
     @property
     def ok(self) -> bool:

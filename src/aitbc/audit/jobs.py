@@ -100,6 +100,7 @@ def check_jobs(tx: Tx, report: Report, progress: Progress) -> None:
     receipts = 0
     for row in _rows(tx, JOBS, progress):
         report.count("jobs")
+        report.at = ("job", row.id)
         receipts += row.receipt is not None
         _check_job(row)
     if receipts != int(counts.receipts):
@@ -110,6 +111,7 @@ def check_jobs(tx: Tx, report: Report, progress: Progress) -> None:
     progress.stage("payments", int(counts.payments))
     for row in _rows(tx, PAYMENTS, progress):
         report.count("payments")
+        report.at = ("payment", row.id)
         _check_payment(row)
 
 

@@ -22,7 +22,7 @@ from aitbc.sdk.fields import plain
 
 JOB_TIMEOUT_S = 180.0
 SEAL_TIMEOUT_S = 30.0
-SEAL_POLL_S = 0.25
+SEAL_POLL_S = 0.5
 LOGGED = {"proof", "inclusion", "checkpoint"}  # checks that show a receipt's place in the log
 ANSWER_CHARS = 600
 PROMPT = "What is AITBC?"

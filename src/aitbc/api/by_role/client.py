@@ -11,6 +11,7 @@ from aitbc.api.responses import CREATE, IDEMPOTENT, READ_ONE
 from aitbc.api.routing import Router
 from aitbc.api.schemas import replies
 from aitbc.api.schemas.jobs import RoleJobRequest
+from aitbc.chain import proofs
 from aitbc.database import Tx
 from aitbc.jobs import service as jobs
 from aitbc.receipts import service as receipts
@@ -49,11 +50,16 @@ async def job_status(request: ApiRequest, principal: ClientOrAdmin, job_id: str)
     responses=READ_ONE,
 )
 async def job_receipts(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
-    """The job's one receipt, with the result that it covers; none before the job is completed."""
+    """The job's one receipt, with the result that it covers; none before the job is completed.
+
+    Its proof of inclusion is there once a block has sealed it.
+    """
     return reply(await request.runtime.db.read(_receipts, principal, job_id))
 
 
 def _receipts(tx: Tx, principal: Principal, job_id: str) -> bytes:
     acts.owned(tx, principal, job_id)
     row = receipts.of_job(tx, job_id)
-    return json_bytes([] if row is None else [receipt_json(row, jobs.result_text(tx, job_id))])
+    if row is None:
+        return json_bytes([])
+    return json_bytes([receipt_json(row, jobs.result_text(tx, job_id), proofs.proof_if_sealed(tx, row.id))])

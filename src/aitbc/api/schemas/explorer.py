@@ -1,6 +1,6 @@
 """What the explorer takes and gives. Heights, hashes and counts come from stored blocks."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,7 +9,7 @@ from aitbc.api.schemas.queries import ID_CHARS, MAX_LIMIT
 from aitbc.api.schemas.replies import Reply
 
 MAX_OFFSET = 10_000
-DATE_TIME = {"format": "date-time"}
+DATE_TIME: dict[str, Any] = {"format": "date-time"}
 
 
 class Paged(QueryFields):
@@ -89,7 +89,7 @@ class Transaction(Reply):
     hash: str = Field(description="Of its leaf in the log, hex.")
     id: str
     type: Literal["mint", "transfer", "hold", "post", "fee", "void"]
-    sender: str = Field(serialization_alias="from")
+    sender: str = Field(alias="from")
     to: str
     amount: float = Field(description="AIT.")
     job_id: str | None = Field(description="The job that the money is for.")

@@ -81,7 +81,7 @@ class WaitingMiners:
                 done, _pending = await asyncio.wait({ticket.future}, timeout=timeout_s)
             finally:
                 ticket.future = None
-            if not done or ticket.woken_by is None:
+            if not done:
                 return False
         ticket.looking, ticket.woken_by = ticket.woken_by, None
         return True

@@ -100,10 +100,10 @@ def write_activity(tx: Tx, made: ActivityDraft) -> bool:
 
 
 class JobsDraft(NamedTuple):
-    """`count` more jobs, up to the id `mark`."""
+    """So many more jobs, up to the id `mark`."""
 
     before: Count
-    count: int
+    jobs: int
     mark: str
     more: bool
 
@@ -120,7 +120,7 @@ def draft_jobs(tx: Tx) -> JobsDraft | None:
 
 def write_jobs(tx: Tx, made: JobsDraft) -> bool:
     """Counts them. False, with nothing written, where another coordinator did it meanwhile."""
-    return counters.advance(tx, counters.JOBS, made.before, made.count, made.mark)
+    return counters.advance(tx, counters.JOBS, made.before, made.jobs, made.mark)
 
 
 def total_jobs(tx: Tx) -> int:

@@ -76,15 +76,19 @@ class Chain:
             raise Wrong("block", 0, "it has totals, a signature or a checkpoint")
         self._last = expected
 
-    def next(self, row: BlockRow, sealed: Sealed) -> None:
-        """Raises Wrong where the row does not follow the block before, or does not seal these leaves."""
-        height = row.height
-        last = self._last
-        if last is None:
+    def begin(self, row: BlockRow) -> None:
+        """Raises Wrong where the row does not follow the block before, or does not hash to its hash."""
+        if self._last is None:
             raise Wrong("block", 0, "the genesis block is missing")
         header = row.header(self.chain_id)
-        if fault := header.fault_after(last):
-            raise Wrong("block", height, fault)
+        if fault := header.fault_after(self._last):
+            raise Wrong("block", row.height, fault)
+        if row.hash != header.hash:
+            raise Wrong("block", row.height, "its hash is not that of its header")
+
+    def end(self, row: BlockRow, sealed: Sealed) -> None:
+        """Raises Wrong where the block does not seal these leaves, or is not signed."""
+        height, header = row.height, row.header(self.chain_id)
         if (row.transactions, row.receipts) != (sealed.transactions, sealed.receipts):
             what = f"it counts {row.transactions} transfers and {row.receipts} receipts"
             raise Wrong(
@@ -92,8 +96,6 @@ class Chain:
             )
         if row.root != sealed.root.hex():
             raise Wrong("block", height, "its root is not that of its leaves and all before them")
-        if row.hash != header.hash:
-            raise Wrong("block", height, "its hash is not that of its header")
         key = self._keys.get(row.proposer)
         if key is None:
             raise Wrong("block", height, f"its proposer's key {row.proposer} is not listed")

@@ -209,6 +209,8 @@ def _payment_state_fault(row: Any, completed: bool, fee_units: int) -> str:
         return "it is escrowed and its money is not held"
     if status in ("released", "partially_refunded") and (ended != "post" or not completed):
         return f"it is {status} and nothing was paid"
+    if status == "refunded" and row.job_status in ("pending", "running"):
+        return "it is refunded and its job has not ended"
     if status == "refunded" and ended != ("void" if row.hold_id else None):
         return "it is refunded and its money did not go back"
     paid_back = {

@@ -9,10 +9,12 @@ from typing import Any
 from aitbc.accounts.principal import Principal
 from aitbc.database import Tx
 from aitbc.errors import AitbcError
-from aitbc.flows import completion, dispatch, expiry, job_lifecycle, registration
+from aitbc.flows import completion, dispatch, expiry, job_lifecycle, payment, registration
 from aitbc.flows.idempotency import once
 from aitbc.idempotency.service import Answer, IdempotencyKey
 from aitbc.jobs.rows import JobRow
+from aitbc.payments import service as payments
+from aitbc.payments.service import PaymentRow
 from tests.support_flows import Market, Provider, miner_spec, result_of, spec_of
 
 
@@ -38,6 +40,31 @@ class Scene:
         assert len(self.market.take(self.miner)) == 1
         return self
 
+    def manual(self) -> Scene:
+        spec = spec_of(model=self.tag)._replace(manual_payment=True)
+        self.job = self.market.db.write_sync(job_lifecycle.submit, self.market.ctx, self.client, spec)
+        return self
+
+    def escrowed(self) -> Scene:
+        self.manual()
+        self.market.db.write_sync(payment.open_escrow, self.client, self.job_id)
+        return self
+
+    def taken_manual(self) -> Scene:
+        self.escrowed()
+        assert len(self.market.take(self.miner)) == 1
+        return self
+
+    def answered(self) -> Scene:
+        self.taken_manual()
+        self.market.complete(self.miner, self.job_id)
+        return self
+
+    def payment(self) -> PaymentRow:
+        row = self.market.db.read_sync(payments.of_job, self.job_id)
+        assert row is not None
+        return row
+
     @property
     def job_id(self) -> str:
         assert self.job is not None
@@ -61,8 +88,8 @@ class Act:
     """
 
     prepare: Callable[[Market], Scene]
-    call: Callable[[Scene], tuple[Any, ...]]
-    done: Callable[[Scene], bool]
+    call: Callable[[Any], tuple[Any, ...]]
+    done: Callable[[Any], bool]
     again: tuple[str, ...] = ()
 
 
@@ -142,12 +169,83 @@ def requeued(scene: Scene) -> bool:
     )
 
 
+def paid_by_hand(scene: Scene) -> bool:
+    end = scene.payment()
+    return was_paid_once(scene) and end.status == "released" and end.transfer_id != ""
+
+
+def refunded(scene: Scene) -> bool:
+    balance = scene.market.balance(scene.client.account_id)
+    return scene.payment().status == "refunded" and (balance.balance_units, balance.held_units) == (10_000, 0)
+
+
+def priced(scene: Scene) -> bool:
+    waits = scene.payment()
+    return (waits.status, waits.price_units) == ("escrowed", 1) and scene.held() == 25
+
+
 def later(scene: Scene, seconds: float) -> Scene:
     scene.market.clock.advance(seconds)
     return scene
 
 
+class WalletScene(Scene):
+    """A wallet that has just signed its login text, and has 100 units if it is `paid`."""
+
+    def __init__(self, market: Market, *, paid: bool = False) -> None:
+        super().__init__(market)
+        self.wallet = NativeWallet(1_000 + Scene.numbers)
+        self.other = NativeWallet(1_000_000 + Scene.numbers)
+        if paid:
+            market.db.write_sync(open_account_with_grant, self.wallet.account, 100)
+        terms = login.Terms("here", "http://here", CHAIN)
+        asked = market.db.write_sync(login.challenge, terms, self.wallet.account)
+        signature = self.wallet.sign(asked.message)
+        self.proven = login.prove(
+            terms,
+            market.clock.now_ms(),
+            self.wallet.account,
+            asked.message,
+            signature,
+            self.wallet.public_key,
+        )
+
+    def transfer(self) -> wallet_transfer.Signed:
+        return wallet_transfer.read(self.wallet.transfer(self.other.account, 60, 1, fee_units=1), CHAIN)
+
+    def is_in(self) -> bool:
+        """One session, and the grant once."""
+        read = self.market.db.read_sync
+        return (
+            len(read(users.sessions, self.wallet.account)) == 1
+            and self.market.balance(self.wallet.account).balance_units == 100
+        )
+
+    def has_paid(self) -> bool:
+        return (
+            self.market.balance(self.wallet.account).balance_units == 39
+            and self.market.balance(self.other.account).balance_units == 60
+            and self.market.db.read_sync(wallet_transfer.next_nonce, self.wallet.account) == 2
+        )
+
+
+WALLET_ACTS: dict[str, Act] = {
+    "log_in": Act(
+        WalletScene,
+        lambda s: (login.log_in, s.proven, 100),
+        lambda s: bool(s.is_in()),
+        ("CHALLENGE_USED",),
+    ),
+    "pay": Act(
+        lambda m: WalletScene(m, paid=True),
+        lambda s: (wallet_transfer.apply, s.transfer()),
+        lambda s: bool(s.has_paid()),
+        ("TX_REPLAYED",),
+    ),
+}
+
 ACTS: dict[str, Act] = {
+    **WALLET_ACTS,
     "submit": Act(Scene, lambda s: (submit_once, s), was_submitted_once),
     "submit_batch": Act(Scene, lambda s: (submit_three, s), lambda s: s.held() == 50),
     "take": Act(
@@ -215,5 +313,37 @@ ACTS: dict[str, Act] = {
         lambda m: Scene(m).submitted(cap=50),
         lambda s: (registration.register, s.miner.principal, miner_spec(s.miner.miner_id, {s.tag: 50})),
         lambda s: len(s.market.take(s.miner)) == 1,
+    ),
+    "open_escrow": Act(
+        lambda m: Scene(m).manual(),
+        lambda s: (payment.open_escrow, s.client, s.job_id),
+        lambda s: s.held() == 25 and s.now().queued == 1 and s.payment().status == "escrowed",
+        ("PAYMENT_NOT_PENDING",),
+    ),
+    "complete_manual": Act(
+        lambda m: Scene(m).taken_manual(),
+        lambda s: (completion.complete, s.market.ctx, *s.miner, result_of(s.job_id)),
+        priced,
+    ),
+    "release": Act(
+        lambda m: Scene(m).answered(),
+        lambda s: (payment.release, s.client, s.payment().id),
+        paid_by_hand,
+        ("PAYMENT_ALREADY_RELEASED",),
+    ),
+    "release_due": Act(
+        lambda m: later(Scene(m).answered(), 3 * 86_400), lambda s: (payment.release_due,), paid_by_hand
+    ),
+    "refund": Act(
+        lambda m: Scene(m).answered(),
+        lambda s: (payment.refund, s.miner.principal, s.payment().id, None),
+        refunded,
+        ("PAYMENT_ALREADY_REFUNDED",),
+    ),
+    "cancel_manual": Act(
+        lambda m: Scene(m).escrowed(),
+        lambda s: (job_lifecycle.cancel, s.market.ctx, s.client, s.job_id),
+        lambda s: refunded(s) and ended(s, "cancelled", "cancelled"),
+        ("JOB_NOT_CANCELLABLE",),
     ),
 }

@@ -1,0 +1,218 @@
+"""The outsider's audit: an honest log passes, and what a coordinator could serve instead is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aitbc.audit.findings import Report, Unwatched, Wrong
+from aitbc.audit.http import Coordinator, NotServed
+from aitbc.audit.outside import Outsider, audit_url
+from aitbc.core.checkpoint import Checkpoint, parse_checkpoint
+from aitbc.core.keyset import KeySet
+from aitbc.core.leaf import transfer_leaf
+from aitbc.core.merkle import leaf_hash, root_of
+from aitbc.core.note import Note, Verifier, parse_note, sign_note
+from aitbc.core.policy import Policy
+from tests.api.support import Api
+from tests.audit.scene import WITNESS, Scene, seal
+from tests.support_flows import KEY, Market
+
+pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
+
+ORIGIN = "aitbc/ait-devnet"
+POLICY = Policy("ait-devnet", (Verifier(ORIGIN, KEY.public_bytes),), (WITNESS,), 1, (KEY.public_bytes,))
+Change = Callable[[str, bytes], bytes]
+
+
+class Served:
+    """A coordinator's answers, fetched once, each of which `change` may replace."""
+
+    def __init__(self, api: Api, change: Change = lambda _path, data: data) -> None:
+        self._api = api
+        self.change = change
+        self.cache: dict[str, bytes] = {}
+
+    def get(self, path: str, _max_bytes: int) -> bytes:
+        if path not in self.cache:
+            answer = self._api.get(path)
+            if answer.status_code == 404:
+                raise NotServed(path)
+            assert answer.status_code == 200, answer.text
+            self.cache[path] = answer.content
+        return self.change(path, self.cache[path])
+
+
+def audited(served: Served, keys: KeySet | None = None, policy: Policy | None = POLICY) -> Report:
+    report = Report()
+    try:
+        Outsider(served, keys, policy, Unwatched(), report).run()  # type: ignore[arg-type]
+    except Wrong as wrong:
+        report.wrong = wrong
+    return report
+
+
+@pytest.fixture
+def served(market: Market, database_url: str, tmp_path: Path) -> Iterator[Served]:
+    Scene(market)
+    seal(market)  # with open holds, and a job that runs
+    api = Api(database_url, tmp_path / "home", market.clock, {"block_interval_s": 3600})
+    yield Served(api)
+    api.stop()
+
+
+def test_an_honest_log_passes(served: Served) -> None:
+    report = audited(served)
+    assert report.ok, report.problems
+    assert report.counts["leaves"] == report.counts["transfers"] + report.counts["receipts"] == 329
+    assert report.counts["open_holds"] == 3
+    assert report.counts["cosignatures"] == 1
+    # The payments that were refunded, in part, and the one that is held.
+    assert any(line.startswith("the payment of 3 receipts") for line in report.not_checked)
+    own = audited(served, policy=None)
+    assert own.ok
+    assert any("they came from the coordinator" in line for line in own.not_checked)
+
+
+def flipped(at: int) -> Change:
+    return lambda _path, data: (
+        data[: at % len(data)] + bytes([data[at % len(data)] ^ 1]) + data[at % len(data) + 1 :]
+    )
+
+
+def only(prefix: str, change: Change) -> Change:
+    return lambda path, data: change(path, data) if path.startswith(prefix) else data
+
+
+def test_no_changed_byte_is_taken(served: Served) -> None:
+    assert audited(served).ok
+    paths = [path for path in served.cache if path.startswith("/log/tile/")]
+    assert len(paths) == 5  # two bundles, two tiles, one above
+    for path in paths:
+        for at in (0, 1, 5, 100, 3000, -1):
+            served.change = only(path, flipped(at))
+            assert not audited(served).ok, (path, at)
+    served.change = only("/log/checkpoint", flipped(40))
+    assert not audited(served).ok
+
+
+def test_blocks_that_do_not_fit_are_named(served: Served) -> None:
+    report = audited(served)
+    if "blocks" not in report.counts:
+        assert "blocks: this coordinator has no explorer" in report.not_checked
+        return
+    assert report.counts["blocks"] == 5
+    for member in ("hash", "previous_hash", "root", "timestamp", "tree_size", "receipts", "proposer"):
+
+        def change(_path: str, data: bytes, member: str = member) -> bytes:
+            blocks = json.loads(data)
+            for block in blocks:
+                if block["height"] == 2:
+                    value = block[member]
+                    block[member] = (
+                        value + 1
+                        if isinstance(value, int)
+                        else value.replace(value[-2], "1a"[value[-2] == "1"])
+                    )
+            return json.dumps(blocks).encode()
+
+        served.change = only("/v1/explorer/blocks?", change)
+        wrong = audited(served).wrong
+        assert wrong is not None
+        assert wrong.kind == "block", member
+
+    served.change = only(
+        "/v1/explorer/blocks/", lambda _path, data: data.replace(b'"signature":"', b'"signature":"A')
+    )
+    assert "signature" in str(audited(served).wrong)
+
+
+def bundle(leaves: list[bytes]) -> bytes:
+    return b"".join(len(leaf).to_bytes(2, "big") + leaf for leaf in leaves)
+
+
+def log_of(leaves: list[bytes]) -> Change:
+    """A whole log, small enough for one bundle, that the key's owner made of these leaves."""
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    text = Checkpoint(ORIGIN, len(leaves), root_of(hashes)).to_text()
+    checkpoint = str(Note(text, (sign_note(text, ORIGIN, KEY),))).encode()
+
+    def change(path: str, data: bytes) -> bytes:
+        if path == "/log/checkpoint":
+            return checkpoint
+        if path.startswith("/log/tile/entries/"):
+            return bundle(leaves)
+        if path.startswith("/log/tile/0/"):
+            return b"".join(hashes)
+        raise NotServed(path)
+
+    return change
+
+
+class Made(Served):
+    """Nothing but what `change` makes."""
+
+    def __init__(self, leaves: list[bytes]) -> None:
+        self.change = log_of(leaves)
+
+    def get(self, path: str, _max_bytes: int) -> bytes:
+        return self.change(path, b"")
+
+
+def line(number: int, kind: str, debit: str, credit: str, units: int, hold: str | None = None) -> bytes:
+    return transfer_leaf(f"t{number}", kind, debit, credit, units, hold, "job", 1)
+
+
+MINT, ESCROW, FEES = "system:mint", "system:escrow", "system:treasury"
+HELD = [line(1, "mint", MINT, "ann", 100), line(2, "hold", "ann", ESCROW, 60)]
+POST = line(3, "post", "ann", "bob", 50, "t2")
+LIES: dict[str, tuple[list[bytes], str]] = {
+    "a balance below zero": ([line(1, "transfer", "ann", "bob", 5)], "account ann"),
+    "money from an account": ([line(1, "mint", "ann", "bob", 5)], "transfer t1"),
+    "more held than there is": ([*HELD, line(3, "hold", "ann", ESCROW, 50)], "account ann"),
+    "a hold settled twice": ([*HELD, POST, line(4, "void", "ann", ESCROW, 60, "t2")], "transfer t4"),
+    "more paid than held": ([*HELD, line(3, "post", "ann", "bob", 61, "t2")], "transfer t3"),
+    "a fee beyond the hold": ([*HELD, POST, line(4, "fee", "ann", FEES, 11, "t2")], "transfer t4"),
+    "a fee to somebody": ([*HELD, POST, line(4, "fee", "ann", "bob", 1, "t2")], "transfer t4"),
+    "another's hold": ([*HELD, line(3, "post", "bob", "bob", 50, "t2")], "transfer t3"),
+    "a part of a void": ([*HELD, line(3, "void", "ann", ESCROW, 59, "t2")], "transfer t3"),
+    "an unknown kind": ([line(1, "gift", MINT, "ann", 1)], "transfer t1"),
+    "an unknown leaf": ([b'{"type":"other"}'], "leaf 0"),
+    "another spelling": ([HELD[0].replace(b'":', b'": ', 1)], "leaf 0"),
+    "no JSON": ([b"hello"], "leaf 0"),
+    "a receipt of nobody": ([b'{"body":{},"signature":{},"type":"aitbc/receipt-leaf/v1"}'], "leaf 0"),
+}
+
+
+def test_a_log_that_adds_up_and_lies_is_found(databases: Any) -> None:
+    policy = Policy("ait-devnet", POLICY.log, (), 0, POLICY.receipt_keys)
+    assert audited(Made([*HELD, POST, line(4, "fee", "ann", FEES, 10, "t2")]), policy=policy).ok
+    for name, (leaves, which) in LIES.items():
+        wrong = audited(Made(leaves), policy=policy).wrong
+        assert str(wrong).startswith(which), (name, wrong)
+
+
+def test_the_policy_decides(served: Served) -> None:
+    stranger = Verifier(ORIGIN, WITNESS.public_bytes)
+    policy = Policy("ait-devnet", (stranger,), (), 0, (KEY.public_bytes,))
+    assert "no known key" in str(audited(served, policy=policy).wrong)
+    lone = parse_note(served.get("/log/checkpoint", 0).decode())
+    assert parse_checkpoint(lone.text).size == 329
+    served.change = only(
+        "/log/checkpoint", lambda _path, _data: str(Note(lone.text, lone.signatures[:1])).encode()
+    )
+    assert "0 of the policy's 1 witnesses" in str(audited(served).wrong)
+
+
+def test_over_http(market: Market, start_server: Any, database_url: str) -> None:
+    Scene(market, grants=5)
+    seal(market)
+    server = start_server({"BLOCK_INTERVAL_S": "3600"})
+    report = audit_url(server.url, policy=POLICY)
+    assert report.ok, report.problems
+    with Coordinator(server.url) as coordinator, pytest.raises(NotServed):
+        coordinator.get("/log/tile/0/999", 10)

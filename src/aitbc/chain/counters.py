@@ -103,17 +103,3 @@ def activity_of(tx: Tx, account_id: str) -> Activity | None:
 def grow_activity(tx: Tx, seen: list[Activity]) -> None:
     """Adds newly sealed transfers, one entry for each account; their leaves come after all taken in before."""
     tx.many(GROW, [one._asdict() for one in seen])
-
-
-def latest_accounts(
-    tx: Tx, limit: int, before: tuple[int, str] | None = None, offset: int = 0
-) -> list[Activity]:
-    """Accounts by their last leaf, newest first; `before` (leaf, account) continues below that one."""
-    query = select(*COLUMNS).order_by(_a.last_leaf.desc(), _a.account_id.desc()).limit(limit).offset(offset)
-    if before is not None:
-        leaf, account = before
-        query = query.where(
-            (_a.last_leaf < leaf) | ((_a.last_leaf == leaf) & (_a.account_id < account)),
-            _a.last_leaf <= leaf,
-        )
-    return [Activity._make(row) for row in tx.query(query)]

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, literal_column, select
 from sqlalchemy.sql.expression import ColumnElement
 
 from aitbc.chain import counters, queries
-from aitbc.chain.models import Leaf
+from aitbc.chain.models import AccountActivity, Block, Leaf
 from aitbc.chain.queries import Span, Spans
 from aitbc.chain.search import by_hash, by_prefix
 from aitbc.core.address import AddressInvalid, canonical_address, looks_like_address
@@ -26,6 +26,8 @@ from aitbc.users import service as users
 _l: Any = Leaf.__table__.c  # type: ignore[attr-defined]
 _t: Any = Transfer.__table__.c  # type: ignore[attr-defined]
 _a: Any = Account.__table__.c  # type: ignore[attr-defined]
+_b: Any = Block.__table__.c  # type: ignore[attr-defined]
+_s: Any = AccountActivity.__table__  # type: ignore[attr-defined]
 
 MAX_SEQ = (1 << 63) - 1
 MAX_FOUND = 10  # results of each kind that a search gives
@@ -113,6 +115,36 @@ OF_BLOCK = statement(
 BY_ID = statement(
     select(*COLUMNS).join(Transfer, _t.id == _l.ref_id).where(_l.ref_id == bindparam("id")), Row
 )
+_latest = (
+    select(_s)
+    .where(
+        _s.c.last_leaf <= bindparam("leaf"),
+        (_s.c.last_leaf < bindparam("leaf")) | (_s.c.account_id < bindparam("account")),
+    )
+    .order_by(_s.c.last_leaf.desc(), _s.c.account_id.desc())
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+    .subquery("page")
+)
+
+
+def _time_of(leaf: Any) -> Any:
+    return select(_b.time_ms).where(_b.tree_size > leaf).order_by(_b.tree_size).limit(1).scalar_subquery()
+
+
+LAST_ACTIVE = statement(
+    select(
+        _latest.c.account_id,
+        _a.kind,
+        _a.balance_units,
+        _latest.c.transfers,
+        _time_of(_latest.c.first_leaf),
+        _time_of(_latest.c.last_leaf),
+        _latest.c.last_leaf,
+    )
+    .join(Account, _a.id == _latest.c.account_id)
+    .order_by(_latest.c.last_leaf.desc(), _latest.c.account_id.desc())
+)
 ACCOUNT = statement(select(_a.kind, _a.balance_units).where(_a.id == bindparam("account")))
 
 
@@ -190,11 +222,15 @@ def _named_by_hash(tx: Tx, hashed: str) -> str | None:
 def address(tx: Tx, account_id: str) -> Address:
     """One account; a wallet's address in any case that its checksum allows. Raises AccountNotFound."""
     account_id = account_named(account_id)
-    found = counters.activity_of(tx, account_id) or counters.Activity(account_id, 0, -1, -1)
-    shown = _address(tx, found, Spans(tx))
-    if shown is None:
+    row = tx.one(ACCOUNT, account=account_id)
+    if row is None:
         raise AccountNotFound(account_id=account_id)
-    return shown
+    seen = counters.activity_of(tx, account_id)
+    times: tuple[int | None, int | None] = (None, None)
+    if seen is not None:
+        first, last = Spans(tx).of(seen.first_leaf), Spans(tx).of(seen.last_leaf)
+        times = (first and first.time_ms, last and last.time_ms)
+    return Address(account_id, row.kind, int(row.balance_units), seen.transfers if seen else 0, *times)
 
 
 def account_named(text: str) -> str:
@@ -207,15 +243,10 @@ def account_named(text: str) -> str:
 
 def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
     """Accounts that transfers name, last active first. Raises InvalidRequest for a cursor that is none."""
-    before: tuple[int, str] | None = None
-    if cursor is not None:
-        leaf, _, account = cursor.partition(".")
-        before = _number(leaf), account
-    rows = counters.latest_accounts(tx, limit, before, offset)
-    spans = Spans(tx)
-    shown = [one for row in rows if (one := _address(tx, row, spans)) is not None]
-    last = f"{rows[-1].last_leaf}.{rows[-1].account_id}" if len(rows) == limit else None
-    return Page(shown, last)
+    leaf, _, account = (f"{MAX_SEQ}." if cursor is None else cursor).partition(".")
+    rows = tx.all(LAST_ACTIVE, leaf=_number(leaf), account=account, limit=limit, offset=offset)
+    following = f"{rows[-1].last_leaf}.{rows[-1].account_id}" if len(rows) == limit else None
+    return Page([Address._make(row[: len(Address._fields)]) for row in rows], following)
 
 
 class Found(NamedTuple):
@@ -265,23 +296,6 @@ def _of_job(tx: Tx, job_id: str) -> list[Found]:
         # A manual payment has its id before it has its hold.
         found += [Found("transaction", one) for one in moved if queries.leaf_of(tx, one) is not None]
     return found
-
-
-def _address(tx: Tx, seen: counters.Activity, spans: Spans) -> Address | None:
-    row = tx.one(ACCOUNT, account=seen.account_id)
-    if row is None:
-        return None
-    # Seldom in the same block: the span remembered is that of the last leaves, which neighbours share.
-    first = spans.of(seen.first_leaf) if seen.transfers else None
-    last = spans.of(seen.last_leaf) if seen.transfers else None
-    return Address(
-        seen.account_id,
-        row.kind,
-        int(row.balance_units),
-        seen.transfers,
-        first and first.time_ms,
-        last and last.time_ms,
-    )
 
 
 def _placed(tx: Tx, rows: list[Row]) -> list[Transaction]:

@@ -9,13 +9,25 @@ from typing import Any
 from aitbc.accounts.principal import Principal
 from aitbc.database import Tx
 from aitbc.errors import AitbcError
-from aitbc.flows import completion, dispatch, expiry, job_lifecycle, payment, registration
+from aitbc.flows import (
+    completion,
+    dispatch,
+    expiry,
+    job_lifecycle,
+    login,
+    payment,
+    registration,
+    wallet_transfer,
+)
 from aitbc.flows.idempotency import once
+from aitbc.flows.onboarding import open_account_with_grant
 from aitbc.idempotency.service import Answer, IdempotencyKey
 from aitbc.jobs.rows import JobRow
 from aitbc.payments import service as payments
 from aitbc.payments.service import PaymentRow
-from tests.support_flows import Market, Provider, miner_spec, result_of, spec_of
+from aitbc.users import service as users
+from tests.support_flows import CHAIN, Market, Provider, miner_spec, result_of, spec_of
+from tests.users.support import NativeWallet
 
 
 class Scene:

@@ -16,7 +16,7 @@ class NativeWallet:
     """An Ed25519 wallet; `number` makes its seed."""
 
     def __init__(self, number: int = 1) -> None:
-        self.key = PrivateKey.from_seed(bytes([number]) * 32)
+        self.key = PrivateKey.from_seed(number.to_bytes(32, "big"))
         self.address = native_address(self.key.public_bytes)
         self.account = self.address
         self.public_key: str | None = encode_b64(self.key.public_bytes)
@@ -34,7 +34,7 @@ class EvmWallet:
     """A secp256k1 wallet, whose signer is eth-account; `number` makes its key."""
 
     def __init__(self, number: int = 1) -> None:
-        self.signer = Account.from_key(bytes([number]) * 32)
+        self.signer = Account.from_key(number.to_bytes(32, "big"))
         self.address: str = self.signer.address
         self.account = self.address.lower()
         self.public_key: str | None = None

@@ -1,6 +1,7 @@
 """Logging in: only with one's own signature, over one's own text, once, in time, here."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -127,6 +128,23 @@ def test_a_challenge_is_good_for_five_minutes(door: Door, wallet: Wallet) -> Non
     late = door.ask(wallet)
     door.clock.advance(299.9)
     assert door.enter(wallet, late.message).token
+
+
+@WALLETS
+def test_a_race_with_one_challenge_is_won_once(door: Door, wallet: Wallet) -> None:
+    asked = door.ask(wallet)
+
+    def attempt(_number: int) -> str:
+        try:
+            return door.enter(wallet, asked.message).id
+        except ChallengeUsed as error:
+            return error.code
+
+    with ThreadPoolExecutor(10) as pool:
+        outcomes = list(pool.map(attempt, range(10)))
+    assert outcomes.count("CHALLENGE_USED") == 9
+    assert door.count(SessionTable) == 1
+    assert door.db.read_sync(ledger.balance, wallet.account).balance_units == GRANT
 
 
 def test_expired_challenges_and_sessions_are_forgotten(door: Door) -> None:

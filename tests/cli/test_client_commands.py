@@ -233,7 +233,9 @@ def test_a_statement_as_table_json_and_csv(alice: User) -> None:
 
 
 def test_a_payment_by_hand(alice: User) -> None:
-    job_id = alice("submit", "hello", "-m", MODEL, "--payment", "manual").out.strip()
+    submitted = alice("submit", "hello", "-m", MODEL, "--payment", "manual")
+    job_id = submitted.out.strip()
+    assert f"aitbc payment open {job_id}" in submitted.err
     assert "pending (manual)" in alice("payment", "show", job_id).out
     assert alice("payment", "release", job_id).code == 4
     assert alice("payment", "open", job_id, "--json").json["status"] == "escrowed"

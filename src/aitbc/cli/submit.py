@@ -75,6 +75,8 @@ def submit(
             _show_quote(client.quote(body), as_json)
             return
         job = client.submit_job(body, idempotency_key=idempotency_key)
+        if payment == "manual":
+            note(f"It waits for its payment: aitbc payment open {job.job_id}")
         if not wait:
             _show_submitted(job, as_json)
             return

@@ -145,7 +145,7 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
     public_key = public_from_text(miner.public_key)
     try:
         signature = decode_b64(sent.signature["sig"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise SignatureInvalid(job_id=job.id) from None
     if sent.signature.get("alg") != "Ed25519" or not verify(public_key, statement, signature):
         raise SignatureInvalid(job_id=job.id)

@@ -42,11 +42,14 @@ def submit_batch(
 ) -> list[JobRow | AitbcError]:
     """`submit` for each spec by itself; errors stand in the place of what failed (also those passed in)."""
     default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
-    full = jobs.backlog_reaches(tx, principal.account_id, max(1, ctx.max_pending_jobs - len(specs) + 1))
+    room_for_all = ctx.max_pending_jobs - len(specs)
+    full = room_for_all < 0 or jobs.backlog_reaches(tx, principal.account_id, room_for_all + 1)
 
     def act(spec: JobSpec) -> JobRow:
-        if full and jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
-            raise QueueFull(limit=ctx.max_pending_jobs)
+        if full:
+            tx.flush()  # so that the jobs of this batch count
+            if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
+                raise QueueFull(limit=ctx.max_pending_jobs)
         return _submit(tx, principal, spec, default_cap)
 
     return tx.each(specs, act)

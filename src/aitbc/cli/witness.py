@@ -23,7 +23,7 @@ def witness() -> None:
 def run(
     log: Annotated[
         list[str],
-        typer.Option(help="A log's verifier key, as its /v1/keys lists it (vkey). Repeatable."),
+        typer.Option(help='A log\'s verifier key: the vkey of use "log" in its /v1/keys. Repeatable.'),
     ],
     name: Annotated[str, typer.Option(help="This witness's name, such as example.com/witness.")],
     listen: Annotated[str, typer.Option(help="Address and port.")] = "127.0.0.1:8100",

@@ -121,6 +121,15 @@ async def every(seconds: float, runtime: Runtime, run_once: Callable[[], Awaitab
             continue
 
 
+async def cosign(runtime: Runtime) -> None:
+    """Brings new blocks to the witnesses until shutdown."""
+    cosigner = Cosigner(runtime)
+    try:
+        await every(runtime.settings.block_interval_s, runtime, cosigner.run_once, "cosign")
+    finally:
+        await cosigner.close()
+
+
 def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     """Starts every loop; they end by themselves once `runtime.shutdown` is set."""
     expire = Expiry(runtime)
@@ -128,7 +137,6 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         (EXPIRE_EVERY_S, expire.run_once, "expiry"),
         (runtime.settings.block_interval_s, lambda: seal_once(runtime), "seal"),
         (runtime.settings.block_interval_s, lambda: count_once(runtime), "count"),
-        (runtime.settings.block_interval_s, Cosigner(runtime).run_once, "cosign"),
         (RELEASE_EVERY_S, lambda: release_once(runtime), "release"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
         (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),
@@ -136,4 +144,4 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     return [
         asyncio.create_task(every(seconds, runtime, run_once, name), name=name)
         for seconds, run_once, name in rounds
-    ]
+    ] + [asyncio.create_task(cosign(runtime), name="cosign")]

@@ -25,6 +25,7 @@ class Coordinator:
     """GETs below one address. Busy or rate-limited answers are asked for again, a few times."""
 
     def __init__(self, url: str) -> None:
+        self._reached = False
         self._client = httpx.Client(
             base_url=url.rstrip("/"),
             timeout=TIMEOUT_S,
@@ -49,6 +50,7 @@ class Coordinator:
         for attempt in range(TRIES):
             try:
                 with self._client.stream("GET", path) as response:
+                    self._reached = True
                     if response.status_code == httpx.codes.OK:
                         return _read(response, path, max_bytes)
                     status = response.status_code
@@ -56,6 +58,8 @@ class Coordinator:
             except httpx.InvalidURL as error:
                 raise Unreachable(f"not an address: {error}") from error
             except httpx.HTTPError as error:
+                if not self._reached:  # it is not there at all: patience is for one that went away
+                    raise Unreachable(f"{self._client.base_url}: {error}") from error
                 reason, pause_s, status = str(error) or type(error).__name__, 0.2 * 2**attempt, 0
             if status == httpx.codes.NOT_FOUND:
                 raise NotServed(path)

@@ -192,6 +192,8 @@ def _show_verification(verification: Verification, had_keys: bool) -> None:
         logged = any(check.name == "inclusion" and check.ok for check in verification.checks)
         logged = logged and any(check.name == "checkpoint" and check.ok for check in verification.checks)
         say("proven: the receipt is genuine" + (", and in the network's log" if logged else ""))
+        if any(check.name == "proof" and check.ok is None for check in verification.checks):
+            note("It has no proof yet that it is in the log: save it again once a block has sealed it.")
     elif verification.failures:
         say("NOT PROVEN: the receipt is not genuine, or not from the coordinator of these keys")
     else:

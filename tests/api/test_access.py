@@ -9,6 +9,7 @@ from aitbc.accounts.service import revoke_key, rotate_key
 from aitbc.core.clock import ManualClock
 from tests.api.conftest import sqlite_only
 from tests.api.support import Headers, Market, expect_error
+from tests.api.test_payments import OF_PAYMENTS
 from tests.api.test_users import OF_USERS
 
 JOB_BODY = {"prompt": "x"}
@@ -62,6 +63,8 @@ PROTECTED: list[tuple[str, str, Any, set[str], str | None]] = [
     ("POST", "/v1/jobs/{pending2}/cancel", None, {"client", "admin"}, "JOB_NOT_FOUND"),
     ("POST", "/v1/miner/deregister", MINER, {"miner"}, "FORBIDDEN"),
     ("GET", "/v1/account", None, {"client", "miner", "admin"}, None),
+    ("GET", "/v1/statements", None, {"client", "miner", "admin"}, None),
+    ("GET", "/v1/jobs/{job}/payment", None, {"client", "miner", "admin"}, "JOB_NOT_FOUND"),
 ]
 
 PUBLIC = ["/health", "/metrics", "/openapi.json", "/docs", "/redoc", "/v1/miners", "/v1/receipts", "/v1/keys"]
@@ -118,7 +121,7 @@ def test_every_endpoint_as_everybody(api: Market) -> None:
 @sqlite_only
 def test_the_table_has_every_protected_operation(api: Market) -> None:
     document = api.get("/openapi.json").json()
-    listed = {(method, path.partition("?")[0]) for method, path, *_ in [*PROTECTED, *OF_USERS]}
+    listed = {(method, path.partition("?")[0]) for method, path, *_ in [*PROTECTED, *OF_USERS, *OF_PAYMENTS]}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             shape = path.replace("{job_id}", "{job}")

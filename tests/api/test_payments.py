@@ -20,6 +20,14 @@ from tests.api.support import Headers, Market, expect_error
 Json = dict[str, Any]
 DAY_S = 86_400
 NOBODY: Headers = {}
+OF_PAYMENTS = [
+    ("POST", "/v1/payments"),
+    ("GET", "/v1/payments/{payment_id}"),
+    ("POST", "/v1/payments/{payment_id}/release"),
+    ("POST", "/v1/payments/{payment_id}/refund"),
+    ("GET", "/v1/payments/{payment_id}/receipt"),
+]
+"""The operations whose callers are tried out here rather than with all others."""
 
 
 class Scene:
@@ -150,7 +158,9 @@ def test_nobody_but_the_right_party(scene: Scene) -> None:
     api = scene.api
     job_id, payment_id = scene.completed()
     paths = [f"/v1/jobs/{job_id}/payment", f"/v1/payments/{payment_id}", f"/v1/payments/{payment_id}/receipt"]
+    wrong = {"X-Api-Key": "wrong"}
     for path in paths:
+        expect_error(api.get(path, wrong), 401, "UNAUTHORIZED")
         for who in (scene.payer, scene.payee, scene.admin):
             assert api.get(path, who).status_code == 200
         expect_error(api.get(path, NOBODY), 401, "UNAUTHORIZED")
@@ -162,11 +172,13 @@ def test_nobody_but_the_right_party(scene: Scene) -> None:
     expect_error(scene.refund(payment_id, scene.payer), 403, "FORBIDDEN")
     for act in (scene.release, scene.refund):
         expect_error(act(payment_id, NOBODY), 401, "UNAUTHORIZED")
+        expect_error(act(payment_id, wrong), 401, "UNAUTHORIZED")
         for who in scene.strangers:
             expect_error(act(payment_id, who), 404, "PAYMENT_NOT_FOUND")
         expect_error(act("0193f5a0-0000-7000-8000-000000000000", scene.admin), 404, "PAYMENT_NOT_FOUND")
         expect_error(act(job_id, scene.payer), 404, "PAYMENT_NOT_FOUND")
     fresh = scene.job()
+    expect_error(api.post("/v1/payments", json={"job_id": fresh}), 401, "UNAUTHORIZED")
     expect_error(api.get(f"/v1/payments/{fresh}", scene.payer), 404, "PAYMENT_NOT_FOUND")
     expect_error(scene.escrow(fresh, scene.strangers[0]), 404, "JOB_NOT_FOUND")
     for who in (scene.payee, scene.strangers[1], scene.admin):

@@ -149,14 +149,10 @@ class Access:
 
     def charge(self, request: ApiRequest, name: str, principal: Principal) -> None:
         """Counts the request against the key's limit of this name. Raises RateLimited."""
-        try:
-            request.limit_headers = self.limits.hit(name, principal.key_id)
-        except RateLimited:
-            request.limit_headers = self.limits.headers(name, principal.key_id)
-            raise
+        self.count(request, name, principal.key_id)
 
     def count(self, request: ApiRequest, name: str, who: str) -> None:
-        """Counts a request of somebody who shows no credential. Raises RateLimited."""
+        """Counts the request of `who` against a limit; its headers go out with the answer. Raises RateLimited."""
         try:
             request.limit_headers = self.limits.hit(name, who)
         except RateLimited:

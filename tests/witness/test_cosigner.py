@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,13 +16,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from aitbc import cosigning
+from aitbc.api.render import receipt_json
 from aitbc.chain import proofs, sealer, witnessing
 from aitbc.config import Settings
 from aitbc.core.block import origin_of
 from aitbc.core.checkpoint import cosign, cosignature_time, parse_checkpoint
-from aitbc.core.clock import SystemClock
+from aitbc.core.clock import ManualClock, SystemClock
 from aitbc.core.merkle import verify_consistency
 from aitbc.core.note import COSIGNATURE_V1, Verifier, parse_note
+from aitbc.core.policy import Policy
+from aitbc.core.receipt import verify_bytes
 from aitbc.core.signing import PrivateKey
 from aitbc.core.tlog_proof import parse_proof
 from aitbc.core.witness_protocol import parse_request
@@ -33,7 +38,7 @@ from aitbc.witness.server import create_app
 from aitbc.witness.service import Witness
 from aitbc.witness.state import WitnessState
 from tests.chain.logs import append, check, rows, seal
-from tests.support_flows import CHAIN, KEY, context, in_loop
+from tests.support_flows import CHAIN, KEY, Market, context, in_loop
 
 LOG = Verifier(origin_of(CHAIN), KEY.public_bytes)
 Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
@@ -386,3 +391,32 @@ def test_settings_name_each_witness_once() -> None:
         Settings(witnesses=f"{LOG.vkey}@http://a")
     with pytest.raises(ValueError, match="VKEY@URL"):
         Settings(witnesses=vkey)
+
+
+@sqlite_only
+def test_a_rewritten_receipt_is_caught_by_the_verifier(
+    db: Database, clock: ManualClock, tmp_path: Path
+) -> None:
+    """One job is given two receipts, each in its own history; a policy's quorum tells them apart, offline."""
+    market = Market(db, clock)
+    miner, job = market.miner(), market.submit(market.client())
+    assert [taken.id for taken in market.take(miner)] == [job.id]
+    fork = copied(db, tmp_path / "fork.db")
+    net = Net({"w8": honest("w8", tmp_path)})
+    try:
+        shown = []
+        for database, text in ((db, "the true answer"), (fork, "another one")):
+            row = Market(database, clock).complete(miner, job.id, text)
+            grow(database, 1)
+            run(database, cosigner_of(database, net))
+            proof = database.read_sync(proofs.proof_of, row.id, 1)
+            shown.append(json.dumps(receipt_json(row, proof=proof)).encode())
+    finally:
+        fork.close()
+    lax = Policy(CHAIN, (LOG,), (verifier_of("w8"),), 0, (KEY.public_bytes,))
+    strict = dataclasses.replace(lax, quorum=1)
+    assert [verify_bytes(document, policy=lax).ok for document in shown] == [True, True], "each is well made"
+    true, forged = (verify_bytes(document, policy=strict) for document in shown)
+    assert true.ok
+    assert not forged.ok
+    assert [check.name for check in forged.checks if check.ok is False] == ["witnesses"]

@@ -1,6 +1,13 @@
-"""PostgreSQL: a pool of threads, each with its connection; one transaction per call, retried where it may be."""
+"""PostgreSQL: group commit on one thread, and a pool of threads for what has to be run by itself.
+
+Every job's money moves over the same few account rows, so transactions side by side would mostly wait for each
+other's locks, each through all its round trips and its own wait for the disk. Calls that wait share one
+transaction instead. Where one of them cannot (it failed after it wrote, or the database wants the transaction
+to be tried again), each is run in a transaction of its own, retried where it may be.
+"""
 
 import asyncio
+import collections
 import contextlib
 import json
 import random
@@ -26,10 +33,50 @@ log = structlog.get_logger(__name__)
 WRITERS = 8
 READERS = 4
 TRIES = 12
+BATCH_CALLS = 64  # the most calls that share one transaction
+BATCH_S = 0.02  # it takes no more calls after this long: the first ones wait for all of it
 CHANNEL = "aitbc"
 NOTIFY_BYTES = 7000  # PostgreSQL refuses payloads of 8000 bytes and more
 RETRIED = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
 READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class Waiting:
+    """A call whose caller waits in an event loop. It may be answered from any thread."""
+
+    __slots__ = ("_loop", "call", "future")
+
+    def __init__(self, call: Call, future: "asyncio.Future[Any]", loop: asyncio.AbstractEventLoop) -> None:
+        self.call = call
+        self.future = future
+        self._loop = loop
+
+    def answer(self, result: Any, error: Exception | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: nobody waits any more
+            self._loop.call_soon_threadsafe(self._settle, result, error)
+
+    def fail(self, error: Exception) -> None:
+        self.answer(None, error)
+
+    def _settle(self, result: Any, error: Exception | None) -> None:
+        if self.future.done():
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+class Group:
+    """The calls of one shared transaction and what each came to."""
+
+    __slots__ = ("calls", "committed", "committing", "outcomes")
+
+    def __init__(self) -> None:
+        self.calls: list[Waiting] = []
+        self.outcomes: list[tuple[Any, Exception | None]] = []
+        self.committed: list[Tx] = []
+        self.committing = False
 
 
 class PostgresBackend:
@@ -44,8 +91,12 @@ class PostgresBackend:
         self.clock = clock
         self.signals = signals
         self.on_batch: Callable[[int], None] = lambda _size: None
-        self._writers = ThreadPoolExecutor(writers, "write")
+        self._grouping = ThreadPoolExecutor(1, "group")
+        self._writers = ThreadPoolExecutor(max(1, writers - 1), "write")
         self._readers = ThreadPoolExecutor(readers, "read")
+        self._queue: collections.deque[Waiting] = collections.deque()
+        self._queueing = threading.Lock()
+        self._pumping = False
         self._local = threading.local()
         self._opened: set[psycopg.Connection[Any]] = set()
         self._sender = uuid.uuid4().hex
@@ -55,7 +106,20 @@ class PostgresBackend:
         self._closed = False
 
     async def write(self, call: Call) -> Any:
-        return await self._in(self._writers, self.write_sync, call)
+        """Runs the call in the next group commit; returns once it is durable."""
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(call, loop.create_future(), loop)
+        with self._queueing:
+            if self._closed:
+                raise StorageUnavailable("The database is closed.")
+            if not self._pumping:
+                try:
+                    self._grouping.submit(self._pump)
+                except RuntimeError as error:  # it has been shut down
+                    raise StorageUnavailable("The database is closed.") from error
+                self._pumping = True
+            self._queue.append(waiting)
+        return await waiting.future
 
     async def read(self, call: Call) -> Any:
         return await self._in(self._readers, self.read_sync, call)
@@ -67,6 +131,86 @@ class PostgresBackend:
         except RuntimeError as error:  # the pool has been shut down
             raise StorageUnavailable("The database is closed.") from error
 
+    def _pump(self) -> None:
+        """Runs in the group thread until nothing waits."""
+        while True:
+            with self._queueing:
+                if not self._queue:
+                    self._pumping = False
+                    return
+            for waiting in self._run_together():
+                try:
+                    self._writers.submit(self._run_alone, waiting)
+                except RuntimeError:  # the pool has been shut down
+                    waiting.fail(StorageUnavailable("The database is closed."))
+
+    def _run_together(self) -> "list[Waiting]":
+        """One transaction of the calls that wait; those that have to be run again, each by itself."""
+        group = Group()
+        try:
+            connection = self._connection()
+        except StorageUnavailable as error:  # whoever waits would only meet the same
+            while self._queue:
+                self._queue.popleft().fail(error)
+            return []
+        try:
+            connection.execute("BEGIN")
+            self._fill(connection, group)
+            group.committing = True
+            if connection.execute("COMMIT").statusmessage != "COMMIT":
+                return group.calls  # an error of the database was swallowed: by itself its call will say so
+        except BaseException as error:  # noqa: BLE001 - whatever broke: each call is run again, or hears of it
+            self._roll_back(connection)
+            if not (group.committing and connection.closed):
+                return group.calls
+            log.error("storage_failed", error=str(error).splitlines()[0])
+            for waiting in group.calls:
+                waiting.fail(StorageUnavailable())
+            return []
+        self._announce(group.committed, len(group.calls))
+        for waiting, (result, failure) in zip(group.calls, group.outcomes, strict=True):
+            waiting.answer(result, failure)
+        return []
+
+    def _fill(self, connection: psycopg.Connection[Any], group: "Group") -> None:
+        """Runs waiting calls until the group is full. Raises where one of them spoils it for all."""
+        cursor = connection.cursor()
+        until = time.perf_counter() + BATCH_S
+        while self._queue and len(group.calls) < BATCH_CALLS and time.perf_counter() < until:
+            waiting = self._queue.popleft()
+            group.calls.append(waiting)
+            fn, args, kwargs = waiting.call
+            tx = Tx(cursor, self.dialect, self.clock.now_ms())
+            try:
+                group.outcomes.append((fn(tx, *args, **kwargs), None))
+                group.committed.append(tx)
+            except psycopg.Error:
+                raise
+            except Exception as error:
+                if tx.wrote:
+                    raise
+                group.outcomes.append((None, error))
+
+    def _run_alone(self, waiting: "Waiting") -> None:
+        try:
+            result = self.write_sync(waiting.call)
+        except Exception as error:  # noqa: BLE001 - the caller gets it
+            waiting.fail(error)
+        else:
+            waiting.answer(result, None)
+
+    def _announce(self, committed: list[Tx], calls: int) -> None:
+        """Hooks and signals of transactions that are durable."""
+        self.on_batch(calls)
+        signals: list[Any] = []
+        for tx in committed:
+            run_hooks(tx)
+            signals.extend(tx.signals)
+        if signals:
+            self.signals.post(signals)
+            if self._listener is not None:
+                self._publish(signals)
+
     def write_sync(self, call: Call) -> Any:
         """One durable transaction; serialization failures, deadlocks and lost connections are retried.
 
@@ -74,12 +218,7 @@ class PostgresBackend:
         retried but answered with 503 (the caller's idempotency key makes its own retry safe).
         """
         result, tx = self._attempts("BEGIN", call)
-        self.on_batch(1)
-        run_hooks(tx)
-        if tx.signals:
-            self.signals.post(tx.signals)
-            if self._listener is not None:
-                self._publish(tx.signals)
+        self._announce([tx], 1)
         return result
 
     def read_sync(self, call: Call) -> Any:
@@ -201,9 +340,11 @@ class PostgresBackend:
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
+        self._grouping.shutdown()  # finishes what was queued
         self._writers.shutdown()
         self._readers.shutdown()
-        self._closed = True
+        with self._queueing:
+            self._closed = True
         if self._listener is not None:
             self._listener.join(2)
         for connection in list(self._opened):

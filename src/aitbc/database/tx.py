@@ -56,6 +56,11 @@ class Tx:
         self.hooks: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self.signals: list[Hashable] = []
 
+    @property
+    def wrote(self) -> bool:
+        """Whether anything was written so far, so that there is something to undo."""
+        return self._changes != 0
+
     def one(self, statement: Statement, /, **params: Any) -> Any:
         """The first row as a named tuple, or None."""
         compiled = statement.on(self.dialect)

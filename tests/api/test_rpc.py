@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.api.schemas import wallets
 from aitbc.chain import sealer
 from aitbc.core.block import BlockHeader, genesis
 from aitbc.core.note import Verifier, parse_note
@@ -162,6 +163,20 @@ def test_a_receipt_is_found_by_its_leaf(api: Market) -> None:
     assert (found["from"], found["to"], found["job_id"]) == ("carl", "mill", job_id)
     assert found["amount"] == receipt["price"]
     assert found["block_height"] == 1
+
+
+@sqlite_only
+def test_answers_are_as_documented(api: Market) -> None:
+    """Every field that goes out is declared, and of its type."""
+    session(api, ALICE)
+    sent = wallets.SentTransaction.model_validate(send(api, ALICE.transfer(BOB.address, 5, 1)).json())
+    wallets.ChainTransaction.model_validate(api.get(f"/rpc/tx/{sent.hash}").json())
+    wallets.ChainBlock.model_validate(api.get("/rpc/blocks/0").json())
+    seal(api)
+    wallets.ChainTransaction.model_validate(api.get(f"/rpc/tx/{sent.hash}").json())
+    wallets.ChainBlock.model_validate(api.get("/rpc/head").json())
+    wallets.ChainInfo.model_validate(api.get("/rpc/info").json())
+    wallets.ChainBalance.model_validate(api.get(f"/rpc/getBalance/{BOB.address}").json())
 
 
 @sqlite_only

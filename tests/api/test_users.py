@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from aitbc.api.schemas import wallets
 from aitbc.core.clock import ManualClock
 from tests.api.conftest import sqlite_only
 from tests.api.support import Headers, Market, expect_error
@@ -279,6 +280,27 @@ def test_logins_are_limited_by_wallet_and_by_peer(
     assert api.get("/v1/users/me", headers).status_code == 200
     assert ask(api, other)
     api.run(elsewhere.aclose())
+
+
+@sqlite_only
+def test_answers_are_as_documented(api: Market) -> None:
+    """Every field that goes out is declared, and of its type."""
+    wallet = EvmWallet()
+    asked = api.post("/v1/users/challenge", json={"wallet_address": wallet.address})
+    wallets.Challenge.model_validate(asked.json())
+    entered = wallets.Login.model_validate(enter(api, wallet).json())
+    headers = {"X-Session-Token": entered.session_token}
+    made = api.post("/v1/users/me/keys", headers, json={"limit": 1, "limit_period": "month"}).json()
+    wallets.MadeKey.model_validate(made)
+    for path, model in (
+        ("/v1/users/me", wallets.User),
+        ("/v1/users/me/balance", wallets.UserBalance),
+        ("/v1/users/me/keys", wallets.UserKeys),
+        ("/v1/users/me/sessions", wallets.Sessions),
+    ):
+        model.model_validate(api.get(path, headers).json())
+    wallets.EndedKey.model_validate(api.call("DELETE", f"/v1/users/me/keys/{made['key_id']}", headers).json())
+    wallets.EndedSession.model_validate(api.post("/v1/users/logout", headers).json())
 
 
 @sqlite_only

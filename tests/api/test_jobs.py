@@ -231,7 +231,8 @@ def test_receipts_page_and_filter(api: Market, clock: ManualClock) -> None:
     page = api.get("/v1/receipts", params={"limit": 2})
     assert listed(cursor=page.headers["x-next-cursor"], limit=2) == [ids[0]]
     keys = checked(api.get("/v1/keys"), replies.PublicKeys)
-    assert [key["key_id"] for key in keys["keys"]] == [page.json()[0]["signature"]["key_id"]]
+    signer = page.json()[0]["signature"]["key_id"]
+    assert [(key["key_id"], key["use"]) for key in keys["keys"]] == [(signer, "receipts"), (signer, "log")]
 
 
 def test_explain_and_quote(api: Market) -> None:

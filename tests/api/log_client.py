@@ -27,7 +27,7 @@ class Head(NamedTuple):
 
 def verified(note: str, vkey: str) -> Head:
     """The checkpoint, if the key of this verifier key signed it."""
-    name, key_hash, key = vkey.split("+")
+    name, key_hash, key = vkey.split("+", 2)
     typed = base64.b64decode(key)
     assert typed[0] == 1 and sha256(name.encode() + b"\n" + typed)[:4].hex() == key_hash
     text, signatures = note.split("\n\n")

@@ -125,6 +125,36 @@ def in_threads(*acts: Callable[[], Any]) -> None:
             done.result(60)
 
 
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("first_commits", [True, False])
+def test_of_two_seals_of_one_height_the_second_waits_for_the_first(db: Database, first_commits: bool) -> None:
+    db.write_sync(append, 3)
+    first = db.read_sync(sealer.draft, CHAIN, KEY)
+    db.write_sync(append, 3)
+    second = db.read_sync(sealer.draft, CHAIN, KEY)
+    assert first is not None and second is not None
+    written, go_on = threading.Event(), threading.Event()
+
+    def slowly(tx: Tx) -> None:
+        assert sealer.seal(tx, first)
+        written.set()
+        assert go_on.wait(20)
+        if not first_commits:
+            raise LookupError("it gives up")
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(db.write_sync, slowly)
+        assert written.wait(20)
+        other = pool.submit(db.write_sync, sealer.seal, second)
+        with pytest.raises(TimeoutError):
+            other.result(0.1)
+        go_on.set()
+        assert other.result(20) is not first_commits
+        assert isinstance(one.exception(20), LookupError) is not first_commits
+    chain = check(db)
+    assert (len(chain.blocks), len(chain.hashes)) == (2, 3 if first_commits else 6)
+
+
 def test_coordinators_that_seal_at_once_neither_fork_nor_lose(db: Database, database_url: str) -> None:
     others = [Database.open(database_url) for _ in range(2)]
     written = threading.Event()

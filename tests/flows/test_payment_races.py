@@ -1,0 +1,62 @@
+"""Twenty threads at one payment, on both databases: the money moves once, whoever wins."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from aitbc.core.clock import ManualClock
+from aitbc.errors import AitbcError
+from aitbc.flows import job_lifecycle, payment
+from tests.support_flows import MODEL, UNITS, Market, spec_of
+
+PRICE = 1_000_000  # per 1000 tokens
+
+
+def code_of(act: Callable[[], Any]) -> str:
+    try:
+        act()
+    except AitbcError as error:
+        return error.code
+    return "done"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_money_moves_once(market: Market, clock: ManualClock, answered: bool) -> None:
+    alice, miner = market.client(), market.miner(models={MODEL: PRICE})
+    spec = spec_of(cap=2 * PRICE)._replace(manual_payment=True)
+    job = market.db.write_sync(job_lifecycle.submit, market.ctx, alice, spec)
+    view = market.db.write_sync(payment.open_escrow, alice, job.id)
+    market.take(miner)
+    if answered:
+        market.complete(miner, job.id)
+        clock.advance(4 * 86_400)
+    write = market.db.write_sync
+    acts: list[Callable[[], Any]] = [
+        lambda: write(payment.release, alice, view.id),
+        lambda: write(payment.refund, miner.principal, view.id, None),
+        lambda: write(payment.refund, miner.principal, view.id, 1),
+        lambda: write(payment.release_due) and None,
+        lambda: market.cancel(alice, job.id) if not answered else None,
+        lambda: market.complete(miner, job.id) if not answered else None,
+    ]
+    with ThreadPoolExecutor(20) as threads:
+        codes = list(threads.map(code_of, [acts[n % len(acts)] for n in range(20)]))
+    assert set(codes) <= {
+        "done",
+        "JOB_NOT_CANCELLABLE",
+        "JOB_NOT_COMPLETED",
+        "JOB_NOT_RUNNING",
+        "PAYMENT_ALREADY_RELEASED",
+        "PAYMENT_ALREADY_REFUNDED",
+    }
+    ended = market.db.read_sync(payment.show, alice, view.id)
+    if ended.status == "escrowed":  # answered last of all, so nobody could move it
+        ended = write(payment.release, alice, view.id)
+    paid = ended.price_units - ended.refunded_units if ended.receipt_id else 0
+    balance = market.balance("alice")
+    assert (balance.balance_units, balance.held_units) == (UNITS - paid, 0)
+    fee = ended.fee_units if paid else 0
+    assert market.balance("owner-m1").balance_units == paid - fee
+    market.check()

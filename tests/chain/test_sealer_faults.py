@@ -164,7 +164,7 @@ def test_coordinators_killed_while_they_seal_continue_the_chain(
     key = derive_key(settings["SECRET_KEY"], f"aitbc/coordinator/{CHAIN}")
     published = Published(db, key)
     with appending(db) as count:
-        for kill in range(2):
+        for kill in range(1 if db.dialect == "postgresql" else 2):
             goal = height() + 5
             wait_for(lambda goal=goal: height() >= goal)  # type: ignore[misc]
             time.sleep(0.013 * kill)

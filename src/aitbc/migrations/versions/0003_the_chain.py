@@ -3,12 +3,25 @@
 import sqlalchemy as sa
 from alembic import op
 
+from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.merkle import leaf_hash
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
 APPEND_ONLY = ("blocks", "cosignatures")
+
+
+# Holds before what settles them, as they were made.
+TRANSFERS = """
+SELECT id, kind, debit_id, credit_id, amount_units, hold_id, ref, created_at_ms FROM transfers ORDER BY created_at_ms,
+CASE kind WHEN 'hold' THEN 1 WHEN 'post' THEN 2 WHEN 'void' THEN 2 WHEN 'fee' THEN 3 ELSE 0 END, id
+"""
+RECEIPTS = "SELECT id, body, key_id, signature FROM receipts ORDER BY created_at_ms, id"
+INSERT_LEAF = "INSERT INTO leaves (kind, ref_id, hash, hash_head) VALUES (:kind, :ref, :hash, :head)"
+ROWS = 1000
 
 
 def upgrade() -> None:
@@ -99,3 +112,17 @@ def upgrade() -> None:
                 f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
+    _append_what_is_there()
+
+
+def _append_what_is_there() -> None:
+    """Leaves for the transfers and receipts that were made before there was a log; the next blocks seal them."""
+    connection = op.get_bind()
+    for kind, query in ((TRANSFER, TRANSFERS), (RECEIPT, RECEIPTS)):
+        for rows in connection.execute(sa.text(query)).partitions(ROWS):
+            leaves = []
+            for row in rows:
+                hashed = leaf_hash(transfer_leaf(*row) if kind == TRANSFER else receipt_leaf(*row[1:]))
+                head = int.from_bytes(hashed[:8], "big", signed=True)
+                leaves.append({"kind": kind, "ref": row[0], "hash": hashed, "head": head})
+            connection.execute(sa.text(INSERT_LEAF), leaves)

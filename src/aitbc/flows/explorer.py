@@ -30,6 +30,7 @@ _b: Any = Block.__table__.c  # type: ignore[attr-defined]
 _s: Any = AccountActivity.__table__  # type: ignore[attr-defined]
 
 MAX_SEQ = (1 << 63) - 1
+AT_ONCE = 20  # transfers that one query reads by their ids
 MAX_FOUND = 10  # results of each kind that a search gives
 JOB_KINDS = ("hold", "post", "fee", "void")  # transfers that name the job that they are for
 # Ids are UUIDs, which order by time; a few have names ("grant:alice"), which sort above and come last.
@@ -115,6 +116,13 @@ OF_BLOCK = statement(
 BY_ID = statement(
     select(*COLUMNS).join(Transfer, _t.id == _l.ref_id).where(_l.ref_id == bindparam("id")), Row
 )
+# Some at a time: a query for each costs a round trip of its own on PostgreSQL, one for all must be compiled anew.
+BY_IDS = statement(
+    select(*COLUMNS)
+    .join(Transfer, _t.id == _l.ref_id)
+    .where(_l.ref_id.in_([bindparam(f"id{number}") for number in range(AT_ONCE)])),
+    Row,
+)
 _latest = (
     select(_s)
     .where(
@@ -180,11 +188,17 @@ def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int
         top = _t.id < (NAMED if cursor is None else cursor)
         ids += _ids_of(tx, address, wanted, top)
     if len(ids) < wanted:
-        named = _t.id >= NAMED
-        below = named if cursor is None or cursor < NAMED else named & (_t.id < cursor)
+        last = _t.id >= NAMED
+        below = last if cursor is None or cursor < NAMED else last & (_t.id < cursor)
         ids += _ids_of(tx, address, wanted - len(ids), below)
     page = ids[offset:wanted]
-    rows = [row for row in (tx.one(BY_ID, id=one) for one in page) if row is not None]
+    found: dict[str, Row] = {}
+    for first in range(0, len(page), AT_ONCE):
+        part = page[first : first + AT_ONCE]
+        part += part[-1:] * (AT_ONCE - len(part))
+        some = tx.all(BY_IDS, **{f"id{number}": one for number, one in enumerate(part)})
+        found.update((row.id, row) for row in some)
+    rows = [found[one] for one in page if one in found]
     return Page(_placed(tx, rows), _next(rows, limit, lambda row: row.id))
 
 

@@ -259,7 +259,7 @@ def test_what_a_miner_looked_at_and_left_is_seen_by_those_who_looked_meanwhile(
             return [one.job.id for one in taken.assignments]
 
         looked, missed = threading.Event(), threading.Event()
-        slowly = asyncio.create_task(runtime.db.write(slow))
+        slowly = asyncio.create_task(asyncio.to_thread(market.db.write_sync, slow))
         await asyncio.to_thread(looked.wait, 10)
         waiter = poll(runtime, other)
         await settled(runtime, 1)

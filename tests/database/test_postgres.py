@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -83,12 +84,13 @@ def test_a_deadlock_is_tried_again(db: Database) -> None:
     assert meeting.runs >= 3, "one of the two was run again"
 
 
-def test_a_serialization_failure_is_tried_again(db: Database) -> None:
+def test_a_serialization_failure_is_tried_again(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     meeting = Meeting()
     hooks: list[str] = []
 
+    monkeypatch.setattr("aitbc.database.postgres.BEGIN_ALONE", "BEGIN ISOLATION LEVEL REPEATABLE READ")
+
     def strictly(tx: Tx, who: str) -> None:
-        tx.change(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         ledger.balance(tx, "a")
         tx.after_commit(hooks.append, who)
         meeting.here(who)
@@ -184,6 +186,42 @@ def test_a_database_that_is_not_there_is_503(db: Database) -> None:
     with pytest.raises(StorageUnavailable):
         absent.read_sync(own_pid)
     absent.close()
+
+
+def test_two_coordinators_share_accounts_without_stalling(db: Database, second: Database) -> None:
+    """Each batch locks the same accounts in an order of its own."""
+    names = [f"a{n}" for n in range(6)]
+    for name in names:
+        db.write_sync(ledger.open_account, name)
+
+    def add_both(tx: Tx, first: str, last: str) -> None:
+        add(tx, first)
+        add(tx, last)
+
+    async def load(database: Database, start: int) -> None:
+        for turn in range(15):
+            await database.write(add_both, names[(turn + start) % 6], names[(turn * 5 + start * 3 + 1) % 6])
+
+    async def main() -> float:
+        await db.start()
+        await second.start()
+        try:
+            began = time.perf_counter()
+            await asyncio.gather(*(load(database, start) for database in (db, second) for start in range(12)))
+            return time.perf_counter() - began
+        finally:
+            await second.stop()
+
+    async def run() -> float:
+        took_s = await main()
+        total = await db.read(
+            lambda tx: tx.query(text("SELECT SUM(balance_units) AS units FROM accounts"))[0]
+        )
+        assert total.units == 2 * 12 * 15 * 2
+        await db.stop()
+        return took_s
+
+    assert asyncio.run(run()) < 8, "a deadlock is noticed after a second"
 
 
 def test_coordinators_hear_each_other(db: Database, second: Database) -> None:

@@ -1,7 +1,6 @@
 """Miners and clients that wait: woken the moment that there is something for them, on both databases."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from aitbc import waiting
 from aitbc.database import Tx
 from aitbc.errors import JobNotFound
 from aitbc.flows import completion, dispatch, job_lifecycle
+from aitbc.jobs import service as jobs
 from aitbc.runtime import Runtime
 from tests.support_flows import Market, Provider, in_loop, result_of, runtime_over, spec_of
 
@@ -242,33 +242,24 @@ def test_a_client_hears_of_its_job_at_once(market: Market, runtime: Runtime) -> 
 
 
 @pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
-def test_what_a_miner_looked_at_and_left_is_seen_by_those_who_looked_meanwhile(
-    market: Market, runtime: Runtime
-) -> None:
+def test_what_a_miner_looked_at_and_left_is_announced_to_those_who_looked_meanwhile(market: Market) -> None:
     """A miner of two models holds the first job of each for a moment and takes one."""
     client = market.client()
     both = market.miner("both", models={"x": 1, "y": 1})
     other = market.miner("other", models={"y": 1})
     first, left = market.submit(client, model="x"), market.submit(client, model="y")
 
-    async def main() -> None:
-        def slow(tx: Tx) -> list[str]:
-            taken = dispatch.take(tx, market.ctx, *both, 1)
-            looked.set()
-            assert missed.wait(10)
-            return [one.job.id for one in taken.assignments]
+    def looks(tx: Tx) -> tuple[list[Any], list[Any], list[Any]]:
+        taken = dispatch.take(tx, market.ctx, *both, 1)
+        with ThreadPoolExecutor(1) as pool:
+            missed = pool.submit(market.take, other).result()
+        return taken.assignments, missed, tx.signals
 
-        looked, missed = threading.Event(), threading.Event()
-        slowly = asyncio.create_task(asyncio.to_thread(market.db.write_sync, slow))
-        await asyncio.to_thread(looked.wait, 10)
-        waiter = poll(runtime, other)
-        await settled(runtime, 1)
-        assert not waiter.done()
-        missed.set()
-        assert await slowly == [first.id]
-        assert [one.job.id for one in await within(SOON_S, waiter)] == [left.id]
-
-    in_loop(market.db, main())
+    taken, missed, signals = market.db.write_sync(looks)
+    assert [one.job.id for one in taken] == [first.id]
+    assert missed == []
+    assert jobs.queued_signal(left) in signals
+    assert [job.id for job in market.take(other)] == [left.id]
 
 
 @pytest.mark.parametrize("databases", ["postgresql"], indirect=True)

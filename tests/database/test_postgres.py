@@ -15,6 +15,7 @@ from sqlalchemy import text
 from aitbc.database import Database, Tx
 from aitbc.errors import StorageUnavailable
 from aitbc.ledger import service as ledger
+from tests.support_flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 
@@ -177,6 +178,77 @@ def test_a_connection_lost_while_committing_is_never_tried_again(db: Database, d
     assert not hooks
     db.write_sync(add, "b")
     assert balances(db) == (0, 1)
+
+
+async def shared(db: Database, *calls: Callable[[Tx], Any]) -> list[Any]:
+    """The calls in one transaction (they are queued while another one runs); errors in place of results."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def first(tx: Tx) -> None:
+        started.set()
+        assert go_on.wait(10)
+
+    ahead = asyncio.create_task(db.write(first))
+    await asyncio.to_thread(started.wait, 10)
+    tasks = [asyncio.create_task(db.write(call)) for call in calls]
+    await asyncio.sleep(0.05)
+    go_on.set()
+    await ahead
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_calls_that_share_a_transaction_survive_its_lost_connection(db: Database, database_url: str) -> None:
+    runs: list[int] = []
+
+    def cut_off(tx: Tx) -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            end_backend(database_url, own_pid(tx))
+        add(tx, "a")
+
+    async def main() -> None:
+        answers = await shared(db, lambda tx: add(tx, "b"), cut_off, lambda tx: add(tx, "b"))
+        assert answers == [None, None, None]
+        found = await db.read(lambda tx: [ledger.balance(tx, name).balance_units for name in "ab"])
+        assert found == [1, 2]
+
+    in_loop(db, main())
+
+
+def test_a_shared_commit_whose_fate_is_unknown_is_never_run_again(db: Database, database_url: str) -> None:
+    runs: list[str] = []
+
+    def cut_off_at_the_end(tx: Tx) -> None:
+        runs.append("last")
+        add(tx, "a")
+        end_backend(database_url, own_pid(tx))
+
+    def innocent(tx: Tx) -> None:
+        runs.append("first")
+        add(tx, "b")
+
+    async def main() -> None:
+        answers = await shared(db, innocent, cut_off_at_the_end)
+        assert [type(answer) for answer in answers] == [StorageUnavailable] * 2
+        await db.write(add, "b")
+        found = await db.read(lambda tx: [ledger.balance(tx, name).balance_units for name in "ab"])
+        assert found == [0, 1]
+
+    in_loop(db, main())
+    assert sorted(runs) == ["first", "last"]
+
+
+def test_many_calls_share_a_transaction(db: Database) -> None:
+    batches: list[int] = []
+    db.backend.on_batch = batches.append
+
+    async def main() -> None:
+        await asyncio.gather(*(db.write(add, "a") for _ in range(200)))
+        assert (await db.read(ledger.balance, "a")).balance_units == 200
+
+    in_loop(db, main())
+    assert sum(batches) == 200
+    assert len(batches) < 60
 
 
 def test_a_database_that_is_not_there_is_503(db: Database) -> None:

@@ -1,6 +1,7 @@
 """The transaction boundary as both databases keep it."""
 
 import asyncio
+import random
 import subprocess
 import sys
 import threading
@@ -85,6 +86,57 @@ def test_hooks_run_after_durability_and_never_after_a_rollback(db: Database) -> 
     in_loop(db, main())
     assert seen == [("a", True), ("c", True)]
     assert heard == [("opened", "a"), ("opened", "c")]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_mixture_of_calls_leaves_exactly_what_succeeded(db: Database, seed: int) -> None:
+    """Calls that share a transaction, some of which fail before or after they wrote, or break a rule."""
+    mixed = random.Random(seed)
+    heard: list[Any] = []
+    hooks: list[str] = []
+    db.signals.listen(heard.append)
+
+    def call(tx: Tx, name: str, fate: str) -> str:
+        tx.after_commit(hooks.append, name)
+        tx.signal(("opened", name))
+        if fate == "fails at once":
+            raise InvalidRequest(name)
+        opens(tx, name)
+        if fate == "fails late":
+            raise InvalidRequest(name)
+        if fate == "breaks a rule":
+            tx.change(text("UPDATE accounts SET held_units = -1"))
+        return name
+
+    fates = ["is good"] * 3 + ["fails at once", "fails late", "breaks a rule"]
+    calls = [(f"a{n}", mixed.choice(fates)) for n in range(60)]
+
+    async def main() -> None:
+        answers = []
+        for start in range(0, 60, 20):
+            some = [db.write(call, name, fate) for name, fate in calls[start : start + 20]]
+            answers += await asyncio.gather(*some, return_exceptions=True)
+        for (name, fate), answer in zip(calls, answers, strict=True):
+            if fate == "is good":
+                assert answer == name
+            elif fate == "breaks a rule":
+                assert isinstance(answer, Exception)
+                assert "held_not_negative" in str(answer)
+            else:
+                assert isinstance(answer, InvalidRequest)
+                assert answer.message == name
+        for _ in range(200):
+            if len(heard) == len(good):
+                break
+            await asyncio.sleep(0.005)
+        assert await db.read(lambda tx: {r.id for r in tx.query(text("SELECT id FROM accounts"))}) == set(
+            good
+        )
+
+    good = [name for name, fate in calls if fate == "is good"]
+    in_loop(db, main())
+    assert sorted(hooks) == sorted(good), "once each"
+    assert sorted(heard) == sorted(("opened", name) for name in good)
 
 
 def test_a_hook_that_fails_undoes_nothing_and_hides_no_other(db: Database) -> None:

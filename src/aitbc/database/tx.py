@@ -91,10 +91,8 @@ class Tx:
         if not rows:
             return
         compiled = statement.on(self.dialect)
-        if compiled.constants:
-            rows = [compiled.parameters(row) for row in rows]
         self._changes += 1
-        self._cursor.executemany(compiled.sql, rows)
+        self._cursor.executemany(compiled.sql, [compiled.parameters(row) for row in rows])
 
     def add(self, statement: Statement, /, **params: Any) -> int:
         """Inserts one row that nothing reads back in this call; how many rows it was (0: a conflict).
@@ -142,7 +140,7 @@ class Tx:
     def change(self, element: ClauseElement) -> int:
         """Like `query` for a change; how many rows it touched."""
         compiled = compile_once(element, self.dialect)
-        self._cursor.execute(compiled.sql, compiled.constants)
+        self._cursor.execute(compiled.sql, compiled.parameters({}))
         self._changes += 1
         return self._cursor.rowcount
 

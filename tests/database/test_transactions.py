@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from aitbc.database import Database, Tx
+from aitbc.database import Database, Tx, insert_into
 from aitbc.errors import AitbcError, InvalidRequest, StorageUnavailable
 from aitbc.ledger import service as ledger
+from aitbc.ledger.models import Account
 from tests.support_flows import in_loop
 
 
@@ -235,6 +236,7 @@ OTHER_PROCESS = """
 import sys
 from aitbc.database import Database
 from aitbc.ledger import service as ledger
+from aitbc.ledger.models import Account
 database = Database.open(sys.argv[1])
 for n in range(20):
     database.write_sync(ledger.open_account, f"p{n}")
@@ -314,6 +316,37 @@ def test_a_batch_that_fails_as_a_whole_keeps_no_item(db: Database) -> None:
 
     with pytest.raises(InvalidRequest):
         in_loop(db, db.write(batch))
+
+
+def test_a_conflict_found_half_way_through_a_batch_loses_nothing(db: Database) -> None:
+    """Whoever has the held back rows written early need not look at how that went."""
+    for name in ("a", "b"):
+        db.write_sync(opens, name)
+    add_account = insert_into(Account, on_conflict_ignore=True)
+    fresh = {"kind": "user", "balance_units": 0, "held_units": 0, "created_at_ms": 0}
+    line = {
+        "kind": "transfer",
+        "debit_id": "a",
+        "credit_id": "b",
+        "amount_units": 0,
+        "hold_id": None,
+        "ref": "",
+    }
+
+    def batch(tx: Tx) -> list[str]:
+        def act(name: str) -> str:
+            tx.add(add_account, id="shared", **fresh)
+            tx.add(ledger.INSERT_TRANSFER, id=name, created_at_ms=0, **line)
+            if name == "second":
+                tx.flush()
+            return name
+
+        return [str(done) for done in tx.each(["first", "second", "third"], act)]
+
+    assert db.write_sync(batch) == ["first", "second", "third"]
+    lines = db.read_sync(lambda tx: tx.query(text("SELECT id FROM transfers ORDER BY id")))
+    assert [row.id for row in lines] == ["first", "second", "third"]
+    assert names(db) == {"a", "b", "shared"}
 
 
 # --- callers that go, databases that close ----------------------------------------------------------------

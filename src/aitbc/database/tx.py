@@ -35,6 +35,7 @@ class Tx:
 
     __slots__ = (
         "_changes",
+        "_conflict",
         "_cursor",
         "_later",
         "_tallies",
@@ -50,6 +51,7 @@ class Tx:
         self._changes = 0  # how many statements changed something
         self._later: dict[Statement, list[dict[str, Any]]] | None = None  # rows that `each` writes at its end
         self._tallies: dict[tuple[Statement, str], int] = {}
+        self._conflict = False  # whether a flush of these failed
         self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile
         self.dialect = dialect
         self.now_ms = now_ms
@@ -118,20 +120,25 @@ class Tx:
         return 1
 
     def flush(self) -> bool:
-        """Writes what `add` and `tally` hold back. False where a row met a conflict or was not there."""
+        """Writes what `add` and `tally` hold back. False where a row met a conflict or was not there.
+
+        A False is remembered: what was held back is then lost, so the block cannot end well any more.
+        """
         later, tallies = self._later, self._tallies
         if later:
             self._later = {}
             for statement, rows in later.items():
                 self.many(statement, rows)
                 if self._cursor.rowcount != len(rows):
+                    self._conflict = True
                     return False
         if tallies:
             self._tallies = {}
             for (statement, key), units in tallies.items():
                 if self.run(statement, key=key, units=units) != 1:
+                    self._conflict = True
                     return False
-        return True
+        return not self._conflict
 
     def query(self, element: ClauseElement) -> list[Any]:
         """Rows of a statement whose text depends on the request. Compiled at each call: cold paths only."""
@@ -169,7 +176,7 @@ class Tx:
             done = self._each_bare(items, act)
             whole = done is not None and self.flush()
         finally:
-            self._later, self._tallies = None, {}
+            self._later, self._tallies, self._conflict = None, {}, False
         if done is None or not whole:
             del self.hooks[hooks:], self.signals[signals:]
             self._cursor.execute("ROLLBACK TO SAVEPOINT items")
@@ -223,7 +230,7 @@ class Tx:
             if not self.flush():
                 raise RuntimeError("a row that was to be new stood already")
         finally:
-            self._later, self._tallies = None, {}
+            self._later, self._tallies, self._conflict = None, {}, False
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -29,6 +29,10 @@ class Plan:
     finished_jobs: int = 1_000_000
     verifications: int = 4000
     peer_tasks: int = 1500
+    log_leaves: int = 1_000_000
+    audited_leaves: int = 100_000
+    explored_transactions: int = 1_000_000
+    explorer_requests: int = 300
 
     @classmethod
     def for_development(cls) -> Plan:
@@ -44,6 +48,10 @@ class Plan:
             finished_jobs=20_000,
             verifications=1000,
             peer_tasks=150,
+            log_leaves=50_000,
+            audited_leaves=4_000,
+            explored_transactions=20_000,
+            explorer_requests=50,
         )
 
 

@@ -63,8 +63,9 @@ def free_port() -> int:
 class Coordinator:
     """One `aitbc serve` over a prepared database, on the server's core."""
 
-    def __init__(self, prepared: Prepared, home: Path) -> None:
+    def __init__(self, prepared: Prepared, home: Path, extra: dict[str, str] | None = None) -> None:
         self.prepared = prepared
+        self._extra = extra or {}
         self.port = free_port()
         self.home = home
         self._log = home / "server.log"
@@ -79,6 +80,7 @@ class Coordinator:
             "DATABASE_URL": self.prepared.url,
             "API_PORT": str(self.port),
             "BENCH_CORE": "" if core is None else str(core),
+            **self._extra,
         }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

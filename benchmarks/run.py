@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,20 @@ from benchmarks import machine, report
 from benchmarks.databases import Databases, Postgres, running_postgres
 from benchmarks.figures import ENGINES, Figure, Plan, missing
 from benchmarks.processes import MeasurementFailed
-from benchmarks.rows import claims, dispatch, history, peers, throughput, verification
+from benchmarks.rows import claims, dispatch, history, log, peers, throughput, verification
 
-PARTS = ("throughput", "dispatch", "claims", "history", "peers", "verification")
+PARTS = (
+    "throughput",
+    "log",
+    "dispatch",
+    "claims",
+    "history",
+    "peers",
+    "verification",
+    "chain",
+    "audit",
+    "explorer",
+)
 FIGURES_OF = {
     "throughput": (
         ("whole_to_noop", "ratio"),
@@ -30,6 +42,7 @@ FIGURES_OF = {
         ("whole", "jobs/s"),
         ("single", "jobs/s"),
     ),
+    "log": (("log_ratio", "ratio"),),
     "dispatch": (("dispatch_p50", "ms"), ("dispatch_p99", "ms"), ("memory", "MB")),
     "claims": (("claim_ratio", "ratio"),),
     "history": (("history_ratio", "ratio"),),
@@ -110,6 +123,13 @@ def measure_all(plan: Plan, parts: tuple[str, ...], engines: tuple[str, ...]) ->
             run.part("peers", "", lambda: peers.measure(plan, postgres, folder / "redis"))
         if "verification" in parts:
             run.part("verification", "", lambda: verification.measure(plan))
+        for name, measure in (
+            ("chain", log.measure_sealing),
+            ("audit", log.measure_audit),
+            ("explorer", log.measure_explorer),
+        ):
+            if name in parts:
+                run.part(name, "", partial(measure, plan, folder / name))
         described = machine.describe(postgres.settings() if postgres else {})
     return run.results(described)
 
@@ -118,6 +138,8 @@ def _measure_engine(run: Run, parts: tuple[str, ...], databases: Databases, fold
     plan, engine = run.plan, databases.engine
     if "throughput" in parts:
         run.part("throughput", engine, lambda: throughput.measure(plan, databases, folder / "throughput"))
+    if "log" in parts:
+        run.part("log", engine, lambda: log.measure_cost(plan, databases, folder / "log"))
     if "dispatch" in parts:
         run.part("dispatch", engine, lambda: dispatch.measure(plan, databases, folder / "dispatch"))
     if "claims" in parts:

@@ -2,7 +2,8 @@
 
 `/bench/noop` is an endpoint as FastAPI runs it; `/bench/endpoint` does the same on the program's own, faster
 router. Both read a small JSON body and answer one, behind the same gateway as every other request; neither
-asks for a key or touches the database. BENCH_CORE pins the process to one processor core.
+asks for a key or touches the database. BENCH_CORE pins the process to one processor core; BENCH_WITHOUT_LOG leaves
+the log out, to measure what it costs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import aitbc.server
 from aitbc.api import app as application
 from aitbc.api.gateway import Gateway
+from aitbc.chain import service as chain
 from aitbc.cli.main import app as command_line
 from aitbc.runtime import Runtime
 from benchmarks.noop import NoOpAnswer, noop, own_router
@@ -25,10 +27,22 @@ def create_app(runtime: Runtime) -> Gateway:
     return gateway
 
 
+def leave_out_the_log() -> None:
+    """Nothing is appended, so nothing is sealed: what a coordinator without a log would cost."""
+
+    def append(*_args: Any) -> None:
+        return None
+
+    parts: Any = chain
+    parts.append = append
+
+
 def main() -> None:
     core = os.environ.get("BENCH_CORE", "")
     if core:
         os.sched_setaffinity(0, {int(core)})
+    if os.environ.get("BENCH_WITHOUT_LOG"):
+        leave_out_the_log()
     application.ROUTERS = (*application.ROUTERS, own_router)
     served: Any = aitbc.server
     served.create_app = create_app

@@ -336,6 +336,32 @@ def test_coordinators_hear_each_other(db: Database, second: Database) -> None:
     asyncio.run(main())
 
 
+def test_what_others_say_on_the_channel_harms_nobody(db: Database, second: Database) -> None:
+    heard: list[Any] = []
+
+    def says(tx: Tx, n: int) -> None:
+        tx.signal(("job", n))
+        for payload in ("closing", "[1]", '{"a": 1}', '["x", 5]', ""):
+            tx.query(text("SELECT pg_notify('aitbc', :payload)").bindparams(payload=payload))
+
+    async def main() -> None:
+        await db.start()
+        await second.start()
+        second.signals.listen(heard.append)
+        try:
+            for n in range(100):
+                await db.write(says, n)
+                await asyncio.sleep(0.02)
+                if len(heard) >= 3:
+                    break
+            assert len(heard) >= 3, "it goes on listening"
+        finally:
+            await db.stop()
+            await second.stop()
+
+    asyncio.run(main())
+
+
 def test_a_rolled_back_transaction_tells_no_coordinator(db: Database, second: Database) -> None:
     heard: list[Any] = []
 

@@ -321,6 +321,14 @@ class PostgresBackend:
         payload = json.dumps([self._sender, signals], separators=(",", ":"))
         self._connection().execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
 
+    def _hear(self, payload: str) -> None:
+        try:
+            sender, signals = json.loads(payload)
+            if sender != self._sender:
+                self.signals.post([tuple(signal) for signal in signals])
+        except (TypeError, ValueError):  # somebody else's, or of another version: signals are only hints
+            log.warning("signal_not_understood", bytes=len(payload))
+
     def _listen(self) -> None:
         """Runs in a thread of its own: hears the other coordinators' signals, reconnects when cut off."""
         while not self._closed:
@@ -329,9 +337,9 @@ class PostgresBackend:
                     connection.execute(f"LISTEN {CHANNEL}")
                     while not self._closed:
                         for note in connection.notifies(timeout=0.5):
-                            sender, signals = json.loads(note.payload)
-                            if sender != self._sender:
-                                self.signals.post([tuple(signal) for signal in signals])
+                            if self._closed:
+                                return
+                            self._hear(note.payload)
             except psycopg.Error as error:
                 if not self._closed:
                     log.warning("listener_reconnects", error=str(error).splitlines()[0])
@@ -353,6 +361,11 @@ class PostgresBackend:
         with self._queueing:
             self._closed = True
         if self._listener is not None:
+            with contextlib.suppress(
+                psycopg.Error, StorageUnavailable
+            ):  # else it looks up within half a second
+                for connection in list(self._opened)[:1]:
+                    connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps([self._sender, []])))
             self._listener.join(2)
         for connection in list(self._opened):
             connection.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -155,6 +156,8 @@ def main() -> None:
     options.add_argument("--engines", default=",".join(ENGINES), help="sqlite, postgresql or both")
     options.add_argument("--output", type=Path, help="also write the results there, as JSON")
     given = options.parse_args()
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parts, engines = tuple(given.only.split(",")), tuple(given.engines.split(","))
     if unknown := {*parts} - {*PARTS} | {*engines} - {*ENGINES}:
         options.error(f"unknown: {', '.join(sorted(unknown))}")

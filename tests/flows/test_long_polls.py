@@ -56,7 +56,7 @@ def test_a_waiting_miner_gets_a_job_at_once(market: Market, runtime: Runtime) ->
         job = await submit(runtime, market, client)
         taken = await within(SOON_S, waiter)
         assert [one.job.id for one in taken] == [job.id]
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < SOON_S
         assert len(runtime.waiting) == 0
 
     in_loop(market.db, main())
@@ -297,6 +297,6 @@ def test_polls_end_in_time_and_at_shutdown(market: Market, runtime: Runtime, lat
         started = time.perf_counter()
         runtime.begin_shutdown()
         await within(SOON_S, asyncio.gather(*waiters))
-        assert time.perf_counter() - started < 2
+        assert time.perf_counter() - started < SOON_S
 
     in_loop(market.db, main())

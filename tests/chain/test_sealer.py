@@ -211,8 +211,9 @@ def test_leaves_are_found_by_their_hash_on_every_shelf(db: Database, monkeypatch
 @pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 def test_a_search_by_hash_uses_the_index(db: Database) -> None:
     def plan(tx: Tx) -> str:
-        sql = search.BETWEEN.on("sqlite").sql
-        cursor = tx._cursor.execute(f"EXPLAIN QUERY PLAN {sql}", {"low": 0, "high": 1, "last": 3, "most": 5})
+        compiled = search.BETWEEN.on("sqlite")
+        params = compiled.parameters({"low": 0, "high": 1, "last": 3, "most": 5})
+        cursor = tx._cursor.execute(f"EXPLAIN QUERY PLAN {compiled.sql}", params)
         return str(cursor.fetchall())
 
     assert "ix_leaves_hash (<expr>=? AND hash_head>? AND hash_head<?)" in db.read_sync(plan)

@@ -123,6 +123,7 @@ def test_amounts_have_a_range(books: Books) -> None:
     for units in (-1, MAX_UNITS + 1):
         books.refuses(TransferConflict, lambda units=units: books.mint("t", "bob", units))
     books.refuses(TransferConflict, lambda: books.transfer("t", "alice", "bob", -5))
+    books.refuses(TransferConflict, lambda: books.hold("h", "alice", -5))  # where nothing is held yet
     books.hold("h", "alice", 10)
     books.refuses(TransferConflict, lambda: books.hold("h2", "alice", -5))
 

@@ -56,7 +56,7 @@ class Bank:
         def read(tx: Any) -> tuple[int, ...]:
             found = []
             for account in (ALICE.account, BOB.account, EVA.account, "system:treasury"):
-                row = tx.one(ledger.SELECT_ACCOUNT, account=account)
+                row = tx.one(ledger.SELECT_ACCOUNT, key=account)
                 found.append(-1 if row is None else int(row.balance_units))
             return (*found, wallet_transfer.next_nonce(tx, ALICE.account))
 

@@ -50,7 +50,7 @@ class Tx:
         self._cursor = cursor
         self._changes = 0  # how many statements changed something
         self._later: dict[Statement, list[dict[str, Any]]] | None = None  # rows that `each` writes at its end
-        self._tallies: dict[tuple[Statement, str], int] = {}
+        self._tallies: dict[tuple[Statement, str], dict[str, int]] = {}
         self._conflict = False  # whether a flush of these failed
         self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile
         self.dialect = dialect
@@ -107,20 +107,29 @@ class Tx:
         self._changes += 1
         return 1
 
-    def tally(self, statement: Statement, key: str, units: int) -> int:
-        """Runs `statement` (parameters `key`, `units`) that adds units to one row; how many rows it touched.
+    def expect(self, statement: Statement, /, **params: Any) -> int:
+        """Executes a guarded change that finds its one row unless somebody was faster; how many it touched.
 
-        In `each` the units for one row are summed and written once at the end.
+        Nothing may read the change back in this call. In `each` such changes are made together at the end,
+        as if every one had found its row; where one had not, all items are run again by themselves.
+        """
+        return self.add(statement, **params)
+
+    def tally(self, statement: Statement, key: str, **units: int) -> int:
+        """Runs a guarded change of one row's amounts (parameters `key` and `units`); how many rows it touched.
+
+        In `each` the amounts for one row are summed and written once at the end.
         """
         if self._later is None:
-            return self.run(statement, key=key, units=units)
-        place = (statement, key)
-        self._tallies[place] = self._tallies.get(place, 0) + units
+            return self.run(statement, key=key, **units)
+        sums = self._tallies.setdefault((statement, key), {})
+        for name, amount in units.items():
+            sums[name] = sums.get(name, 0) + amount
         self._changes += 1
         return 1
 
     def flush(self) -> bool:
-        """Writes what `add` and `tally` hold back. False where a row met a conflict or was not there.
+        """Writes what `add`, `expect` and `tally` hold back. False where a row met a conflict or was not there.
 
         A False is remembered: what was held back is then lost, so the block cannot end well any more.
         """
@@ -135,7 +144,7 @@ class Tx:
         if tallies:
             self._tallies = {}
             for (statement, key), units in tallies.items():
-                if self.run(statement, key=key, units=units) != 1:
+                if self.run(statement, key=key, **units) != 1:
                     self._conflict = True
                     return False
         return not self._conflict

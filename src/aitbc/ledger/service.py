@@ -24,7 +24,7 @@ _accounts = Account.__table__  # type: ignore[attr-defined]
 _transfers = Transfer.__table__  # type: ignore[attr-defined]
 _units: Any = bindparam("units")
 FEE_WITHIN_MS = 60_000  # a fee's id follows its post's at once, in the same call
-_own = _accounts.c.id == bindparam("account")
+_own = _accounts.c.id == bindparam("key")
 
 INSERT_ACCOUNT = insert_into(Account, on_conflict_ignore=True)
 INSERT_TRANSFER = insert_into(Transfer, on_conflict_ignore=True)
@@ -70,7 +70,7 @@ DEBIT = statement(
 )
 CREDIT = statement(
     update(_accounts)
-    .where(_accounts.c.id == bindparam("key"))
+    .where(_own)
     .values(balance_units=_accounts.c.balance_units + _units)
 )
 
@@ -118,7 +118,7 @@ def open_system_accounts(tx: Tx) -> None:
 
 def balance(tx: Tx, account_id: str) -> Balance:
     """The account's balance. Raises AccountNotFound."""
-    row = tx.one(SELECT_ACCOUNT, account=account_id)
+    row = tx.one(SELECT_ACCOUNT, key=account_id)
     if row is None:
         raise AccountNotFound(account_id=account_id)
     return Balance(row.id, row.balance_units, row.held_units)
@@ -145,20 +145,24 @@ def transfer(
     """
     if not _record(tx, transfer_id, kind, debit_id, credit_id, units, None, ref):
         return False
-    if tx.run(DEBIT, account=debit_id, units=units) != 1:
+    if tx.run(DEBIT, key=debit_id, units=units) != 1:
         raise _refusal(tx, debit_id, units)
     _credit(tx, credit_id, units)
     return True
 
 
 def hold(tx: Tx, hold_id: str, account_id: str, units: int, ref: str = "") -> bool:
-    """Reserves `units` of what is available. Idempotent by `hold_id`. Raises InsufficientFunds."""
-    if tx.run(HOLD, account=account_id, units=units) != 1:
+    """Reserves `units` of what is available. Idempotent by `hold_id`.
+
+    Raises InsufficientFunds; TransferConflict for an amount out of range.
+    """
+    _check_amount(hold_id, units)
+    if tx.tally(HOLD, account_id, units=units) != 1:
         if tx.one(SELECT_TRANSFER, id=hold_id) is not None:
             return _record(tx, hold_id, "hold", account_id, ESCROW, units, None, ref)
         raise _refusal(tx, account_id, units)
     if not _record(tx, hold_id, "hold", account_id, ESCROW, units, None, ref):
-        tx.run(SETTLE, account=account_id, units=0, held=units)  # it stood already: reserve it once
+        tx.tally(SETTLE, account_id, units=0, held=units)  # it stood already: reserve it once
         return False
     return True
 
@@ -180,7 +184,7 @@ def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[P
         kind = payout.kind if index else "post"
         if not _record(tx, transfer_id, kind, account_id, payout.account_id, payout.units, hold_id, ref):
             raise TransferConflict("This hold was settled before.", hold_id=hold_id)
-    if tx.run(SETTLE, account=account_id, units=total, held=held_units) != 1:
+    if tx.tally(SETTLE, account_id, units=total, held=held_units) != 1:
         raise TransferConflict("More would be settled than is held.", hold_id=hold_id)
     for payout in payouts:
         if payout.units:
@@ -196,7 +200,7 @@ def void(tx: Tx, hold_id: str, account_id: str, held_units: int, ref: str = "") 
     void_id = new_id(tx.now_ms)
     if not _record(tx, void_id, "void", account_id, ESCROW, held_units, hold_id, ref):
         raise TransferConflict("This hold was settled before.", hold_id=hold_id)
-    if tx.run(SETTLE, account=account_id, units=0, held=held_units) != 1:
+    if tx.tally(SETTLE, account_id, units=0, held=held_units) != 1:
         raise TransferConflict("More would be freed than is held.", hold_id=hold_id)
     return void_id
 
@@ -222,8 +226,7 @@ def _record(
     tx: Tx, transfer_id: str, kind: str, debit: str, credit: str, units: int, hold_id: str | None, ref: str
 ) -> bool:
     """Writes the line. False where the same line stands already (or its hold is settled)."""
-    if not 0 <= units <= MAX_UNITS:
-        raise TransferConflict("The amount is out of range.", transfer_id=transfer_id)
+    _check_amount(transfer_id, units)
     inserted = tx.add(
         INSERT_TRANSFER,
         id=transfer_id,
@@ -251,13 +254,18 @@ def _record(
     return False
 
 
+def _check_amount(transfer_id: str, units: int) -> None:
+    if not 0 <= units <= MAX_UNITS:
+        raise TransferConflict("The amount is out of range.", transfer_id=transfer_id)
+
+
 def _credit(tx: Tx, account_id: str, units: int) -> None:
-    if tx.tally(CREDIT, account_id, units) != 1:
+    if tx.tally(CREDIT, account_id, units=units) != 1:
         raise AccountNotFound(account_id=account_id)
 
 
 def _refusal(tx: Tx, account_id: str, units: int) -> InsufficientFunds | AccountNotFound:
-    row = tx.one(SELECT_ACCOUNT, account=account_id)
+    row = tx.one(SELECT_ACCOUNT, key=account_id)
     if row is None:
         return AccountNotFound(account_id=account_id)
     return InsufficientFunds(

@@ -262,6 +262,12 @@ class JobStillOpen(AitbcError):
     template = "The job can still complete; cancel it to get the money back."
 
 
+class JobAnswered(AitbcError):
+    status = 409
+    code = "JOB_ANSWERED"
+    template = "The job was answered; only the miner's account can refund its payment."
+
+
 class NotSealed(AitbcError):
     """It happened, but no block has sealed it yet; `retry_after_s` (seconds) becomes Retry-After."""
 

@@ -169,7 +169,7 @@ def test_nobody_but_the_right_party(scene: Scene) -> None:
             expect_error(api.get(path, who), 404, code)
     before = scene.payment(job_id)
     expect_error(scene.release(payment_id, scene.payee), 403, "FORBIDDEN")
-    expect_error(scene.refund(payment_id, scene.payer), 403, "FORBIDDEN")
+    expect_error(scene.refund(payment_id, scene.payer), 409, "JOB_ANSWERED")
     for act in (scene.release, scene.refund):
         expect_error(act(payment_id, NOBODY), 401, "UNAUTHORIZED")
         expect_error(act(payment_id, wrong), 401, "UNAUTHORIZED")

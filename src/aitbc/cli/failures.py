@@ -46,6 +46,7 @@ _HINTS = {
     "PAYMENT_NOT_PENDING": "See `aitbc payment show`.",
     "JOB_NOT_COMPLETED": "Wait for its answer: `aitbc job show`.",
     "JOB_STILL_OPEN": "`aitbc job cancel` gives the money back.",
+    "JOB_ANSWERED": "Ask the miner; `aitbc payment release` pays it.",
     "RECEIPT_NOT_FOUND": "A job's receipt id is in `aitbc job show`.",
     "KEY_NOT_FOUND": "List them with `aitbc keys list`.",
     "RATE_LIMITED": "Try again later.",

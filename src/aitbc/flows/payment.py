@@ -14,6 +14,7 @@ from aitbc.database import Tx, statement
 from aitbc.errors import (
     Forbidden,
     InvalidRequest,
+    JobAnswered,
     JobNotCompleted,
     JobNotFound,
     JobStillOpen,
@@ -109,7 +110,8 @@ def refund(tx: Tx, principal: Principal, payment_id: str, amount_units: int | No
     """The payee (or an admin) gives the price back, or a part of it; the payer once the job cannot complete.
 
     `amount_units` None: all of it. A refund by the payer of a job that ended without an answer has happened
-    already, in the transaction that ended it, and is shown again.
+    already, in the transaction that ended it, and is shown again. Raises JobStillOpen and JobAnswered where
+    the job's state forbids it to the payer, who may otherwise: a conflict, not a want of rights.
     """
     view, payment, job = _locked(tx, principal, payment_id)
     by_payee = principal.account_id == view.payee_id or principal.is_admin
@@ -119,7 +121,7 @@ def refund(tx: Tx, principal: Principal, payment_id: str, amount_units: int | No
         return view
     _still_movable(view)
     if not by_payee:
-        raise Forbidden("The job was answered: only the miner's account may refund it.")
+        raise JobAnswered(job_id=job.id)
     if payment is None or job.status != "completed":
         raise JobNotCompleted(status=job.status)
     amount = payment.price_units if amount_units is None else amount_units

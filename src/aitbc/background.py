@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from aitbc.chain import sealer, witnessing
-from aitbc.cosigning import Cosigner
+from aitbc.cosigning import Cosigner, examine
 from aitbc.errors import StorageUnavailable
 from aitbc.flows import activity, expiry, payment
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
@@ -76,6 +76,8 @@ async def release_once(runtime: Runtime) -> bool:
 
 async def seal_once(runtime: Runtime) -> bool:
     """Seals what waits into the next block; True where more waits than one block takes."""
+    if runtime.sealing_stopped:
+        return False
     database, context = runtime.db, runtime.context
     made = await database.read(sealer.draft, context.chain_id, context.signing_key)
     if made is None:
@@ -84,6 +86,24 @@ async def seal_once(runtime: Runtime) -> bool:
     if sealed:
         BLOCKS_SEALED.inc()
     return made.full and sealed
+
+
+class Sealing:
+    """Seals blocks, but first asks the witnesses whether this database is still where the log ended.
+
+    One that was restored from a backup would otherwise sign a second history before anybody noticed.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._examined = False
+
+    async def run_once(self) -> bool:
+        """One round; True where more waits than one block takes."""
+        if not self._examined:
+            await examine(self.runtime)
+            self._examined = True
+        return await seal_once(self.runtime)
 
 
 async def count_once(runtime: Runtime) -> bool:
@@ -132,10 +152,10 @@ async def cosign(runtime: Runtime) -> None:
 
 def start(runtime: Runtime) -> list[asyncio.Task[None]]:
     """Starts every loop; they end by themselves once `runtime.shutdown` is set."""
-    expire = Expiry(runtime)
+    expire, sealing = Expiry(runtime), Sealing(runtime)
     rounds: list[tuple[float, Callable[[], Awaitable[bool]], str]] = [
         (EXPIRE_EVERY_S, expire.run_once, "expiry"),
-        (runtime.settings.block_interval_s, lambda: seal_once(runtime), "seal"),
+        (runtime.settings.block_interval_s, sealing.run_once, "seal"),
         (runtime.settings.block_interval_s, lambda: count_once(runtime), "count"),
         (RELEASE_EVERY_S, lambda: release_once(runtime), "release"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),

@@ -22,7 +22,11 @@ KEY_FILE = "coordinator.key"
 
 @dataclass
 class Runtime:
-    """What endpoints and background loops share. `shutdown` is set once: long polls answer at once."""
+    """What endpoints and background loops share. `shutdown` is set once: long polls answer at once.
+
+    `sealing_stopped` says why no block is sealed any more ('' while they are): a witness proved that this
+    database is not the one that the log was last sealed from. Only another start asks again.
+    """
 
     settings: Settings
     db: Database
@@ -30,6 +34,7 @@ class Runtime:
     clock: Clock
     waiting: WaitingMiners
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
+    sealing_stopped: str = ""
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":

@@ -42,7 +42,7 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
     if not job.hold_id:
         return 0
     fee = fee_units(price_units, parameters.get(tx, "fee_bps"))
-    if payments.get(tx, job.hold_id) is not None:
+    if job.manual_payment:
         release_after_ms = tx.now_ms + ctx.acceptance_ms
         payments.set_price(tx, job.hold_id, provider_id, price_units, fee, release_after_ms)
         return fee
@@ -61,7 +61,7 @@ def give_back(tx: Tx, job: JobRow) -> None:
     if job.hold_id:
         transfer_id = ledger.void(tx, job.hold_id, job.client_id, job.held_units, job.id)
         release_spend(tx, job.key_id, job.spend_period_ms, job.held_units)
-    payment = payments.of_job(tx, job.id)
+    payment = payments.of_job(tx, job.id) if job.manual_payment else None
     if payment is not None:
         payments.end(
             tx, payment, "refunded", refunded_units=job.held_units, fee_units=0, transfer_id=transfer_id

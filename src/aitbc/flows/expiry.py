@@ -88,7 +88,8 @@ def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
     """
     forward_ms = max(0, by_ms)
     if forward_ms:
-        tx.run(deadlines.SHIFT_EXPIRIES, shift=forward_ms, before=tx.now_ms - forward_ms)
+        for shift_expiries in deadlines.SHIFT_EXPIRIES:
+            tx.run(shift_expiries, shift=forward_ms, before=tx.now_ms - forward_ms)
     return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms)
 
 

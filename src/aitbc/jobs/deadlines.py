@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, case, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import statement
-from aitbc.jobs.models import RUNNING, Job
+from aitbc.jobs.models import PENDING, RUNNING, Job
 from aitbc.jobs.rows import COLUMNS, JobRow
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -19,10 +19,13 @@ SHIFT_LEASES = statement(
     .where(sql(RUNNING))
     .values(lease_expires_at_ms=case((_shifted > _latest, _latest), else_=_shifted))
 )
-SHIFT_EXPIRIES = statement(
-    update(_jobs)
-    .where(sql("finished_at_ms IS NULL"), _c.created_at_ms <= bindparam("before"))
-    .values(expires_at_ms=_c.expires_at_ms + bindparam("shift"))
+SHIFT_EXPIRIES = tuple(
+    statement(
+        update(_jobs)
+        .where(sql(open_one), _c.created_at_ms <= bindparam("before"))
+        .values(expires_at_ms=_c.expires_at_ms + bindparam("shift"))
+    )
+    for open_one in (PENDING, RUNNING)
 )
 RENEW_LEASES = statement(
     update(_jobs)
@@ -42,7 +45,7 @@ LEASES_EXPIRED = statement(
 )
 PENDING_EXPIRED = statement(
     select(*COLUMNS)
-    .where(sql("status = 'pending'"), _c.expires_at_ms <= _now)
+    .where(sql(PENDING), _c.expires_at_ms <= _now)
     .order_by(_c.expires_at_ms)
     .limit(bindparam("count"))
     .with_for_update(skip_locked=True),

@@ -11,8 +11,9 @@ from aitbc.database.columns import big, one_of, small, text
 from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
 
 QUEUED = "queued = 1"
-OPEN = "finished_at_ms IS NULL"
+PENDING = "status = 'pending'"
 RUNNING = "status = 'running'"
+OPEN = {"pending": PENDING, "running": RUNNING}
 
 
 def partial(name: str, *columns: str, where: str) -> Index:
@@ -38,6 +39,7 @@ class Job(SQLModel, table=True):
     held     what the client's account holds for it: worst-case units at the cap, in base units.
     required / excluded miner, region: '' for none. The excluded one is the miner that failed it last:
              until `excluded_until_ms` the job is for others.
+    manual_payment 1 for a job whose payer opens the escrow and releases it (it has a row in `payments`).
     """
 
     __tablename__ = "jobs"
@@ -53,10 +55,11 @@ class Job(SQLModel, table=True):
         CheckConstraint("price_units <= held_units", name="price_within_hold"),
         partial("ix_jobs_queue", "job_type", "model", "rank", "id", *MATCHED, where=QUEUED),
         partial("ix_jobs_queue_any", "job_type", "rank", "id", *MATCHED, where=QUEUED),
-        partial("ix_jobs_expiry", "expires_at_ms", "id", where="status = 'pending'"),
-        partial("ix_jobs_lease", "lease_expires_at_ms", "id", where=RUNNING),
-        partial("ix_jobs_held_by", "miner_id", "id", where=RUNNING),
-        partial("ix_jobs_open", "client_id", "status", "id", where=OPEN),
+        # An index more is a tree more to change at every move of a job. What runs is little: the leases that
+        # have ended are found among all of it.
+        partial("ix_jobs_expiry", "expires_at_ms", "id", where=PENDING),
+        partial("ix_jobs_backlog", "client_id", "id", where=PENDING),
+        partial("ix_jobs_running", "miner_id", "id", "lease_expires_at_ms", where=RUNNING),
         Index("ix_jobs_client", "client_id", "id"),
         {"sqlite_with_rowid": False},
     )
@@ -96,6 +99,7 @@ class Job(SQLModel, table=True):
     started_at_ms: int | None = big(None, nullable=True)
     finished_at_ms: int | None = big(None, nullable=True)
     expires_at_ms: int = big()
+    manual_payment: int = small(0, sa_column_kwargs={"server_default": "0"})
 
 
 class JobRequest(SQLModel, table=True):

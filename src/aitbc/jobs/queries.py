@@ -7,7 +7,7 @@ from sqlalchemy import text as sql
 
 from aitbc.database import Tx, statement
 from aitbc.jobs.lifecycle import TERMINAL
-from aitbc.jobs.models import QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
+from aitbc.jobs.models import OPEN, PENDING, QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
 from aitbc.jobs.rows import COLUMNS, JobRow
 
 _c: Any = Job.__table__.c  # type: ignore[attr-defined]
@@ -20,7 +20,7 @@ QUEUE = statement(
     .where(sql(QUEUED))
 )
 COUNT_PENDING = statement(
-    select(func.count().label("count")).select_from(Job).where(sql("status = 'pending'"))
+    select(func.count().label("count")).select_from(Job).where(sql(PENDING))
 )
 COUNT_RUNNING = statement(select(func.count().label("count")).select_from(Job).where(sql(RUNNING)))
 RUNNING_BY_MINER = statement(
@@ -64,7 +64,8 @@ def listed(
     where: list[Any] = [] if client_id is None else [_c.client_id == client_id]
     if status is not None:
         where.append(_c.status == status)
-        where.append(_c.finished_at_ms.is_not(None) if status in TERMINAL else sql("finished_at_ms IS NULL"))
+        # As the partial indexes have it, or they would not be used.
+        where.append(_c.finished_at_ms.is_not(None) if status in TERMINAL else sql(OPEN[status]))
     rows = tx.query(select(*COLUMNS).where(*where).order_by(_c.id.desc()).limit(limit).offset(offset))
     total = tx.query(select(func.count().label("count")).select_from(Job).where(*where))[0].count
     return [JobRow._make(row) for row in rows], int(total)

@@ -43,6 +43,7 @@ class JobRow(NamedTuple):
     started_at_ms: int | None
     finished_at_ms: int | None
     expires_at_ms: int
+    manual_payment: int
 
     @property
     def max_units(self) -> int:

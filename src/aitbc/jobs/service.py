@@ -12,7 +12,7 @@ from sqlalchemy import text as sql
 from aitbc.database import Tx, insert_into, statement
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
-from aitbc.jobs.models import QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
+from aitbc.jobs.models import PENDING, QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
 from aitbc.jobs.rows import ANY_MODEL, COLUMNS, Ask, JobRow, JobSpec, MinerNeeds
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -37,7 +37,7 @@ SELECT_HELD_BY = statement(
 )
 BACKLOG_OF = statement(
     select(_c.id)
-    .where(sql("finished_at_ms IS NULL"), _c.client_id == bindparam("client"), _c.status == _PENDING)
+    .where(sql(PENDING), _c.client_id == bindparam("client"))
     .offset(bindparam("skip"))
     .limit(1)
 )
@@ -225,6 +225,7 @@ def create(
         started_at_ms=None,
         finished_at_ms=None,
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
+        manual_payment=1 if spec.manual_payment else 0,
     )
     tx.add(INSERT_JOB, **job._asdict())
     tx.add(INSERT_REQUEST, job_id=job_id, request=spec.request_text)

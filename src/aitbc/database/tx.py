@@ -169,7 +169,10 @@ class Tx:
         self.signals.append(signal)
 
     def each(
-        self, items: Sequence[Item | AitbcError], act: Callable[[Item], Done]
+        self,
+        items: Sequence[Item | AitbcError],
+        act: Callable[[Item], Done],
+        at_once: Callable[[Sequence[Item | AitbcError]], list[Done | AitbcError] | None] | None = None,
     ) -> list[Done | AitbcError]:
         """`act(item)` for each item by itself; an AitbcError stands in the place of what failed.
 
@@ -177,12 +180,15 @@ class Tx:
         several of its statements, and nearly every item that fails has written nothing yet. So items run
         bare, with rows of `add` held back and written together; one that fails after it wrote, or a row that
         meets a conflict, undoes them all, and all are run again with savepoints.
+
+        `at_once` does the same for all items together, where that is cheaper; None, or an AitbcError, where
+        it cannot: then they are undone and run again like that.
         """
         hooks, signals = len(self.hooks), len(self.signals)
         self._cursor.execute("SAVEPOINT items")
         self._later = {}
         try:
-            done = self._each_bare(items, act)
+            done = self._each_bare(items, act) if at_once is None else self._at_once(items, at_once)
             whole = done is not None and self.flush()
         finally:
             self._later, self._tallies, self._conflict = None, {}, False
@@ -192,6 +198,16 @@ class Tx:
             done = self._each_isolated(items, act)
         self._cursor.execute("RELEASE SAVEPOINT items")
         return done
+
+    @staticmethod
+    def _at_once(
+        items: Sequence[Item | AitbcError],
+        at_once: Callable[[Sequence[Item | AitbcError]], list[Done | AitbcError] | None],
+    ) -> list[Done | AitbcError] | None:
+        try:
+            return at_once(items)
+        except AitbcError:  # which item it was of is seen when each is run by itself
+            return None
 
     def _each_bare(
         self, items: Sequence[Item | AitbcError], act: Callable[[Item], Done]

@@ -16,6 +16,7 @@ from aitbc.flows.onboarding import ensure_static_accounts
 from aitbc.jobs.waiting import WaitingMiners
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
+from aitbc.signatures import SigningWorker
 
 KEY_FILE = "coordinator.key"
 
@@ -41,14 +42,16 @@ class Runtime:
         """Opens the (migrated) database and the signing key; starts nothing."""
         clock = clock or SystemClock()
         database = Database.open(settings.database_url, clock, pool_size=settings.database_pool_size)
+        key = signing_key(settings)
         context = FlowContext(
             chain_id=settings.chain_id,
-            signing_key=signing_key(settings),
+            signing_key=key,
             lease_ms=int(settings.lease_s * 1000),
             heartbeat_ms=int(settings.heartbeat_s * 1000),
             max_attempts=settings.max_attempts,
             max_pending_jobs=settings.max_pending_jobs,
             acceptance_ms=int(settings.acceptance_window_s * 1000),
+            worker=SigningWorker(key),
         )
         waiting = WaitingMiners()
         database.signals.listen(waiting.hear)
@@ -73,6 +76,8 @@ class Runtime:
     async def stop(self) -> None:
         self.begin_shutdown()
         await self.db.stop()
+        if self.context.worker is not None:
+            self.context.worker.close()
 
 
 def prepare(tx: Tx, settings: Settings, context: FlowContext) -> None:

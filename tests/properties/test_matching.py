@@ -10,6 +10,7 @@ from aitbc.accounts.principal import Principal
 from aitbc.core.clock import ManualClock
 from aitbc.database import Database, Tx
 from aitbc.flows import dispatch
+from aitbc.jobs import claims
 from aitbc.jobs import service as jobs
 from aitbc.jobs.matching import MinerProfile, reason_against
 from aitbc.jobs.models import Job
@@ -89,15 +90,15 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
                 own = [row for row in fitting if miner.ask_for(jobs.wanted_by(row, tx.now_ms)) == ask]
                 order = [(row.rank, row.id) for row in sorted(own, key=lambda row: (row.rank, row.id))]
                 for lock in (True, False):
-                    assert jobs.heads(tx, miner.needs, ask, count, lock=lock) == order[:count]
+                    assert claims.heads(tx, miner.needs, ask, count, lock=lock) == order[:count]
             ctx = dispatch.FlowContext("chain", signing_key=None)  # type: ignore[arg-type]
             taken = dispatch._claim_heads(tx, ctx, miner, count)
             assert [job.id for job in taken] == best[:count]
             for row in rows:
                 ask = miner.ask_for(jobs.wanted_by(row, tx.now_ms))
                 if ask is not None and row.id not in best[:count]:
-                    claimed = jobs.claim(tx, row.id, miner.needs, ask.price_units, "lease", 1000)
-                    assert (claimed is not None) == (row.id in best)
+                    claimed = claims.claim(tx, [row.id], miner.needs, ask.price_units, "lease", 1000)
+                    assert bool(claimed) == (row.id in best)
             raise Undo
 
         with pytest.raises(Undo):

@@ -129,7 +129,12 @@ def signed_bytes(fields: ReceiptFields) -> bytes:
 
 def sign(fields: ReceiptFields, key: PrivateKey) -> Signature:
     """The coordinator's signature."""
-    return Signature(key.key_id, key.sign(signed_bytes(fields)))
+    return sign_bytes(signed_bytes(fields), key)
+
+
+def sign_bytes(body: bytes, key: PrivateKey) -> Signature:
+    """The signature of signed bytes that are made already."""
+    return Signature(key.key_id, key.sign(body))
 
 
 def result_statement(

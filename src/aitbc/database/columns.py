@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, Text
+from sqlalchemy import BigInteger, Integer, Text, TextClause
+from sqlalchemy import text as sql
 from sqlmodel import Field
 
 
@@ -28,3 +29,13 @@ def one_of(column: str, values: tuple[str, ...]) -> str:
     the insert itself.
     """
     return "(" + " OR ".join(f"{column} = '{value}'" for value in values) + ")"
+
+
+def among(dialect: str, column: str, parameter: str) -> TextClause:
+    """A condition that the column is one of a list of texts, which the parameter gives as a JSON array.
+
+    One statement, compiled once, for lists of any length.
+    """
+    if dialect == "sqlite":
+        return sql(f"{column} IN (SELECT value FROM json_each(:{parameter}))")
+    return sql(f"{column} = ANY(ARRAY(SELECT json_array_elements_text(CAST(:{parameter} AS json))))")

@@ -9,7 +9,7 @@ from aitbc.core import canonical, jobspec, metering
 from aitbc.core import receipt as documents
 from aitbc.core.ids import new_id
 from aitbc.core.money import price_units
-from aitbc.core.signing import decode_b64, public_from_text, verify
+from aitbc.core.signing import ALGORITHM, decode_b64, public_from_text, verify
 from aitbc.database import Tx
 from aitbc.errors import (
     AitbcError,
@@ -41,13 +41,14 @@ class ResultSubmission(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """A checked result and what it is billed."""
+    """A result that may be accepted, and what it is billed; `statement` is what the miner has signed."""
 
     result: dict[str, Any]
     result_hash: str
     metered: metering.Metered
     claimed: tuple[int, int] | None
     signature: documents.MinerSignature | None
+    statement: bytes
 
 
 def complete(
@@ -70,26 +71,95 @@ def complete_batch(
 ) -> list[ReceiptRow | AitbcError]:
     """`complete` for each result by itself; errors stand in the place of what failed."""
     miner = miners.owned(tx, principal.account_id, miner_id)
-    return tx.each(sent, lambda item: _complete(tx, ctx, miner, item))
+    return tx.each(
+        sent,
+        lambda item: _complete(tx, ctx, miner, item),
+        lambda items: _complete_together(tx, ctx, miner, items),
+    )
 
 
 def _complete(tx: Tx, ctx: FlowContext, miner: MinerRow, sent: ResultSubmission) -> ReceiptRow:
     job = jobs.lock(tx, sent.job_id)
+    if job is not None and job.status == "completed" and job.miner_id == miner.id:
+        return _first_receipt(tx, job, sent)
+    job = _admit(miner, job, sent)
+    answer = _check(tx, ctx, miner, job, sent)
+    made = answer.signature
+    if made is not None and not verify(made.public_key, answer.statement, made.sig):
+        raise SignatureInvalid(job_id=job.id)
+    fields = _settle(tx, ctx, miner, job, answer)
+    body = documents.signed_bytes(fields)
+    return receipts.issue(tx, fields, body, documents.sign_bytes(body, ctx.signing_key))
+
+
+def _complete_together(
+    tx: Tx, ctx: FlowContext, miner: MinerRow, sent: Sequence[ResultSubmission | AitbcError]
+) -> list[ReceiptRow | AitbcError] | None:
+    """`_complete` for all, with their jobs read at once and their signatures shared with another core.
+
+    None where they have to be looked at one by one: a job is named twice, or a signature is not good.
+    """
+    named = [item.job_id for item in sent if not isinstance(item, AitbcError)]
+    if len(set(named)) != len(named):
+        return None
+    found = jobs.lock_all(tx, named)
+    done: list[ReceiptRow | AitbcError | None] = []
+    accepted: list[tuple[int, JobRow, _Answer]] = []
+    with ctx.signatures(len(named)) as signatures:
+        for place, item in enumerate(sent):
+            if isinstance(item, AitbcError):
+                done.append(item)
+                continue
+            job = found.get(item.job_id)
+            try:
+                if job is not None and job.status == "completed" and job.miner_id == miner.id:
+                    done.append(_first_receipt(tx, job, item))
+                    continue
+                job = _admit(miner, job, item)
+                answer = _check(tx, ctx, miner, job, item)
+            except AitbcError as error:
+                done.append(error)
+                continue
+            if answer.signature is not None:
+                signatures.verify(answer.signature.public_key, answer.statement, answer.signature.sig)
+            accepted.append((place, job, answer))
+            done.append(None)
+        drafts: list[tuple[int, documents.ReceiptFields, bytes]] = []
+        for place, job, answer in accepted:
+            fields = _settle(tx, ctx, miner, job, answer)
+            body = documents.signed_bytes(fields)
+            signatures.sign(body)
+            drafts.append((place, fields, body))
+        signed = signatures.finish()
+    if not signed.valid:
+        return None
+    key_id = ctx.signing_key.key_id
+    for (place, fields, body), sig in zip(drafts, signed.signatures, strict=True):
+        done[place] = receipts.issue(tx, fields, body, documents.Signature(key_id, sig))
+    return [one for one in done if one is not None]
+
+
+def _admit(miner: MinerRow, job: JobRow | None, sent: ResultSubmission) -> JobRow:
+    """The job, where its lease is this miner's."""
     if job is None:
         raise JobNotFound(job_id=sent.job_id)
-    if job.status == "completed" and job.miner_id == miner.id:
-        return _first_receipt(tx, job, sent)
     if job.status != "running":
         raise JobNotRunning(job_id=job.id, status=job.status)
     if job.miner_id != miner.id or sent.lease_id not in (None, job.lease_id):
         raise LeaseLost(job_id=job.id)
-    answer = _check(tx, ctx, miner, job, sent)
+    return job
+
+
+def _settle(
+    tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, answer: _Answer
+) -> documents.ReceiptFields:
+    """Ends the job and moves its money; what its receipt states."""
     price = price_units(answer.metered.units, job.unit_price_units)
     receipt_id = new_id(tx.now_ms)
     if not jobs.complete(tx, job, price, receipt_id, json.dumps(answer.result, ensure_ascii=False)):
         raise LeaseLost(job_id=job.id)
     fee = escrow.pay(tx, ctx, job, miner.account_id, price)
-    fields = documents.ReceiptFields(
+    return documents.ReceiptFields(
         chain_id=ctx.chain_id,
         receipt_id=receipt_id,
         job_id=job.id,
@@ -113,11 +183,10 @@ def _complete(tx: Tx, ctx: FlowContext, miner: MinerRow, sent: ResultSubmission)
         miner_signature=answer.signature,
         claimed_tokens=answer.claimed,
     )
-    return receipts.issue(tx, fields, ctx.signing_key)
 
 
 def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultSubmission) -> _Answer:
-    """Validates, meters and, where the miner has a key, checks the signature of a result."""
+    """Validates and meters a result; where the miner has a key, its signature must be there (not yet checked)."""
     kind = jobspec.job_type_named(job.job_type)
     try:
         request = json.loads(jobs.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
@@ -129,7 +198,7 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
     metered = metering.meter_within(job.prompt_bound, job.completion_bound, len(result_bytes), usage)
     result_hash = canonical.sha256_hex(result_bytes)
     if not miner.public_key:
-        return _Answer(result, result_hash, metered, None, None)
+        return _Answer(result, result_hash, metered, None, None, b"")
     if sent.signature is None:
         raise SignatureRequired(job_id=job.id)
     claimed = metering.claimed_tokens(usage)
@@ -147,10 +216,10 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
         signature = decode_b64(sent.signature["sig"])
     except (AttributeError, KeyError, TypeError, ValueError):
         raise SignatureInvalid(job_id=job.id) from None
-    if sent.signature.get("alg") != "Ed25519" or not verify(public_key, statement, signature):
+    if sent.signature.get("alg") != ALGORITHM:
         raise SignatureInvalid(job_id=job.id)
     made = documents.MinerSignature(public_key=public_key, sig=signature)
-    return _Answer(result, result_hash, metered, claimed, made)
+    return _Answer(result, result_hash, metered, claimed, made, statement)
 
 
 def _first_receipt(tx: Tx, job: JobRow, sent: ResultSubmission) -> ReceiptRow:

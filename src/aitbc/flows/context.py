@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from aitbc.core.signing import PrivateKey
+from aitbc.signatures import Signatures, SigningWorker
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +11,8 @@ class FlowContext:
     """Made once from the settings; the same for all requests.
 
     `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account; `acceptance_ms`
-    is how long after a job's completion its manual payment is released by itself.
+    is how long after a job's completion its manual payment is released by itself; `worker` shares the
+    signatures of batches.
     """
 
     chain_id: str
@@ -20,3 +22,8 @@ class FlowContext:
     max_attempts: int = 3
     max_pending_jobs: int = 10_000
     acceptance_ms: int = 3 * 86_400_000
+    worker: SigningWorker | None = None
+
+    def signatures(self, count: int) -> Signatures:
+        """For the signatures of a batch of about `count` items."""
+        return Signatures(self.signing_key) if self.worker is None else self.worker.signatures(count)

@@ -9,6 +9,7 @@ from aitbc.core.ids import new_id
 from aitbc.database import Tx
 from aitbc.errors import JobNotAvailable, JobNotFound, MinerInactive
 from aitbc.flows.context import FlowContext
+from aitbc.jobs import claims
 from aitbc.jobs import service as jobs
 from aitbc.jobs.matching import MinerProfile, reason_against
 from aitbc.jobs.rows import Ask, JobRow, MinerNeeds
@@ -71,8 +72,9 @@ def take(
     if miner.status == "active" and free > 0:
         with tx.together():
             taken += _claim_heads(tx, ctx, profile, free)
+    requests = jobs.request_texts(tx, [job.id for job in taken])
     return Taken(
-        [Assignment(job, jobs.request_text(tx, job.id) or "{}") for job in taken],
+        [Assignment(job, requests.get(job.id, "{}")) for job in taken],
         profile,
         miner.status == "active" and miner.concurrency > len(held),
     )
@@ -83,7 +85,7 @@ def offer(tx: Tx, principal: Principal, miner_id: str) -> Offered:
     miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
     profile = profile_of(tx, miner)
     may_wait = miner.status == "active" and len(jobs.held_by(tx, miner.id)) < miner.concurrency
-    found = [head for ask in profile.asks for head in jobs.heads(tx, profile.needs, ask, 1, lock=False)]
+    found = [head for ask in profile.asks for head in claims.heads(tx, profile.needs, ask, 1, lock=False)]
     best = min(found, default=None)
     job = jobs.get(tx, best[1]) if best and may_wait else None
     return Offered(job, jobs.request_text(tx, job.id) if job else None, profile, may_wait)
@@ -103,37 +105,41 @@ def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id:
     reason = reason_against(profile, wanted) if job.status == "pending" else "TAKEN"
     if not reason and len(jobs.held_by(tx, miner.id)) >= miner.concurrency:
         reason = "BUSY"
-    claimed = None if reason or ask is None else _claim_one(tx, ctx, profile.needs, job_id, ask)
-    if claimed is None:
+    claimed = [] if reason or ask is None else _claim(tx, ctx, profile.needs, ask, [job_id])
+    if not claimed:
         raise JobNotAvailable(job_id=job_id, reason=reason or "TAKEN")
-    return Assignment(claimed, jobs.request_text(tx, job_id) or "{}")
+    return Assignment(claimed[0], jobs.request_text(tx, job_id) or "{}")
 
 
 def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[JobRow]:
-    """Claims the best `count` jobs over all the miner's asks: by priority, then age.
-
-    Looks at up to `count` for each ask, so that some are left over.
-    """
+    """Claims the best `count` jobs over all the miner's asks: by priority, then age."""
     queues = [
-        [(rank, job_id, index) for rank, job_id in jobs.heads(tx, profile.needs, ask, count)]
+        [(rank, job_id, index) for rank, job_id in claims.heads(tx, profile.needs, ask, count)]
         for index, ask in enumerate(profile.asks)
     ]
-    claimed: dict[str, JobRow] = {}
+    chosen: dict[str, int] = {}
     for _rank, job_id, index in heapq.merge(*queues):
-        if len(claimed) >= count:
+        if len(chosen) == count:
             break
-        if job_id in claimed:  # also under '*' or another of the miner's names
-            continue
-        job = _claim_one(tx, ctx, profile.needs, job_id, profile.asks[index])
-        if job is not None:
-            claimed[job_id] = job
-    if claimed and tx.dialect == "postgresql":
-        jobs.announce(tx, {job_id for queue in queues for _, job_id, _ in queue} - claimed.keys())
-    return list(claimed.values())
+        chosen.setdefault(job_id, index)  # it may also stand under '*' or another of the miner's names
+    claimed: list[JobRow] = []
+    for index, ask in enumerate(profile.asks):
+        of_ask = [job_id for job_id, chosen_index in chosen.items() if chosen_index == index]
+        if of_ask:
+            claimed += _claim(tx, ctx, profile.needs, ask, of_ask)
+    claimed.sort(key=lambda job: (job.rank, job.id))
+    if chosen and tx.dialect == "postgresql":
+        claims.announce(tx, {job_id for queue in queues for _, job_id, _ in queue} - chosen.keys())
+    return claimed
 
 
-def _claim_one(tx: Tx, ctx: FlowContext, needs: MinerNeeds, job_id: str, ask: Ask) -> JobRow | None:
-    job = jobs.claim(tx, job_id, needs, ask.price_units, new_id(tx.now_ms), ctx.lease_ms)
-    if job is not None and job.attempts == 1:
-        tx.after_commit(DISPATCH_LATENCY.observe, max(0, tx.now_ms - job.created_at_ms) / 1000)
-    return job
+def _claim(tx: Tx, ctx: FlowContext, needs: MinerNeeds, ask: Ask, job_ids: list[str]) -> list[JobRow]:
+    claimed = claims.claim(tx, job_ids, needs, ask.price_units, new_id(tx.now_ms), ctx.lease_ms)
+    tx.after_commit(_observe_latency, claimed, tx.now_ms)
+    return claimed
+
+
+def _observe_latency(claimed: list[JobRow], now_ms: int) -> None:
+    for job in claimed:
+        if job.attempts == 1:
+            DISPATCH_LATENCY.observe(max(0, now_ms - job.created_at_ms) / 1000)

@@ -3,17 +3,19 @@
 Every move is one guarded UPDATE checked by its row, plus one line of history.
 """
 
-from collections.abc import Iterable
+import json
 from typing import Any
 
 from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
+from aitbc.database.columns import among
+from aitbc.jobs import history
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
-from aitbc.jobs.models import PENDING, QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
-from aitbc.jobs.rows import ANY_MODEL, COLUMNS, Ask, JobRow, JobSpec, MinerNeeds
+from aitbc.jobs.models import PENDING, RUNNING, Job, JobRequest, JobResult
+from aitbc.jobs.rows import COLUMNS, JobRow, JobSpec
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
 _requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
@@ -27,9 +29,17 @@ _RUNNING: Any = literal_column("'running'")
 INSERT_JOB = insert_into(Job)
 INSERT_REQUEST = insert_into(JobRequest)
 INSERT_RESULT = insert_into(JobResult)
-INSERT_EVENT = insert_into(JobEvent)
 SELECT_JOB = statement(select(*COLUMNS).where(_id), JobRow)
 LOCK_JOB = statement(select(*COLUMNS).where(_id).with_for_update(), JobRow)
+LOCK_JOBS = statement(
+    lambda dialect: (
+        select(*COLUMNS).where(among(dialect, "jobs.id", "jobs")).order_by(_c.id).with_for_update()
+    ),
+    JobRow,
+)
+SELECT_REQUESTS = statement(
+    lambda dialect: select(_requests).where(among(dialect, "job_requests.job_id", "jobs"))
+)
 SELECT_REQUEST = statement(select(_requests.c.request).where(_requests.c.job_id == bindparam("job")))
 SELECT_RESULT = statement(select(_results.c.result).where(_results.c.job_id == bindparam("job")))
 SELECT_HELD_BY = statement(
@@ -41,47 +51,6 @@ BACKLOG_OF = statement(
     .offset(bindparam("skip"))
     .limit(1)
 )
-
-# --- claims: the head of the queue for one ask, and the guarded update that takes it -------------------
-
-_FITS = (
-    _c.max_price_units >= bindparam("price"),
-    _c.min_memory_mb <= bindparam("memory"),
-    (_c.region == literal_column("''")) | (_c.region == bindparam("region")),
-    (_c.required_miner_id == literal_column("''")) | (_c.required_miner_id == bindparam("miner")),
-    (_c.excluded_miner_id != bindparam("miner")) | (_c.excluded_until_ms <= _now),
-)
-_HEAD = (
-    select(_c.id, _c.rank)
-    .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS, _c.expires_at_ms > _now)
-    .order_by(_c.rank, _c.id)
-    .limit(bindparam("count"))
-)
-_OF_MODEL = _HEAD.where(_c.model == bindparam("model"))
-HEADS = {
-    (named, locked): statement(head.with_for_update(skip_locked=True) if locked else head)
-    for named, head in ((True, _OF_MODEL), (False, _HEAD))
-    for locked in (True, False)
-}
-CLAIM = statement(
-    update(_jobs)
-    .where(_id, sql(QUEUED), _c.status == _PENDING, _c.expires_at_ms > _now, *_FITS)
-    .values(
-        status=_RUNNING,
-        queued=0,
-        miner_id=bindparam("miner"),
-        lease_id=bindparam("lease"),
-        lease_expires_at_ms=bindparam("lease_expires"),
-        unit_price_units=bindparam("price"),
-        attempts=_c.attempts + 1,
-        event_count=_c.event_count + 1,
-        started_at_ms=_now,
-    )
-    .returning(*COLUMNS),
-    JobRow,
-)
-
-# --- the other moves ------------------------------------------------------------------------------------
 
 _HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))
 COMPLETE = statement(
@@ -229,7 +198,7 @@ def create(
     )
     tx.add(INSERT_JOB, **job._asdict())
     tx.add(INSERT_REQUEST, job_id=job_id, request=spec.request_text)
-    _record(tx, job_id, 1, "created", "pending", "client")
+    history.record(tx, job_id, 1, "created", "pending", "client")
     if job.queued:
         tx.signal(queued_signal(job))
     return job
@@ -252,64 +221,15 @@ def put_into_queue(
     return moved == 1
 
 
-def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True) -> list[tuple[int, str]]:
-    """(rank, id) of the first `count` queued jobs that fit this miner and ask, best first.
-
-    `lock` (PostgreSQL): other miners that look meanwhile pass them over; see `announce`.
-    """
-    fits: dict[str, Any] = {
-        "price": ask.price_units,
-        "memory": needs.memory_mb,
-        "region": needs.region,
-        "miner": needs.miner_id,
-        "now": tx.now_ms,
-        "job_type": ask.job_type,
-        "count": count,
-    }
-    named = ask.model != ANY_MODEL
-    if named:
-        fits["model"] = ask.model
-    return [(row.rank, row.id) for row in tx.all(HEADS[named, lock], **fits)]
-
-
-def announce(tx: Tx, job_ids: Iterable[str]) -> None:
-    """Says again that these jobs wait: a miner that looked while they were locked did not see them."""
-    for job_id in job_ids:
-        job = get(tx, job_id)
-        if job is not None:
-            tx.signal(queued_signal(job))
-
-
-def claim(
-    tx: Tx, job_id: str, needs: MinerNeeds, price_units: int, lease_id: str, lease_ms: int
-) -> JobRow | None:
-    """Takes a queued job for the miner; None where it is taken, expired or does not fit."""
-    job: JobRow | None = tx.one(
-        CLAIM,
-        job=job_id,
-        now=tx.now_ms,
-        miner=needs.miner_id,
-        memory=needs.memory_mb,
-        region=needs.region,
-        price=price_units,
-        lease=lease_id,
-        lease_expires=tx.now_ms + lease_ms,
-    )
-    if job is not None:
-        _record(tx, job_id, job.event_count, "claimed", "running", "miner", miner_id=needs.miner_id)
-        tx.signal(("job", job_id))
-    return job
-
-
 def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text: str) -> bool:
     """Ends a running job with its result. False where the lease is no longer this one."""
-    moved = tx.run(
+    moved = tx.expect(
         COMPLETE, job=job.id, lease=job.lease_id, price=price_units, receipt=receipt_id, now=tx.now_ms
     )
     if moved != 1:
         return False
     tx.add(INSERT_RESULT, job_id=job.id, result=result_text)
-    _record(tx, job.id, job.event_count + 1, "completed", "completed", "miner", miner_id=job.miner_id)
+    history.record(tx, job.id, job.event_count + 1, "completed", "completed", "miner", miner_id=job.miner_id)
     tx.signal(("job", job.id))
     return True
 
@@ -329,7 +249,7 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
     )
     if moved != 1:
         return False
-    _record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
+    history.record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
     tx.signal(("job", job.id))
     return True
 
@@ -350,7 +270,7 @@ def requeue(
     )
     if moved != 1:
         return False
-    _record(tx, job.id, job.event_count + 1, "requeued", "pending", actor, cause, job.miner_id)
+    history.record(tx, job.id, job.event_count + 1, "requeued", "pending", actor, cause, job.miner_id)
     tx.signal(("job", job.id))
     tx.signal(queued_signal(job._replace(excluded_miner_id=excluded)))
     return True
@@ -374,6 +294,11 @@ def lock(tx: Tx, job_id: str) -> JobRow | None:
     return row
 
 
+def lock_all(tx: Tx, job_ids: list[str]) -> dict[str, JobRow]:
+    """`lock` for many jobs at once, by id; unknown ones are left out."""
+    return {row.id: row for row in tx.all(LOCK_JOBS, jobs=json.dumps(job_ids))}
+
+
 def held_by(tx: Tx, miner_id: str) -> list[JobRow]:
     """Jobs that the miner runs now, oldest first."""
     return tx.all(SELECT_HELD_BY, miner=miner_id)
@@ -385,6 +310,13 @@ def request_text(tx: Tx, job_id: str) -> str | None:
     return None if row is None else str(row.request)
 
 
+def request_texts(tx: Tx, job_ids: list[str]) -> dict[str, str]:
+    """`request_text` of many jobs, by job id; erased ones are left out."""
+    if not job_ids:
+        return {}
+    return {row.job_id: row.request for row in tx.all(SELECT_REQUESTS, jobs=json.dumps(job_ids))}
+
+
 def result_text(tx: Tx, job_id: str) -> str | None:
     """Canonical JSON of the result; None while there is none, and once erased."""
     row = tx.one(SELECT_RESULT, job=job_id)
@@ -394,26 +326,3 @@ def result_text(tx: Tx, job_id: str) -> str | None:
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:
     """Whether the client has at least `count` jobs waiting."""
     return tx.one(BACKLOG_OF, client=client_id, skip=count - 1) is not None
-
-
-def _record(
-    tx: Tx,
-    job_id: str,
-    seq: int,
-    event: str,
-    status: str,
-    actor: str,
-    cause: str = "",
-    miner_id: str = "",
-) -> None:
-    tx.add(
-        INSERT_EVENT,
-        job_id=job_id,
-        seq=seq,
-        at_ms=tx.now_ms,
-        type=event,
-        status=status,
-        actor=actor,
-        cause=cause,
-        miner_id=miner_id,
-    )

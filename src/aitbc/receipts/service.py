@@ -43,9 +43,13 @@ SELECT_KEYS = statement(select(_keys).order_by(_keys.c.valid_from_ms, _keys.c.id
 INSERT_KEY = insert_into(SigningKey, on_conflict_ignore=True)
 
 
-def issue(tx: Tx, fields: documents.ReceiptFields, key: PrivateKey) -> ReceiptRow:
-    """Signs and writes the receipt of one job. The database refuses a second one for the same job."""
-    body = documents.signed_bytes(fields)
+def issue(
+    tx: Tx, fields: documents.ReceiptFields, body: bytes, signature: documents.Signature
+) -> ReceiptRow:
+    """Writes the receipt of one job: `signature` is over `body`, the fields' signed bytes.
+
+    The database refuses a second one for the same job.
+    """
     row = ReceiptRow(
         id=fields.receipt_id,
         job_id=fields.job_id,
@@ -57,8 +61,8 @@ def issue(tx: Tx, fields: documents.ReceiptFields, key: PrivateKey) -> ReceiptRo
         price_units=fields.price_units,
         created_at_ms=tx.now_ms,
         body=body.decode(),
-        key_id=key.key_id,
-        signature=encode_b64(key.sign(body)),
+        key_id=signature.key_id,
+        signature=encode_b64(signature.sig),
     )
     tx.add(INSERT_RECEIPT, **row._asdict())
     chain.append(tx, RECEIPT, row.id, receipt_leaf(row.body, row.key_id, row.signature))

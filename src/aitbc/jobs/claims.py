@@ -1,0 +1,116 @@
+"""Claims: the heads of the queue for one ask, and the guarded update that takes them."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import text as sql
+
+from aitbc.database import Tx, statement
+from aitbc.database.columns import among
+from aitbc.jobs import history, service
+from aitbc.jobs.models import QUEUED, Job
+from aitbc.jobs.rows import ANY_MODEL, COLUMNS, Ask, JobRow, MinerNeeds
+
+_jobs: Any = Job.__table__  # type: ignore[attr-defined]
+_c = _jobs.c
+_now: Any = bindparam("now")
+
+_FITS = (
+    _c.max_price_units >= bindparam("price"),
+    _c.min_memory_mb <= bindparam("memory"),
+    (_c.region == literal_column("''")) | (_c.region == bindparam("region")),
+    (_c.required_miner_id == literal_column("''")) | (_c.required_miner_id == bindparam("miner")),
+    (_c.excluded_miner_id != bindparam("miner")) | (_c.excluded_until_ms <= _now),
+)
+_HEAD = (
+    select(_c.id, _c.rank)
+    .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS, _c.expires_at_ms > _now)
+    .order_by(_c.rank, _c.id)
+    .limit(bindparam("count"))
+)
+_OF_MODEL = _HEAD.where(_c.model == bindparam("model"))
+HEADS = {
+    (named, locked): statement(head.with_for_update(skip_locked=True) if locked else head)
+    for named, head in ((True, _OF_MODEL), (False, _HEAD))
+    for locked in (True, False)
+}
+CLAIM = statement(
+    lambda dialect: (
+        update(_jobs)
+        .where(
+            among(dialect, "jobs.id", "jobs"),
+            sql(QUEUED),
+            _c.status == literal_column("'pending'"),
+            _c.expires_at_ms > _now,
+            *_FITS,
+        )
+        .values(
+            status=literal_column("'running'"),
+            queued=0,
+            miner_id=bindparam("miner"),
+            lease_id=bindparam("lease"),
+            lease_expires_at_ms=bindparam("lease_expires"),
+            unit_price_units=bindparam("price"),
+            attempts=_c.attempts + 1,
+            event_count=_c.event_count + 1,
+            started_at_ms=_now,
+        )
+        .returning(*COLUMNS)
+    ),
+    JobRow,
+)
+
+
+def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True) -> list[tuple[int, str]]:
+    """(rank, id) of the first `count` queued jobs that fit this miner and ask, best first.
+
+    `lock` (PostgreSQL): other miners that look meanwhile pass them over; see `announce`.
+    """
+    fits: dict[str, Any] = {
+        "price": ask.price_units,
+        "memory": needs.memory_mb,
+        "region": needs.region,
+        "miner": needs.miner_id,
+        "now": tx.now_ms,
+        "job_type": ask.job_type,
+        "count": count,
+    }
+    named = ask.model != ANY_MODEL
+    if named:
+        fits["model"] = ask.model
+    return [(row.rank, row.id) for row in tx.all(HEADS[named, lock], **fits)]
+
+
+def announce(tx: Tx, job_ids: Iterable[str]) -> None:
+    """Says again that these jobs wait: a miner that looked while they were locked did not see them."""
+    for job_id in job_ids:
+        job = service.get(tx, job_id)
+        if job is not None:
+            tx.signal(service.queued_signal(job))
+
+
+def claim(
+    tx: Tx, job_ids: list[str], needs: MinerNeeds, price_units: int, lease_id: str, lease_ms: int
+) -> list[JobRow]:
+    """Takes queued jobs for the miner, in the queue's order; those taken, expired or unfit are left out.
+
+    The jobs of one claim share its lease id.
+    """
+    claimed: list[JobRow] = tx.all(
+        CLAIM,
+        jobs=json.dumps(job_ids),
+        now=tx.now_ms,
+        miner=needs.miner_id,
+        memory=needs.memory_mb,
+        region=needs.region,
+        price=price_units,
+        lease=lease_id,
+        lease_expires=tx.now_ms + lease_ms,
+    )
+    claimed.sort(key=lambda job: (job.rank, job.id))
+    for job in claimed:
+        history.record(tx, job.id, job.event_count, "claimed", "running", "miner", miner_id=needs.miner_id)
+        tx.signal(("job", job.id))
+    return claimed

@@ -77,7 +77,7 @@ def miner_spec(miner_id: str | None, models: Mapping[str, int] | None = None, **
     )
 
 
-def context(**limits: int) -> FlowContext:
+def context(**limits: Any) -> FlowContext:
     return FlowContext(chain_id=CHAIN, signing_key=KEY, **limits)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import httpx
 import structlog
 
 from aitbc.chain import sealer, witnessing
@@ -94,14 +95,15 @@ class Sealing:
     One that was restored from a backup would otherwise sign a second history before anybody noticed.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, client: httpx.AsyncClient | None = None) -> None:
         self.runtime = runtime
+        self._client = client
         self._examined = False
 
     async def run_once(self) -> bool:
         """One round; True where more waits than one block takes."""
         if not self._examined:
-            await examine(self.runtime)
+            await examine(self.runtime, self._client)
             self._examined = True
         return await seal_once(self.runtime)
 

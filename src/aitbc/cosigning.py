@@ -1,10 +1,13 @@
 """Asking witnesses to cosign the newest block: network I/O, so outside every transaction.
 
 A witness that is down, slow or behind costs nothing but its own cosignature. One that says that we do not
-continue what it saw is the alarm that witnesses exist for.
+continue what it saw is the alarm that witnesses exist for. Saying so is not enough to stop us, or any witness
+could: but what it last cosigned carries the log's own signature, and where the database does not continue that,
+two histories are proved, and no more blocks are sealed.
 """
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 
 import httpx
@@ -13,11 +16,15 @@ import structlog
 from aitbc.chain import proofs, sealer, witnessing
 from aitbc.chain.sealer import BlockRow
 from aitbc.config import split_witnesses
-from aitbc.core.checkpoint import cosignature_time
-from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line
+from aitbc.core import tiles
+from aitbc.core.block import origin_of
+from aitbc.core.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
+from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
+from aitbc.core.signing import public_from_text
 from aitbc.core.witness_protocol import format_request
 from aitbc.database import Tx
 from aitbc.metrics import COSIGNATURES
+from aitbc.receipts import service as receipts
 from aitbc.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -27,6 +34,9 @@ TRIES = 3  # a witness may have to tell us first what it knows
 MAX_ANSWER_BYTES = 16 * 1024
 # As it is sent: nothing that grows when it is unpacked.
 HEADERS = {"Accept-Encoding": "identity", "Content-Type": "text/plain; charset=utf-8"}
+
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError)
+"""How asking a witness ends that is down, slow, or answers what the protocol has not."""
 
 
 class HistoryRefused(ValueError):
@@ -66,8 +76,52 @@ class Cosigner:
         await asyncio.gather(*(self._ask(peer, head) for peer in waiting))
         return False
 
+    async def examine(self) -> None:
+        """Asks every witness what it last cosigned, and stops the sealing where our log does not continue it."""
+        await asyncio.gather(*(self._examine(peer) for peer in self.peers))
+
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def _examine(self, peer: Peer) -> None:
+        """What it holds may prove our database wrong; a witness that cannot be asked keeps nobody from sealing.
+
+        That one is found out with the next block that is brought to it.
+        """
+        name = peer.verifier.name
+        if self.runtime.sealing_stopped:
+            return
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                fault = await self._proven_fault(peer)
+        except FAILURES as error:
+            log.warning("witness_not_examined", witness=name, error=str(error) or type(error).__name__)
+            return
+        if fault:
+            self.runtime.sealing_stopped = f"Witness {name} {fault}."
+            log.error("sealing_stopped", witness=name, error=fault)
+
+    async def _proven_fault(self, peer: Peer) -> str:
+        """What the checkpoint that the witness holds proves against this database; '' where nothing.
+
+        ValueError where what it shows is not a checkpoint of our own log, so proves nothing.
+        """
+        origin = origin_of(self.runtime.settings.chain_id)
+        origin_hash = hashlib.sha256(origin.encode()).hexdigest()
+        status, answer = await self._call("GET", f"{peer.url}/{origin_hash}/checkpoint")
+        if status == 404:  # it never cosigned anything of ours, or is read elsewhere
+            return ""
+        if status != 200:
+            raise ValueError(f"it answered {status}: {answer[:200].strip()}")
+        note = parse_note(answer)
+        seen = parse_checkpoint(note.text)
+        own_key = self.runtime.signing_key.public_bytes
+        if seen.origin != origin or not verify_note(
+            note, await self.runtime.db.read(_log_keys, origin, own_key)
+        ):
+            raise ValueError("what it shows is not signed by our log")
+        # Only now: another coordinator on the same database may have sealed, and taken it there, meanwhile.
+        return await self.runtime.db.read(_fault, seen)
 
     async def _ask(self, peer: Peer, block: BlockRow) -> None:
         name = peer.verifier.name
@@ -77,10 +131,12 @@ class Cosigner:
         except HistoryRefused as error:
             COSIGNATURES.labels(name, "refused").inc()
             log.error("witness_refuses_history", witness=name, height=block.height, error=str(error))
+            await self._examine(peer)
         except WitnessAhead as error:
             COSIGNATURES.labels(name, "ahead").inc()
             log.warning("witness_ahead", witness=name, height=block.height, error=str(error))
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
+            await self._examine(peer)
+        except FAILURES as error:
             COSIGNATURES.labels(name, "failed").inc()
             log.warning("witness_failed", witness=name, error=str(error) or type(error).__name__)
         else:
@@ -91,7 +147,7 @@ class Cosigner:
         """The witness's verified line."""
         for _try in range(TRIES):
             body = await self.runtime.db.read(_request, peer.known_size, block)
-            status, answer = await self._post(f"{peer.url}/add-checkpoint", body)
+            status, answer = await self._call("POST", f"{peer.url}/add-checkpoint", body)
             if status == 200:
                 line = _checked(answer, block, peer.verifier)
                 peer.known_size = block.tree_size
@@ -108,15 +164,45 @@ class Cosigner:
             peer.known_size = known
         raise ValueError("it keeps naming another size")
 
-    async def _post(self, url: str, body: str) -> tuple[int, str]:
+    async def _call(self, method: str, url: str, body: str | None = None) -> tuple[int, str]:
         """Status and text, read no further than an answer can be long."""
-        async with self._client.stream("POST", url, content=body.encode(), headers=HEADERS) as reply:
+        content = None if body is None else body.encode()
+        async with self._client.stream(method, url, content=content, headers=HEADERS) as reply:
             answer = b""
             async for part in reply.aiter_raw():
                 answer += part
                 if len(answer) > MAX_ANSWER_BYTES:
                     raise ValueError("its answer is too large")
             return reply.status_code, answer.decode(errors="replace")
+
+
+async def examine(runtime: Runtime, client: httpx.AsyncClient | None = None) -> None:
+    """Asks every witness, once, whether the log that it knows goes further or elsewhere than this database."""
+    cosigner = Cosigner(runtime, client)
+    try:
+        await cosigner.examine()
+    finally:
+        await cosigner.close()
+
+
+def _log_keys(tx: Tx, origin: str, own_key: bytes) -> list[Verifier]:
+    """Every key that has signed our checkpoints; a database from before the newest key lacks that one."""
+    known = {own_key, *(public_from_text(row.public_key) for row in receipts.keys(tx))}
+    return [Verifier(origin, key) for key in known]
+
+
+def _fault(tx: Tx, seen: Checkpoint) -> str:
+    """Why a checkpoint of our log is not of this database, or ''."""
+    last = sealer.head(tx)
+    size = 0 if last is None else last.tree_size
+    if seen.size > size:
+        return (
+            f"cosigned a tree of {seen.size} leaves and this database has sealed {size}: it is older than the"
+            " log, as after the restore of a backup, and going on would make a second history"
+        )
+    if tiles.root(seen.size, lambda wanted: sealer.read_tiles(tx, wanted)) != seen.root:
+        return f"cosigned another tree of {seen.size} leaves than this database has: there are two histories"
+    return ""
 
 
 def _request(tx: Tx, old_size: int, block: BlockRow) -> str:

@@ -33,6 +33,9 @@ def test_health(api: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     health = replies.Health.model_validate_json(api.get("/health").content)
     assert (health.version, health.chain_id) == (__version__, "ait-devnet")
     assert health.database in ("sqlite", "postgresql")
+    assert health.sealing_stopped is None
+    api.runtime.sealing_stopped = "Witness w1 knows more."
+    assert api.get("/health").json()["sealing_stopped"] == "Witness w1 knows more."
 
     async def down(*_: Any) -> None:
         raise StorageUnavailable()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aitbc.cli.failures import CommandError
 from aitbc.cli.keys import moment_ms, span_s
+from aitbc.sdk.models import Health
 from tests.cli.harness import User
 from tests.sdk.network import Network
 
@@ -173,6 +175,21 @@ def test_the_doctor_on_a_new_machine_and_a_sick_one(
         assert text in sick.out
     user.at("http://127.0.0.1:9", None)
     assert "WRONG    coordinator" in user("doctor", "--no-engine").out
+
+
+def test_the_doctor_says_where_blocks_are_no_longer_sealed(
+    user: User, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user.at(network.url, network.alice.key)
+    healthy = Health("ok", "1", "ait-devnet", 1.0, None)
+    monkeypatch.setattr("aitbc.cli.doctor.Client.health", lambda _client: healthy)
+    assert "blocks" not in {check["name"] for check in user("doctor", "--no-engine", "--json").json["checks"]}
+    stopped = replace(healthy, sealing_stopped="Witness w1 knows more.")
+    monkeypatch.setattr("aitbc.cli.doctor.Client.health", lambda _client: stopped)
+    sick = user("doctor", "--no-engine")
+    assert sick.code == 1
+    assert "WRONG    blocks" in sick.out
+    assert "Witness w1 knows more." in sick.out
 
 
 def test_the_doctor_finds_the_engine_and_the_key(user: User, network: Network) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,111 +17,32 @@ from aitbc import cosigning
 from aitbc.api.render import receipt_json
 from aitbc.chain import proofs, sealer, witnessing
 from aitbc.config import Settings
-from aitbc.core.block import origin_of
 from aitbc.core.checkpoint import cosign, cosignature_time, parse_checkpoint
-from aitbc.core.clock import ManualClock, SystemClock
+from aitbc.core.clock import ManualClock
 from aitbc.core.merkle import verify_consistency
-from aitbc.core.note import COSIGNATURE_V1, Verifier, parse_note
+from aitbc.core.note import parse_note
 from aitbc.core.policy import Policy
 from aitbc.core.receipt import verify_bytes
-from aitbc.core.signing import PrivateKey
 from aitbc.core.tlog_proof import parse_proof
 from aitbc.core.witness_protocol import parse_request
-from aitbc.cosigning import Cosigner
 from aitbc.database import Database
-from aitbc.jobs.waiting import WaitingMiners
-from aitbc.metrics import COSIGNATURES
-from aitbc.runtime import Runtime
-from aitbc.witness.server import create_app
-from aitbc.witness.service import Witness
-from aitbc.witness.state import WitnessState
-from tests.chain.logs import append, check, rows, seal
-from tests.support_flows import CHAIN, KEY, Market, context, in_loop
-
-LOG = Verifier(origin_of(CHAIN), KEY.public_bytes)
-Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
-sqlite_only = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
-
-
-def key_of(name: str) -> PrivateKey:
-    return PrivateKey.from_seed(name.encode().ljust(32, b"."))
-
-
-def verifier_of(name: str) -> Verifier:
-    return Verifier(name, key_of(name).public_bytes, COSIGNATURE_V1)
-
-
-def honest(name: str, path: Path) -> Handler:
-    """The real witness, through its ASGI application."""
-    transport = httpx.ASGITransport(
-        app=create_app(Witness(name, key_of(name), [LOG], WitnessState(path / f"{name}.db")))
-    )
-    return transport.handle_async_request
-
-
-class Net(httpx.AsyncBaseTransport):
-    """Witnesses by host name."""
-
-    def __init__(self, handlers: dict[str, Handler]) -> None:
-        self.handlers = handlers
-        self.asked: list[str] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request.url.host)
-        answer = await self.handlers[request.url.host](request)
-        if answer.is_stream_consumed:  # made from bytes; on a wire it would still be to read
-            return httpx.Response(
-                answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content)
-            )
-        return answer
-
-
-def cosigner_of(db: Database, net: Net, *names: str) -> Cosigner:
-    """A coordinator over `db` whose WITNESSES are these (default: all of the net)."""
-    witnesses = ",".join(f"{verifier_of(name).vkey}@http://{name}/" for name in names or net.handlers)
-    settings = Settings(database_url="sqlite:///unused.db", api_keys="", witnesses=witnesses)
-    runtime = Runtime(settings, db, context(), SystemClock(), WaitingMiners())
-    return Cosigner(runtime, httpx.AsyncClient(transport=net))
-
-
-def grow(db: Database, count: int) -> sealer.BlockRow:
-    """One more block."""
-    db.write_sync(append, count)
-    assert seal(db)
-    head = db.read_sync(sealer.head)
-    assert head is not None
-    return head
-
-
-def run(db: Database, *cosigners: Cosigner) -> None:
-    """A round of each, one after another."""
-
-    async def main() -> None:
-        for cosigner in cosigners:
-            assert await cosigner.run_once() is False
-
-    asyncio.run(asyncio.wait_for(main(), 20))
-
-
-def signed_by(db: Database) -> set[str]:
-    head = db.read_sync(sealer.head)
-    assert head is not None
-    return db.read_sync(witnessing.witnesses_of, head.height)
-
-
-def counted(name: str) -> dict[str, float]:
-    return {
-        sample.labels["outcome"]: sample.value
-        for metric in COSIGNATURES.collect()
-        for sample in metric.samples
-        if sample.labels["witness"] == name
-    }
-
-
-@pytest.fixture
-def db(db: Database) -> Database:
-    db.write_sync(sealer.ensure_genesis, CHAIN)
-    return db
+from tests.chain.logs import append, check, rows
+from tests.support_flows import CHAIN, KEY, Market, in_loop
+from tests.witness.network import (
+    LOG,
+    Handler,
+    Net,
+    copied,
+    cosigner_of,
+    counted,
+    grow,
+    honest,
+    key_of,
+    run,
+    signed_by,
+    sqlite_only,
+    verifier_of,
+)
 
 
 def test_blocks_become_final_at_the_quorum(db: Database, tmp_path: Path) -> None:
@@ -329,19 +248,12 @@ def test_one_that_is_ahead_is_told_of_and_asked_again(db: Database) -> None:
         grow(db, 5)
         with capture_logs() as logs:
             run(db, cosigner)
-        assert [log["event"] for log in logs] == ["witness_ahead"]
+        assert [log["event"] for log in logs] == ["witness_ahead", "witness_not_examined"]
+        assert cosigner.runtime.sealing_stopped == "", "it shows no checkpoint that we ever signed"
         assert counted("ahead") == {"ahead": block}
     net.handlers["ahead"] = signs(lambda text, name: cosign(text, name, key_of(name), 7).line)
     run(db, cosigner)
     assert signed_by(db) == {"ahead"}
-
-
-def copied(db: Database, path: Path) -> Database:
-    """The database as it stands, as a coordinator that goes its own way has it."""
-    source: Any = db.backend
-    with sqlite3.connect(source.path) as old, sqlite3.connect(path) as new:
-        old.backup(new)
-    return Database.open(f"sqlite:///{path}", clock=db.clock)
 
 
 @sqlite_only
@@ -361,12 +273,14 @@ def test_history_that_is_rewritten_is_refused(db: Database, tmp_path: Path) -> N
             forged = grow(fork, more)
             with capture_logs() as logs:
                 run(fork, liar)
-            (alarm,) = logs
+            alarm, *more_logs = logs
+            assert [log["event"] for log in more_logs] == ["sealing_stopped"] * (refusals == 1)
+            assert "two histories" in liar.runtime.sealing_stopped
             assert (alarm["event"], alarm["log_level"]) == ("witness_refuses_history", "error")
             assert (alarm["witness"], alarm["height"]) == ("w9", forged.height)
             assert counted("w9") == {"cosigned": 2, "refused": refusals}
             assert signed_by(fork) == set()
-            check(fork)  # sealing goes on, and by itself each of the two chains is sound
+            check(fork)  # by itself each of the two chains is sound
 
         # Whoever holds both checkpoints has the proof of the fork: no proof joins them.
         old, new = (parse_checkpoint(parse_note(block.checkpoint).text) for block in (real, forged))

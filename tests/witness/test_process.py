@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -22,6 +23,7 @@ from tests.chain.logs import append
 from tests.support.server import AITBC, ServerProcess, free_port
 from tests.support_flows import CHAIN
 from tests.witness.logs import origin_hash
+from tests.witness.network import copied
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("databases", ["sqlite"], indirect=True)]
 SECRET = "a secret of the tests"
@@ -100,3 +102,29 @@ def test_blocks_become_final_again_when_the_witness_is_back(
         assert cosignature_time(note, Verifier.parse(setting.partition("@")[0]))
         assert parse_checkpoint(note.text).size == head().tree_size
     assert (home / "witness.key").stat().st_mode & 0o77 == 0
+
+
+def test_a_restored_backup_says_so_and_seals_nothing(
+    db: Database, tmp_path: Path, start_server: Callable[..., ServerProcess]
+) -> None:
+    backup = copied(db, tmp_path / "backup.db")
+    try:
+        with witness(tmp_path / "witness", free_port()) as (_process, setting):
+            server = start_server({"BLOCK_INTERVAL_S": "0.05", "SECRET_KEY": SECRET, "WITNESSES": setting})
+            db.write_sync(append, 3)
+            wait_for(lambda: (db.read_sync(witnessing.final_height, 1) or 0) > 0)
+            assert json.loads(get(f"{server.url}/health"))["sealing_stopped"] is None
+            server.terminate()
+
+            backup.write_sync(append, 3)
+            server.database_url = f"sqlite:///{tmp_path / 'backup.db'}"
+            server.start()
+            wait_for(
+                lambda: "example.com/w" in (json.loads(get(f"{server.url}/health"))["sealing_stopped"] or "")
+            )
+            assert '"event":"sealing_stopped"' in server.log.read_text().replace(" ", "")
+            time.sleep(0.3)  # six rounds
+            head = backup.read_sync(sealer.head)
+            assert head is not None and head.height == 0
+    finally:
+        backup.close()

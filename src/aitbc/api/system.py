@@ -30,6 +30,7 @@ async def health(request: ApiRequest) -> Response:
             "database": runtime.db.dialect,
             "chain_id": runtime.settings.chain_id,
             "uptime_s": round(runtime.clock.monotonic() - request.scope["aitbc.access"].started, 1),
+            "sealing_stopped": runtime.sealing_stopped or None,
         }
     )
 

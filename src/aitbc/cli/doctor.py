@@ -244,6 +244,9 @@ def check_coordinator(url: str | None, key: str | None) -> Iterator[Finding]:
             state = client.health()
             detail = f"{client.url}: version {state.version}, chain {state.chain_id}"
             yield Finding("coordinator", state.status == "ok", detail)
+            if state.sealing_stopped:
+                advice = "put the newest database back: docs/operating.md, Restoring"
+                yield Finding("blocks", False, f"none is sealed: {state.sealing_stopped}", advice)
             yield check_clock(before_s, state.time)
             yield _check_key(client, target)
     except AitbcClientError as error:

@@ -204,13 +204,17 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Health:
-    """A coordinator's own account of itself. `time`: its clock, to the second, where it said."""
+    """A coordinator's own account of itself. `time`: its clock, to the second, where it said.
+
+    sealing_stopped: why it seals no blocks any more, where it does not.
+    """
 
     status: str
     version: str | None
     chain_id: str | None
     uptime_s: float | None
     time: datetime | None
+    sealing_stopped: str | None = None
     raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -222,6 +226,7 @@ class Health:
             chain_id=get.opt_text("chain_id"),
             uptime_s=get.opt_number("uptime_s"),
             time=http_date(date),
+            sealing_stopped=get.opt_text("sealing_stopped"),
             raw=get.data,
         )
 

@@ -35,6 +35,7 @@ class Health(Reply):
     database: str = Field(description="sqlite or postgresql.")
     chain_id: str
     uptime_s: float
+    sealing_stopped: str | None = Field(description="Why no block is sealed any more; null while they are.")
 
 
 class Job(Reply):

@@ -8,54 +8,23 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 
 from aitbc.audit.blocks import BlockRow, Chain, Sealed
-from aitbc.audit.books import Books, Line
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
-from aitbc.audit.jobs import check_jobs, check_settlement
+from aitbc.audit.jobs import check_jobs
+from aitbc.audit.leaves import Leaves
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
 from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
-from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
-from aitbc.core.merkle import HASH_BYTES, leaf_hash
+from aitbc.core.leaf import RECEIPT, TRANSFER
 from aitbc.core.note import Verifier
 from aitbc.core.signing import key_id, parse_vkey, public_from_text
 from aitbc.core.tiles import WIDTH, Tile
 from aitbc.database import Tx, statement
 
-PAGE = 1024  # leaves, accounts and blocks read at once
+PAGE = 1024  # accounts and blocks read at once
 
-_LEAF_ROWS = """
-SELECT l.leaf_index, l.seq, l.kind, l.ref_id, l.hash, l.hash_head,
-       t.id AS transfer, t.kind AS what, t.debit_id, t.credit_id, t.amount_units, t.hold_id, t.ref, t.created_at_ms,
-       r.id AS receipt, r.job_id, r.client_id, r.provider_id, r.miner_id, r.model, r.units, r.price_units,
-       r.created_at_ms AS issued_at_ms, r.body, r.key_id, r.signature
-FROM leaves l
-LEFT JOIN transfers t ON t.id = l.ref_id AND l.kind = 0
-LEFT JOIN receipts r ON r.id = l.ref_id AND l.kind = 1
-"""
-SEALED = statement(
-    text(f"{_LEAF_ROWS} WHERE l.leaf_index >= :first AND l.leaf_index < :end ORDER BY l.leaf_index")
-)
-UNSEALED = statement(
-    text(f"{_LEAF_ROWS} WHERE l.leaf_index IS NULL AND l.seq > :after ORDER BY l.seq LIMIT :count")
-)
 STRAY_LEAF = statement(
     text(
         "SELECT leaf_index FROM leaves WHERE leaf_index < 0 OR leaf_index >= :size ORDER BY leaf_index LIMIT 1"
-    )
-)
-LEAF_TWICE = statement(
-    text("SELECT ref_id AS id FROM leaves GROUP BY ref_id HAVING COUNT(*) > 1 ORDER BY ref_id LIMIT 1")
-)
-TRANSFER_WITHOUT_LEAF = statement(
-    text(
-        "SELECT t.id FROM transfers t WHERE NOT EXISTS"
-        " (SELECT 1 FROM leaves l WHERE l.ref_id = t.id AND l.kind = 0) ORDER BY t.id LIMIT 1"
-    )
-)
-RECEIPT_WITHOUT_LEAF = statement(
-    text(
-        "SELECT r.id FROM receipts r WHERE NOT EXISTS"
-        " (SELECT 1 FROM leaves l WHERE l.ref_id = r.id AND l.kind = 1) ORDER BY r.id LIMIT 1"
     )
 )
 BLOCKS = statement(
@@ -140,17 +109,15 @@ class Auditor:
         published = list(self._read_keys())
         self._receipts = ReceiptCheck(KeySet(chain_id, published))
         self._chain = Chain(chain_id, self._keys, witnesses)
-        self._books = Books()
+        self._leaves = Leaves(tx, self._receipts, report, progress)
         self._tree = Tree()
-        self._seen = {TRANSFER: 0, RECEIPT: 0}
-        self._tile: tuple[int, bytes] = (-1, b"")  # the stored tile of leaves at hand
 
     def run(self) -> None:
         """Raises Wrong."""
         report = self._report
         self._check_chain()
         report.checked.append("blocks, checkpoints, tiles and the leaves under them")
-        self._check_rest()
+        self._leaves.check_rest(self._held.transfers, self._held.receipts)
         report.checked.append("transfers and receipts, each with its one leaf")
         self._check_accounts()
         report.checked.append("balances and holds")
@@ -182,14 +149,12 @@ class Auditor:
             yield PublishedKey(public, int(row.valid_from_ms), valid_to_ms)
             yield PublishedKey(public, int(row.valid_from_ms), valid_to_ms, USE_LOG)
 
-    # --- the chain ----------------------------------------------------------------------------------------
-
     def _check_chain(self) -> None:
         """Blocks in order, each over its leaves; then the tiles that are not whole."""
         self._progress.stage("chain", self._held.leaves)
         size = 0
         blocks = 0
-        leaves = self._sealed_leaves()
+        leaves = self._leaves.sealed()
         for row, lines in self._blocks():
             if row.height != blocks:
                 raise Wrong("block", blocks, "it is missing")
@@ -218,22 +183,12 @@ class Auditor:
                 raise Wrong(
                     "leaf", index, f"it is missing, and block {row.height} has a tree of {row.tree_size}"
                 )
-            hashed = self._check_leaf(leaf)
+            hashed = self._leaves.check(leaf)
             counts[leaf.kind] += 1
             for tile, data in self._tree.append(hashed):
                 self._check_tile(tile, data)
         self._report.at = ("block", row.height)
         return Sealed(counts[TRANSFER], counts[RECEIPT], self._tree.root())
-
-    def _sealed_leaves(self) -> Iterator[Any]:
-        first = 0
-        while True:
-            page = self._tx.all(SEALED, first=first, end=first + PAGE)
-            if not page:
-                return
-            yield from page
-            self._progress.step(len(page))
-            first += PAGE
 
     def _blocks(self) -> Iterator[tuple[BlockRow, list[tuple[str, str]]]]:
         after = -1
@@ -272,102 +227,9 @@ class Auditor:
         if line is not None:
             raise Wrong("cosignature", f"{line.height} {line.witness}", "there is no such block")
 
-    # --- leaves -------------------------------------------------------------------------------------------
-
-    def _check_leaf(self, row: Any) -> bytes:
-        """A leaf, the row that it is of, and what this does to the books. Returns its hash."""
-        which = f"of seq {row.seq}" if row.leaf_index is None else row.leaf_index
-        self._report.at = ("leaf", which)
-        if row.kind not in (TRANSFER, RECEIPT):
-            raise Wrong("leaf", which, f"its kind is {row.kind}")
-        is_transfer = row.kind == TRANSFER
-        if (row.transfer if is_transfer else row.receipt) is None:
-            raise Wrong("leaf", which, f"there is no {'transfer' if is_transfer else 'receipt'} {row.ref_id}")
-        try:
-            data = transfer_leaf(*row[6:14]) if is_transfer else receipt_leaf(*row[23:26])
-        except (TypeError, ValueError) as error:
-            raise Wrong("leaf", which, f"its bytes cannot be made: {error}") from None
-        hashed = leaf_hash(data)
-        if hashed != bytes(row.hash):
-            self._name_changed(row, which, hashed, is_transfer)
-        if row.hash_head != int.from_bytes(hashed[:8], "big", signed=True):
-            raise Wrong("leaf", which, "its hash_head is not the beginning of its hash")
-        self._seen[row.kind] += 1
-        if is_transfer:
-            self._books.apply(Line(*row[6:14]))
-            for ended in self._books.settled():
-                check_settlement(self._tx, ended)
-        else:
-            self._check_receipt(row)
-        return hashed
-
-    def _name_changed(self, row: Any, which: Any, hashed: bytes, is_transfer: bool) -> None:
-        """The row or its leaf was changed; the stored tile tells which. Raises Wrong."""
-        if row.leaf_index is not None:
-            number, place = divmod(int(row.leaf_index), WIDTH)
-            tile = self._tx.one(TILE, level=0, idx=number)
-            stored = (
-                b"" if tile is None else bytes(tile.hashes)[place * HASH_BYTES : (place + 1) * HASH_BYTES]
-            )
-            if stored == hashed:
-                raise Wrong("leaf", which, f"its hash is not that of {row.ref_id}, which the tree has")
-        kind = "transfer" if is_transfer else "receipt"
-        raise Wrong(kind, row.ref_id, f"it does not hash to its leaf ({which}): it was changed")
-
-    def _check_receipt(self, row: Any) -> None:
-        fields = self._receipts.check(row.receipt, row.body, row.key_id, row.signature)
-        stored = (
-            row.job_id,
-            row.client_id,
-            row.provider_id,
-            row.miner_id,
-            row.model,
-            row.units,
-            row.price_units,
-        )
-        stated = (
-            fields.job_id,
-            fields.client,
-            fields.provider,
-            fields.miner_id,
-            fields.model,
-            fields.units,
-            fields.price_units,
-        )
-        if stored != stated or row.issued_at_ms // 1000 != fields.completed_at:
-            raise Wrong("receipt", row.receipt, "its columns differ from what was signed")
-
-    # --- what is not sealed, and what the leaves add up to ------------------------------------------------
-
-    def _check_rest(self) -> None:
-        """The leaves that wait; then that every transfer and receipt has had its leaf, once."""
-        after = -1
-        while True:
-            page = self._tx.all(UNSEALED, after=after, count=PAGE)
-            for row in page:
-                self._check_leaf(row)
-            self._progress.step(len(page))
-            if len(page) < PAGE:
-                break
-            after = int(page[-1].seq)
-        for ended in self._books.settled(all_of_them=True):
-            check_settlement(self._tx, ended)
-        self._report.counts |= {
-            "leaves": self._held.leaves,
-            "transfers": self._seen[TRANSFER],
-            "receipts": self._seen[RECEIPT],
-        }
-        for kind, query in (("transfer", TRANSFER_WITHOUT_LEAF), ("receipt", RECEIPT_WITHOUT_LEAF)):
-            row = self._tx.one(query)
-            if row is not None:
-                raise Wrong(kind, row.id, "it has no leaf")
-        if self._seen != {TRANSFER: self._held.transfers, RECEIPT: self._held.receipts}:
-            row = self._tx.one(LEAF_TWICE)
-            raise Wrong("leaf", "of " + ("?" if row is None else row.id), "it stands in the log twice")
-
     def _check_accounts(self) -> None:
         self._progress.stage("accounts", self._held.accounts)
-        books, after = self._books, ""
+        books, after = self._leaves.books, ""
         books.close()
         while True:
             page = self._tx.all(ACCOUNTS, after=after, count=PAGE)

@@ -89,7 +89,7 @@ def test_a_serialization_failure_is_tried_again(db: Database, monkeypatch: pytes
     meeting = Meeting()
     hooks: list[str] = []
 
-    monkeypatch.setattr("aitbc.database.postgres.BEGIN_ALONE", "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    monkeypatch.setattr("aitbc.database.postgres.BEGIN_ALONE", ("BEGIN ISOLATION LEVEL REPEATABLE READ",))
 
     def strictly(tx: Tx, who: str) -> None:
         ledger.balance(tx, "a")

@@ -2,18 +2,17 @@
 
 Every job's money moves over the same few account rows, so transactions side by side would mostly wait for each
 other's locks, each through all its round trips and its own wait for the disk. Calls that wait share one
-transaction instead. Where one of them cannot (it failed after it wrote, or the database wants the transaction
-to be tried again), each is run in a transaction of its own, retried where it may be.
+transaction instead (`groups`), and statements that nobody waits for share round trips (`pipe`, `holding`).
+Where the database wants the transaction to be tried again, each call is run in one of its own, retried where
+it may be.
 """
 
 import asyncio
 import collections
 import contextlib
-import json
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,6 +22,10 @@ import structlog
 from psycopg import errors as pg
 
 from aitbc.core.clock import Clock
+from aitbc.database.groups import SWALLOWED, Group, Waiting
+from aitbc.database.holding import HoldingTx
+from aitbc.database.notices import Notices
+from aitbc.database.pipe import RETRIED, Conflict, Pipe
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import Call, run_hooks
 from aitbc.database.tx import Tx
@@ -33,57 +36,14 @@ log = structlog.get_logger(__name__)
 WRITERS = 8
 READERS = 4
 TRIES = 12
-BATCH_CALLS = 64  # the most calls that share one transaction
-BATCH_S = 0.02  # it takes no more calls after this long: the first ones wait for all of it
-CHANNEL = "aitbc"
-NOTIFY_BYTES = 7000  # PostgreSQL refuses payloads of 8000 bytes and more
-RETRIED = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
-READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+READ_ONLY = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 # A shared transaction locks many accounts in whatever order its calls come in. Two of them side by side, from
 # two coordinators, would deadlock all the time, and PostgreSQL takes a second to notice. So one runs at a time,
 # and none beside the transactions of single calls; those, each with few locks, run beside each other.
 TURN = int.from_bytes(b"aitbc", "big")
-BEGIN_GROUP = f"BEGIN; SELECT pg_advisory_xact_lock({TURN})"
-BEGIN_ALONE = f"BEGIN; SELECT pg_advisory_xact_lock_shared({TURN})"
-
-
-class Waiting:
-    """A call whose caller waits in an event loop. It may be answered from any thread."""
-
-    __slots__ = ("_loop", "call", "future")
-
-    def __init__(self, call: Call, future: "asyncio.Future[Any]", loop: asyncio.AbstractEventLoop) -> None:
-        self.call = call
-        self.future = future
-        self._loop = loop
-
-    def answer(self, result: Any, error: Exception | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: nobody waits any more
-            self._loop.call_soon_threadsafe(self._settle, result, error)
-
-    def fail(self, error: Exception) -> None:
-        self.answer(None, error)
-
-    def _settle(self, result: Any, error: Exception | None) -> None:
-        if self.future.done():
-            return
-        if error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
-
-
-class Group:
-    """The calls of one shared transaction and what each came to."""
-
-    __slots__ = ("calls", "committed", "committing", "outcomes")
-
-    def __init__(self) -> None:
-        self.calls: list[Waiting] = []
-        self.outcomes: list[tuple[Any, Exception | None]] = []
-        self.committed: list[Tx] = []
-        self.committing = False
+BEGIN_GROUP = ("BEGIN", f"SELECT pg_advisory_xact_lock({TURN})")
+BEGIN_ALONE = ("BEGIN", f"SELECT pg_advisory_xact_lock_shared({TURN})")
 
 
 class PostgresBackend:
@@ -105,11 +65,8 @@ class PostgresBackend:
         self._queueing = threading.Lock()
         self._pumping = False
         self._local = threading.local()
-        self._opened: set[psycopg.Connection[Any]] = set()
-        self._sender = uuid.uuid4().hex
-        self._outgoing: list[Any] = []
-        self._sending = threading.Lock()
-        self._listener: threading.Thread | None = None
+        self._opened: set[Pipe] = set()
+        self._notices = Notices(url, signals)
         self._closed = False
 
     async def write(self, call: Call) -> Any:
@@ -153,50 +110,26 @@ class PostgresBackend:
 
     def _run_together(self) -> "list[Waiting]":
         """One transaction of the calls that wait; those that have to be run again, each by itself."""
-        group = Group()
         try:
-            connection = self._connection()
+            pipe = self._connection()
         except StorageUnavailable as error:  # whoever waits would only meet the same
             while self._queue:
                 self._queue.popleft().fail(error)
             return []
+        group = Group(pipe, self.clock, BEGIN_GROUP)
         try:
-            connection.execute(BEGIN_GROUP)
-            self._fill(connection, group)
-            group.committing = True
-            if connection.execute("COMMIT").statusmessage != "COMMIT":
-                return group.calls  # an error of the database was swallowed: by itself its call will say so
+            group.run(self._queue)
         except BaseException as error:  # noqa: BLE001 - whatever broke: each call is run again, or hears of it
-            self._roll_back(connection)
-            if not (group.committing and connection.closed):
+            self._roll_back(pipe)
+            if not (group.committing and pipe.closed):
                 return group.calls
             log.error("storage_failed", error=str(error).splitlines()[0])
             for waiting in group.calls:
                 waiting.fail(StorageUnavailable())
             return []
-        self._announce(group.committed, len(group.calls))
-        for waiting, (result, failure) in zip(group.calls, group.outcomes, strict=True):
-            waiting.answer(result, failure)
+        self._announce([one.tx for one in group.outcomes if one.tx is not None], len(group.outcomes))
+        group.answer()
         return []
-
-    def _fill(self, connection: psycopg.Connection[Any], group: "Group") -> None:
-        """Runs waiting calls until the group is full. Raises where one of them spoils it for all."""
-        cursor = connection.cursor()
-        until = time.perf_counter() + BATCH_S
-        while self._queue and len(group.calls) < BATCH_CALLS and time.perf_counter() < until:
-            waiting = self._queue.popleft()
-            group.calls.append(waiting)
-            fn, args, kwargs = waiting.call
-            tx = Tx(cursor, self.dialect, self.clock.now_ms())
-            try:
-                group.outcomes.append((fn(tx, *args, **kwargs), None))
-                group.committed.append(tx)
-            except psycopg.Error:
-                raise
-            except Exception as error:
-                if tx.wrote:
-                    raise
-                group.outcomes.append((None, error))
 
     def _run_alone(self, waiting: "Waiting") -> None:
         try:
@@ -215,8 +148,7 @@ class PostgresBackend:
             signals.extend(tx.signals)
         if signals:
             self.signals.post(signals)
-            if self._listener is not None:
-                self._publish(signals)
+            self._notices.publish(signals)
 
     def write_sync(self, call: Call) -> Any:
         """One durable transaction; serialization failures, deadlocks and lost connections are retried.
@@ -224,132 +156,99 @@ class PostgresBackend:
         A connection lost while committing leaves it open whether the commit happened: that is never
         retried but answered with 503 (the caller's idempotency key makes its own retry safe).
         """
-        result, tx = self._attempts(BEGIN_ALONE, call)
+        result, tx = self._attempts(self._write_once, call)
         self._announce([tx], 1)
         return result
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot."""
-        return self._attempts(READ_ONLY, call)[0]
+        return self._attempts(self._read_once, call)[0]
 
-    def _attempts(self, begin: str, call: Call) -> tuple[Any, Tx]:
-        for attempt in range(1, TRIES + 1):
-            connection = self._connection()
-            committing = False
-            fn, args, kwargs = call
+    def _attempts(self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call) -> tuple[Any, Tx]:
+        attempt = Attempt()
+        for number in range(1, TRIES + 1):
+            pipe = self._connection()
+            attempt.committing = False
             try:
-                connection.execute(begin)
-                tx = Tx(connection.cursor(), self.dialect, self.clock.now_ms())
-                result = fn(tx, *args, **kwargs)
-                committing = True
-                if connection.execute("COMMIT").statusmessage != "COMMIT":
-                    # PostgreSQL answers COMMIT of a failed transaction with a silent rollback.
-                    raise RuntimeError("an error of the database was swallowed: nothing was committed")
-                return result, tx
+                return act(pipe, call, attempt), attempt.tx
             except BaseException as error:
-                self._roll_back(connection)
+                self._roll_back(pipe)
                 if not isinstance(error, psycopg.Error):
                     raise
-                lost = connection.closed and not committing
-                if attempt == TRIES or not (lost or isinstance(error, RETRIED)):
-                    raise self._translate(error, connection) from error
-            time.sleep(random.uniform(0, 0.004 * 2 ** min(attempt, 6)))
+                lost = pipe.closed and not attempt.committing
+                if number == TRIES or not (lost or isinstance(error, RETRIED)):
+                    raise self._translate(error, pipe) from error
+            time.sleep(random.uniform(0, 0.004 * 2 ** min(number, 6)))
         raise AssertionError("unreachable")
 
-    @staticmethod
-    def _roll_back(connection: psycopg.Connection[Any]) -> None:
-        with contextlib.suppress(psycopg.Error):  # a lost connection has nothing left to roll back
-            connection.execute("ROLLBACK")
+    def _write_once(self, pipe: Pipe, call: Call, attempt: "Attempt") -> Any:
+        for holding in (True, False):
+            fn, args, kwargs = call
+            for sql in BEGIN_ALONE:
+                pipe.later(sql)
+            make = HoldingTx if holding else Tx
+            tx = attempt.tx = make(pipe, self.dialect, self.clock.now_ms())
+            try:
+                result = fn(tx, *args, **kwargs)
+                if isinstance(tx, HoldingTx):
+                    tx.queue_held()
+                attempt.committing = True
+                if pipe.execute("COMMIT").statusmessage != "COMMIT":
+                    # PostgreSQL answers COMMIT of a failed transaction with a silent rollback.
+                    raise RuntimeError(SWALLOWED)
+            except Conflict:
+                attempt.committing = False
+                self._roll_back(pipe)
+            else:
+                return result
+        raise AssertionError("only what is held back meets a conflict")
+
+    def _read_once(self, pipe: Pipe, call: Call, attempt: "Attempt") -> Any:
+        fn, args, kwargs = call
+        for sql in READ_ONLY:
+            pipe.later(sql)
+        attempt.tx = Tx(pipe, self.dialect, self.clock.now_ms())
+        result = fn(attempt.tx, *args, **kwargs)
+        if pipe.failed:
+            raise RuntimeError(SWALLOWED)
+        pipe.leave("COMMIT")
+        return result
 
     @staticmethod
-    def _translate(error: psycopg.Error, connection: psycopg.Connection[Any]) -> Exception:
+    def _roll_back(pipe: Pipe) -> None:
+        with contextlib.suppress(psycopg.Error):  # a lost connection has nothing left to roll back
+            pipe.leave("ROLLBACK")
+
+    @staticmethod
+    def _translate(error: psycopg.Error, pipe: Pipe) -> Exception:
         unavailable = (pg.DiskFull, pg.OutOfMemory, pg.TooManyConnections, pg.ReadOnlySqlTransaction)
-        if connection.closed or isinstance(error, (*RETRIED, *unavailable, psycopg.OperationalError)):
+        if pipe.closed or isinstance(error, (*RETRIED, *unavailable, psycopg.OperationalError)):
             log.error("storage_failed", error=str(error).splitlines()[0], code=error.sqlstate)
             return StorageUnavailable()
         return error
 
-    def _connection(self) -> psycopg.Connection[Any]:
-        connection: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
-        if connection is not None and not connection.closed:
-            return connection
+    def _connection(self) -> Pipe:
+        """This thread's connection."""
+        pipe: Pipe | None = getattr(self._local, "pipe", None)
+        if pipe is not None and not pipe.closed:
+            return pipe
         if self._closed:
             raise StorageUnavailable("The database is closed.")
-        if connection is not None:
-            self._opened.discard(connection)
+        if pipe is not None:
+            self._opened.discard(pipe)
         try:
-            connection = psycopg.connect(
-                self.url, autocommit=True, application_name="aitbc", connect_timeout=5
-            )
+            pipe = Pipe.connect(self.url)
         except psycopg.Error as error:
             log.error("storage_failed", error=str(error).splitlines()[0])
             raise StorageUnavailable() from error
-        self._local.connection = connection
-        self._opened.add(connection)
-        return connection
-
-    # --- signals between coordinators -----------------------------------------------------------------
-
-    def _publish(self, signals: list[Any]) -> None:
-        """Tells the other coordinators, without making this caller wait."""
-        with self._sending:
-            idle = not self._outgoing
-            self._outgoing.extend(signals)
-        if idle and not self._closed:
-            with contextlib.suppress(RuntimeError):  # shutting down: the others look by themselves
-                self._readers.submit(self._send)
-
-    def _send(self) -> None:
-        with self._sending:
-            signals, self._outgoing = self._outgoing, []
-        chunk: list[Any] = []
-        size = 0
-        try:
-            for signal in signals:
-                length = len(json.dumps(signal)) + 2
-                if chunk and size + length > NOTIFY_BYTES:
-                    self._notify(chunk)
-                    chunk, size = [], 0
-                chunk.append(signal)
-                size += length
-            if chunk:
-                self._notify(chunk)
-        except (psycopg.Error, StorageUnavailable) as error:
-            log.warning("signals_not_sent", error=str(error))  # waiters look again by themselves
-
-    def _notify(self, signals: list[Any]) -> None:
-        payload = json.dumps([self._sender, signals], separators=(",", ":"))
-        self._connection().execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
-
-    def _hear(self, payload: str) -> None:
-        try:
-            sender, signals = json.loads(payload)
-            if sender != self._sender:
-                self.signals.post([tuple(signal) for signal in signals])
-        except (TypeError, ValueError):  # somebody else's, or of another version: signals are only hints
-            log.warning("signal_not_understood", bytes=len(payload))
-
-    def _listen(self) -> None:
-        """Runs in a thread of its own: hears the other coordinators' signals, reconnects when cut off."""
-        while not self._closed:
-            try:
-                with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    while not self._closed:
-                        for note in connection.notifies(timeout=0.5):
-                            if self._closed:
-                                return
-                            self._hear(note.payload)
-            except psycopg.Error as error:
-                if not self._closed:
-                    log.warning("listener_reconnects", error=str(error).splitlines()[0])
-                    time.sleep(1)
+        self._local.pipe = pipe
+        self._opened.add(pipe)
+        return pipe
 
     # --- lifetime -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        self._listener = threading.Thread(target=self._listen, name="listen", daemon=True)
-        self._listener.start()
+        self._notices.start()
 
     async def stop(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.close)
@@ -360,13 +259,18 @@ class PostgresBackend:
         self._readers.shutdown()
         with self._queueing:
             self._closed = True
-        if self._listener is not None:
-            with contextlib.suppress(
-                psycopg.Error, StorageUnavailable
-            ):  # else it looks up within half a second
-                for connection in list(self._opened)[:1]:
-                    connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps([self._sender, []])))
-            self._listener.join(2)
-        for connection in list(self._opened):
-            connection.close()
+        self._notices.close()
+        for pipe in list(self._opened):
+            pipe.close()
         self._opened.clear()
+
+
+class Attempt:
+    """How far an attempt at a transaction came."""
+
+    __slots__ = ("committing", "tx")
+
+    tx: Tx
+
+    def __init__(self) -> None:
+        self.committing = False

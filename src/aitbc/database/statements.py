@@ -17,19 +17,32 @@ from sqlalchemy.sql.expression import ClauseElement, SelectBase
 
 DIALECTS: dict[str, Any] = {
     # By position: sqlite3 looks names up one by one at each execution, which for wide rows costs as much as
-    # the insert.
+    # the insert; and so do statements go to PostgreSQL itself.
     "sqlite": sqlite_dialect.dialect(paramstyle="qmark"),
-    "postgresql": pg_dialect.dialect(),  # type: ignore[no-untyped-call]
+    "postgresql": pg_dialect.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
 }
 
 RowValues = tuple[Any, ...]
 Build = Callable[[str], ClauseElement]
 
 
+def exacting(sql: str) -> str | None:
+    """A change (PostgreSQL's dialect) as one that fails unless it touches exactly one row.
+
+    So that nobody has to look at its count before the statements after it are run, a COMMIT among them.
+    None for what is not a plain INSERT, UPDATE or DELETE.
+    """
+    if sql.startswith("INSERT") and " RETURNING " not in sql:
+        return sql.removesuffix(" ON CONFLICT DO NOTHING")
+    if sql.startswith(("UPDATE", "DELETE")) and " RETURNING " not in sql:
+        return f"WITH touched AS ({sql} RETURNING 1) SELECT 1 / (count(*) = 1)::integer FROM touched"
+    return None
+
+
 class Compiled:
     """One statement's text for one dialect, with the values that were written into it."""
 
-    __slots__ = ("_order", "constants", "row", "sql", "writes")
+    __slots__ = ("_order", "constants", "exacting", "row", "sql", "writes")
 
     def __init__(self, element: ClauseElement, dialect: str, row: Any = None) -> None:
         compiled: Any = element.compile(
@@ -37,22 +50,22 @@ class Compiled:
         )
         self.sql: str = str(compiled)
         self.writes = not isinstance(element, SelectBase)
+        self.exacting = exacting(self.sql) if self.writes else None
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
-        self._order: Callable[[dict[str, Any]], Any] | None = None
-        if compiled.positiontup is not None:
-            names: list[str] = compiled.positiontup
-            if len(names) > 1:
-                self._order = itemgetter(*names)
-            else:
-                self._order = lambda params: tuple(params[name] for name in names)
+        names: list[str] = compiled.positiontup or []
+        self._order: Callable[[dict[str, Any]], tuple[Any, ...]]
+        if len(names) > 1:
+            self._order = itemgetter(*names)
+        else:
+            self._order = lambda params: tuple(params[name] for name in names)
         self.row: Callable[[RowValues], Any] | None = None if row is None else row._make
 
-    def parameters(self, params: dict[str, Any]) -> Any:
-        """What the driver takes: values in their order (SQLite) or by name (PostgreSQL)."""
+    def parameters(self, params: dict[str, Any]) -> tuple[Any, ...]:
+        """What the driver takes: values in their order."""
         if self.constants:
             params = {**self.constants, **params}
-        return params if self._order is None else self._order(params)
+        return self._order(params)
 
     def shape(self, description: Any) -> Callable[[RowValues], Any]:
         """The named tuple of this statement's rows; made from the first cursor that ran it."""

@@ -185,19 +185,27 @@ class Tx:
         it cannot: then they are undone and run again like that.
         """
         hooks, signals = len(self.hooks), len(self.signals)
-        self._cursor.execute("SAVEPOINT items")
+        self._mark("SAVEPOINT items")
         self._later = {}
         try:
             done = self._each_bare(items, act) if at_once is None else self._at_once(items, at_once)
             whole = done is not None and self.flush()
         finally:
-            self._later, self._tallies, self._conflict = None, {}, False
+            self._let_go()
         if done is None or not whole:
             del self.hooks[hooks:], self.signals[signals:]
-            self._cursor.execute("ROLLBACK TO SAVEPOINT items")
+            self._mark("ROLLBACK TO SAVEPOINT items")
             done = self._each_isolated(items, act)
-        self._cursor.execute("RELEASE SAVEPOINT items")
+        self._mark("RELEASE SAVEPOINT items")
         return done
+
+    def _mark(self, sql: str) -> None:
+        """Sets, releases or goes back to the savepoint of `each`."""
+        self._cursor.execute(sql)
+
+    def _let_go(self) -> None:
+        """Nothing is held back any more; what was is lost."""
+        self._later, self._tallies, self._conflict = None, {}, False
 
     @staticmethod
     def _at_once(
@@ -255,7 +263,7 @@ class Tx:
             if not self.flush():
                 raise RuntimeError("a row that was to be new stood already")
         finally:
-            self._later, self._tallies, self._conflict = None, {}, False
+            self._let_go()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -1,0 +1,145 @@
+"""A transaction that holds back what nothing reads in the call, for PostgreSQL."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.sql.expression import ClauseElement
+
+from aitbc.database.pipe import Conflict, Pipe
+from aitbc.database.statements import Compiled, Statement
+from aitbc.database.tx import Done, Item, Tx
+from aitbc.errors import AitbcError
+
+
+class HoldingTx(Tx):
+    """Rows of `add`, `expect` and `tally` travel with the call's next read, the last of them with its COMMIT.
+
+    Each of these statements fails unless it touches exactly one row, so a COMMIT behind them is safe. Where
+    one fails, `Conflict` says so, and the call is run again with a plain `Tx`, whose statements answer at
+    once. What reads sends first what was held back, so that it sees it; but in `each` and `together`, whose
+    blocks promise that they do not care.
+    """
+
+    __slots__ = ("_blocked", "_holds", "_in_each", "_pipe", "_rows_held", "owner")
+
+    def __init__(self, pipe: Pipe, dialect: str, now_ms: int, owner: int = 0) -> None:
+        super().__init__(pipe, dialect, now_ms)
+        self._pipe = pipe
+        self._holds = True
+        self._blocked = False  # in a block whose reads do not send what is held back
+        self._in_each = False
+        self._rows_held: list[tuple[str, tuple[Any, ...]]] = []
+        self.owner = owner  # the number of this call among those that share the transaction
+
+    def add(self, statement: Statement, /, **params: Any) -> int:
+        compiled = statement.on(self.dialect)
+        if not self._holds or compiled.exacting is None:
+            return self.run(statement, **params)
+        self._rows_held.append((compiled.exacting, compiled.parameters(params)))
+        self._changes += 1
+        return 1
+
+    def tally(self, statement: Statement, key: str, **units: int) -> int:
+        if not self._holds or statement.on(self.dialect).exacting is None:
+            return self.run(statement, key=key, **units)
+        sums = self._tallies.setdefault((statement, key), {})
+        for name, amount in units.items():
+            sums[name] = sums.get(name, 0) + amount
+        self._changes += 1
+        return 1
+
+    def queue_held(self) -> None:
+        """Puts what is held back where the next statement takes it along.
+
+        Amounts come last: all jobs of an account move the same row, which is locked from then on.
+        """
+        for sql, values in self._rows_held:
+            self._pipe.later(sql, values, self.owner)
+        self._rows_held.clear()
+        for (statement, key), units in self._tallies.items():
+            compiled = statement.on(self.dialect)
+            assert compiled.exacting is not None
+            self._pipe.later(compiled.exacting, compiled.parameters({"key": key, **units}), self.owner)
+        self._tallies.clear()
+
+    def flush(self) -> bool:
+        """As `Tx.flush`, but that outside of `each` a conflict ends the call: it is run again."""
+        self.queue_held()
+        try:
+            self._pipe.send()
+        except Conflict as conflict:
+            if not self._in_each or conflict.owner != self.owner:
+                raise
+            self._conflict = True
+        return not self._conflict
+
+    def one(self, statement: Statement, /, **params: Any) -> Any:
+        self._before()
+        return super().one(statement, **params)
+
+    def run(self, statement: Statement, /, **params: Any) -> int:
+        self._before()
+        return super().run(statement, **params)
+
+    def many(self, statement: Statement, rows: list[dict[str, Any]]) -> None:
+        self._before()
+        super().many(statement, rows)
+
+    def change(self, element: ClauseElement) -> int:
+        self._before()
+        return super().change(element)
+
+    def _rows(self, compiled: Compiled, params: dict[str, Any]) -> list[Any]:
+        self._before()
+        return super()._rows(compiled, params)
+
+    def _before(self) -> None:
+        if not self._blocked:
+            self.queue_held()
+
+    # --- blocks whose reads do not send what is held back ------------------------------------------------
+
+    def each(
+        self,
+        items: Sequence[Item | AitbcError],
+        act: Callable[[Item], Done],
+        at_once: Callable[[Sequence[Item | AitbcError]], list[Done | AitbcError] | None] | None = None,
+    ) -> list[Done | AitbcError]:
+        if self._rows_held or self._tallies:  # a conflict of these is not one of the items
+            self.flush()
+        self._blocked = self._in_each = True
+        try:
+            return super().each(items, act, at_once)
+        finally:
+            self._blocked = self._in_each = False
+
+    def _mark(self, sql: str) -> None:
+        self._pipe.later(sql)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._rows_held.clear()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        if self._blocked:
+            yield
+            return
+        self.queue_held()
+        self._blocked = True
+        try:
+            yield
+        finally:
+            self._blocked = False
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Nothing is held back in it: what cannot be done fails in the block, which is undone with it."""
+        self.queue_held()
+        self._holds = False
+        try:
+            with super().savepoint():
+                yield
+        finally:
+            self._holds = True

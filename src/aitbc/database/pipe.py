@@ -1,0 +1,271 @@
+"""A PostgreSQL connection whose statements may wait for each other and travel together.
+
+A statement costs tens of microseconds, but asking and hearing back wakes two processes, which on a machine
+whose cores sleep costs several times as much. So what nothing waits for is queued (`later`) and sent with
+the next statement that somebody does wait for, in one round trip (libpq's pipeline mode). Statements are
+prepared at their first use. The driver's own cursors do all this too, at four times the processor time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import errors as pg
+from psycopg import pq
+from psycopg.abc import PQGen
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.waiting import Ready, Wait
+
+Values = Sequence[Any]
+STALE = (pg.FeatureNotSupported, pg.InvalidSqlStatementName)  # what was prepared fits the database no more
+RETRIED = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
+_FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.BAD_RESPONSE)
+
+
+class Conflict(BaseException):
+    """A statement that was held back failed, so the call of this number has to be run again without holding.
+
+    No `Exception`: it is nothing that a domain function could handle, and may be about an earlier call.
+    """
+
+    def __init__(self, owner: int) -> None:
+        self.owner = owner
+
+
+class _Queued(NamedTuple):
+    sql: str
+    values: list[Any] | None
+    formats: list[Any] | None
+    owner: int | None  # the number of the call that held it back; None: nobody did
+
+
+class Pipe:
+    """One connection, for one thread at a time: the part of a cursor that transactions use, and a queue."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._libpq = connection.pgconn
+        self._queue: list[_Queued] = []
+        self._prepared: dict[str, bytes] = {}
+        self._named = 0
+        self._unread = 0  # ends of earlier trips whose answers nobody waited for
+        self._results: list[pq.abc.PGresult] = []  # of the statements of the last `execute`
+        self._transformer = Transformer(connection)
+        self.trips = 0  # how often something was sent
+        self._libpq.nonblocking = 1
+        self._libpq.enter_pipeline_mode()
+
+    @classmethod
+    def connect(cls, url: str) -> "Pipe":
+        return cls(
+            psycopg.connect(
+                url, autocommit=True, application_name="aitbc", connect_timeout=5, client_encoding="utf8"
+            )
+        )
+
+    # --- what a transaction uses ------------------------------------------------------------------------
+
+    def execute(self, sql: str, values: Values = (), /) -> "Pipe":
+        """Sends what is queued and this; raises `Conflict` where something queued failed that was held back."""
+        self.later(sql, values)
+        self._results = self._trip()[-1:]
+        return self
+
+    def executemany(self, sql: str, rows: Sequence[Values], /) -> "Pipe":
+        """The statement once for each of the rows (at least one)."""
+        for values in rows:
+            self.later(sql, values)
+        self._results = self._trip()[-len(rows) :]
+        return self
+
+    def later(self, sql: str, values: Values = (), owner: int | None = None) -> None:
+        """Sends this with whatever is sent next. `owner`: the number of the call that need not hear of it."""
+        self._queue.append(_Queued(sql, *self._pack(values), owner))
+
+    def send(self) -> None:
+        """Sends what is queued."""
+        if self._queue:
+            self._results = self._trip()
+
+    def leave(self, sql: str) -> None:
+        """Ends a transaction that has nothing to keep: sends this alone, if need be, and waits for nothing."""
+        self.drop()
+        if self._libpq.transaction_status != pq.TransactionStatus.IDLE:
+            self.later(sql)
+            self._put()
+            self._unread += 1
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def drop(self, keep: int = 0) -> None:
+        """Forgets what is queued, but for the first `keep`."""
+        del self._queue[keep:]
+
+    @property
+    def rowcount(self) -> int:
+        return sum(result.command_tuples or 0 for result in self._results)
+
+    @property
+    def description(self) -> list[tuple[str]]:
+        result = self._results[-1]
+        return [((result.fname(n) or b"").decode(),) for n in range(result.nfields)]
+
+    @property
+    def statusmessage(self) -> str:
+        return (self._results[-1].command_status or b"").decode()
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        rows = self._load(1)
+        return rows[0] if rows else None
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._load(None)
+
+    def _load(self, most: int | None) -> list[tuple[Any, ...]]:
+        result = self._results[-1]
+        count = result.ntuples if most is None else min(most, result.ntuples)
+        if not count:
+            return []
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(0, count, tuple)
+
+    # --- the connection ---------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self._connection.closed
+
+    @property
+    def failed(self) -> bool:
+        """Whether the open transaction can only be rolled back."""
+        return self._libpq.transaction_status == pq.TransactionStatus.INERROR
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _trip(self) -> list[pq.abc.PGresult]:
+        """Sends what is queued and waits for its results. Raises what the database answered."""
+        sent = self._queue
+        texts = self._put()
+        try:
+            results = self._connection.wait(self._exchange(len(texts)))
+        except BaseException:
+            self.close()  # what it still has to say would be taken for the answer to something else
+            raise
+        return self._judge(sent, texts, results)
+
+    def _put(self) -> list[str | None]:
+        """Gives what is queued to libpq. Returns what each of the results will be for.
+
+        That is the text of a statement that is being prepared, or None for one that is run.
+        """
+        queue, self._queue = self._queue, []
+        self.trips += 1
+        libpq, prepared = self._libpq, self._prepared
+        made: list[str | None] = []
+        try:
+            for sql, values, formats, _owner in queue:
+                name = prepared.get(sql)
+                if name is None:
+                    self._named += 1
+                    name = prepared[sql] = b"s%d" % self._named
+                    libpq.send_prepare(name, sql.encode())
+                    made.append(sql)
+                libpq.send_query_prepared(name, values, formats)
+                made.append(None)
+            libpq.pipeline_sync()  # sends as much as the socket takes
+        except psycopg.Error:
+            self.close()
+            raise
+        return made
+
+    def _exchange(self, expected: int) -> PQGen[list[pq.abc.PGresult]]:
+        """Sends the rest of the queue while reading, then reads the results: none of them may block."""
+        libpq = self._libpq
+        while libpq.flush():
+            ready = yield Wait.RW
+            if ready & Ready.R:
+                libpq.consume_input()
+        results: list[pq.abc.PGresult] = []
+        nothing = 0
+        while True:
+            while libpq.is_busy():
+                if (yield Wait.R):
+                    libpq.consume_input()
+            result = libpq.get_result()
+            if result is None:
+                nothing += 1
+                if nothing > 1 or libpq.status == pq.ConnStatus.BAD:
+                    raise psycopg.OperationalError(f"the connection is lost: {libpq.get_error_message()}")
+                continue
+            nothing = 0
+            if result.status != pq.ExecStatus.PIPELINE_SYNC:
+                if not self._unread:
+                    results.append(result)
+            elif self._unread:
+                self._unread -= 1
+            else:
+                break
+        if len(results) != expected:
+            raise psycopg.OperationalError("the database answered something else than was asked")
+        return results
+
+    def _judge(
+        self, sent: list[_Queued], texts: list[str | None], results: list[pq.abc.PGresult]
+    ) -> list[pq.abc.PGresult]:
+        """The results of the statements. Raises for the first that failed; those after it were not run."""
+        answers: list[pq.abc.PGresult] = []
+        for place, (text, result) in enumerate(zip(texts, results, strict=True)):
+            if result.status in _FAILED:
+                for missing in filter(None, texts[place:]):
+                    self._prepared.pop(missing, None)
+                error = pg.error_from_result(result)
+                if isinstance(error, STALE):
+                    self.close()  # a new one prepares anew
+                owner = sent[len(answers)].owner
+                if owner is None or self.closed or isinstance(error, RETRIED):
+                    raise error
+                raise Conflict(owner) from error
+            if text is None:
+                answers.append(result)
+        return answers
+
+    def _pack(self, values: Values) -> tuple[list[Any] | None, list[Any] | None]:
+        """Values as the database reads them: as text, but for bytes."""
+        if not values:
+            return None, None
+        packed: list[Any] = []
+        formats: list[Any] | None = None
+        for value in values:
+            pack = _PACK.get(type(value))
+            if pack is not None:
+                packed.append(pack(value))
+                continue
+            if isinstance(value, bytes):
+                formats = formats or [pq.Format.TEXT] * len(values)
+                formats[len(packed)] = pq.Format.BINARY
+                packed.append(value)
+            else:
+                packed.append(None if value is None else self._adapted(value))
+        return packed, formats
+
+    def _adapted(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return _text(str(value))
+        return self._transformer.get_dumper(value, PyFormat.TEXT).dump(value)
+
+
+def _text(value: str) -> bytes:
+    packed = value.encode()
+    if 0 in packed:  # libpq would take it for the end
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    return packed
+
+
+_PACK: dict[type, Callable[[Any], bytes]] = {
+    str: _text,
+    int: lambda value: b"%d" % value,
+    bool: lambda value: b"t" if value else b"f",
+}

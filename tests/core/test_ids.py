@@ -30,13 +30,20 @@ def test_ids_increase_even_if_the_clock_goes_back() -> None:
     assert len(set(made)) == len(made)
 
 
-def test_a_full_tail_carries_into_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = ids._Generator()
-    generator._last = (1_000 << 74) | (2**74 - 1)
-    monkeypatch.setattr(ids, "_generator", generator)
-    text = new_id(1_000)
-    assert id_time_ms(text) == 1_001
-    assert is_id(text)
+def test_a_full_counter_carries_into_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_generator", ids._Generator())
+    made = [new_id(1_000) for _ in range(2 * 4096 + 1)]
+    assert [id_time_ms(text) for text in (made[4095], made[4096], made[-1])] == [1_000, 1_001, 1_002]
+    assert made == sorted(made)
+    assert all(is_id(text) for text in made)
+    assert id_time_ms(new_id(1_001)) == 1_002
+    assert id_time_ms(new_id(1_003)) == 1_003
+
+
+def test_the_random_half_is_random() -> None:
+    made = [new_id().replace("-", "") for _ in range(4096)]
+    for place in range(16, 32):
+        assert len({text[place] for text in made}) == (4 if place == 16 else 16)
 
 
 def test_threads_never_share_an_id() -> None:

@@ -4,49 +4,55 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 import threading
 import time
 from collections.abc import Iterator
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
-_TAIL_BITS = 74
-_FRESH_SHIFT = 9
-_STEP_MASK = 2**32 - 1
-_HIGH_MASK = 0xFFF
-_LOW_BITS = 62
-_LOW_MASK = 2**_LOW_BITS - 1
-_VERSION = 7 << 76
-_VARIANT = 2 << _LOW_BITS
 _TIME_LIMIT_MS = 2**48
-_POOL = struct.Struct(">256Q")
+_COUNTS = tuple(f"{count:03x}" for count in range(2**12))
+_VARIANT = "89ab" * 4  # the digit that stands for a random one: its top two bits are 10
+_POOL = 256
+
+
+def _tails() -> Iterator[str]:
+    """The random halves of ids. One system call makes many of them: it costs as much as the rest of an id."""
+    drawn = os.urandom(8 * _POOL).hex()
+    return iter(
+        [
+            f"-{_VARIANT[int(drawn[at], 16)]}{drawn[at + 1 : at + 4]}-{drawn[at + 4 : at + 16]}"
+            for at in range(0, len(drawn), 16)
+        ]
+    )
 
 
 class _Generator:
-    """Increasing integers of 48 bits of time (ms) and a 74-bit tail. One instance serves all threads.
+    """Increasing ids: 48 bits of time (ms), a 12-bit counter, 62 random bits (RFC 9562, section 6.2, method 1).
 
-    A new millisecond draws a new tail of 64 random bits below a free top bit; within one, and while the wall
-    clock stands still or goes back, the tail grows by a random step (RFC 9562, section 6.2, method 2) and
-    would carry over into the time.
+    One instance serves all threads. The counter starts again with each millisecond; while the wall clock
+    stands still or goes back it goes on, and carries into the time.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last = -1
-        self._pool: Iterator[int] = iter(())
+        self._time_ms = -1
+        self._prefix = ""
+        self._counts: Iterator[str] = iter(())
+        self._pool: Iterator[str] = iter(())
 
-    def next(self, now_ms: int) -> int:
+    def next(self, now_ms: int) -> str:
         with self._lock:
-            draw = next(self._pool, None)
-            if draw is None:
-                # One system call in hundreds of ids: the call costs as much as the rest of an id.
-                self._pool = iter(_POOL.unpack(os.urandom(_POOL.size)))
-                draw = next(self._pool)
-            if now_ms > self._last >> _TAIL_BITS:
-                self._last = now_ms << _TAIL_BITS | draw << _FRESH_SHIFT
-            else:
-                self._last += 1 + (draw & _STEP_MASK)
-            return self._last
+            tail = next(self._pool, None)
+            if tail is None:
+                self._pool = _tails()
+                tail = next(self._pool)
+            count = next(self._counts, None) if now_ms <= self._time_ms else None
+            if count is None:
+                self._time_ms = max(now_ms, self._time_ms + 1)
+                self._prefix = f"{self._time_ms >> 16:08x}-{self._time_ms & 0xFFFF:04x}-7"
+                self._counts = iter(_COUNTS)
+                count = next(self._counts)
+            return self._prefix + count + tail
 
 
 _generator = _Generator()
@@ -72,11 +78,7 @@ def new_id(now_ms: int | None = None) -> str:
         now_ms = time.time_ns() // 1_000_000
     elif not 0 <= now_ms < _TIME_LIMIT_MS:
         raise ValueError("an id's time is 0..2**48-1 ms since the epoch")
-    drawn = _generator.next(now_ms)
-    high = drawn >> _LOW_BITS & _HIGH_MASK
-    number = drawn >> _TAIL_BITS << 80 | _VERSION | high << 64 | _VARIANT | drawn & _LOW_MASK
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return _generator.next(now_ms)
 
 
 def is_id(text: object) -> bool:

@@ -9,14 +9,16 @@ from aitbc.core.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from aitbc.database import Tx
-from aitbc.flows import completion, payment
+from aitbc.flows import activity, completion, payment, wallet_transfer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
 from tests.support_flows import CHAIN, KEY, Market, Provider
+from tests.users.support import NativeWallet
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
 WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)
+WALLET, OTHER_WALLET = NativeWallet(11), NativeWallet(12)
 WITNESS = Verifier("witness.example/w1", WITNESS_KEY.public_bytes, COSIGNATURE_V1)
 
 
@@ -51,8 +53,25 @@ def _signed(job: JobRow, text: str = "hello") -> ResultSubmission:
     return ResultSubmission(job.id, {"text": text, "finish_reason": "stop"}, usage, None, signature)
 
 
+def _fund(tx: Tx, address: str) -> None:
+    ledger.open_account(tx, address)
+    ledger.mint(tx, "grant-wallet", address, 1_000, "grant")
+
+
+def count(market: Market) -> None:
+    """Counts for the explorer what is new, as the coordinator does."""
+    db = market.db
+    seen = db.read_sync(activity.draft_activity)
+    assert seen is not None and db.write_sync(activity.write_activity, seen)
+    jobs = db.read_sync(activity.draft_jobs)
+    assert jobs is not None and db.write_sync(activity.write_jobs, jobs)
+    final = db.read_sync(witnessing.draft_finality, 1)
+    assert final is not None and db.write_sync(witnessing.keep_finality, 1, final)
+
+
 class Scene:
-    """Jobs in every state, payments in every state, three blocks, and leaves that wait for the next."""
+    """Jobs in every state, payments in every state, wallets that pay, three blocks, and leaves that wait for the
+    next."""
 
     def __init__(self, market: Market, grants: int = 300) -> None:
         self.market = market
@@ -72,8 +91,13 @@ class Scene:
         self.manual("failed")
         seal(market)
         self.job()
+        market.db.write_sync(_fund, WALLET.address)
+        self.pay(1, "0x" + "1f" * 20, fee_units=2)
+        self.pay(2, OTHER_WALLET.address)
         seal(market)
-        market.clock.advance(2)
+        market.clock.advance(12)
+        count(market)
+        self.pay(3, OTHER_WALLET.address, fee_units=1)  # waits for the next block
         self.take(market.submit(self.alice))  # runs on
         self.waiting = self.job()
         market.submit(self.alice, model="none")
@@ -90,6 +114,11 @@ class Scene:
     def answer(self, job: JobRow) -> None:
         write = self.market.db.write_sync
         write(completion.complete, self.market.ctx, *self.miner, _signed(job))
+
+    def pay(self, nonce: int, to: str, fee_units: int = 0) -> None:
+        """A signed transfer of the wallet's."""
+        document = WALLET.transfer(to, 10 * nonce, nonce, fee_units=fee_units)
+        self.market.db.write_sync(wallet_transfer.apply, wallet_transfer.read(document, CHAIN))
 
     def manual(self, status: str) -> None:
         """A job with a manual payment, moved to `status`."""

@@ -19,7 +19,7 @@ from aitbc.audit.database import audit
 from aitbc.audit.findings import Wrong
 from aitbc.core.clock import ManualClock
 from aitbc.database import Database
-from tests.audit.scene import WITNESS, Scene
+from tests.audit.scene import OTHER_WALLET, WITNESS, Scene
 from tests.conftest import START_MS
 from tests.support.databases import Databases
 from tests.support_flows import CHAIN, Market
@@ -28,7 +28,9 @@ pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def honest(databases: Databases, memory_folder: Path, _scenes: dict[str, Path]) -> Path:
+def honest(
+    databases: Databases, memory_folder: Path, _scenes: dict[str, Path], ids_of_this_time: None
+) -> Path:
     """A database file in which everything happened; made once, stripped of what keeps it honest."""
     if "file" not in _scenes:
         url = databases.migrated(memory_folder)
@@ -92,6 +94,8 @@ LATE_RECEIPT = "id = (SELECT MAX(id) FROM receipts)"  # in a leaf that no block 
 DONE = "id = (SELECT MIN(id) FROM jobs WHERE status = 'completed' AND hold_id <> '')"
 LEAF = "leaf_index = 300"
 BLOCK = "height = 2"
+OTHER = f"'{OTHER_WALLET.address}'"
+COUNTED = ("final", "accounts", "activity", "jobs")
 FLIPS: list[tuple[str, str, str, str, str]] = [
     *(
         ("transfer", SOME_POST, column, new, "id")
@@ -212,6 +216,47 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
             "updated_at_ms": "0",
         }.items()
     ),
+    *(
+        ("transaction", f"nonce = {nonce}", column, new, "hash")
+        for nonce in (1, 3)  # in a block, and not yet
+        for column, new in {
+            "hash": "substr(hash, 2) || '0'",
+            "sender_id": OTHER,
+            "nonce": "nonce + 5",
+            "body": 'replace(body, \'"amount_units":"\', \'"amount_units":"1\')',
+            "signature": "'A' || substr(signature, 2)",
+            "transfer_id": "(SELECT MIN(id) FROM transfers WHERE kind = 'post')",
+            "created_at_ms": "created_at_ms + 1",
+        }.items()
+    ),
+    ("transaction", "nonce = 1", "body", "body || ' '", "hash"),
+    ("transaction", "nonce = 1", "body", "'[]'", "hash"),
+    ("transaction", "nonce = 1", "signature", "''", "hash"),
+    *(
+        ("user", "nonce > 0", column, new, "id")
+        for column, new in {
+            "nonce": "nonce - 1",
+            "kind": "'evm'",
+            "public_key": "'A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg='",
+        }.items()
+    ),
+    *(
+        ("activity", f"account_id = {account}", column, new, "account_id")
+        for account in ("'alice'", "'system:mint'", OTHER)
+        for column, new in {
+            "transfers": "transfers + 1",
+            "first_leaf": "first_leaf + 1",
+            "last_leaf": "last_leaf - 1",
+            "account_id": "'nobody'",
+        }.items()
+    ),
+    *(("counter", f"name = '{name}'", "value", "value + 1", "name") for name in COUNTED),
+    *(("counter", f"name = '{name}'", "value", "value - 1", "name") for name in COUNTED[1:]),
+    *(("counter", f"name = '{name}'", "mark", "mark || '0'", "name") for name in COUNTED),
+    *(("counter", f"name = '{name}'", "name", "'nothing'", "name") for name in COUNTED),
+    ("counter", "name = 'final'", "mark", "'1:9'", "name"),
+    ("counter", "name = 'final'", "mark", "'2:' || value", "name"),
+    ("counter", "name = 'activity'", "value", "value || 'x'", "name"),
     ("payment", "status = 'pending'", "status", "'refunded'", "id"),
     ("payment", "status = 'released'", "job_id", "(SELECT MAX(id) FROM jobs)", "id"),
     ("job", DONE, "finished_at_ms", "'yesterday'", "id"),
@@ -220,7 +265,12 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
     ("key", "1 = 1", "public_key", "'A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg='", "id"),
     ("key", "1 = 1", "vkey", "substr(vkey, 2)", "id"),
 ]
-TABLES = {"leaf": "leaves", "key": "signing_keys"}
+TABLES = {
+    "leaf": "leaves",
+    "key": "signing_keys",
+    "transaction": "wallet_transactions",
+    "activity": "account_activity",
+}
 
 
 def test_every_flip_is_found_and_named(honest: Path) -> None:
@@ -239,6 +289,8 @@ def _is_named(wrong: Wrong, kind: str, row: str) -> bool:
     """The row itself, or the job, transfer or hold that it goes with: a contradiction has two sides."""
     if (wrong.kind, wrong.id) == (kind, row):
         return True
+    if kind == "counter" and wrong.kind == "counter":  # that of accounts is as of the leaves taken in
+        return {wrong.id, row} <= {"accounts", "activity"}
     return kind in ("payment", "job", "receipt") and (row in wrong.what or wrong.kind in ("job", "payment"))
 
 
@@ -255,6 +307,10 @@ LOST = {
     "job": f"DELETE FROM jobs WHERE {DONE} RETURNING 1",
     "payment": "DELETE FROM payments WHERE status = 'partially_refunded' RETURNING 1",
     "key": "DELETE FROM signing_keys RETURNING 1",
+    "signed transfer": "DELETE FROM wallet_transactions WHERE nonce = 3 RETURNING 1",
+    "user": "DELETE FROM users WHERE nonce > 0 RETURNING 1",
+    "activity": "DELETE FROM account_activity WHERE account_id = 'alice' RETURNING 1",
+    "count of accounts": "DELETE FROM counters WHERE name = 'accounts' RETURNING 1",
 }
 TWICE = {
     "transfer": "INSERT INTO transfers SELECT 'copy', kind, debit_id, credit_id, amount_units, hold_id, ref,"
@@ -265,6 +321,8 @@ TWICE = {
     " hash_head, leaf_index FROM leaves WHERE leaf_index = 7 RETURNING 1",
     "tile": "INSERT INTO tiles SELECT level, idx + 9, hashes FROM tiles WHERE level = 0 AND idx = 0 RETURNING 1",
     "account": "INSERT INTO accounts SELECT 'ghost', kind, 5, 0, 0 FROM accounts WHERE id = 'bob' RETURNING 1",
+    "activity": "INSERT INTO account_activity SELECT 'copy', transfers, first_leaf, last_leaf"
+    " FROM account_activity WHERE account_id = 'alice' RETURNING 1",
     "receipt": "INSERT INTO receipts SELECT 'copy', job_id, client_id, provider_id, miner_id, model, units,"
     f" price_units, created_at_ms, body, key_id, signature FROM receipts WHERE {RECEIPT} RETURNING 1",
 }

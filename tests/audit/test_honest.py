@@ -15,6 +15,7 @@ def test_an_honest_database_passes(market: Market) -> None:
     assert (counts["blocks"], counts["cosignatures"], counts["payments"]) == (4, 3, 6)
     assert counts["leaves"] == counts["transfers"] + counts["receipts"] > 256
     assert counts["receipts"] == 7
+    assert counts["wallet_transactions"] == 3
 
 
 def test_what_cannot_be_checked_is_said(market: Market) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from aitbc.audit.database import audit
 from aitbc.core.money import MAX_UNITS
 from aitbc.database import Database
 from aitbc.errors import AccountNotFound, AitbcError, InsufficientFunds, TransferConflict
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import ESCROW, MINT, TREASURY
 from aitbc.ledger.service import Balance, Payout
+from tests.support_flows import check_books
 
 
 class Books:
@@ -44,8 +44,7 @@ class Books:
         return sorted(tuple(row) for row in rows)
 
     def check(self) -> None:
-        report = self.db.read_sync(audit)
-        assert report.ok, report.problems
+        check_books(self.db)
 
     def refuses(self, error: type[AitbcError], act: Callable[[], Any]) -> AitbcError:
         """The call raises `error` and nothing has changed."""

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from aitbc.audit.database import audit
 from aitbc.database import Database, Tx
 from aitbc.errors import AitbcError, InsufficientFunds, TransferConflict
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import MINT, TREASURY
 from aitbc.ledger.service import Payout
+from tests.support_flows import check_books
 
 BOUNDED = settings(
     max_examples=20,
@@ -166,8 +166,7 @@ class Machine(RuleBasedStateMachine):
         assert sum(self.model.balances.values()) == 0
 
     def teardown(self) -> None:
-        report = self.db.read_sync(audit)
-        assert report.ok, report.problems
+        check_books(self.db)
         assert self.db.read_sync(total) == 0
 
 

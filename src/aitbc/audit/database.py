@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 
 from aitbc.audit.blocks import BlockRow, Chain, Sealed
+from aitbc.audit.derived import check_numbers
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
+from aitbc.audit.wallets import check_wallets
 from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
 from aitbc.core.leaf import RECEIPT, TRANSFER
 from aitbc.core.note import Verifier
@@ -123,6 +125,10 @@ class Auditor:
         report.checked.append("balances and holds")
         check_jobs(self._tx, report, self._progress)
         report.checked.append("jobs and payments")
+        check_wallets(self._tx, self._chain.chain_id, report, self._progress)
+        report.checked.append("transfers that wallets signed")
+        check_numbers(self._tx, self._leaves.activity, self._tree.size, report, self._progress)
+        report.checked.append("the explorer's numbers")
         self._check_references()
         if self._receipts.unsigned_by_miner:
             report.not_checked.append(
@@ -260,7 +266,7 @@ class Auditor:
         if self._tx.dialect != "sqlite":
             return
         self._progress.stage("references", 0)
-        row = self._tx.one(statement(text("PRAGMA foreign_key_check")))
-        if row is not None:
+        # All of them: a PRAGMA that was not read to its end would keep the connection from closing.
+        for row in self._tx.all(statement(text("PRAGMA foreign_key_check"))):
             raise Wrong(row[0], "row " + str(row[1]), f"it points to a {row[2]} row that does not exist")
         self._report.checked.append("references between tables")

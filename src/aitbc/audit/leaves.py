@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from aitbc.audit.books import Books, Line
+from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.jobs import check_settlement
 from aitbc.audit.receipts import ReceiptCheck
@@ -52,10 +53,14 @@ TILE = statement(text("SELECT hashes FROM tiles WHERE level = 0 AND idx = :idx")
 
 
 class Leaves:
-    """Takes the leaves in the order of the log. `books` and `seen` (leaves by kind) are what they add up to."""
+    """Takes the leaves in the order of the log.
+
+    `books`, `activity` and `seen` (leaves by kind) are what they add up to.
+    """
 
     def __init__(self, tx: Tx, receipts: ReceiptCheck, report: Report, progress: Progress) -> None:
         self.books = Books()
+        self.activity = Activity(tx)
         self.seen = {TRANSFER: 0, RECEIPT: 0}
         self._tx = tx
         self._receipts = receipts
@@ -93,7 +98,10 @@ class Leaves:
             raise Wrong("leaf", which, "its hash_head is not the beginning of its hash")
         self.seen[row.kind] += 1
         if is_transfer:
-            self.books.apply(Line(*row[6:14]))
+            line = Line(*row[6:14])
+            self.books.apply(line)
+            if row.leaf_index is not None:
+                self.activity.add(row.leaf_index, line.debit, line.credit)
             for ended in self.books.settled():
                 check_settlement(self._tx, ended)
         else:

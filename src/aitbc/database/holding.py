@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.sql.expression import ClauseElement
 
 from aitbc.database.pipe import Conflict, Pipe
-from aitbc.database.statements import Compiled, Statement
+from aitbc.database.statements import SEVERAL, Compiled, Statement, several
 from aitbc.database.tx import Done, Item, Tx
 from aitbc.errors import AitbcError
+
+Row = tuple[Any, ...]
 
 
 class HoldingTx(Tx):
@@ -29,14 +32,14 @@ class HoldingTx(Tx):
         self._holds = True
         self._blocked = False  # in a block whose reads do not send what is held back
         self._in_each = False
-        self._rows_held: list[tuple[str, tuple[Any, ...]]] = []
+        self._rows_held: list[tuple[Compiled, str, Row]] = []
         self.owner = owner  # the number of this call among those that share the transaction
 
     def add(self, statement: Statement, /, **params: Any) -> int:
         compiled = statement.on(self.dialect)
         if not self._holds or compiled.exacting is None:
             return self.run(statement, **params)
-        self._rows_held.append((compiled.exacting, compiled.parameters(params)))
+        self._rows_held.append((compiled, compiled.exacting, compiled.parameters(params)))
         self._changes += 1
         return 1
 
@@ -54,14 +57,36 @@ class HoldingTx(Tx):
 
         Amounts come last: all jobs of an account move the same row, which is locked from then on.
         """
-        for sql, values in self._rows_held:
-            self._pipe.later(sql, values, self.owner)
+        if self._in_each:
+            self._queue_by_statement()
+        else:
+            for _compiled, sql, values in self._rows_held:
+                self._pipe.later(sql, values, self.owner)
         self._rows_held.clear()
         for (statement, key), units in self._tallies.items():
             compiled = statement.on(self.dialect)
             assert compiled.exacting is not None
             self._pipe.later(compiled.exacting, compiled.parameters({"key": key, **units}), self.owner)
         self._tallies.clear()
+
+    def _queue_by_statement(self) -> None:
+        """The rows of one statement after each other, and where they are many, several in one INSERT."""
+        by_statement: dict[Compiled, list[Row]] = {}
+        for compiled, _sql, values in self._rows_held:
+            by_statement.setdefault(compiled, []).append(values)
+        for compiled, rows in by_statement.items():
+            sql = compiled.exacting
+            assert sql is not None
+            alone = 0
+            if len(rows) >= SEVERAL and sql.startswith("INSERT"):
+                if compiled.several is None:
+                    compiled.several = several(sql, len(rows[0]))
+                alone = len(rows) // SEVERAL * SEVERAL
+                for start in range(0, alone, SEVERAL):
+                    together = tuple(chain.from_iterable(rows[start : start + SEVERAL]))
+                    self._pipe.later(compiled.several, together, self.owner)
+            for values in rows[alone:]:
+                self._pipe.later(sql, values, self.owner)
 
     def flush(self) -> bool:
         """As `Tx.flush`, but that outside of `each` a conflict ends the call: it is run again."""

@@ -5,6 +5,7 @@ Building and compiling a statement costs far more than running it, so the hot pa
 text, which both drivers take and return as they are, so no type processing stands between either.
 """
 
+import re
 from collections import namedtuple
 from collections.abc import Callable
 from operator import itemgetter
@@ -22,6 +23,9 @@ DIALECTS: dict[str, Any] = {
     "postgresql": pg_dialect.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
 }
 
+SEVERAL = 16  # rows of one INSERT, where there are many: what each statement costs is shared by as many
+_PARAMETER = re.compile(r"\$([0-9]+)")
+
 RowValues = tuple[Any, ...]
 Build = Callable[[str], ClauseElement]
 
@@ -32,17 +36,28 @@ def exacting(sql: str) -> str | None:
     So that nobody has to look at its count before the statements after it are run, a COMMIT among them.
     None for what is not a plain INSERT, UPDATE or DELETE.
     """
-    if sql.startswith("INSERT") and " RETURNING " not in sql:
-        return sql.removesuffix(" ON CONFLICT DO NOTHING")
-    if sql.startswith(("UPDATE", "DELETE")) and " RETURNING " not in sql:
-        return f"WITH touched AS ({sql} RETURNING 1) SELECT 1 / (count(*) = 1)::integer FROM touched"
+    if sql.startswith("INSERT"):
+        return sql.partition(" RETURNING ")[0].removesuffix(" ON CONFLICT DO NOTHING")
+    if sql.startswith(("UPDATE", "DELETE")):
+        changed = sql.partition(" RETURNING ")[0]
+        return f"WITH touched AS ({changed} RETURNING 1) SELECT 1 / (count(*) = 1)::integer FROM touched"
     return None
+
+
+def several(insertion: str, width: int) -> str:
+    """An INSERT of one row with `width` parameters, as one of SEVERAL rows."""
+    head, word, row = insertion.partition(" VALUES ")
+    rows = (
+        _PARAMETER.sub(lambda found, start=number * width: f"${int(found[1]) + start}", row)  # type: ignore[misc]
+        for number in range(SEVERAL)
+    )
+    return f"{head}{word}{', '.join(rows)}"
 
 
 class Compiled:
     """One statement's text for one dialect, with the values that were written into it."""
 
-    __slots__ = ("_order", "constants", "exacting", "row", "sql", "writes")
+    __slots__ = ("_order", "constants", "exacting", "row", "several", "sql", "writes")
 
     def __init__(self, element: ClauseElement, dialect: str, row: Any = None) -> None:
         compiled: Any = element.compile(
@@ -51,6 +66,7 @@ class Compiled:
         self.sql: str = str(compiled)
         self.writes = not isinstance(element, SelectBase)
         self.exacting = exacting(self.sql) if self.writes else None
+        self.several: str | None = None  # made by `HoldingTx`, which alone needs it
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
         names: list[str] = compiled.positiontup or []

@@ -3,6 +3,8 @@
 import asyncio
 import random
 import sqlite3
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from aitbc.database import Database, Tx
-from aitbc.database.sqlite import BATCH_CALLS, SqliteBackend
+from aitbc.database.sqlite import BATCH_CALLS, QUICK_CHANGES, SqliteBackend
 from aitbc.errors import StorageUnavailable
 from aitbc.ledger import service as ledger
 from tests.support_flows import in_loop
@@ -223,8 +225,6 @@ def test_calls_that_only_read_do_not_wait_for_the_disk(probe: Probe, db: Databas
     commit = db.backend.commit  # type: ignore[union-attr]
 
     def watched(connection: sqlite3.Connection) -> None:
-        import threading
-
         threads.append(threading.current_thread().name)
         commit(connection)
 
@@ -241,8 +241,6 @@ def test_calls_that_only_read_do_not_wait_for_the_disk(probe: Probe, db: Databas
 
 def test_the_loop_goes_on_while_a_batch_is_made_durable(probe: Probe, db: Database) -> None:
     """The fsync is another thread's business."""
-    import threading
-
     release = threading.Event()
     commit = probe._commit
 
@@ -264,6 +262,35 @@ def test_the_loop_goes_on_while_a_batch_is_made_durable(probe: Probe, db: Databa
 
     in_loop(db, main())
     assert probe.batches == [1, 1]
+
+
+def test_small_commits_are_waited_for_where_the_disk_is_quick(probe: Probe, db: Database) -> None:
+    """Threads that wake each other cost more than such a commit. A disk that turns slow is noticed."""
+    threads: list[str] = []
+    pauses = [0.0] * 20 + [0.05] * 2 + [0.0] * 2
+    commit = probe._commit
+
+    def watched(connection: sqlite3.Connection) -> None:
+        threads.append(threading.current_thread().name)
+        time.sleep(pauses[len(threads) - 1])
+        commit(connection)
+
+    probe._commit = watched
+
+    def many(tx: Tx) -> None:
+        for number in range(QUICK_CHANGES + 1):
+            probe.good(tx, f"many {number}")
+
+    async def main() -> None:
+        for number in range(23):
+            await db.write(probe.good, str(number))
+        await db.write(many)
+
+    in_loop(db, main())
+    assert threads[0].startswith("commit"), "nothing is known of the disk yet"
+    assert "MainThread" in threads[1:20]
+    assert threads[21].startswith("commit"), "the commit before took long"
+    assert threads[23].startswith("commit"), "it is not small"
 
 
 def test_waits_for_another_programs_write_without_stopping_the_loop(probe: Probe, db: Database) -> None:

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_CALLS = 256  # the most calls that share one commit
 BATCH_S = 0.005  # a batch stops taking calls after this long, so that the loop serves others
+QUICK_CHANGES = 64  # a transaction of so few changed rows is small
+QUICK_S = 0.002  # small commits that take this long are not waited for on the loop
 BUSY_S = 15.0  # how long a write waits for another process's write
 READERS = 4
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -95,6 +97,7 @@ class SqliteBackend:
         self._queue: collections.deque[tuple[Call, asyncio.Future[Any]]] = collections.deque()
         self._pump: asyncio.Task[None] | None = None
         self._committer = ThreadPoolExecutor(1, "commit")
+        self._small_commit_s = 2 * QUICK_S  # what a small commit has lately taken; the first ones show it
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -128,11 +131,7 @@ class SqliteBackend:
                     continue
                 if not connection.in_transaction:
                     raise StorageUnavailable()  # SQLite rolled the whole batch back by itself: a full disk
-                if connection.total_changes == before:
-                    self.commit(connection)  # nothing was written, so nothing waits for the disk
-                else:
-                    loop = asyncio.get_running_loop()
-                    await loop.run_in_executor(self._committer, self.commit, connection)
+                await self._make_durable(connection, connection.total_changes - before)
             except Exception as error:  # noqa: BLE001 - whatever broke: every caller of the batch must hear
                 self._abandon(batch, error)
                 continue
@@ -142,6 +141,26 @@ class SqliteBackend:
                 if tx.signals:
                     self.signals.deliver(tx.signals)
             batch.answer()
+
+    async def _make_durable(self, connection: sqlite3.Connection, changes: int) -> None:
+        """Commits here where that is a matter of a moment, else on the other thread.
+
+        Waking a thread and being woken by it costs as much as a small commit. How long the disk takes is
+        learnt from the commits before.
+        """
+        if not changes:
+            self.commit(connection)  # nothing was written, so nothing waits for the disk
+        elif changes > QUICK_CHANGES:
+            await asyncio.get_running_loop().run_in_executor(self._committer, self.commit, connection)
+        elif self._small_commit_s < QUICK_S:
+            self._commit_small(connection)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._committer, self._commit_small, connection)
+
+    def _commit_small(self, connection: sqlite3.Connection) -> None:
+        started = time.perf_counter()
+        self.commit(connection)
+        self._small_commit_s += (time.perf_counter() - started - self._small_commit_s) / 8
 
     def _fill(self, connection: sqlite3.Connection, batch: "Batch", *, isolate: bool) -> None:
         """Runs waiting calls until the batch is full.

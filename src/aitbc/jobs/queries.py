@@ -19,9 +19,7 @@ QUEUE = statement(
     .select_from(Job)
     .where(sql(QUEUED))
 )
-COUNT_PENDING = statement(
-    select(func.count().label("count")).select_from(Job).where(sql(PENDING))
-)
+COUNT_PENDING = statement(select(func.count().label("count")).select_from(Job).where(sql(PENDING)))
 COUNT_RUNNING = statement(select(func.count().label("count")).select_from(Job).where(sql(RUNNING)))
 RUNNING_BY_MINER = statement(
     select(_c.miner_id, func.count().label("count")).where(sql(RUNNING)).group_by(_c.miner_id)

@@ -46,10 +46,7 @@ SELECT_HELD_BY = statement(
     select(*COLUMNS).where(sql(RUNNING), _c.miner_id == bindparam("miner")).order_by(_c.id), JobRow
 )
 BACKLOG_OF = statement(
-    select(_c.id)
-    .where(sql(PENDING), _c.client_id == bindparam("client"))
-    .offset(bindparam("skip"))
-    .limit(1)
+    select(_c.id).where(sql(PENDING), _c.client_id == bindparam("client")).offset(bindparam("skip")).limit(1)
 )
 
 _HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))

@@ -68,11 +68,7 @@ DEBIT = statement(
     )
     .values(balance_units=_accounts.c.balance_units - _units)
 )
-CREDIT = statement(
-    update(_accounts)
-    .where(_own)
-    .values(balance_units=_accounts.c.balance_units + _units)
-)
+CREDIT = statement(update(_accounts).where(_own).values(balance_units=_accounts.c.balance_units + _units))
 
 
 @dataclass(frozen=True, slots=True)

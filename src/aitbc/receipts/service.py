@@ -43,9 +43,7 @@ SELECT_KEYS = statement(select(_keys).order_by(_keys.c.valid_from_ms, _keys.c.id
 INSERT_KEY = insert_into(SigningKey, on_conflict_ignore=True)
 
 
-def issue(
-    tx: Tx, fields: documents.ReceiptFields, body: bytes, signature: documents.Signature
-) -> ReceiptRow:
+def issue(tx: Tx, fields: documents.ReceiptFields, body: bytes, signature: documents.Signature) -> ReceiptRow:
     """Writes the receipt of one job: `signature` is over `body`, the fields' signed bytes.
 
     The database refuses a second one for the same job.

@@ -17,8 +17,13 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.waiting import Ready, Wait
 
 Values = Sequence[Any]
-STALE = (pg.FeatureNotSupported, pg.InvalidSqlStatementName)  # what was prepared fits the database no more
-RETRIED = (pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable)
+RETRIED = (
+    pg.SerializationFailure,
+    pg.DeadlockDetected,
+    pg.LockNotAvailable,
+    pg.InvalidSqlStatementName,  # somebody between here and there forgot what was prepared
+)
+STALE_PLAN = "cached plan must not change result type"  # a migration came between
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.BAD_RESPONSE)
 
 
@@ -222,8 +227,10 @@ class Pipe:
                 for missing in filter(None, texts[place:]):
                     self._prepared.pop(missing, None)
                 error = pg.error_from_result(result)
-                if isinstance(error, STALE):
-                    self.close()  # a new one prepares anew
+                if isinstance(error, pg.FeatureNotSupported) and STALE_PLAN in str(error):
+                    error = pg.InvalidSqlStatementName(str(error))
+                if isinstance(error, pg.InvalidSqlStatementName):
+                    self._prepared.clear()  # under new names the next attempt prepares all anew
                 owner = sent[len(answers)].owner
                 if owner is None or self.closed or isinstance(error, RETRIED):
                     raise error

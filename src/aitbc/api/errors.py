@@ -8,6 +8,7 @@ import orjson
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from aitbc.api.render import details_json
 from aitbc.errors import AitbcError, InvalidRequest
 
 MAX_LISTED_ERRORS = 20
@@ -24,7 +25,7 @@ def error_body(error: AitbcError, request_id: str) -> bytes:
         {
             "detail": error.message,
             "error_code": error.code,
-            "error": {"code": error.code, "message": error.message, "details": error.details},
+            "error": {"code": error.code, "message": error.message, "details": details_json(error)},
             "request_id": request_id,
         },
         default=str,

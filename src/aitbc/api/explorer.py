@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import Query
 from starlette.responses import Response
 
+from aitbc.api.amounts import ait
 from aitbc.api.render import receipt_json, reply
 from aitbc.api.requests import ApiRequest
 from aitbc.api.responses import PUBLIC, PUBLIC_ONE
@@ -20,7 +21,6 @@ from aitbc.chain import counters, proofs, queries, witnessing
 from aitbc.chain.queries import Span
 from aitbc.chain.sealer import BlockRow, head
 from aitbc.core.clock import rfc3339
-from aitbc.core.money import ait_number
 from aitbc.database import Tx
 from aitbc.errors import BlockNotFound, InvalidRequest
 from aitbc.flows import activity, explorer, log_entries
@@ -72,7 +72,7 @@ def transaction_json(found: Transaction) -> dict[str, Any]:
         "type": row.kind,
         "from": row.debit_id,
         "to": row.credit_id,
-        "amount": ait_number(row.amount_units),
+        "amount": ait(row.amount_units),
         "job_id": found.job_id,
         "leaf_index": row.leaf_index,
         "block_height": None if found.block is None else found.block.height,
@@ -85,7 +85,7 @@ def address_json(found: Address) -> dict[str, Any]:
     return {
         "address": found.id,
         "type": found.kind,
-        "balance": ait_number(found.balance_units),
+        "balance": ait(found.balance_units),
         "transactions": found.transactions,
         "first_seen": None if found.first_seen_ms is None else rfc3339(found.first_seen_ms),
         "last_seen": None if found.last_seen_ms is None else rfc3339(found.last_seen_ms),

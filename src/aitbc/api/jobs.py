@@ -8,10 +8,10 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.accounts.principal import Principal
+from aitbc.api.amounts import ait
 from aitbc.api.polling import wait_for, wait_s
 from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply
 from aitbc.api.requests import ApiRequest
-from aitbc.core.money import ait_number
 from aitbc.database import Tx
 from aitbc.errors import AitbcError, JobNotFound
 from aitbc.flows import completion, job_lifecycle
@@ -67,7 +67,7 @@ def _batch_item(item: JobRow | AitbcError) -> dict[str, Any]:
         return {"ok": False, "error": error_json(item)}
     return {
         "ok": True,
-        "job": {"job_id": item.id, "status": item.status, "price_held": ait_number(item.held_units)},
+        "job": {"job_id": item.id, "status": item.status, "price_held": ait(item.held_units)},
     }
 
 

@@ -7,6 +7,7 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.accounts.principal import Principal
+from aitbc.api.amounts import ait
 from aitbc.api.auth import AnyKey, Client
 from aitbc.api.jobs import create
 from aitbc.api.render import reply
@@ -16,7 +17,6 @@ from aitbc.api.routing import Router
 from aitbc.api.schemas import payments as schemas
 from aitbc.chain import proofs
 from aitbc.core.clock import rfc3339
-from aitbc.core.money import ait_number
 from aitbc.database import Tx
 from aitbc.flows import payment
 from aitbc.flows.payment import PaymentView
@@ -37,10 +37,10 @@ def payment_json(view: PaymentView) -> dict[str, Any]:
         "status": view.status,
         "payer": view.payer_id,
         "payee": view.payee_id or None,
-        "amount": ait_number(view.amount_units),
-        "price": ait_number(view.price_units) if priced else None,
-        "fee": ait_number(view.fee_units) if priced else None,
-        "refunded": ait_number(view.refunded_units),
+        "amount": ait(view.amount_units),
+        "price": ait(view.price_units) if priced else None,
+        "fee": ait(view.fee_units) if priced else None,
+        "refunded": ait(view.refunded_units),
         "transfer_id": view.transfer_id or None,
         "receipt_id": view.receipt_id or None,
         "release_after": rfc3339(view.release_after_ms) if view.release_after_ms else None,
@@ -144,7 +144,7 @@ def _line(tx: Tx, line: Any) -> dict[str, Any]:
         "kind": line.kind,
         "from": line.debit_id,
         "to": line.credit_id,
-        "amount": ait_number(line.amount_units),
+        "amount": ait(line.amount_units),
         "hold_id": line.hold_id,
         "ref": line.ref,
         "created_at": rfc3339(line.created_at_ms),

@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from aitbc.api.amounts import ait, plain
 from aitbc.core import jobspec
 from aitbc.core.clock import rfc3339
-from aitbc.core.money import ait_number
 from aitbc.core.receipt import Signature, to_json_of_signed
 from aitbc.core.signing import decode_b64
 from aitbc.errors import AitbcError
@@ -79,9 +79,9 @@ def job_json(
         "completed_at": _time(job.finished_at_ms),
         "updated_at": rfc3339(updated_ms),
         "expires_at": rfc3339(job.expires_at_ms),
-        "price_held": ait_number(job.held_units),
-        "unit_price": ait_number(job.unit_price_units) if job.lease_id or job.receipt_id else None,
-        "price": ait_number(job.price_units) if job.receipt_id else None,
+        "price_held": ait(job.held_units),
+        "unit_price": ait(job.unit_price_units) if job.lease_id or job.receipt_id else None,
+        "price": ait(job.price_units) if job.receipt_id else None,
         "receipt_id": job.receipt_id or None,
         "progress": 1.0 if ended else _PROGRESS[job.status],
         "queue_position": position,
@@ -89,7 +89,7 @@ def job_json(
 
 
 def _constraints(job: JobRow) -> dict[str, Any]:
-    constraints: dict[str, Any] = {"max_price": ait_number(job.max_price_units)}
+    constraints: dict[str, Any] = {"max_price": ait(job.max_price_units)}
     if job.min_memory_mb:
         constraints["min_memory_gb"] = _gb(job.min_memory_mb)
     if job.region:
@@ -120,7 +120,7 @@ def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
         "lease_id": job.lease_id,
         "lease_expires_at": rfc3339(job.lease_expires_at_ms),
         "lease_s": lease_s,
-        "unit_price": ait_number(job.unit_price_units),
+        "unit_price": ait(job.unit_price_units),
         "attempt": job.attempts,
         "priority": MAX_PRIORITY - job.rank,
         "created_at": rfc3339(job.created_at_ms),
@@ -130,7 +130,10 @@ def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
 def receipt_json(row: ReceiptRow, result_text: str | None = None, proof: str | None = None) -> dict[str, Any]:
     """A receipt's document; with the job's result only where its owner asks."""
     result = None if result_text is None else orjson.loads(result_text)
-    return to_json_of_signed(row.body, Signature(row.key_id, decode_b64(row.signature)), result, proof)
+    document = to_json_of_signed(row.body, Signature(row.key_id, decode_b64(row.signature)), result, proof)
+    for name in ("unit_price", "price", "fee"):
+        document[name] = plain(document[name])
+    return document
 
 
 def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:
@@ -143,7 +146,7 @@ def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:
                 "engine": offer.engine or None,
                 "context_length": offer.context_length or None,
                 "quantisation": offer.quantisation or None,
-                "price_per_1k": ait_number(offer.price_units),
+                "price_per_1k": ait(offer.price_units),
             }
     return list(shown.values())
 
@@ -194,4 +197,9 @@ def miner_json(
 
 def error_json(error: AitbcError) -> dict[str, Any]:
     """An error as an item of a batch."""
-    return {"code": error.code, "message": error.message, "details": error.details}
+    return {"code": error.code, "message": error.message, "details": details_json(error)}
+
+
+def details_json(error: AitbcError) -> dict[str, Any]:
+    """What an error says beside its message. Numbers with decimals in it are amounts."""
+    return {name: plain(value) for name, value in error.details.items()}

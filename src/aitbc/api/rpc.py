@@ -6,6 +6,7 @@ from fastapi import Query
 from starlette.responses import Response
 
 from aitbc import __version__
+from aitbc.api.amounts import ait
 from aitbc.api.auth import Access
 from aitbc.api.render import reply
 from aitbc.api.requests import ApiRequest
@@ -18,7 +19,7 @@ from aitbc.core.address import AddressInvalid, canonical_address, looks_like_add
 from aitbc.core.block import genesis, origin_of
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import is_id
-from aitbc.core.money import UNITS_PER_AIT, ait_number
+from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.signing import vkey
 from aitbc.database import Tx
 from aitbc.errors import AccountNotFound, BlockNotFound, InvalidRequest, UnknownChain
@@ -110,8 +111,8 @@ def _sent_json(signed: Signed, transfer_id: str) -> dict[str, Any]:
         "chain_id": sent.chain_id,
         "from": sent.sender,
         "to": sent.recipient,
-        "amount": ait_number(sent.amount_units),
-        "fee": ait_number(sent.fee_units),
+        "amount": ait(sent.amount_units),
+        "fee": ait(sent.fee_units),
         "nonce": sent.nonce,
     }
 
@@ -130,7 +131,7 @@ def _balance(tx: Tx, address: str) -> dict[str, Any]:
         units = 0
     return {
         "address": account,
-        "balance": ait_number(units),
+        "balance": ait(units),
         "nonce": wallet_transfer.next_nonce(tx, account) - 1,
     }
 
@@ -168,7 +169,7 @@ def _transaction_json(found: Found) -> dict[str, Any]:
         "kind": found.kind,
         "from": found.debit_id,
         "to": found.credit_id,
-        "amount": ait_number(found.amount_units),
+        "amount": ait(found.amount_units),
         "job_id": found.ref if is_id(found.ref) else None,
         "timestamp": rfc3339(found.at_ms),
         "leaf_index": found.leaf_index,
@@ -191,5 +192,5 @@ def _info(tx: Tx, runtime: Runtime) -> dict[str, Any]:
         "origin": origin_of(chain_id),
         "log_key": vkey(origin_of(chain_id), runtime.signing_key.public_bytes),
         "units_per_ait": UNITS_PER_AIT,
-        "min_fee": ait_number(parameters.get(tx, "min_transaction_fee")),
+        "min_fee": ait(parameters.get(tx, "min_transaction_fee")),
     }

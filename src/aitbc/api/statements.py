@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
+from aitbc.api.amounts import ait
 from aitbc.api.auth import AnyKey
 from aitbc.api.render import reply
 from aitbc.api.requests import ApiRequest
@@ -14,7 +15,7 @@ from aitbc.api.responses import READ, Responses
 from aitbc.api.routing import Router
 from aitbc.api.schemas import payments as schemas
 from aitbc.core.clock import parse_rfc3339, rfc3339
-from aitbc.core.money import ait_number, format_ait
+from aitbc.core.money import format_ait
 from aitbc.core.statement_csv import COLUMNS, csv_line
 from aitbc.errors import InvalidRequest
 from aitbc.flows import statement
@@ -81,12 +82,12 @@ def _json(page: StatementPage) -> dict[str, Any]:
         "account": page.account_id,
         "from": rfc3339(page.from_ms),
         "to": rfc3339(page.to_ms),
-        "opening_balance": None if totals is None else ait_number(totals.opening_units),
-        "closing_balance": None if totals is None else ait_number(totals.closing_units),
-        "total_in": None if totals is None else ait_number(totals.in_units),
-        "total_out": None if totals is None else ait_number(totals.out_units),
+        "opening_balance": None if totals is None else ait(totals.opening_units),
+        "closing_balance": None if totals is None else ait(totals.closing_units),
+        "total_in": None if totals is None else ait(totals.in_units),
+        "total_out": None if totals is None else ait(totals.out_units),
         "movements": None if totals is None else totals.movements,
-        "rows": [_row(row, ait_number) for row in page.rows],
+        "rows": [_row(row, ait) for row in page.rows],
         "next_cursor": page.next_cursor,
     }
 

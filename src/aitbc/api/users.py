@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import KeyInfo
+from aitbc.api.amounts import ait
 from aitbc.api.auth import Access, User, UserOrAdmin
 from aitbc.api.render import reply
 from aitbc.api.requests import ApiRequest
@@ -14,7 +15,6 @@ from aitbc.api.routing import Router
 from aitbc.api.schemas import wallets
 from aitbc.core.address import EVM, AddressInvalid, canonical_address, checksummed
 from aitbc.core.clock import rfc3339
-from aitbc.core.money import ait_number
 from aitbc.database import Tx
 from aitbc.errors import UserNotFound
 from aitbc.flows import login as logins
@@ -225,12 +225,12 @@ def _shown(user: UserRow) -> str:
     return checksummed(user.id) if user.kind == EVM else user.id
 
 
-def _money(tx: Tx, account_id: str) -> dict[str, int | float]:
+def _money(tx: Tx, account_id: str) -> dict[str, Any]:
     money = ledger.balance(tx, account_id)
     return {
-        "balance": ait_number(money.balance_units),
-        "held": ait_number(money.held_units),
-        "available": ait_number(money.available_units),
+        "balance": ait(money.balance_units),
+        "held": ait(money.held_units),
+        "available": ait(money.available_units),
     }
 
 
@@ -243,6 +243,6 @@ def _key_json(row: KeyInfo) -> dict[str, Any]:
         "created_at": rfc3339(row.created_at_ms),
         "expires_at": None if row.expires_at_ms is None else rfc3339(row.expires_at_ms),
         "revoked_at": None if row.revoked_at_ms is None else rfc3339(row.revoked_at_ms),
-        "limit": None if row.limit_units is None else ait_number(row.limit_units),
+        "limit": None if row.limit_units is None else ait(row.limit_units),
         "limit_period": row.limit_period,
     }

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from aitbc.accounts.principal import Principal
 from aitbc.api import jobs as acts
+from aitbc.api.amounts import ait
 from aitbc.api.auth import AnyKey, Client, ClientOrAdmin
 from aitbc.api.render import job_json, json_bytes, reply
 from aitbc.api.requests import ApiRequest
@@ -16,7 +17,6 @@ from aitbc.api.schemas import replies
 from aitbc.api.schemas.jobs import AnyJobRequest, JobBatch, JobRequest
 from aitbc.api.schemas.queries import JobList, Wait
 from aitbc.core.clock import rfc3339
-from aitbc.core.money import ait_number
 from aitbc.database import Tx
 from aitbc.flows import explain as explaining
 from aitbc.flows import job_lifecycle
@@ -79,11 +79,10 @@ async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest)
     return reply(
         {
             "eligible_miners": quote.eligible_miners,
-            "price_per_1k": asks
-            and {"min": ait_number(asks[0]), "max": ait_number(asks[1]), "median": ait_number(asks[2])},
+            "price_per_1k": asks and {"min": ait(asks[0]), "max": ait(asks[1]), "median": ait(asks[2])},
             "max_units": quote.max_units,
-            "worst_case_price": ait_number(quote.worst_case_units),
-            "typical_price": None if quote.typical_units is None else ait_number(quote.typical_units),
+            "worst_case_price": ait(quote.worst_case_units),
+            "typical_price": None if quote.typical_units is None else ait(quote.typical_units),
             "expected_wait_s": quote.expected_wait_s,
             "reasons": quote.reasons,
         }

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import key_info
 from aitbc.accounts.spending import spent_now
+from aitbc.api.amounts import ait
 from aitbc.api.auth import AnyKey
 from aitbc.api.render import json_bytes, receipt_json, reply
 from aitbc.api.requests import ApiRequest
@@ -16,7 +17,6 @@ from aitbc.api.routing import Router
 from aitbc.api.schemas import replies
 from aitbc.api.schemas.queries import ReceiptList
 from aitbc.core.keyset import USE_LOG, USE_RECEIPTS, PublishedKey
-from aitbc.core.money import ait_number
 from aitbc.core.signing import public_from_text
 from aitbc.database import Tx
 from aitbc.flows import log_entries
@@ -109,13 +109,13 @@ def _account(tx: Tx, principal: Principal) -> dict[str, Any]:
     key: dict[str, Any] = {"key_id": principal.key_id, "role": principal.role}
     info = key_info(tx, principal.key_id) if principal.limited else None
     if info is not None and info.limit_units is not None:
-        key["limit"] = ait_number(info.limit_units)
+        key["limit"] = ait(info.limit_units)
         key["limit_period"] = info.limit_period
-        key["spent"] = ait_number(spent_now(info, tx.now_ms))
+        key["spent"] = ait(spent_now(info, tx.now_ms))
     return {
         "account": balance.account_id,
-        "balance": ait_number(balance.balance_units),
-        "held": ait_number(balance.held_units),
-        "available": ait_number(balance.available_units),
+        "balance": ait(balance.balance_units),
+        "held": ait(balance.held_units),
+        "available": ait(balance.available_units),
         "key": key,
     }

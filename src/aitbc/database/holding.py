@@ -107,9 +107,9 @@ class HoldingTx(Tx):
         self._before()
         return super().run(statement, **params)
 
-    def many(self, statement: Statement, rows: list[dict[str, Any]]) -> None:
+    def many(self, statement: Statement, rows: list[dict[str, Any]]) -> int:
         self._before()
-        super().many(statement, rows)
+        return super().many(statement, rows)
 
     def change(self, element: ClauseElement) -> int:
         self._before()

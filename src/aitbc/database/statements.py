@@ -24,6 +24,7 @@ DIALECTS: dict[str, Any] = {
 }
 
 SEVERAL = 16  # rows of one INSERT, where there are many: what each statement costs is shared by as many
+WIDE = 64  # the same on SQLite, whose statements open every index of the table anew
 _PARAMETER = re.compile(r"\$([0-9]+)")
 
 RowValues = tuple[Any, ...]
@@ -54,10 +55,17 @@ def several(insertion: str, width: int) -> str:
     return f"{head}{word}{', '.join(rows)}"
 
 
+def wide(insertion: str) -> str:
+    """An INSERT of one row (SQLite's dialect) as one of WIDE rows."""
+    head, word, rest = insertion.partition(" VALUES ")
+    row, closing, after = rest.partition(")")
+    return f"{head}{word}{', '.join([row + closing] * WIDE)}{after}"
+
+
 class Compiled:
     """One statement's text for one dialect, with the values that were written into it."""
 
-    __slots__ = ("_order", "constants", "exacting", "row", "several", "sql", "writes")
+    __slots__ = ("_order", "constants", "exacting", "row", "several", "sql", "wide", "writes")
 
     def __init__(self, element: ClauseElement, dialect: str, row: Any = None) -> None:
         compiled: Any = element.compile(
@@ -67,6 +75,7 @@ class Compiled:
         self.writes = not isinstance(element, SelectBase)
         self.exacting = exacting(self.sql) if self.writes else None
         self.several: str | None = None  # made by `HoldingTx`, which alone needs it
+        self.wide = wide(self.sql) if self.sql.startswith("INSERT") and dialect == "sqlite" else None
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
         names: list[str] = compiled.positiontup or []

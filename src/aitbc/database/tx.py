@@ -3,11 +3,12 @@
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.sql.expression import ClauseElement
 
-from aitbc.database.statements import Compiled, Statement, compile_once
+from aitbc.database.statements import WIDE, Compiled, Statement, compile_once
 from aitbc.errors import AitbcError
 
 Item = TypeVar("Item")
@@ -88,13 +89,24 @@ class Tx:
             self._changes += 1
         return count
 
-    def many(self, statement: Statement, rows: list[dict[str, Any]]) -> None:
-        """Executes a change once for each set of parameters."""
+    def many(self, statement: Statement, rows: list[dict[str, Any]]) -> int:
+        """Executes a change once for each set of parameters; how many rows these touched."""
         if not rows:
-            return
+            return 0
         compiled = statement.on(self.dialect)
         self._changes += 1
-        self._cursor.executemany(compiled.sql, [compiled.parameters(row) for row in rows])
+        values = [compiled.parameters(row) for row in rows]
+        wide = compiled.wide if self.dialect == "sqlite" and len(values) >= WIDE else None
+        whole = len(values) // WIDE * WIDE if wide is not None else 0
+        touched = 0
+        if wide is not None:
+            together = [tuple(chain.from_iterable(values[at : at + WIDE])) for at in range(0, whole, WIDE)]
+            self._cursor.executemany(wide, together)
+            touched = self._cursor.rowcount
+        if whole < len(values):
+            self._cursor.executemany(compiled.sql, values[whole:])
+            touched += self._cursor.rowcount
+        return touched
 
     def add(self, statement: Statement, /, **params: Any) -> int:
         """Inserts one row that nothing reads back in this call; how many rows it was (0: a conflict).
@@ -137,8 +149,7 @@ class Tx:
         if later:
             self._later = {}
             for statement, rows in later.items():
-                self.many(statement, rows)
-                if self._cursor.rowcount != len(rows):
+                if self.many(statement, rows) != len(rows):
                     self._conflict = True
                     return False
         if tallies:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aitbc.api.render import receipt_json
+from aitbc.api.render import json_bytes, receipt_json
 from aitbc.core.note import COSIGNATURE_V1, Verifier
 from aitbc.core.policy import Policy
 from aitbc.core.signing import PrivateKey
@@ -31,7 +31,7 @@ def saved(tmp_path: Path, market: Market, receipt_id: str) -> str:
     """The file that a client keeps, as GET /v1/receipts/{id} answers."""
     row, proof = market.db.read_sync(log_entries.proven_receipt, receipt_id)
     file = tmp_path / f"{receipt_id}.json"
-    file.write_text(json.dumps(receipt_json(row, proof=proof)))
+    file.write_bytes(json_bytes(receipt_json(row, proof=proof)))
     return str(file)
 
 

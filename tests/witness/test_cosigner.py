@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aitbc import cosigning
-from aitbc.api.render import receipt_json
+from aitbc.api.render import json_bytes, receipt_json
 from aitbc.chain import proofs, sealer, witnessing
 from aitbc.config import Settings
 from aitbc.core.checkpoint import cosign, cosignature_time, parse_checkpoint
@@ -324,7 +323,7 @@ def test_a_rewritten_receipt_is_caught_by_the_verifier(
             grow(database, 1)
             run(database, cosigner_of(database, net))
             proof = database.read_sync(proofs.proof_of, row.id, 1)
-            shown.append(json.dumps(receipt_json(row, proof=proof)).encode())
+            shown.append(json_bytes(receipt_json(row, proof=proof)))
     finally:
         fork.close()
     lax = Policy(CHAIN, (LOG,), (verifier_of("w8"),), 0, (KEY.public_bytes,))

@@ -10,7 +10,7 @@ INSERT_LEAF = insert_into(Leaf, "kind", "ref_id", "hash", "hash_head")
 def append(tx: Tx, kind: int, ref_id: str, data: bytes) -> None:
     """Adds one leaf; it gets its place in the tree when the next block seals it."""
     hashed = leaf_hash(data)
-    tx.add(INSERT_LEAF, kind=kind, ref_id=ref_id, hash=hashed, hash_head=head_of(hashed))
+    tx.add(INSERT_LEAF, (kind, ref_id, hashed, head_of(hashed)))
 
 
 def head_of(hashed: bytes) -> int:

@@ -35,11 +35,13 @@ class HoldingTx(Tx):
         self._rows_held: list[tuple[Compiled, str, Row]] = []
         self.owner = owner  # the number of this call among those that share the transaction
 
-    def add(self, statement: Statement, /, **params: Any) -> int:
+    def add(self, statement: Statement, row: Row | None = None, /, **params: Any) -> int:
         compiled = statement.on(self.dialect)
+        values = compiled.parameters(params) if row is None else row
         if not self._holds or compiled.exacting is None:
-            return self.run(statement, **params)
-        self._rows_held.append((compiled, compiled.exacting, compiled.parameters(params)))
+            self._before()
+            return self._run(compiled, values)
+        self._rows_held.append((compiled, compiled.exacting, values))
         self._changes += 1
         return 1
 

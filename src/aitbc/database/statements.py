@@ -65,7 +65,7 @@ def wide(insertion: str) -> str:
 class Compiled:
     """One statement's text for one dialect, with the values that were written into it."""
 
-    __slots__ = ("_order", "constants", "exacting", "row", "several", "sql", "wide", "writes")
+    __slots__ = ("_order", "constants", "exacting", "names", "row", "several", "sql", "wide", "writes")
 
     def __init__(self, element: ClauseElement, dialect: str, row: Any = None) -> None:
         compiled: Any = element.compile(
@@ -78,7 +78,8 @@ class Compiled:
         self.wide = wide(self.sql) if self.sql.startswith("INSERT") and dialect == "sqlite" else None
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
-        names: list[str] = compiled.positiontup or []
+        names: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self.names = names
         self._order: Callable[[dict[str, Any]], tuple[Any, ...]]
         if len(names) > 1:
             self._order = itemgetter(*names)
@@ -104,17 +105,23 @@ class Compiled:
 class Statement:
     """A statement that compiles itself on first use, once per dialect."""
 
-    __slots__ = ("_build", "_compiled", "_row")
+    __slots__ = ("_build", "_columns", "_compiled", "_row")
 
-    def __init__(self, build: Build, row: Any = None) -> None:
+    def __init__(self, build: Build, row: Any = None, columns: tuple[str, ...] = ()) -> None:
         self._build = build
         self._row = row
+        self._columns = columns  # of an insert: its values are given in this order
         self._compiled: dict[str, Compiled] = {}
 
     def on(self, dialect: str) -> Compiled:
         compiled = self._compiled.get(dialect)
         if compiled is None:
-            compiled = self._compiled[dialect] = Compiled(self._build(dialect), dialect, self._row)
+            compiled = Compiled(self._build(dialect), dialect, self._row)
+            if self._columns and compiled.names != self._columns:
+                raise RuntimeError(
+                    f"the parameters of {compiled.sql} do not stand in the order of its columns"
+                )
+            self._compiled[dialect] = compiled
         return compiled
 
 
@@ -143,7 +150,7 @@ def insert_into(model: Any, *columns: str, on_conflict_ignore: bool = False) -> 
             return made
         return insert(model.__table__).values({n: bindparam(n) for n in names})
 
-    return Statement(build)
+    return Statement(build, columns=names)
 
 
 def compile_once(element: ClauseElement, dialect: str) -> Compiled:

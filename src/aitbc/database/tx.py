@@ -50,7 +50,7 @@ class Tx:
     def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
         self._cursor = cursor
         self._changes = 0  # how many statements changed something
-        self._later: dict[Statement, list[dict[str, Any]]] | None = None  # rows that `each` writes at its end
+        self._later: dict[Compiled, list[tuple[Any, ...]]] | None = None  # rows that `each` writes at its end
         self._tallies: dict[tuple[Statement, str], dict[str, int]] = {}
         self._conflict = False  # whether a flush of these failed
         self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile
@@ -83,7 +83,10 @@ class Tx:
     def run(self, statement: Statement, /, **params: Any) -> int:
         """Executes a change; how many rows it touched."""
         compiled = statement.on(self.dialect)
-        self._cursor.execute(compiled.sql, compiled.parameters(params))
+        return self._run(compiled, compiled.parameters(params))
+
+    def _run(self, compiled: Compiled, values: tuple[Any, ...]) -> int:
+        self._cursor.execute(compiled.sql, values)
         count = self._cursor.rowcount
         if count:
             self._changes += 1
@@ -91,31 +94,35 @@ class Tx:
 
     def many(self, statement: Statement, rows: list[dict[str, Any]]) -> int:
         """Executes a change once for each set of parameters; how many rows these touched."""
+        compiled = statement.on(self.dialect)
+        return self._many(compiled, [compiled.parameters(row) for row in rows])
+
+    def _many(self, compiled: Compiled, rows: list[tuple[Any, ...]]) -> int:
         if not rows:
             return 0
-        compiled = statement.on(self.dialect)
         self._changes += 1
-        values = [compiled.parameters(row) for row in rows]
-        wide = compiled.wide if self.dialect == "sqlite" and len(values) >= WIDE else None
-        whole = len(values) // WIDE * WIDE if wide is not None else 0
-        touched = 0
-        if wide is not None:
-            together = [tuple(chain.from_iterable(values[at : at + WIDE])) for at in range(0, whole, WIDE)]
-            self._cursor.executemany(wide, together)
+        touched = whole = 0
+        if compiled.wide is not None and len(rows) >= WIDE:
+            whole = len(rows) // WIDE * WIDE
+            together = [tuple(chain.from_iterable(rows[at : at + WIDE])) for at in range(0, whole, WIDE)]
+            self._cursor.executemany(compiled.wide, together)
             touched = self._cursor.rowcount
-        if whole < len(values):
-            self._cursor.executemany(compiled.sql, values[whole:])
+        if whole < len(rows):
+            self._cursor.executemany(compiled.sql, rows[whole:])
             touched += self._cursor.rowcount
         return touched
 
-    def add(self, statement: Statement, /, **params: Any) -> int:
+    def add(self, statement: Statement, row: tuple[Any, ...] | None = None, /, **params: Any) -> int:
         """Inserts one row that nothing reads back in this call; how many rows it was (0: a conflict).
 
+        `row`, in place of parameters: the values of an `insert_into` statement, in its columns' order.
         In `each` such rows are written together at the end, and counted then.
         """
+        compiled = statement.on(self.dialect)
+        values = compiled.parameters(params) if row is None else row
         if self._later is None:
-            return self.run(statement, **params)
-        self._later.setdefault(statement, []).append(params)
+            return self._run(compiled, values)
+        self._later.setdefault(compiled, []).append(values)
         self._changes += 1
         return 1
 
@@ -148,8 +155,8 @@ class Tx:
         later, tallies = self._later, self._tallies
         if later:
             self._later = {}
-            for statement, rows in later.items():
-                if self.many(statement, rows) != len(rows):
+            for compiled, rows in later.items():
+                if self._many(compiled, rows) != len(rows):
                     self._conflict = True
                     return False
         if tallies:

@@ -3,7 +3,7 @@
 from aitbc.database import Tx, insert_into
 from aitbc.jobs.models import JobEvent
 
-INSERT_EVENT = insert_into(JobEvent)
+INSERT_EVENT = insert_into(JobEvent, "job_id", "seq", "at_ms", "type", "status", "actor", "cause", "miner_id")
 
 
 def record(
@@ -17,14 +17,4 @@ def record(
     miner_id: str = "",
 ) -> None:
     """Writes the job's `seq`-th event (from 1), which left it in `status`."""
-    tx.add(
-        INSERT_EVENT,
-        job_id=job_id,
-        seq=seq,
-        at_ms=tx.now_ms,
-        type=event,
-        status=status,
-        actor=actor,
-        cause=cause,
-        miner_id=miner_id,
-    )
+    tx.add(INSERT_EVENT, (job_id, seq, tx.now_ms, event, status, actor, cause, miner_id))

@@ -193,8 +193,8 @@ def create(
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
         manual_payment=1 if spec.manual_payment else 0,
     )
-    tx.add(INSERT_JOB, **job._asdict())
-    tx.add(INSERT_REQUEST, job_id=job_id, request=spec.request_text)
+    tx.add(INSERT_JOB, job)
+    tx.add(INSERT_REQUEST, (job_id, spec.request_text))
     history.record(tx, job_id, 1, "created", "pending", "client")
     if job.queued:
         tx.signal(queued_signal(job))
@@ -225,7 +225,7 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
     )
     if moved != 1:
         return False
-    tx.add(INSERT_RESULT, job_id=job.id, result=result_text)
+    tx.add(INSERT_RESULT, (job.id, result_text))
     history.record(tx, job.id, job.event_count + 1, "completed", "completed", "miner", miner_id=job.miner_id)
     tx.signal(("job", job.id))
     return True

@@ -27,7 +27,18 @@ FEE_WITHIN_MS = 60_000  # a fee's id follows its post's at once, in the same cal
 _own = _accounts.c.id == bindparam("key")
 
 INSERT_ACCOUNT = insert_into(Account, on_conflict_ignore=True)
-INSERT_TRANSFER = insert_into(Transfer, on_conflict_ignore=True)
+INSERT_TRANSFER = insert_into(
+    Transfer,
+    "id",
+    "kind",
+    "debit_id",
+    "credit_id",
+    "amount_units",
+    "hold_id",
+    "ref",
+    "created_at_ms",
+    on_conflict_ignore=True,
+)
 SELECT_ACCOUNT = statement(
     select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units).where(_own)
 )
@@ -223,30 +234,17 @@ def _record(
 ) -> bool:
     """Writes the line. False where the same line stands already (or its hold is settled)."""
     _check_amount(transfer_id, units)
-    inserted = tx.add(
-        INSERT_TRANSFER,
-        id=transfer_id,
-        kind=kind,
-        debit_id=debit,
-        credit_id=credit,
-        amount_units=units,
-        hold_id=hold_id,
-        ref=ref,
-        created_at_ms=tx.now_ms,
-    )
+    row = (transfer_id, kind, debit, credit, units, hold_id, ref, tx.now_ms)
+    inserted = tx.add(INSERT_TRANSFER, row)
     if inserted == 1:
         leaf = transfer_leaf(transfer_id, kind, debit, credit, units, hold_id, ref, tx.now_ms)
         chain.append(tx, TRANSFER, transfer_id, leaf)
         return True
-    row = tx.one(SELECT_TRANSFER, id=transfer_id)
-    if row is not None and (row.kind, row.debit_id, row.credit_id, row.amount_units, row.ref) != (
-        kind,
-        debit,
-        credit,
-        units,
-        ref,
-    ):
-        raise TransferConflict(transfer_id=transfer_id)
+    stands = tx.one(SELECT_TRANSFER, id=transfer_id)
+    if stands is not None:
+        found = (stands.kind, stands.debit_id, stands.credit_id, stands.amount_units, stands.ref)
+        if found != (kind, debit, credit, units, ref):
+            raise TransferConflict(transfer_id=transfer_id)
     return False
 
 

@@ -82,7 +82,7 @@ def open_pending(tx: Tx, payment_id: str, job_id: str, payer_id: str, amount_uni
     row = PaymentRow(
         payment_id, job_id, payer_id, "", "pending", amount_units, 0, 0, 0, 0, "", tx.now_ms, tx.now_ms
     )
-    tx.add(INSERT_PAYMENT, **row._asdict())
+    tx.add(INSERT_PAYMENT, row)
 
 
 def get(tx: Tx, payment_id: str) -> PaymentRow | None:

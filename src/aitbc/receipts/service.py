@@ -62,7 +62,7 @@ def issue(tx: Tx, fields: documents.ReceiptFields, body: bytes, signature: docum
         key_id=signature.key_id,
         signature=encode_b64(signature.sig),
     )
-    tx.add(INSERT_RECEIPT, **row._asdict())
+    tx.add(INSERT_RECEIPT, row)
     chain.append(tx, RECEIPT, row.id, receipt_leaf(row.body, row.key_id, row.signature))
     return row
 

@@ -479,3 +479,61 @@ def test_statements_that_the_server_forgot_are_prepared_again(db: Database) -> N
     db.write_sync(lambda tx: tx.change(text("DEALLOCATE ALL")))
     assert db.write_sync(holds, "h2") == "h2"
     assert transfers(db) == ["h1", "h2", "m1"]
+
+
+# --- questions that are asked ahead -----------------------------------------------------------------------
+
+
+def asks(tx: Tx, write: Callable[[Tx], Any] | None = None) -> tuple[list[Any], int]:
+    """Both balances, the second asked ahead, with a change between; and how many round trips they took."""
+    pipe = tx._cursor
+    assert isinstance(pipe, Pipe)
+    before = pipe.trips
+    tx.ahead(ledger.SELECT_ACCOUNT, key="b")
+    tx.ahead(ledger.SELECT_ACCOUNT, key="nobody")
+    found = [tx.one(ledger.SELECT_ACCOUNT, key="a").balance_units]
+    if write is not None:
+        write(tx)
+    found += [
+        tx.one(ledger.SELECT_ACCOUNT, key="b").balance_units,
+        tx.all(ledger.SELECT_ACCOUNT, key="nobody"),
+    ]
+    return found, pipe.trips - before
+
+
+def test_what_is_asked_ahead_travels_along(db: Database) -> None:
+    assert db.write_sync(asks) == ([100, 0, []], 1)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda tx: raises(tx, "b", 5),
+        lambda tx: tx.run(RAISE, key="b", units=5),
+        lambda tx: tx.change(text("UPDATE accounts SET balance_units = 5 WHERE id = 'b'")),
+    ],
+    ids=["held", "run", "change"],
+)
+def test_what_was_asked_before_a_change_is_asked_again(db: Database, write: Any) -> None:
+    assert db.write_sync(asks, write)[0] == [100, 5, []]
+
+
+def test_an_answer_is_used_once(db: Database, database_url: str) -> None:
+    def call(tx: Tx) -> list[int]:
+        tx.ahead(ledger.SELECT_ACCOUNT, key="b")
+        tx.one(ledger.SELECT_ACCOUNT, key="a")
+        found = [tx.one(ledger.SELECT_ACCOUNT, key="b").held_units]
+        with psycopg.connect(database_url, autocommit=True) as other:
+            other.execute("UPDATE accounts SET balance_units = 3, held_units = 3 WHERE id = 'b'")
+        return [*found, tx.one(ledger.SELECT_ACCOUNT, key="b").held_units]
+
+    assert db.write_sync(call) == [0, 3]
+
+
+def test_what_is_asked_ahead_and_never_used_harms_nobody(db: Database) -> None:
+    def call(tx: Tx) -> None:
+        holds(tx, "h1")
+        tx.ahead(ledger.SELECT_ACCOUNT, key="a")
+
+    db.write_sync(call)
+    assert transfers(db) == ["h1", "m1"]

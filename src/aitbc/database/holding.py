@@ -24,7 +24,17 @@ class HoldingTx(Tx):
     blocks promise that they do not care.
     """
 
-    __slots__ = ("_blocked", "_holds", "_in_each", "_pipe", "_rows_held", "owner")
+    __slots__ = (
+        "_asked",
+        "_blocked",
+        "_holds",
+        "_in_each",
+        "_pipe",
+        "_rows_held",
+        "_told",
+        "_told_at",
+        "owner",
+    )
 
     def __init__(self, pipe: Pipe, dialect: str, now_ms: int, owner: int = 0) -> None:
         super().__init__(pipe, dialect, now_ms)
@@ -32,6 +42,9 @@ class HoldingTx(Tx):
         self._holds = True
         self._blocked = False  # in a block whose reads do not send what is held back
         self._in_each = False
+        self._asked: list[tuple[str, Row]] = []  # what will be asked soon (`ahead`)
+        self._told: dict[tuple[str, Row], Any] = {}  # and its answers, as they were
+        self._told_at = 0  # when this call had made so many changes
         self._rows_held: list[tuple[Compiled, str, Row]] = []
         self.owner = owner  # the number of this call among those that share the transaction
 
@@ -101,7 +114,15 @@ class HoldingTx(Tx):
             self._conflict = True
         return not self._conflict
 
+    def ahead(self, statement: Statement, /, **params: Any) -> None:
+        if self._holds and not self._blocked:
+            compiled = statement.on(self.dialect)
+            self._asked.append((compiled.sql, compiled.parameters(params)))
+
     def one(self, statement: Statement, /, **params: Any) -> Any:
+        if self._asked or self._told:
+            rows = self._rows(statement.on(self.dialect), params)
+            return rows[0] if rows else None
         self._before()
         return super().one(statement, **params)
 
@@ -118,8 +139,23 @@ class HoldingTx(Tx):
         return super().change(element)
 
     def _rows(self, compiled: Compiled, params: dict[str, Any]) -> list[Any]:
+        question = (compiled.sql, compiled.parameters(params))
+        known = self._told.pop(question, None)
+        if known is not None and self._told_at == self._changes:
+            self._pipe.recall(known)
+            return self._fetched(compiled)
         self._before()
-        return super()._rows(compiled, params)
+        if not self._asked:
+            return super()._rows(compiled, params)
+        asked, self._asked = self._asked, []
+        self._told_at = self._changes
+        for sql, values in (question, *asked[:-1]):  # the others after it: it may be what locks their rows
+            self._pipe.later(sql, values)
+        self._cursor.execute(*asked[-1])
+        answers = self._pipe.answers[-1 - len(asked) :]
+        self._told = dict(zip(asked, answers[1:], strict=True))
+        self._pipe.recall(answers[0])
+        return self._fetched(compiled)
 
     def _before(self) -> None:
         if not self._blocked:

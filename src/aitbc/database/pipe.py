@@ -55,6 +55,7 @@ class Pipe:
         self._named = 0
         self._unread = 0  # ends of earlier trips whose answers nobody waited for
         self._results: list[pq.abc.PGresult] = []  # of the statements of the last `execute`
+        self.answers: list[pq.abc.PGresult] = []  # of all that travelled with it
         self._transformer = Transformer(connection)
         self.trips = 0  # how often something was sent
         self._libpq.nonblocking = 1
@@ -73,8 +74,13 @@ class Pipe:
     def execute(self, sql: str, values: Values = (), /) -> "Pipe":
         """Sends what is queued and this; raises `Conflict` where something queued failed that was held back."""
         self.later(sql, values)
-        self._results = self._trip()[-1:]
+        self.answers = self._trip()
+        self._results = self.answers[-1:]
         return self
+
+    def recall(self, answer: pq.abc.PGresult) -> None:
+        """Makes an earlier answer the one that is read now."""
+        self._results = [answer]
 
     def executemany(self, sql: str, rows: Sequence[Values], /) -> "Pipe":
         """The statement once for each of the rows (at least one)."""

@@ -64,6 +64,13 @@ class Tx:
         """Whether anything was written so far, so that there is something to undo."""
         return self._changes != 0
 
+    def ahead(self, statement: Statement, /, **params: Any) -> None:
+        """Says that the call will soon ask this by `one` or `all`, unless it fails before.
+
+        On PostgreSQL the question travels with the next one, and its answer is used if the call has written
+        nothing meanwhile. Nothing else changes, so it is a hint for the hot path.
+        """
+
     def one(self, statement: Statement, /, **params: Any) -> Any:
         """The first row as a named tuple, or None."""
         compiled = statement.on(self.dialect)
@@ -301,8 +308,11 @@ class Tx:
         self._cursor.execute("RELEASE SAVEPOINT item")
 
     def _rows(self, compiled: Compiled, params: dict[str, Any]) -> list[Any]:
+        self._cursor.execute(compiled.sql, compiled.parameters(params))
+        return self._fetched(compiled)
+
+    def _fetched(self, compiled: Compiled) -> list[Any]:
         cursor = self._cursor
-        cursor.execute(compiled.sql, compiled.parameters(params))
         rows = cursor.fetchall()
         if not rows:
             return []

@@ -229,11 +229,11 @@ def test_wrong_queries_and_paths(api: Market) -> None:
 @sqlite_only
 def test_wrong_methods(api: Market) -> None:
     for method, path, allow in (
-        ("PUT", "/v1/jobs", "GET, POST"),
-        ("DELETE", "/v1/jobs/x", "GET"),
+        ("PUT", "/v1/jobs", "GET, HEAD, POST"),
+        ("DELETE", "/v1/jobs/x", "GET, HEAD"),
         ("GET", "/v1/jobs/x/cancel", "POST"),
-        ("POST", "/health", "GET"),
-        ("BREW", "/v1/keys", "GET"),
+        ("POST", "/health", "GET, HEAD"),
+        ("BREW", "/v1/keys", "GET, HEAD"),
     ):
         answer = api.call(method, path)
         expect_error(answer, 405, "METHOD_NOT_ALLOWED")

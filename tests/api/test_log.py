@@ -209,3 +209,40 @@ def test_a_tile_that_was_tampered_with_is_not_what_the_log_signed(log: Log) -> N
     )
     with pytest.raises(AssertionError):
         read_log(log.api.get, log.vkey)
+
+
+def test_headers_alone_and_what_the_caller_has_already(log: Log) -> None:
+    """What may be kept is marked so, and the server's own answer to HEAD has the headers of GET."""
+    log.grow(300)
+    size = log.seal()
+    paths = {
+        "/log/checkpoint": "no-cache",
+        "/log/tile/0/000": "public, max-age=31536000, immutable",
+        f"/log/tile/0/001.p/{size - 256}": "public, max-age=31536000, immutable",
+        "/log/tile/entries/000": "public, max-age=31536000, immutable",
+        f"/log/consistency?old=5&new={size}": "public, max-age=31536000, immutable",
+    }
+    tags = {}
+    for path, cache in paths.items():
+        got, head = log.api.get(path), log.api.call("HEAD", path)
+        assert (got.status_code, head.status_code) == (200, 200)
+        tags[path] = got.headers["etag"]
+        for answer in (got, head):
+            assert answer.headers["cache-control"] == cache
+            assert answer.headers["content-length"] == str(len(got.content))
+            assert answer.headers["etag"] == tags[path]
+        for known in (tags[path], f"W/{tags[path]}", f'"other", {tags[path]}', "*"):
+            same = log.api.get(path, {"If-None-Match": known})
+            assert (same.status_code, same.content) == (304, b"")
+            assert (same.headers["etag"], same.headers["cache-control"]) == (tags[path], cache)
+        assert log.api.get(path, {"If-None-Match": '"other"'}).content == got.content
+    assert len({tags[path] for path in paths}) == len(paths)
+    gone = log.api.get("/log/tile/0/009", {"If-None-Match": "*"})
+    expect_error(gone, 404, "NOT_FOUND")
+    assert gone.headers["cache-control"] == "no-store", "it may be there later"
+    assert log.api.post("/log/checkpoint").headers["allow"] == "GET, HEAD"
+    log.grow(1)
+    log.seal()
+    fresh = log.api.get("/log/checkpoint", {"If-None-Match": tags["/log/checkpoint"]})
+    assert fresh.status_code == 200
+    assert fresh.headers["etag"] != tags["/log/checkpoint"]

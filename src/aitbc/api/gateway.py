@@ -82,7 +82,8 @@ class Gateway:
         method: str = scope["method"]
         chosen = found[0].get(method) or (found[0].get("GET") if method == "HEAD" else None)
         if chosen is None:
-            allowed = ", ".join(sorted(found[0]))
+            # Whatever can be read can be asked for its headers alone.
+            allowed = ", ".join(sorted({*found[0], *(("HEAD",) if "GET" in found[0] else ())}))
             error = MethodNotAllowed(method=method if method in _KNOWN_METHODS else "that method")
             response = error_response(error, request.request_id, {"Allow": allowed})
             await self._answer(request, response, send, OTHER_PATH, started)

@@ -1,5 +1,6 @@
 """The transparency log as C2SP tlog-tiles serves it, and the proofs made from it. Public."""
 
+import hashlib
 from typing import Annotated
 
 from fastapi import Query
@@ -17,11 +18,23 @@ router = Router(tags=["Log"])
 
 FRESH = {"Cache-Control": "no-cache"}
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
+TAG_HEX_CHARS = 32
 TEXT = "text/plain; charset=utf-8"
 _TEXT_REPLY: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 _BYTES_REPLY: Responses = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 }
+_NOT_CHANGED: Responses = {304: {"description": "It is what If-None-Match names"}}
+
+
+def _tagged(request: ApiRequest, body: bytes, cache: dict[str, str], media_type: str) -> Response:
+    """200 with the body and its ETag; 304 without it where the caller has that already."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:TAG_HEX_CHARS]}"'
+    headers = {**cache, "ETag": tag}
+    asked = request.fields.get(b"if-none-match", b"").decode("latin-1")
+    if any(known.strip().removeprefix("W/") in (tag, "*") for known in asked.split(",")):
+        return Response(None, 304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
 
 
 class Sizes(QueryFields):
@@ -33,36 +46,37 @@ class Sizes(QueryFields):
     "/log/checkpoint",
     summary="The newest signed tree head",
     response_class=Response,
-    responses={**_TEXT_REPLY, **errors(404, 503)},
+    responses={**_TEXT_REPLY, **_NOT_CHANGED, **errors(404, 503)},
 )
 async def checkpoint(request: ApiRequest) -> Response:
     """A C2SP checkpoint with its witnesses' cosignatures. 404 before the first block."""
     text = await request.runtime.db.read(proofs.latest_checkpoint)
-    return Response(text, headers=FRESH, media_type=TEXT)
+    return _tagged(request, text.encode(), FRESH, TEXT)
 
 
 @router.get(
     "/log/tile/{path:path}",
     summary="A tile of hashes, or a bundle of entries",
     response_class=Response,
-    responses={**_BYTES_REPLY, **errors(404, 503)},
+    responses={**_BYTES_REPLY, **_NOT_CHANGED, **errors(404, 503)},
 )
 async def tile(request: ApiRequest, path: str) -> Response:
     """C2SP tlog-tiles: `<L>/<N>[.p/<W>]` or `entries/<N>[.p/<W>]`. What is served never changes."""
     data = await request.runtime.db.read(log_entries.tile_bytes, path)
-    return Response(data, headers=IMMUTABLE, media_type="application/octet-stream")
+    return _tagged(request, data, IMMUTABLE, "application/octet-stream")
 
 
 @router.get(
     "/log/consistency",
     summary="A proof that one tree continues another",
     response_class=Response,
-    responses={**_TEXT_REPLY, **errors(400, 503)},
+    responses={**_TEXT_REPLY, **_NOT_CHANGED, **errors(400, 503)},
 )
 async def consistency(request: ApiRequest, query: Annotated[Sizes, Query()]) -> Response:
-    """RFC 6962 consistency proof between any two sizes of this log, a base64 hash a line."""
+    """RFC 6962 consistency proof between any two sizes of this log, a base64 hash a line. It never changes."""
     hashes = await request.runtime.db.read(proofs.consistency, query.old, query.new)
-    return Response("".join(f"{encode_b64(hashed)}\n" for hashed in hashes), media_type=TEXT)
+    text = "".join(f"{encode_b64(hashed)}\n" for hashed in hashes)
+    return _tagged(request, text.encode(), IMMUTABLE, TEXT)
 
 
 @router.get(

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from aitbc.api.schemas.jobs import Submission
 from tests.api.conftest import sqlite_only
 from tests.api.support import Market, expect_error
 
@@ -316,3 +317,8 @@ def test_every_error_body_is_the_documented_one(api: Market) -> None:
     assert [answer.status_code for answer in answers] == [404, 405, 401, 403, 400, 402]
     for answer in answers:
         Error.model_validate_json(answer.content)
+
+
+def test_what_the_dialects_share_is_no_submission_by_itself() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Submission.model_validate({})

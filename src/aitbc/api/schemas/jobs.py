@@ -1,5 +1,6 @@
 """Bodies of submissions, in both dialects, and how each becomes a JobSpec."""
 
+from abc import abstractmethod
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -70,7 +71,7 @@ class Constraints(Body):
 
 
 class Submission(Body):
-    """What both dialects have in common."""
+    """What both dialects have in common. Abstract: each makes its own request."""
 
     decimals: ClassVar[bool] = True
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, protected_namespaces=())
@@ -85,9 +86,9 @@ class Submission(Body):
     def _whole(cls, value: Any) -> Any:
         return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 
+    @abstractmethod
     def request(self) -> jobspec.Request:
         """The canonical request. Raises jobspec.InvalidRequest, UnknownJobType."""
-        raise NotImplementedError
 
     def to_spec(self) -> JobSpec:
         """The submission as flows take it. Raises InvalidRequest, InvalidJobType."""

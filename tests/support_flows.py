@@ -24,7 +24,7 @@ from aitbc.database import Database, Tx
 from aitbc.flows import completion, dispatch, expiry, job_lifecycle, registration
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
-from aitbc.flows.onboarding import open_account_with_grant
+from aitbc.flows.grants import open_account_with_grant
 from aitbc.jobs import queries as job_queries
 from aitbc.jobs import service as jobs
 from aitbc.jobs.rows import JobRow, JobSpec

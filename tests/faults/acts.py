@@ -19,8 +19,8 @@ from aitbc.flows import (
     registration,
     wallet_transfer,
 )
+from aitbc.flows.grants import open_account_with_grant
 from aitbc.flows.idempotency import once
-from aitbc.flows.onboarding import open_account_with_grant
 from aitbc.idempotency.service import Answer, IdempotencyKey
 from aitbc.jobs.rows import JobRow
 from aitbc.payments import service as payments

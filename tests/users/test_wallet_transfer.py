@@ -20,7 +20,7 @@ from aitbc.errors import (
     TxWrongNonce,
 )
 from aitbc.flows import wallet_transfer
-from aitbc.flows.onboarding import open_account_with_grant
+from aitbc.flows.grants import open_account_with_grant
 from aitbc.ledger import service as ledger
 from aitbc.parameters import service as parameters
 from aitbc.users import service as users

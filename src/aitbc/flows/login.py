@@ -12,7 +12,7 @@ from aitbc.core.login_message import EVM_CHAIN, LoginMessage, LoginMessageInvali
 from aitbc.core.signing import decode_b64, public_from_text, public_to_text, verify
 from aitbc.database import Tx
 from aitbc.errors import ChallengeExpired, ChallengeInvalid, InvalidRequest, LoginSignatureInvalid
-from aitbc.flows.onboarding import open_account_with_grant
+from aitbc.flows.grants import open_account_with_grant
 from aitbc.users import service as users
 from aitbc.users.evm import EvmSignatureInvalid, recover
 from aitbc.users.service import NewSession

@@ -149,3 +149,20 @@ def test_a_transfer_once_made_stays(database_url: str) -> None:
     for change in ("DELETE FROM transfers", "UPDATE transfers SET amount_units = 2"):
         with pytest.raises(sa.exc.DBAPIError, match="append-only"):
             execute(database_url, change)
+
+
+@pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+def test_history_cannot_be_emptied_at_once(database_url: str) -> None:
+    """TRUNCATE asks no trigger that is fired for rows."""
+    execute(database_url, "INSERT INTO accounts VALUES ('a', 'user', 0, 0, 1), ('b', 'user', 0, 0, 1)")
+    columns = "id, kind, debit_id, credit_id, amount_units, ref, created_at_ms"
+    execute(database_url, f"INSERT INTO transfers ({columns}) VALUES ('t', 'transfer', 'a', 'b', 1, '', 1)")
+    with migrate.open_connection(database_url, write=False) as connection:
+        found = connection.execute(
+            sa.text("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname LIKE '%\\_append\\_only'")
+        )
+        kept = sorted(found.scalars())
+    assert len(kept) >= 6
+    for table in (*kept, "accounts"):  # whose TRUNCATE CASCADE would take the transfers along
+        with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+            execute(database_url, f"TRUNCATE {table} CASCADE")

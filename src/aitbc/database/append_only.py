@@ -1,4 +1,4 @@
-"""Tables whose rows the database itself refuses to change or delete."""
+"""Tables whose rows the database itself refuses to change or delete, one by one or all at once."""
 
 from typing import Any
 
@@ -19,6 +19,11 @@ def append_only(model: Any) -> None:
             "postgresql",
             f"CREATE TRIGGER {table.name}_append_only BEFORE UPDATE OR DELETE ON {table.name} "
             "FOR EACH ROW EXECUTE FUNCTION refuse_change()",
+        ),
+        (
+            "postgresql",
+            f"CREATE TRIGGER {table.name}_no_truncate BEFORE TRUNCATE ON {table.name} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()",
         ),
     ]
     for change in ("UPDATE", "DELETE"):

@@ -86,10 +86,10 @@ def make(
         result_hash=jobspec.result_hash(kind.name, result),
     )
     if miner is not None:
-        fields = dataclasses.replace(fields, claimed_tokens=metering.claimed_tokens(usage))
+        fields = fields._replace(claimed_tokens=metering.claimed_tokens(usage))
         statement = receipt.statement_of(fields)
         signed = receipt.MinerSignature(miner.public_bytes, miner.sign(statement))
-        fields = dataclasses.replace(fields, miner_signature=signed)
+        fields = fields._replace(miner_signature=signed)
     return fields, result
 
 
@@ -163,11 +163,11 @@ def _invalid() -> list[dict[str, str]]:
     fields, result, _ = prompt_job()
     good = document_of(fields, result)
     text = compact(good).decode()
-    overcharged = dataclasses.replace(fields, price_units=fields.price_units + 1)
-    greedy = dataclasses.replace(fields, fee_units=fields.price_units + 1)
-    more = dataclasses.replace(fields, units=fields.units + 1)
-    foreign = dataclasses.replace(fields, chain_id="ait-othernet", miner_signature=None, claimed_tokens=None)
-    unsigned = dataclasses.replace(fields, miner_signature=None)
+    overcharged = fields._replace(price_units=fields.price_units + 1)
+    greedy = fields._replace(fee_units=fields.price_units + 1)
+    more = fields._replace(units=fields.units + 1)
+    foreign = fields._replace(chain_id="ait-othernet", miner_signature=None, claimed_tokens=None)
+    unsigned = fields._replace(miner_signature=None)
     stranger = receipt.to_json(fields, receipt.sign(fields, MINER), result)
     cases = [
         ("price is not units times unit price", document_of(overcharged)),

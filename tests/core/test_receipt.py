@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -38,7 +37,7 @@ def failed(document: object, keys: KeySet | None = KEYS) -> dict[str, str]:
 
 def signed_with(**changes: Any) -> Document:
     """A document whose fields are changed before the coordinator signs it."""
-    return document_of(dataclasses.replace(FIELDS, **changes), RESULT)
+    return document_of(FIELDS._replace(**changes), RESULT)
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -230,7 +229,7 @@ def test_a_result_in_the_document_must_be_the_one_hashed() -> None:
 
 
 def test_a_result_of_an_unknown_type_cannot_be_held_to_its_hash() -> None:
-    fields = dataclasses.replace(FIELDS, job_type="unheard-of")
+    fields = FIELDS._replace(job_type="unheard-of")
     assert verify(document_of(fields), KEYS).ok
     assert list(failed({**document_of(fields), "result": {"text": "x"}})) == ["result"]
 
@@ -291,8 +290,7 @@ def test_any_honest_receipt_verifies(
     price = money.price_units(prompt + completion, unit_price)
     if price >= money.EXACT_NUMBER_UNITS:
         return
-    fields = dataclasses.replace(
-        FIELDS,
+    fields = FIELDS._replace(
         client=name,
         prompt_tokens=prompt,
         completion_tokens=completion,

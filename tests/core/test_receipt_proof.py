@@ -319,7 +319,7 @@ def test_a_plain_signature_of_a_witness_is_no_cosignature() -> None:
 
 def test_a_fork_is_two_checkpoints_and_witnesses_sign_one() -> None:
     """The log signs both; only the history that the witnesses saw satisfies the policy."""
-    fields = dataclasses.replace(FIELDS, client="mallory", miner_signature=None, claimed_tokens=None)
+    fields = FIELDS._replace(client="mallory", miner_signature=None, claimed_tokens=None)
     forged = proven(fields, RESULT, witnesses=())
     assert outcome(forged, policy=POLICY) == held(witnesses=False)
     assert outcome(forged, keys=LOG_KEYS) == held(witnesses=None)

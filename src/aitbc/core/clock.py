@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,11 +69,16 @@ class ManualClock:
 def rfc3339(ms: int) -> str:
     """ "2026-01-02T03:04:05.678Z" of ms since the epoch. ValueError: outside the years 1..9999."""
     seconds, rest = divmod(ms, 1000)
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(4096)
+def _to_the_second(seconds: int) -> str:
+    # What one answer shows are mostly times of the same few seconds.
     try:
-        moment = _EPOCH + timedelta(seconds=seconds)
+        return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
     except OverflowError:
         raise ValueError("a time lies in the years 1..9999") from None
-    return f"{moment.isoformat()[:19]}.{rest:03d}Z"
 
 
 def parse_rfc3339(text: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -61,8 +61,7 @@ class MinerSignature:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptFields:
+class ReceiptFields(NamedTuple):
     """What a receipt states. Money in base units, times in unix seconds, hashes as 64 hex digits.
 
     `client` and `provider` are the accounts that pay and are paid; `unit_price_units` is for 1000 units;

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from aitbc.accounts.principal import Principal
 from aitbc.core import canonical, jobspec, metering
 from aitbc.core import receipt as documents
@@ -156,7 +158,7 @@ def _settle(
     """Ends the job and moves its money; what its receipt states."""
     price = price_units(answer.metered.units, job.unit_price_units)
     receipt_id = new_id(tx.now_ms)
-    if not jobs.complete(tx, job, price, receipt_id, json.dumps(answer.result, ensure_ascii=False)):
+    if not jobs.complete(tx, job, price, receipt_id, orjson.dumps(answer.result).decode()):
         raise LeaseLost(job_id=job.id)
     fee = escrow.pay(tx, ctx, job, miner.account_id, price)
     return documents.ReceiptFields(

@@ -156,6 +156,26 @@ def test_a_job_given_back_and_one_cancelled(api: Market) -> None:
     assert checked(api.get("/v1/account", client), replies.Account)["available"] == 1000
 
 
+def test_a_job_that_runs_again_shows_no_old_failure(api: Market) -> None:
+    """While it waits it says why it was given back; running or answered it is not a failure."""
+    client, miner = api.key("client"), api.key("miner")
+    api.miner(miner)
+    job_id = api.job(client)
+
+    def shown() -> tuple[Any, ...]:
+        job = checked(api.get(f"/v1/jobs/{job_id}", client), replies.Job)
+        return job["status"], job["cause"], job["error"]
+
+    api.claim(miner, job_id)
+    failure = {"miner_id": "m1", "cause": "OUT_OF_MEMORY", "message": "no room"}
+    assert api.post(f"/v1/jobs/{job_id}/fail", miner, json=failure).status_code == 200
+    assert shown() == ("pending", "OUT_OF_MEMORY", "no room")
+    api.claim(miner, job_id)
+    assert shown() == ("running", None, None)
+    assert api.complete(miner, job_id).status_code == 200
+    assert shown() == ("completed", "COMPLETED", None)
+
+
 def test_batches_succeed_and_fail_by_item(api: Market) -> None:
     client, miner = api.key("client"), api.key("miner")
     api.miner(miner)

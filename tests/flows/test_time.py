@@ -337,3 +337,18 @@ def test_many_leases_at_once_end_in_several_rounds(market: Market, loop: Loop, m
         market.check()
 
     run(loop, main)
+
+
+def test_miners_that_leave_use_up_a_job_s_attempts(market: Market) -> None:
+    """Or a job that makes its miners leave would go round for as long as it may live."""
+    client = market.client()
+    job = market.submit(client)
+    for number in range(market.ctx.max_attempts):
+        miner = market.miner(f"m{number}")
+        assert [taken.id for taken in market.take(miner)] == [job.id]
+        assert market.leave(miner) == 1
+        found = market.job(job.id)
+        last = number + 1 == market.ctx.max_attempts
+        assert (found.status, found.cause) == ("failed" if last else "pending", "MINER_LEFT")
+    assert market.balance(client.account_id).held_units == 0
+    market.check()

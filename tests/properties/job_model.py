@@ -198,12 +198,11 @@ class Model:
         self._again(now, job, cause not in FINAL if retryable is None else retryable)
         return job.status
 
-    def leave(self, name: str) -> int:
+    def leave(self, now: int, name: str) -> int:
         mine = self.running(name)
         self.miners[name].state = "left"
         for job in mine:
-            self._requeue(job)
-            job.not_for, job.not_until_ms = "", 0
+            self._again(now, job, True)
         return len(mine)
 
     # --- time -------------------------------------------------------------------------------------------

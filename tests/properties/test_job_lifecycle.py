@@ -283,7 +283,7 @@ class Lifecycle(RuleBasedStateMachine):
     def leave(self, name: str) -> None:
         if name not in self.providers:
             return
-        assert self.market.leave(self.providers[name]) == self.model.leave(name)
+        assert self.market.leave(self.providers[name]) == self.model.leave(self.now, name)
 
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)

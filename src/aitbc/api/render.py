@@ -54,6 +54,8 @@ def job_json(
     output = None if result_text is None else orjson.loads(result_text)
     ended = job.status in TERMINAL
     updated_ms = job.finished_at_ms or job.started_at_ms or job.created_at_ms
+    # A job that is tried again keeps why it was given back until it ends: no longer news once it runs.
+    running, failed = job.status == "running", job.status not in ("running", "completed")
     return {
         "job_id": job.id,
         "id": job.id,
@@ -71,9 +73,9 @@ def job_json(
         "miner_id": job.miner_id or None,
         "client_id": job.client_id,
         "attempts": job.attempts,
-        "cause": job.cause or None,
+        "cause": None if running else job.cause or None,
         "actor": job.actor or None,
-        "error": job.message or None,
+        "error": job.message or None if failed else None,
         "created_at": rfc3339(job.created_at_ms),
         "started_at": _time(job.started_at_ms),
         "completed_at": _time(job.finished_at_ms),

@@ -129,12 +129,15 @@ def fail(
 
 
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
-    """The miner deregisters; what it ran goes back into the queue. Returns how many jobs that were."""
+    """The miner deregisters; what it ran is tried again, or fails where its attempts are used up.
+
+    Returns how many jobs that were.
+    """
     miner = miners.owned(tx, principal.account_id, miner_id)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:
-        jobs.requeue(tx, job, "MINER_LEFT", "miner")
+        retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "", again=True)
     return len(held)
 
 

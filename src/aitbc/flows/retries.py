@@ -1,6 +1,6 @@
 """A lease that ended without a result: the job is tried again, or fails and its money goes back.
 
-Shared by the flows in which that happens (a miner gives up, a lease or a job runs out).
+Shared by the flows in which that happens (a miner gives up or leaves, a lease or a job runs out).
 """
 
 from aitbc.database import Tx

@@ -57,9 +57,9 @@ class Job(Reply):
     miner_id: str | None
     client_id: str
     attempts: int
-    cause: str | None = Field(description="Why the job ended, or why it was last put back.")
+    cause: str | None = Field(description="Why it ended; while it waits, why it was last given back.")
     actor: str | None = Field(description="Who ended it: client, miner, coordinator or admin.")
-    error: str | None = Field(description="What the miner said of a failure.")
+    error: str | None = Field(description="What the miner said of that failure.")
     created_at: str = Field(json_schema_extra={"format": "date-time"})
     started_at: str | None = Field(json_schema_extra={"format": "date-time"})
     completed_at: str | None = Field(json_schema_extra={"format": "date-time"})

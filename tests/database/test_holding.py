@@ -30,6 +30,12 @@ RAISE = statement(
 
 
 @pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups take all calls that wait, however slow this machine is at the moment."""
+    monkeypatch.setattr("aitbc.database.groups.BATCH_S", 10)
+
+
+@pytest.fixture(autouse=True)
 def accounts(db: Database) -> None:
     def prepare(tx: Tx) -> None:
         ledger.open_system_accounts(tx)

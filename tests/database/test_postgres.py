@@ -23,6 +23,12 @@ ADD = text("UPDATE accounts SET balance_units = balance_units + 1 WHERE id = :id
 
 
 @pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups take all calls that wait, however slow this machine is at the moment."""
+    monkeypatch.setattr("aitbc.database.groups.BATCH_S", 10)
+
+
+@pytest.fixture(autouse=True)
 def accounts(db: Database) -> None:
     def open_both(tx: Tx) -> None:
         ledger.open_account(tx, "a")

@@ -15,11 +15,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aitbc.keyfile import load_or_create_key
-from aitbc.miner.advertise import offered, registration_body
+from aitbc.miner.advertise import offered
 from aitbc.miner.backoff import Backoff
 from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
 from aitbc.miner.delivery import Delivery
 from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
+from aitbc.miner.enrolment import Enrolment
 from aitbc.miner.gpu import Gpu, detect_gpus, read_load
 from aitbc.miner.jobs import JobRunner
 from aitbc.miner.link import KeyRefused, Link
@@ -79,8 +80,15 @@ class MinerAgent:
         self._delivery.on_change = self._jobs.on_change = self._changed
         self._jobs.on_failure = self._job_failed
         self._models: list[ModelInfo] = []
-        self._registration = Registration(self.miner_id, "", 15.0, 60.0)
-        self._registering = asyncio.Lock()
+        self._enrolment = Enrolment(
+            settings,
+            self._client,
+            self._link,
+            miner_id=self.miner_id,
+            public_bytes=self.key.public_bytes,
+            gpus=self._gpus,
+            on_registered=self._registered,
+        )
         self._engine_is_up = True
         self._is_draining = False
         self._may_poll = asyncio.Event()
@@ -179,13 +187,12 @@ class MinerAgent:
         if self._gpus:
             self._reporter.event("gpus", gpus=self._view.gpus)
         await self._engine.start()
-        self._models = offered(await self._engine.models())
+        self._set_models(offered(await self._engine.models()))
         if not self._models:
             raise EngineError(Cause.MODEL_NOT_FOUND, f"{self._engine.name} has none of the models to offer")
-        self._jobs.models = self._models
         self._reporter.event("engine_ready", engine=self._engine.name, models=self._model_names())
-        self._report_outbox()
-        await self._register_patiently()
+        self._delivery.report_found()
+        await self._enrolment.register_patiently()
         self._reporter.event(
             "registered",
             miner_id=self.miner_id,
@@ -196,39 +203,8 @@ class MinerAgent:
         )
         self._set_status(self._status())
 
-    def _report_outbox(self) -> None:
-        for path in self._outbox.unreadable:
-            self._reporter.event("outbox_unreadable", path=str(path))
-        addresses = [entry.coordinator for entry in self._outbox.elsewhere]
-        for address in dict.fromkeys(addresses):
-            self._reporter.event("outbox_elsewhere", count=addresses.count(address), coordinator=address)
-        if len(self._outbox):
-            self._reporter.event("outbox_found", count=len(self._outbox))
-
-    async def _register_patiently(self) -> None:
-        """Register, however long the coordinator is away. Raises Refused or KeyRefused where it will not have
-        us."""
-        backoff = self._link.new_backoff()
-        while True:
-            try:
-                await self._register()
-                return
-            except CoordinatorUnreachable as error:
-                await self._link.failed(error, backoff)
-            except Refused as refusal:
-                if refusal.is_final:
-                    raise
-                await self._link.failed(refusal, backoff)
-
-    async def _register(self) -> None:
-        async with self._registering:
-            self._registration = await self._client.register(
-                registration_body(
-                    self._settings, self.miner_id, self._models, self._gpus, self.key.public_bytes
-                )
-            )
-        self._jobs.chain_id = self._registration.chain_id
-        self._link.succeeded()
+    def _registered(self, registration: Registration) -> None:
+        self._jobs.chain_id = registration.chain_id
         self._heartbeat_now.set()
 
     # -- the loops
@@ -255,7 +231,7 @@ class MinerAgent:
     async def _heartbeat_loop(self) -> None:
         backoff = self._link.new_backoff()
         while True:
-            interval_s = self._registration.heartbeat_interval_s
+            interval_s = self._enrolment.current.heartbeat_interval_s
             await _wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
             self._heartbeat_now.clear()
             try:
@@ -290,20 +266,20 @@ class MinerAgent:
     async def _offer(self, models: list[ModelInfo]) -> None:
         """The engine's models are others now. With none left we only drain: no models would mean any
         model."""
-        self._models = self._jobs.models = models
+        self._set_models(models)
         self._reporter.event("models_changed", models=self._model_names())
         self._set_status(self._status())
         self._heartbeat_now.set()
         if models:
             try:
-                await self._register_patiently()
+                await self._enrolment.register_patiently()
             except Refused as refusal:
                 self._reporter.event("refused", code=refusal.code, message=refusal.message)
 
     async def _after_failure(self, error: CoordinatorUnreachable | Refused, backoff: Backoff) -> None:
         """Wait an outage out, or make ourselves known to a coordinator that has forgotten us."""
         if isinstance(error, Refused) and error.code in UNKNOWN_MINER_CODES and not self._is_draining:
-            await self._register_patiently()
+            await self._enrolment.register_patiently()
             await asyncio.sleep(backoff.next_s())  # it may forget us again: do not run in a circle
             return
         await self._link.failed(error, backoff)
@@ -378,6 +354,9 @@ class MinerAgent:
         else:
             self._may_poll.clear()
         self._reporter.refresh(self._view)
+
+    def _set_models(self, models: list[ModelInfo]) -> None:
+        self._models = self._jobs.models = self._enrolment.models = models
 
     def _model_names(self) -> list[str]:
         names = [model.name for model in self._models]

@@ -80,6 +80,16 @@ class Delivery:
         """Returns once there is nothing left to deliver."""
         await self._empty.wait()
 
+    def report_found(self) -> None:
+        """Says what an earlier run left in the outbox."""
+        for path in self._outbox.unreadable:
+            self._reporter.event("outbox_unreadable", path=str(path))
+        addresses = [entry.coordinator for entry in self._outbox.elsewhere]
+        for address in dict.fromkeys(addresses):
+            self._reporter.event("outbox_elsewhere", count=addresses.count(address), coordinator=address)
+        if len(self._outbox):
+            self._reporter.event("outbox_found", count=len(self._outbox))
+
     async def run(self) -> None:
         """Deliver for ever. Raises KeyRefused; the answers then stay on disk."""
         backoff = self._link.new_backoff()

@@ -1,0 +1,62 @@
+"""Making a miner known to its coordinator, at the start and whenever the coordinator has forgotten it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aitbc.miner.advertise import registration_body
+from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
+from aitbc.miner.engines.base import ModelInfo
+from aitbc.miner.gpu import Gpu
+from aitbc.miner.link import Link
+from aitbc.miner.settings import MinerSettings
+
+
+class Enrolment:
+    """Registers one miner, one registration at a time. `current` is what the coordinator last answered."""
+
+    def __init__(
+        self,
+        settings: MinerSettings,
+        client: CoordinatorClient,
+        link: Link,
+        *,
+        miner_id: str,
+        public_bytes: bytes,
+        gpus: list[Gpu],
+        on_registered: Callable[[Registration], None],
+    ) -> None:
+        self.current = Registration(miner_id, "", 15.0, 60.0)
+        self.models: list[ModelInfo] = []
+        self._settings = settings
+        self._client = client
+        self._link = link
+        self._miner_id = miner_id
+        self._public_bytes = public_bytes
+        self._gpus = gpus
+        self._on_registered = on_registered
+        self._registering = asyncio.Lock()
+
+    async def register_patiently(self) -> None:
+        """Register with `models`, however long the coordinator is away. Raises Refused or KeyRefused where it
+        will not have us."""
+        backoff = self._link.new_backoff()
+        while True:
+            try:
+                await self._register()
+                return
+            except CoordinatorUnreachable as error:
+                await self._link.failed(error, backoff)
+            except Refused as refusal:
+                if refusal.is_final:
+                    raise
+                await self._link.failed(refusal, backoff)
+
+    async def _register(self) -> None:
+        async with self._registering:
+            self.current = await self._client.register(
+                registration_body(self._settings, self._miner_id, self.models, self._gpus, self._public_bytes)
+            )
+        self._link.succeeded()
+        self._on_registered(self.current)

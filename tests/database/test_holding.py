@@ -32,7 +32,7 @@ RAISE = statement(
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups take all calls that wait, however slow this machine is at the moment."""
-    monkeypatch.setattr("aitbc.database.groups.BATCH_S", 10)
+    monkeypatch.setattr("aitbc.database.groups.BATCH_S", 0.3)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ async def shared(db: Database, *calls: Callable[[Tx], Any]) -> list[Any]:
     ahead = asyncio.create_task(db.write(first))
     await asyncio.to_thread(started.wait, 10)
     tasks = [asyncio.create_task(db.write(call)) for call in calls]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.4)  # longer than a group takes calls, so that these have one of their own
     go_on.set()
     await ahead
     return await asyncio.gather(*tasks, return_exceptions=True)

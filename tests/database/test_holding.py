@@ -543,3 +543,22 @@ def test_what_is_asked_ahead_and_never_used_harms_nobody(db: Database) -> None:
 
     db.write_sync(call)
     assert transfers(db) == ["h1", "m1"]
+
+
+def test_what_is_prepared_has_a_bound(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that depend on the request would fill the server's memory."""
+    monkeypatch.setattr("aitbc.database.pipe.MOST_PREPARED", 10)
+    asked = "SELECT count(*) AS count FROM pg_prepared_statements"
+
+    def look(tx: Tx, number: int) -> int:
+        assert tx.query(text(f"SELECT {number} AS number"))[0].number == number
+        return int(tx.query(text(asked))[0].count)
+
+    def write(tx: Tx, number: int) -> None:
+        ledger.hold(tx, f"hold {number}", "a", 1)
+        look(tx, number)
+
+    for number in range(40):
+        db.write_sync(write, number)
+        assert db.read_sync(look, number) <= 20
+    assert db.read_sync(ledger.balance, "a").held_units == 40

@@ -23,6 +23,8 @@ RETRIED = (
     pg.LockNotAvailable,
     pg.InvalidSqlStatementName,  # somebody between here and there forgot what was prepared
 )
+FORGET = "DEALLOCATE ALL"
+MOST_PREPARED = 400  # lists with filters have many texts; a server process keeps what is prepared for good
 STALE_PLAN = "cached plan must not change result type"  # a migration came between
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.BAD_RESPONSE)
 
@@ -158,6 +160,11 @@ class Pipe:
 
     def _trip(self) -> list[pq.abc.PGresult]:
         """Sends what is queued and waits for its results. Raises what the database answered."""
+        if (
+            len(self._prepared) >= MOST_PREPARED
+            and self._libpq.transaction_status == pq.TransactionStatus.IDLE
+        ):
+            self._forget()
         sent = self._queue
         texts = self._put()
         try:
@@ -166,6 +173,15 @@ class Pipe:
             self.close()  # what it still has to say would be taken for the answer to something else
             raise
         return self._judge(sent, texts, results)
+
+    def _forget(self) -> None:
+        """Has the server forget all statements, in a trip of its own: they would be of the next transaction."""
+        queue, self._queue = self._queue, []
+        self._prepared.clear()
+        self.later(FORGET)
+        self._trip()
+        self._prepared.clear()  # itself among them
+        self._queue = queue
 
     def _put(self) -> list[str | None]:
         """Gives what is queued to libpq. Returns what each of the results will be for.

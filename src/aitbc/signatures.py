@@ -23,7 +23,8 @@ from aitbc.signing_worker import HEAD, LENGTH, READY, SIGN, VERIFY
 log = structlog.get_logger(__name__)
 
 WORTH_ITEMS = 32  # for fewer, waking the worker costs more than it saves
-CHUNK_ITEMS = 64
+CHUNK_ITEMS = 32
+BEHIND_CHUNKS = 2  # with so many unanswered the worker would be waited for: what comes next is signed here
 PIPE_BYTES = 1 << 20
 ANSWER_S = 10.0  # a worker that is silent for so long is given up
 AGAIN_S = 60.0  # and replaced after a while
@@ -70,13 +71,14 @@ class WorkerGone(Exception):
 
 
 class SharedSignatures(Signatures):
-    """Signatures that the worker checks and makes. Holds the worker until it is left."""
+    """Signatures that the worker checks, and makes as far as it comes to it. Holds the worker until it is left."""
 
     def __init__(self, worker: "SigningWorker", key: PrivateKey) -> None:
         super().__init__(key)
         self._worker = worker
         self._chunks: dict[int, list[bytes]] = {VERIFY: [], SIGN: []}
         self._sent: list[tuple[int, int]] = []  # (kind, items) of the chunks whose answers are owed
+        self._signed: list[list[bytes] | None] = []  # by chunk: made here, or None for those of the worker
         self._to_verify: list[tuple[bytes, bytes, bytes]] = []
         self._to_sign: list[bytes] = []
         self._gone = False
@@ -130,10 +132,24 @@ class SharedSignatures(Signatures):
     def _send(self, kind: int) -> None:
         chunk = self._chunks[kind]
         if chunk and not self._gone:
-            data = b"".join(chunk)
-            self._sent.append((kind, len(chunk)))
-            self._worker.write(HEAD.pack(kind, len(chunk), len(data)) + data)
+            if kind == SIGN and self._behind() >= BEHIND_CHUNKS:
+                self._signed.append([self._key.sign(message) for message in self._to_sign[-len(chunk) :]])
+            else:
+                if kind == SIGN:
+                    self._signed.append(None)
+                data = b"".join(chunk)
+                self._sent.append((kind, len(chunk)))
+                self._worker.write(HEAD.pack(kind, len(chunk), len(data)) + data)
         chunk.clear()
+
+    def _behind(self) -> int:
+        """How many chunks the worker has still to answer."""
+        have = self._worker.received()
+        for number, (kind, count) in enumerate(self._sent):
+            have -= count * _ANSWER[kind]
+            if have < 0:
+                return len(self._sent) - number
+        return 0
 
     def _fetch(self) -> list[tuple[int, bytes]]:
         answers = [(kind, self._worker.read(count * _ANSWER[kind])) for kind, count in self._sent]
@@ -145,13 +161,16 @@ class SharedSignatures(Signatures):
         self._worker.give_up(str(gone))
 
     def _read(self, answers: list[tuple[int, bytes]]) -> Signed:
+        self._valid = self._valid and all(all(data) for kind, data in answers if kind == VERIFY)
+        theirs = iter([data for kind, data in answers if kind == SIGN])
         made: list[bytes] = []
-        for kind, data in answers:
-            if kind == VERIFY:
-                self._valid = self._valid and all(data)
-            else:
-                made += [data[at : at + SIGNATURE_BYTES] for at in range(0, len(data), SIGNATURE_BYTES)]
+        for chunk in self._signed:
+            made += _cut(next(theirs)) if chunk is None else chunk
         return Signed(self._valid, made)
+
+
+def _cut(data: bytes) -> list[bytes]:
+    return [data[at : at + SIGNATURE_BYTES] for at in range(0, len(data), SIGNATURE_BYTES)]
 
 
 _ANSWER = {VERIFY: 1, SIGN: SIGNATURE_BYTES}
@@ -232,6 +251,12 @@ class SigningWorker:
                 self._receive(timeout_ms=ANSWER_S * 1000, writable=fd)
             except OSError as error:
                 raise WorkerGone(str(error)) from error
+
+    def received(self) -> int:
+        """How many bytes of answers are there already."""
+        while self._receive(timeout_ms=0):
+            pass
+        return len(self._incoming)
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes of answers. Raises WorkerGone."""

@@ -247,3 +247,19 @@ def test_decimals_keep_every_digit() -> None:
     read = loads_strict(b"[0.100000000000000001, 1, 1e3]", decimals=True)
     assert read == [Decimal("0.100000000000000001"), 1, Decimal("1e3")]
     assert isinstance(read[1], int)
+
+
+STRINGY = st.text(st.sampled_from('[]{}"\\ a\n'), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STRINGY, st.integers(60, 68), st.booleans())
+def test_brackets_in_strings_are_no_nesting(text: str, depth: int, escaped: bool) -> None:
+    """With an escape anywhere in it a text is looked at in another way: to the same end."""
+    leaves = [text, "\\" if escaped else "", *(["[", "]", "{", "}"] * 17)]
+    written = json.dumps(nested(depth - 1, leaves)).encode()
+    if depth <= 64:
+        assert loads_strict(written) == json.loads(written)
+    else:
+        with pytest.raises(ValueError, match="nested deeper"):
+            loads_strict(written)

@@ -199,7 +199,9 @@ def _check_nesting(data: bytes) -> None:
         return
     # Kinds of brackets are told apart by the parser. Each round takes away the innermost pairs, everywhere at
     # once, so that the work is done in C and is small whatever the input.
-    brackets = _STRING.sub(b"", data).translate(_ALIKE, _NO_BRACKETS)
+    # Where nothing is escaped, every other piece between quotes is a string: ten times as fast to tell.
+    outside = _STRING.sub(b"", data) if b"\\" in data else b"".join(data.split(b'"')[::2])
+    brackets = outside.translate(_ALIKE, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         rest = brackets.replace(b"[]", b"")
         if not rest:

@@ -50,7 +50,7 @@ class Tx:
     def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
         self._cursor = cursor
         self._changes = 0  # how many statements changed something
-        self._later: dict[Compiled, list[tuple[Any, ...]]] | None = None  # rows that `each` writes at its end
+        self._later: dict[Statement, list[tuple[Any, ...]]] | None = None  # rows that `each` writes at its end
         self._tallies: dict[tuple[Statement, str], dict[str, int]] = {}
         self._conflict = False  # whether a flush of these failed
         self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile
@@ -125,11 +125,15 @@ class Tx:
         `row`, in place of parameters: the values of an `insert_into` statement, in its columns' order.
         In `each` such rows are written together at the end, and counted then.
         """
-        compiled = statement.on(self.dialect)
-        values = compiled.parameters(params) if row is None else row
-        if self._later is None:
-            return self._run(compiled, values)
-        self._later.setdefault(compiled, []).append(values)
+        if row is None:
+            row = statement.on(self.dialect).parameters(params)
+        later = self._later
+        if later is None:
+            return self._run(statement.on(self.dialect), row)
+        if statement in later:
+            later[statement].append(row)
+        else:
+            later[statement] = [row]
         self._changes += 1
         return 1
 
@@ -162,8 +166,8 @@ class Tx:
         later, tallies = self._later, self._tallies
         if later:
             self._later = {}
-            for compiled, rows in later.items():
-                if self._many(compiled, rows) != len(rows):
+            for statement, rows in later.items():
+                if self._many(statement.on(self.dialect), rows) != len(rows):
                     self._conflict = True
                     return False
         if tallies:

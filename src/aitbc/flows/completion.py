@@ -28,6 +28,7 @@ from aitbc.jobs import service as jobs
 from aitbc.jobs.rows import JobRow
 from aitbc.miners import service as miners
 from aitbc.miners.rows import MinerRow
+from aitbc.parameters import service as parameters
 from aitbc.receipts import service as receipts
 from aitbc.receipts.service import ReceiptRow
 
@@ -61,6 +62,8 @@ def complete(
     Raises MinerNotFound, Forbidden, JobNotFound, LeaseLost, JobNotRunning, InvalidRequest,
     SignatureRequired, SignatureInvalid; each of them changes nothing.
     """
+    jobs.ahead(tx, locked=sent.job_id)
+    parameters.ahead(tx, "fee_bps")
     return _complete(tx, ctx, miners.owned(tx, principal.account_id, miner_id), sent)
 
 
@@ -156,11 +159,14 @@ def _settle(
     tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, answer: _Answer
 ) -> documents.ReceiptFields:
     """Ends the job and moves its money; what its receipt states."""
+    fee_bps = parameters.get(
+        tx, "fee_bps"
+    )  # read before anything is written, which it would have to wait for
     price = price_units(answer.metered.units, job.unit_price_units)
     receipt_id = new_id(tx.now_ms)
     if not jobs.complete(tx, job, price, receipt_id, orjson.dumps(answer.result).decode()):
         raise LeaseLost(job_id=job.id)
-    fee = escrow.pay(tx, ctx, job, miner.account_id, price)
+    fee = escrow.pay(tx, ctx, job, miner.account_id, price, fee_bps)
     return documents.ReceiptFields(
         chain_id=ctx.chain_id,
         receipt_id=receipt_id,

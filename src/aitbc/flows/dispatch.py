@@ -63,6 +63,8 @@ def take(
 
     Raises MinerNotFound, Forbidden, MinerInactive.
     """
+    if miner_id is not None:
+        jobs.ahead(tx, held_by=miner_id)
     # Locked, so that a miner that asks twice at once gets no more than it has places for.
     miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id, lock=True))
     profile = profile_of(tx, miner)

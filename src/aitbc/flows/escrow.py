@@ -10,7 +10,6 @@ from aitbc.flows.context import FlowContext
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import TREASURY
-from aitbc.parameters import service as parameters
 from aitbc.payments import service as payments
 
 
@@ -34,14 +33,14 @@ def check_exact(units: int) -> None:
         raise InsufficientFunds("The worst-case price is more than a receipt can state exactly.")
 
 
-def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int) -> int:
+def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> int:
     """Pays the miner's account and the fee out of the hold and frees the rest. Returns the fee.
 
     A manual payment only learns its price here: its payer releases it, or the acceptance window does.
     """
     if not job.hold_id:
         return 0
-    fee = fee_units(price_units, parameters.get(tx, "fee_bps"))
+    fee = fee_units(price_units, fee_bps)
     if job.manual_payment:
         release_after_ms = tx.now_ms + ctx.acceptance_ms
         payments.set_price(tx, job.hold_id, provider_id, price_units, fee, release_after_ms)

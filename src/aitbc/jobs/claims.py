@@ -55,6 +55,8 @@ CLAIM = statement(
             unit_price_units=bindparam("price"),
             attempts=_c.attempts + 1,
             event_count=_c.event_count + 1,
+            cause=literal_column("''"),
+            message=literal_column("''"),
             started_at_ms=_now,
         )
         .returning(*COLUMNS)

@@ -60,6 +60,7 @@ COMPLETE = statement(
         receipt_id=bindparam("receipt"),
         cause=literal_column("'COMPLETED'"),
         actor=literal_column("'miner'"),
+        message=literal_column("''"),
         event_count=_c.event_count + 1,
         finished_at_ms=_now,
     )
@@ -283,6 +284,14 @@ def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:
 def get(tx: Tx, job_id: str) -> JobRow | None:
     row: JobRow | None = tx.one(SELECT_JOB, job=job_id)
     return row
+
+
+def ahead(tx: Tx, *, locked: str | None = None, held_by: str | None = None) -> None:
+    """A hint that `lock` of this job, or `held_by` of this miner, comes soon (see `Tx.ahead`)."""
+    if locked is not None:
+        tx.ahead(LOCK_JOB, job=locked)
+    if held_by is not None:
+        tx.ahead(SELECT_HELD_BY, miner=held_by)
 
 
 def lock(tx: Tx, job_id: str) -> JobRow | None:

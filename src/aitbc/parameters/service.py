@@ -48,6 +48,11 @@ def get(tx: Tx, name: str) -> int:
     return int(known)
 
 
+def ahead(tx: Tx, name: str) -> None:
+    """A hint that `get` comes soon (see `Tx.ahead`)."""
+    tx.ahead(SELECT_ONE, name=name)
+
+
 def all_values(tx: Tx) -> dict[str, int]:
     """Every parameter's value now."""
     changed = {row.name: int(row.value) for row in tx.all(SELECT_ALL)}

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 WORTH_ITEMS = 32  # for fewer, waking the worker costs more than it saves
 CHUNK_ITEMS = 32
-BEHIND_CHUNKS = 2  # with so many unanswered the worker would be waited for: what comes next is signed here
+BEHIND_CHUNKS = 7  # with so many unanswered the worker would be waited for: what comes next is signed here
 PIPE_BYTES = 1 << 20
 ANSWER_S = 10.0  # a worker that is silent for so long is given up
 AGAIN_S = 60.0  # and replaced after a while

@@ -135,6 +135,8 @@ def _complete_together(
             body = documents.signed_bytes(fields)
             signatures.sign(body)
             drafts.append((place, fields, body))
+        if not tx.flush():  # everything but the receipts, while the other core signs these
+            return None
         signed = signatures.finish()
     if not signed.valid:
         return None

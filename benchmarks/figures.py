@@ -19,7 +19,7 @@ class Plan:
     warm_up_s: float = 1.0
     seconds: float = 5.0
     connections: int = 32
-    batch_connections: int = 3
+    batch_connections: int = 10
     batch_size: int = 256
     waiting_miners: int = 1000
     dispatch_per_s: float = 100

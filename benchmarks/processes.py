@@ -38,14 +38,6 @@ class MeasurementFailed(RuntimeError):
     """A figure could not be measured; the text says why."""
 
 
-def cores() -> tuple[int | None, int | None]:
-    """(the server's core, the client's core); None where there are not two to keep apart."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None, None
-    available = sorted(os.sched_getaffinity(0))
-    return (available[0], available[1]) if len(available) > 1 else (None, None)
-
-
 def environment(extra: dict[str, str]) -> dict[str, str]:
     """A process's whole environment: this checkout, and nothing of the developer's own settings."""
     names = ("PATH", "HOME", "LANG", "TMPDIR")
@@ -61,7 +53,7 @@ def free_port() -> int:
 
 
 class Coordinator:
-    """One `aitbc serve` over a prepared database, on the server's core."""
+    """One `aitbc serve` over a prepared database."""
 
     def __init__(self, prepared: Prepared, home: Path, extra: dict[str, str] | None = None) -> None:
         self.prepared = prepared
@@ -73,13 +65,11 @@ class Coordinator:
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        core = cores()[0]
         settings = {
             **SETTINGS,
             "AITBC_HOME": str(self.home),
             "DATABASE_URL": self.prepared.url,
             "API_PORT": str(self.port),
-            "BENCH_CORE": "" if core is None else str(core),
             **self._extra,
         }
         with self._log.open("ab") as log:
@@ -153,7 +143,7 @@ class Coordinator:
 
 
 class LoadClient:
-    """The load client's process, on the client's core. `do` runs one command and returns its answer."""
+    """The load client's process. `do` runs one command and returns its answer."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
@@ -164,7 +154,6 @@ class LoadClient:
             "client_key": prepared.client_key,
             "miner_key": prepared.miner_key,
             "chain_id": CHAIN_ID,
-            "core": cores()[1],
             "server_pid": coordinator.pid,
         }
         self._process: subprocess.Popen[str] | None = None

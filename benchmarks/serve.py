@@ -2,8 +2,7 @@
 
 `/bench/noop` is an endpoint as FastAPI runs it; `/bench/endpoint` does the same on the program's own, faster
 router. Both read a small JSON body and answer one, behind the same gateway as every other request; neither
-asks for a key or touches the database. BENCH_CORE pins the process to one processor core; BENCH_WITHOUT_LOG leaves
-the log out, to measure what it costs.
+asks for a key or touches the database. BENCH_WITHOUT_LOG leaves the log out, to measure what it costs.
 """
 
 from __future__ import annotations
@@ -38,9 +37,6 @@ def leave_out_the_log() -> None:
 
 
 def main() -> None:
-    core = os.environ.get("BENCH_CORE", "")
-    if core:
-        os.sched_setaffinity(0, {int(core)})
     if os.environ.get("BENCH_WITHOUT_LOG"):
         leave_out_the_log()
     application.ROUTERS = (*application.ROUTERS, own_router)

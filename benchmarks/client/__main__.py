@@ -1,6 +1,6 @@
 """`python -m benchmarks.client`: reads commands from standard input, a JSON object a line, and answers each.
 
-The first line is the set-up: {host, port, client_key, miner_key, chain_id, server_pid, core?}.
+The first line is the set-up: {host, port, client_key, miner_key, chain_id, server_pid}.
 Every answer is {"ok": ...} or {"error": text}. The process ends with its input.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import sys
 import traceback
 from typing import Any
@@ -106,8 +105,6 @@ class LoadClient:
 async def serve() -> None:
     loop = asyncio.get_running_loop()
     setup = orjson.loads(sys.stdin.readline())
-    if setup.get("core") is not None:
-        os.sched_setaffinity(0, {setup["core"]})
     client = LoadClient(setup)
     gc.freeze()
     while line := await loop.run_in_executor(None, sys.stdin.readline):

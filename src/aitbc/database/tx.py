@@ -50,7 +50,9 @@ class Tx:
     def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
         self._cursor = cursor
         self._changes = 0  # how many statements changed something
-        self._later: dict[Statement, list[tuple[Any, ...]]] | None = None  # rows that `each` writes at its end
+        self._later: dict[Statement, list[tuple[Any, ...]]] | None = (
+            None  # rows that `each` writes at its end
+        )
         self._tallies: dict[tuple[Statement, str], dict[str, int]] = {}
         self._conflict = False  # whether a flush of these failed
         self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile

@@ -15,12 +15,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.databases import Prepared
-from benchmarks.proc import rss_mb
+from benchmarks.proc import cpu_s, rss_mb
 
 ROOT = Path(__file__).parents[1]
 CHAIN_ID = "ait-devnet"
 START_S = 60.0
 STOP_S = 15.0
+SETTLE_S = 20.0
 
 SETTINGS = {
     "API_HOST": "127.0.0.1",
@@ -130,6 +131,15 @@ class Coordinator:
         if found is None:
             raise MeasurementFailed(f"/metrics has no {name}")
         return float(found[1])
+
+    def settle(self) -> None:
+        """Waits until it has nothing left to do: what a measurement leaves behind is not the next one's."""
+        until = time.monotonic() + SETTLE_S
+        while time.monotonic() < until:
+            before = cpu_s(self.pid)
+            time.sleep(0.5)
+            if cpu_s(self.pid) - before < 0.02:
+                return
 
     def rss_mb(self) -> float:
         """Resident memory now, MB (10^6 bytes)."""

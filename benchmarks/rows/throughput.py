@@ -21,11 +21,12 @@ def measure(plan: Plan, databases: Databases, folder: Path) -> list[Figure]:
         for _ in range(plan.rounds):
             for name, path in NO_OPS.items():
                 rounds[name].append(client.do("noop", path=path, connections=plan.connections, **timing))
+            rounds["single"].append(client.do("whole", connections=1, model="bench-single", **timing))
             rounds["whole"].append(client.do("whole", connections=plan.connections, **timing))
             rounds["batch"].append(
                 client.do("batch", connections=plan.batch_connections, size=plan.batch_size, **timing)
             )
-            rounds["single"].append(client.do("whole", connections=1, model="bench-single", **timing))
+            server.settle()
     rates = {name: [one["per_s"] for one in measured] for name, measured in rounds.items()}
     details = {name: medians(measured) for name, measured in rounds.items()}
 

@@ -132,9 +132,9 @@ class Coordinator:
             raise MeasurementFailed(f"/metrics has no {name}")
         return float(found[1])
 
-    def settle(self) -> None:
+    def settle(self, within_s: float = SETTLE_S) -> None:
         """Waits until it has nothing left to do: what a measurement leaves behind is not the next one's."""
-        until = time.monotonic() + SETTLE_S
+        until = time.monotonic() + within_s
         while time.monotonic() < until:
             before = cpu_s(self.pid)
             time.sleep(0.5)

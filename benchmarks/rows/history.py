@@ -10,6 +10,8 @@ from benchmarks.figures import Figure, Plan, median_figure, medians
 from benchmarks.fill import fill_finished
 from benchmarks.processes import Coordinator, LoadClient
 
+COUNTING_S = 300.0
+
 
 def measure(plan: Plan, databases: Databases, folder: Path) -> list[Figure]:
     """Two coordinators take turns, so that whatever else the machine does meets both alike."""
@@ -25,10 +27,13 @@ def measure(plan: Plan, databases: Databases, folder: Path) -> list[Figure]:
         LoadClient(server_empty) as client_empty,
         LoadClient(server_full) as client_full,
     ):
+        server_full.settle(COUNTING_S)  # it counts for the explorer what it finds
         without, with_history = [], []
         for _ in range(plan.rounds):
             without.append(client_empty.do("whole", **options))
+            server_empty.settle()
             with_history.append(client_full.do("whole", **options))
+            server_full.settle()
     pairs = zip(with_history, without, strict=True)
     ratios = (full["per_s"] / empty["per_s"] for full, empty in pairs)
     detail = {"with": medians(with_history), "without": medians(without), "filled_s": filled_s}

@@ -27,6 +27,7 @@ CHUNK_ITEMS = 32
 BEHIND_CHUNKS = 7  # with so many unanswered the worker would be waited for: what comes next is signed here
 PIPE_BYTES = 1 << 20
 ANSWER_S = 10.0  # a worker that is silent for so long is given up
+END_S = 1.0  # one that does not end by itself is killed: the coordinator stops within seconds
 AGAIN_S = 60.0  # and replaced after a while
 
 
@@ -304,7 +305,7 @@ class SigningWorker:
             if pipe is not None:
                 pipe.close()
         try:
-            process.wait(ANSWER_S)
+            process.wait(END_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

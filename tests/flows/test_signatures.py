@@ -145,6 +145,16 @@ def test_closing_ends_the_worker(worker: SigningWorker) -> None:
     assert type(worker.signatures(MANY)) is Signatures
 
 
+def test_a_worker_that_hangs_does_not_hold_up_the_end(worker: SigningWorker) -> None:
+    process = worker._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    started_s = time.monotonic()
+    worker.close()
+    assert process.returncode == -signal.SIGKILL
+    assert time.monotonic() - started_s < 4
+
+
 def test_of_a_batch_only_the_result_with_the_bad_signature_is_refused(
     market: Market, worker: SigningWorker
 ) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 from benchmarks import audit, chain, explorer
 from benchmarks.databases import Databases
 from benchmarks.figures import Figure, Plan, median_figure, medians
-from benchmarks.processes import ROOT, Coordinator, LoadClient, MeasurementFailed, environment
+from benchmarks.processes import Coordinator, LoadClient
 
 WITHOUT_LOG = {"BENCH_WITHOUT_LOG": "1"}
 
@@ -46,17 +43,7 @@ def measure_audit(plan: Plan, folder: Path) -> list[Figure]:
     """A full audit of a database that the program itself made, in a process of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     url = audit.fill(folder, plan.audited_leaves)
-    child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.audit", "--url", url],
-        cwd=ROOT,
-        env=environment({}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        raise MeasurementFailed(child.stderr[-2000:])
-    found = json.loads(child.stdout)
+    found = audit.measured_apart(url)
     return [
         median_figure(
             "audit_rate", "sqlite", "leaves/s", [found["leaves_per_cpu_s"]], leaves=found["leaves"]

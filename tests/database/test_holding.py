@@ -1,7 +1,5 @@
 """What PostgreSQL's calls hold back: read by whoever needs it, undone where it fails, never committed by half."""
 
-import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +15,7 @@ from aitbc.errors import AitbcError, InsufficientFunds, InvalidRequest, StorageU
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import Account
 from tests.database.accounts import opens
+from tests.database.groups import shared
 from tests.support_flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
@@ -101,23 +100,6 @@ def own_pid(tx: Tx) -> int:
 def end_backend(database_url: str, pid: int) -> None:
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-
-
-async def shared(db: Database, *calls: Callable[[Tx], Any]) -> list[Any]:
-    """The calls in one transaction (they are queued while another one runs); errors in place of results."""
-    started, go_on = threading.Event(), threading.Event()
-
-    def first(tx: Tx) -> None:
-        started.set()
-        assert go_on.wait(10)
-
-    ahead = asyncio.create_task(db.write(first))
-    await asyncio.to_thread(started.wait, 10)
-    tasks = [asyncio.create_task(db.write(call)) for call in calls]
-    await asyncio.sleep(0.4)  # longer than a group takes calls, so that these have one of their own
-    go_on.set()
-    await ahead
-    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def together(db: Database, *calls: Callable[[Tx], Any]) -> list[Any]:

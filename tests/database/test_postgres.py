@@ -15,6 +15,7 @@ from sqlalchemy import text
 from aitbc.database import Database, Tx
 from aitbc.errors import StorageUnavailable
 from aitbc.ledger import service as ledger
+from tests.database.groups import shared
 from tests.support_flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
@@ -184,23 +185,6 @@ def test_a_connection_lost_while_committing_is_never_tried_again(db: Database, d
     assert not hooks
     db.write_sync(add, "b")
     assert balances(db) == (0, 1)
-
-
-async def shared(db: Database, *calls: Callable[[Tx], Any]) -> list[Any]:
-    """The calls in one transaction (they are queued while another one runs); errors in place of results."""
-    started, go_on = threading.Event(), threading.Event()
-
-    def first(tx: Tx) -> None:
-        started.set()
-        assert go_on.wait(10)
-
-    ahead = asyncio.create_task(db.write(first))
-    await asyncio.to_thread(started.wait, 10)
-    tasks = [asyncio.create_task(db.write(call)) for call in calls]
-    await asyncio.sleep(0.4)  # longer than a group takes calls, so that these have one of their own
-    go_on.set()
-    await ahead
-    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def test_calls_that_share_a_transaction_survive_its_lost_connection(db: Database, database_url: str) -> None:

@@ -61,11 +61,7 @@ class HoldingTx(Tx):
     def tally(self, statement: Statement, key: str, **units: int) -> int:
         if not self._holds or statement.on(self.dialect).exacting is None:
             return self.run(statement, key=key, **units)
-        sums = self._tallies.setdefault((statement, key), {})
-        for name, amount in units.items():
-            sums[name] = sums.get(name, 0) + amount
-        self._changes += 1
-        return 1
+        return self._sum(statement, key, units)
 
     def queue_held(self) -> None:
         """Puts what is held back where the next statement takes it along.

@@ -50,9 +50,8 @@ class Tx:
     def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
         self._cursor = cursor
         self._changes = 0  # how many statements changed something
-        self._later: dict[Statement, list[tuple[Any, ...]]] | None = (
-            None  # rows that `each` writes at its end
-        )
+        # Rows that `each` writes at its end.
+        self._later: dict[Statement, list[tuple[Any, ...]]] | None = None
         self._tallies: dict[tuple[Statement, str], dict[str, int]] = {}
         self._conflict = False  # whether a flush of these failed
         self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile
@@ -154,6 +153,9 @@ class Tx:
         """
         if self._later is None:
             return self.run(statement, key=key, **units)
+        return self._sum(statement, key, units)
+
+    def _sum(self, statement: Statement, key: str, units: dict[str, int]) -> int:
         sums = self._tallies.setdefault((statement, key), {})
         for name, amount in units.items():
             sums[name] = sums.get(name, 0) + amount

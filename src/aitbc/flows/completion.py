@@ -161,9 +161,8 @@ def _settle(
     tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, answer: _Answer
 ) -> documents.ReceiptFields:
     """Ends the job and moves its money; what its receipt states."""
-    fee_bps = parameters.get(
-        tx, "fee_bps"
-    )  # read before anything is written, which it would have to wait for
+    # Read before anything is written, which it would have to wait for.
+    fee_bps = parameters.get(tx, "fee_bps")
     price = price_units(answer.metered.units, job.unit_price_units)
     receipt_id = new_id(tx.now_ms)
     if not jobs.complete(tx, job, price, receipt_id, orjson.dumps(answer.result).decode()):

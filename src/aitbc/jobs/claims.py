@@ -96,7 +96,7 @@ def announce(tx: Tx, job_ids: Iterable[str]) -> None:
 def claim(
     tx: Tx, job_ids: list[str], needs: MinerNeeds, price_units: int, lease_id: str, lease_ms: int
 ) -> list[JobRow]:
-    """Takes queued jobs for the miner, in the queue's order; those taken, expired or unfit are left out.
+    """Takes queued jobs for the miner, in no order; those taken, expired or unfit are left out.
 
     The jobs of one claim share its lease id.
     """
@@ -111,7 +111,6 @@ def claim(
         lease=lease_id,
         lease_expires=tx.now_ms + lease_ms,
     )
-    claimed.sort(key=lambda job: (job.rank, job.id))
     for job in claimed:
         history.record(tx, job.id, job.event_count, "claimed", "running", "miner", miner_id=needs.miner_id)
         tx.signal(("job", job.id))

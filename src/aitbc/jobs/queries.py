@@ -6,8 +6,9 @@ from sqlalchemy import bindparam, func, literal_column, select
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, statement
+from aitbc.jobs import service
 from aitbc.jobs.lifecycle import TERMINAL
-from aitbc.jobs.models import OPEN, PENDING, QUEUED, RUNNING, Job, JobEvent, JobRequest, JobResult
+from aitbc.jobs.models import OPEN, PENDING, QUEUED, RUNNING, Job, JobEvent
 from aitbc.jobs.rows import COLUMNS, JobRow
 
 _c: Any = Job.__table__.c  # type: ignore[attr-defined]
@@ -76,12 +77,7 @@ def events(tx: Tx, job_id: str) -> list[Any]:
 
 def payloads(tx: Tx, job_ids: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Requests and results (canonical JSON) of these jobs, by job id; erased ones are left out."""
-    if not job_ids:
-        return {}, {}
-    request, result = JobRequest.__table__, JobResult.__table__  # type: ignore[attr-defined]
-    requests = tx.query(select(request).where(request.c.job_id.in_(job_ids)))
-    results = tx.query(select(result).where(result.c.job_id.in_(job_ids)))
-    return {row.job_id: row.request for row in requests}, {row.job_id: row.result for row in results}
+    return service.request_texts(tx, job_ids), service.result_texts(tx, job_ids)
 
 
 def queue_state(tx: Tx) -> QueueState:

@@ -40,6 +40,9 @@ LOCK_JOBS = statement(
 SELECT_REQUESTS = statement(
     lambda dialect: select(_requests).where(among(dialect, "job_requests.job_id", "jobs"))
 )
+SELECT_RESULTS = statement(
+    lambda dialect: select(_results).where(among(dialect, "job_results.job_id", "jobs"))
+)
 SELECT_REQUEST = statement(select(_requests.c.request).where(_requests.c.job_id == bindparam("job")))
 SELECT_RESULT = statement(select(_results.c.result).where(_results.c.job_id == bindparam("job")))
 SELECT_HELD_BY = statement(
@@ -321,6 +324,13 @@ def request_texts(tx: Tx, job_ids: list[str]) -> dict[str, str]:
     if not job_ids:
         return {}
     return {row.job_id: row.request for row in tx.all(SELECT_REQUESTS, jobs=json.dumps(job_ids))}
+
+
+def result_texts(tx: Tx, job_ids: list[str]) -> dict[str, str]:
+    """`result_text` of many jobs, by job id; those without, or with an erased one, are left out."""
+    if not job_ids:
+        return {}
+    return {row.job_id: row.result for row in tx.all(SELECT_RESULTS, jobs=json.dumps(job_ids))}
 
 
 def result_text(tx: Tx, job_id: str) -> str | None:

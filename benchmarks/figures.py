@@ -19,8 +19,8 @@ class Plan:
     warm_up_s: float = 1.0
     seconds: float = 5.0
     connections: int = 32
-    batch_connections: int = 10
-    batch_size: int = 256
+    batch_connections: int = 5
+    batch_size: int = 1000
     waiting_miners: int = 1000
     dispatch_per_s: float = 100
     dispatch_s: float = 12

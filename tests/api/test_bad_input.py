@@ -207,7 +207,7 @@ def test_wrong_queries_and_paths(api: Market) -> None:
         answer = api.get(f"/v1/jobs?{query}", client)
         assert answer.status_code == 400, query
         expect_error(answer, 400, "INVALID_REQUEST")
-    for query in ("miner_id=m1&wait=nan", "miner_id=m1&wait=-1", "miner_id=m1&max=0", "miner_id=a%20b"):
+    for query in ("wait=nan", "wait=-1", "max=0", "max=1001", "miner_id=a%20b"):
         expect_error(api.get(f"/v1/miner/jobs?{query}", miner), 400, "INVALID_REQUEST")
     expect_error(api.get("/v1/jobs/available", miner), 400, "INVALID_REQUEST")
     expect_error(api.get("/v1/jobs/" + "x" * 200, client), 400, "INVALID_REQUEST")

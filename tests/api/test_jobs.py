@@ -211,6 +211,23 @@ def test_batches_succeed_and_fail_by_item(api: Market) -> None:
     assert states == {leases[0]["job_id"]: "completed", leases[1]["job_id"]: "running"}
 
 
+def test_a_thousand_jobs_in_three_requests(api: Market) -> None:
+    client, miner = api.key("client", "alice"), api.key("miner", "mill")
+    api.miner(miner, concurrency=1000)
+    jobs = [{"prompt": f"job {number}", "params": {"max_tokens": 8}} for number in range(1000)]
+    items = checked(api.post("/v1/jobs/batch", client, json={"jobs": jobs}), replies.Batch)["items"]
+    made = [item["job"]["job_id"] for item in items]
+    taken = checked(api.get("/v1/miner/jobs", miner, params={"max": 1000}), replies.Assignments)["jobs"]
+    assert [job["job_id"] for job in taken] == made
+    results = [{"job_id": job_id, "result": "done"} for job_id in made]
+    answer = api.post("/v1/miner/results", miner, json={"miner_id": "m1", "results": results})
+    receipts = [item["receipt"] for item in checked(answer, replies.SubmittedResults)["items"]]
+    assert [receipt["job_id"] for receipt in receipts] == made
+    paid = sum(round(receipt["price"] * 10**8) for receipt in receipts)
+    account = api.get("/v1/account", client).json()
+    assert (round(account["balance"] * 10**8), account["held"]) == (1000 * 10**8 - paid, 0)
+
+
 def test_lists_page_and_filter(api: Market, clock: ManualClock) -> None:
     client = api.key("client")
     made = []

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitbc.core import money, receipt, signing
-from aitbc.core.canonical import loads_strict
+from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.jobspec import result_text
 from aitbc.core.receipt import KeySet, PublishedKey, ReceiptInvalid, parse, verify, verify_bytes
 from tests.core.receipt_vectors import (
@@ -54,6 +54,44 @@ def test_a_document_reads_back_to_its_fields(name: str) -> None:
         assert verify_bytes(orjson.dumps(again), KEYS).ok
     for decimals in (False, True):
         assert parse(loads_strict(json.dumps(document).encode(), decimals=decimals)) == (fields, signature)
+
+
+TRICKY = st.sampled_from(
+    ['"fee_units":"5"', '\\","price_units":"7","x":"', '"receipt_id":"z"', "plain", '\\\\"']
+)
+
+
+@given(
+    price=st.integers(0, money.EXACT_NUMBER_UNITS - 1),
+    fee=st.integers(0, 10_000),
+    model=TRICKY | st.text('abc"\\é:,', min_size=1, max_size=20),
+    client=TRICKY,
+    proof=st.none() | st.text(max_size=20),
+    given_result=st.booleans(),
+)
+def test_the_text_of_a_stored_receipt_is_its_document(
+    price: int, fee: int, model: str, client: str, proof: str | None, given_result: bool
+) -> None:
+    """Whatever stands in its strings."""
+    for make in JOBS.values():
+        fields, result, _ = make()
+        fields = fields._replace(price_units=price, fee_units=fee, model=model, client=client)
+        made = receipt.sign(fields, COORDINATOR)
+        shown = result if given_result else None
+        text = receipt.document_text(
+            fields.receipt_id,
+            receipt.signed_bytes(fields).decode(),
+            (made.key_id, signing.encode_b64(made.sig)),
+            None if shown is None else encode(shown).decode(),
+            proof,
+        )
+        assert orjson.loads(text) == receipt.to_json(fields, made, shown, proof)
+        assert f'"fee":{money.format_ait(fee)},'.encode() in text
+
+
+def test_what_is_no_receipt_has_no_text() -> None:
+    with pytest.raises(ValueError, match="not the signed bytes"):
+        receipt.document_text("r", "{}", ("k", "s"))
 
 
 def test_the_result_may_be_given_as_stored_text() -> None:

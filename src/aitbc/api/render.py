@@ -8,8 +8,7 @@ from starlette.responses import Response
 from aitbc.api.amounts import ait, plain
 from aitbc.core import jobspec
 from aitbc.core.clock import rfc3339
-from aitbc.core.receipt import Signature, to_json_of_signed
-from aitbc.core.signing import decode_b64
+from aitbc.core.receipt import document_text
 from aitbc.errors import AitbcError
 from aitbc.flows.dispatch import Assignment
 from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
@@ -129,13 +128,11 @@ def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
     }
 
 
-def receipt_json(row: ReceiptRow, result_text: str | None = None, proof: str | None = None) -> dict[str, Any]:
+def receipt_json(
+    row: ReceiptRow, result_text: str | None = None, proof: str | None = None
+) -> orjson.Fragment:
     """A receipt's document; with the job's result only where its owner asks."""
-    result = None if result_text is None else orjson.loads(result_text)
-    document = to_json_of_signed(row.body, Signature(row.key_id, decode_b64(row.signature)), result, proof)
-    for name in ("unit_price", "price", "fee"):
-        document[name] = plain(document[name])
-    return document
+    return orjson.Fragment(document_text(row.id, row.body, (row.key_id, row.signature), result_text, proof))
 
 
 def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from aitbc.errors import InvalidRequest
 MAX_QUERY_BYTES = 8192
 MAX_QUERY_FIELDS = 64
 MAX_PATH_PARAMETER_CHARS = 128
+MAX_BATCH = 1000  # items of one batch
 
 _PARAMETER = re.compile(r"\{([a-z_]+)(:path)?\}")
 

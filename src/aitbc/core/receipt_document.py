@@ -41,8 +41,7 @@ class Signature:
         return {"alg": signing.ALGORITHM, "key_id": self.key_id, "sig": signing.encode_b64(self.sig)}
 
 
-@dataclass(frozen=True, slots=True)
-class MinerSignature:
+class MinerSignature(NamedTuple):
     """A miner's signature over its result statement, with the key that made it (32 bytes)."""
 
     public_key: bytes
@@ -199,6 +198,41 @@ def to_json_of_signed(
 ) -> dict[str, Any]:
     """`to_json` from the signed bytes, which are taken as they are: for receipts that were stored."""
     return _document(orjson.loads(body), signature, result, proof)
+
+
+def document_text(
+    receipt_id: str,
+    body: str,
+    signature: tuple[str, str],
+    result: str | None = None,
+    proof: str | None = None,
+) -> bytes:
+    """The JSON bytes of `to_json_of_signed`, amounts in plain decimals. For many receipts: nothing is parsed.
+
+    `body` is the signed text of the receipt of this id, `signature` (key id, signature in base64), `result`
+    the job's canonical result.
+    """
+    # Inside a string a quote is escaped, so what is looked for is found nowhere but among the members.
+    parts, rest = [], body
+    for name in _MONEY_IN_ORDER:
+        before, found, rest = rest.partition(f'"{name}_units":"')
+        units, quote, rest = rest.partition('"')
+        if not found or not quote:
+            raise ValueError("these are not the signed bytes of a receipt")
+        parts.append(f'{before}"{name}":{money.format_ait(int(units))}')
+    key_id, sig = signature
+    parts[0] = f'{{"id":"{receipt_id}",{parts[0][1:]}'
+    parts.append(
+        f'{rest[:-1]},"signature":{{"alg":"{signing.ALGORITHM}","key_id":"{key_id}","sig":"{sig}"}}'
+        f',"proof":{orjson.dumps(proof).decode()}'
+    )
+    if result is not None:
+        shown = _shown_result(orjson.loads(body)["job_type"], orjson.loads(result))
+        parts.append(f',"result":{orjson.dumps(shown).decode()}')
+    return ("".join(parts) + "}").encode()
+
+
+_MONEY_IN_ORDER = ("fee", "price", "unit_price")  # as RFC 8785 sorts them
 
 
 def _document(

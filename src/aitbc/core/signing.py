@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import os
 
@@ -19,6 +20,7 @@ ALGORITHM = "Ed25519"
 SEED_BYTES = 32
 PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
+KEYS_KEPT = 1024  # the same miners' keys are read and named again and again
 _NOTE_ED25519 = b"\x01"
 
 
@@ -68,6 +70,7 @@ def verify(public_bytes: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
+@functools.lru_cache(KEYS_KEPT)
 def key_id(public_bytes: bytes) -> str:
     """16 hex digits that name a public key: the first 8 bytes of its SHA-256."""
     return hashlib.sha256(public_bytes).hexdigest()[:16]
@@ -95,6 +98,7 @@ def public_to_text(public_bytes: bytes) -> str:
     return encode_b64(public_bytes)
 
 
+@functools.lru_cache(KEYS_KEPT)
 def public_from_text(text: str) -> bytes:
     """The 32 bytes of a public key in base64. ValueError: not canonical base64, or another length."""
     data = decode_b64(text)

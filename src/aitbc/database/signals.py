@@ -50,7 +50,8 @@ class Signals:
                     listener(signal)
                 except Exception:  # the writer, whose callers wait, must not fail with a listener
                     log.exception("listener_failed", listener=str(listener))
-            self.notify(signal)
+            if signal in self._waiters:
+                self.notify(signal)
 
     def notify(self, key: Hashable) -> None:
         for waiter in self._waiters.pop(key, ()):

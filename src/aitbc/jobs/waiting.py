@@ -44,7 +44,7 @@ class WaitingMiners:
 
     def hear(self, signal: Any) -> None:
         """A listener for `Signals`: wakes a miner for each `queued` signal."""
-        if signal[0] == "queued":
+        if self._tickets and signal[0] == "queued":
             self.wake(Wanted(*signal[1:]))
 
     def enter(self, profile: MinerProfile) -> Ticket:

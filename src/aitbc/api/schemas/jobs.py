@@ -7,14 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
 from aitbc.api.errors import field_errors, invalid_fields
-from aitbc.api.routing import Body
+from aitbc.api.routing import MAX_BATCH, Body
 from aitbc.api.schemas.fields import AmountUnits, MinerId, Number
 from aitbc.core import jobspec
 from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.jobs.rows import JobSpec
 from aitbc.jobs.spec import make_spec
-
-MAX_BATCH = 1000
 
 Prompt = Annotated[Any, WithJsonSchema({"type": "string", "description": "Input prompt"})]
 Messages = Annotated[

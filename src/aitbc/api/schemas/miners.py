@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
 from aitbc.api.errors import field_errors, invalid_fields
-from aitbc.api.routing import Body
+from aitbc.api.routing import MAX_BATCH, Body
 from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, Size
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
@@ -16,7 +16,6 @@ from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.lifecycle import MINER_CAUSES
 from aitbc.miners.rows import GpuSpec, MinerSpec, ModelSpec
 
-MAX_BATCH = 1000
 MAX_MODELS = 256
 MAX_GPUS = 64
 MAX_CONCURRENCY = 4096

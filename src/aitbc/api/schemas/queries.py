@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from aitbc.api.routing import QueryFields
+from aitbc.api.routing import MAX_BATCH, QueryFields
 from aitbc.api.schemas.fields import MINER_ID_PATTERN
 
 MAX_LIMIT = 100
@@ -47,5 +47,5 @@ class TakeJobs(Wait):
     miner_id: str | None = Field(
         None, pattern=MINER_ID_PATTERN, description="May be left out where the account has one miner."
     )
-    max: int = Field(1, ge=1, le=256)
+    max: int = Field(1, ge=1, le=MAX_BATCH)
     known: str = Field("", max_length=8192, description="Jobs that the miner runs already, comma separated.")

@@ -25,6 +25,9 @@ RETRIED = (
 )
 FORGET = "DEALLOCATE ALL"
 MOST_PREPARED = 400  # lists with filters have many texts; a server process keeps what is prepared for good
+# Plans of prepared statements are kept. One that was made while a table was small would read all of it, and
+# does so when it has grown, until the statistics are renewed. Compiling a plan takes longer than any of ours.
+PLANNING = "SET enable_seqscan = off; SET jit = off"
 STALE_PLAN = "cached plan must not change result type"  # a migration came between
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.BAD_RESPONSE)
 
@@ -65,11 +68,11 @@ class Pipe:
 
     @classmethod
     def connect(cls, url: str) -> "Pipe":
-        return cls(
-            psycopg.connect(
-                url, autocommit=True, application_name="aitbc", connect_timeout=5, client_encoding="utf8"
-            )
+        connection = psycopg.connect(
+            url, autocommit=True, application_name="aitbc", connect_timeout=5, client_encoding="utf8"
         )
+        connection.execute(PLANNING)
+        return cls(connection)
 
     # --- what a transaction uses ------------------------------------------------------------------------
 

@@ -117,9 +117,7 @@ def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id:
 def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[Assignment]:
     """Claims the best `count` jobs over all the miner's asks: by priority, then age."""
     if len(profile.asks) == 1:  # as most miners have: what is found first is what is claimed
-        found = claims.claim_first(
-            tx, profile.needs, profile.asks[0], count, new_id(tx.now_ms), ctx.lease_ms
-        )
+        found = claims.claim_first(tx, profile.needs, profile.asks[0], count, new_id(tx.now_ms), ctx.lease_ms)
         return sorted(_assigned(tx, found), key=_place)
     queues = [
         [(rank, job_id, index) for rank, job_id in claims.heads(tx, profile.needs, ask, count)]
@@ -142,9 +140,7 @@ def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) ->
 
 
 def _claim(tx: Tx, ctx: FlowContext, needs: MinerNeeds, ask: Ask, job_ids: list[str]) -> list[Assignment]:
-    return _assigned(
-        tx, claims.claim(tx, job_ids, needs, ask.price_units, new_id(tx.now_ms), ctx.lease_ms)
-    )
+    return _assigned(tx, claims.claim(tx, job_ids, needs, ask.price_units, new_id(tx.now_ms), ctx.lease_ms))
 
 
 def _assigned(tx: Tx, claimed: list[claims.Claimed]) -> list[Assignment]:

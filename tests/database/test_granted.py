@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, text
 
 from aitbc.database import Database, Tx, statement
 from aitbc.database.holding import HoldingTx
@@ -191,3 +191,14 @@ def test_one_of_several_rows_that_stood_already_is_found_by_the_plain_run(db: Da
     assert db.write_sync(kinds.call(call)) == [True, True, False, True]
     assert kinds.kinds == ["held", "plain"]
     assert held(db) == 4
+
+
+@POSTGRESQL
+def test_only_connections_that_write_plan_without_reading_whole_tables(db: Database) -> None:
+    def setting(tx: Tx) -> str:
+        return str(tx.query(text("SELECT current_setting('enable_seqscan') AS it"))[0].it)
+
+    async def both() -> list[str]:
+        return [await db.write(setting), await db.read(setting)]
+
+    assert in_loop(db, both()) == ["off", "on"]

@@ -67,11 +67,13 @@ class Pipe:
         self._libpq.enter_pipeline_mode()
 
     @classmethod
-    def connect(cls, url: str) -> "Pipe":
+    def connect(cls, url: str, *, reads: bool = False) -> "Pipe":
+        """`reads`: lists and audits, which may well want to read a whole table."""
         connection = psycopg.connect(
             url, autocommit=True, application_name="aitbc", connect_timeout=5, client_encoding="utf8"
         )
-        connection.execute(PLANNING)
+        if not reads:
+            connection.execute(PLANNING)
         return cls(connection)
 
     # --- what a transaction uses ------------------------------------------------------------------------

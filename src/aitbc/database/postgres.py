@@ -169,12 +169,14 @@ class PostgresBackend:
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot."""
-        return self._attempts(self._read_once, call)[0]
+        return self._attempts(self._read_once, call, reads=True)[0]
 
-    def _attempts(self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call) -> tuple[Any, Tx]:
+    def _attempts(
+        self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call, *, reads: bool = False
+    ) -> tuple[Any, Tx]:
         attempt = Attempt()
         for number in range(1, TRIES + 1):
-            pipe = self._connection()
+            pipe = self._connection(reads=reads)
             attempt.committing = False
             try:
                 return act(pipe, call, attempt), attempt.tx
@@ -238,7 +240,7 @@ class PostgresBackend:
             return StorageUnavailable()
         return error
 
-    def _connection(self) -> Pipe:
+    def _connection(self, *, reads: bool = False) -> Pipe:
         """This thread's connection."""
         pipe: Pipe | None = getattr(self._local, "pipe", None)
         if pipe is not None and not pipe.closed:
@@ -248,7 +250,7 @@ class PostgresBackend:
         if pipe is not None:
             self._opened.discard(pipe)
         try:
-            pipe = Pipe.connect(self.url)
+            pipe = Pipe.connect(self.url, reads=reads)
         except psycopg.Error as error:
             log.error("storage_failed", error=str(error).splitlines()[0])
             raise StorageUnavailable() from error

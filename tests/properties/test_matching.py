@@ -93,7 +93,7 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
                     assert claims.heads(tx, miner.needs, ask, count, lock=lock) == order[:count]
             ctx = dispatch.FlowContext("chain", signing_key=None)  # type: ignore[arg-type]
             taken = dispatch._claim_heads(tx, ctx, miner, count)
-            assert [job.id for job in taken] == best[:count]
+            assert [one.job.id for one in taken] == best[:count]
             for row in rows:
                 ask = miner.ask_for(jobs.wanted_by(row, tx.now_ms))
                 if ask is not None and row.id not in best[:count]:

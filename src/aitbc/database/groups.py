@@ -121,6 +121,10 @@ class Group:
                 else:
                     self._run(conflict.owner, holding=False)
                 continue
+            if outcome.error is not None and isinstance(outcome.tx, HoldingTx) and outcome.tx.assumed:
+                self._drop_or_undo(number, queued, unsent=unsent)  # was it so, or is the error another?
+                holding = False
+                continue
             break
         if outcome.error is not None and unsent:
             pipe.drop(queued)
@@ -130,6 +134,12 @@ class Group:
             pipe.later("RELEASE SAVEPOINT call")
         if outcome.error is not None:
             outcome.tx = None
+
+    def _drop_or_undo(self, number: int, queued: int, *, unsent: bool) -> None:
+        if unsent:
+            self._pipe.drop(queued)
+        else:
+            self._undo(number)
 
     def _undo(self, number: int) -> None:
         """Makes as if the call, the last one of which something was sent, had not begun."""

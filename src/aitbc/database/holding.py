@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.sql.expression import ClauseElement
 
 from aitbc.database.pipe import Conflict, Pipe
-from aitbc.database.statements import SEVERAL, Compiled, Statement, several
+from aitbc.database.statements import SEVERAL, Compiled, Statement, absent, several
 from aitbc.database.tx import Done, Item, Tx
 from aitbc.errors import AitbcError
 
@@ -33,6 +33,7 @@ class HoldingTx(Tx):
         "_rows_held",
         "_told",
         "_told_at",
+        "assumed",
         "owner",
     )
 
@@ -46,6 +47,7 @@ class HoldingTx(Tx):
         self._told: dict[tuple[str, Row], Any] = {}  # and its answers, as they were
         self._told_at = 0  # when this call had made so many changes
         self._rows_held: list[tuple[Compiled, str, Row]] = []
+        self.assumed = False  # whether the call went on by what `none` took for granted
         self.owner = owner  # the number of this call among those that share the transaction
 
     def add(self, statement: Statement, row: Row | None = None, /, **params: Any) -> int:
@@ -58,6 +60,19 @@ class HoldingTx(Tx):
         self._changes += 1
         return 1
 
+    @property
+    def wrote(self) -> bool:
+        """Also where something is yet to be asked, which the transaction's end does."""
+        return self.assumed or super().wrote
+
+    def none(self, statement: Statement, /, **params: Any) -> bool:
+        if not self._holds:
+            return super().none(statement, **params)
+        compiled = statement.on(self.dialect)
+        self._rows_held.append((compiled, absent(compiled.sql), compiled.parameters(params)))
+        self.assumed = True
+        return True
+
     def tally(self, statement: Statement, key: str, **units: int) -> int:
         if not self._holds or statement.on(self.dialect).exacting is None:
             return self.run(statement, key=key, **units)
@@ -68,11 +83,7 @@ class HoldingTx(Tx):
 
         Amounts come last: all jobs of an account move the same row, which is locked from then on.
         """
-        if self._in_each:
-            self._queue_by_statement()
-        else:
-            for _compiled, sql, values in self._rows_held:
-                self._pipe.later(sql, values, self.owner)
+        self._queue_rows()
         self._rows_held.clear()
         for (statement, key), units in self._tallies.items():
             compiled = statement.on(self.dialect)
@@ -80,24 +91,32 @@ class HoldingTx(Tx):
             self._pipe.later(compiled.exacting, compiled.parameters({"key": key, **units}), self.owner)
         self._tallies.clear()
 
-    def _queue_by_statement(self) -> None:
-        """The rows of one statement after each other, and where they are many, several in one INSERT."""
-        by_statement: dict[Compiled, list[Row]] = {}
-        for compiled, _sql, values in self._rows_held:
-            by_statement.setdefault(compiled, []).append(values)
-        for compiled, rows in by_statement.items():
-            sql = compiled.exacting
-            assert sql is not None
-            alone = 0
-            if len(rows) >= SEVERAL and sql.startswith("INSERT"):
-                if compiled.several is None:
-                    compiled.several = several(sql, len(rows[0]))
-                alone = len(rows) // SEVERAL * SEVERAL
-                for start in range(0, alone, SEVERAL):
-                    together = tuple(chain.from_iterable(rows[start : start + SEVERAL]))
-                    self._pipe.later(compiled.several, together, self.owner)
-            for values in rows[alone:]:
+    def _queue_rows(self) -> None:
+        """New rows of one table in as few statements as can be, where the first of them stands.
+
+        In `each` the changes of one statement after each other as well.
+        """
+        if len(self._rows_held) == 1:
+            self._pipe.later(*self._rows_held[0][1:], self.owner)
+            return
+        together: dict[Any, list[Row]] = {}
+        for place, (compiled, sql, values) in enumerate(self._rows_held):
+            apart = None if self._in_each or sql.startswith("INSERT") else place
+            together.setdefault((compiled, sql, apart), []).append(values)
+        for (compiled, sql, _), rows in together.items():
+            start = 0
+            for count in SEVERAL if len(rows) > 1 and sql.startswith("INSERT") else ():
+                while len(rows) - start >= count:
+                    self._queue_several(compiled, sql, rows[start : start + count])
+                    start += count
+            for values in rows[start:]:
                 self._pipe.later(sql, values, self.owner)
+
+    def _queue_several(self, compiled: Compiled, sql: str, rows: list[Row]) -> None:
+        wide = compiled.several.get(len(rows))
+        if wide is None:
+            wide = compiled.several[len(rows)] = several(sql, len(rows[0]), len(rows))
+        self._pipe.later(wide, tuple(chain.from_iterable(rows)), self.owner)
 
     def flush(self) -> bool:
         """As `Tx.flush`, but that outside of `each` a conflict ends the call: it is run again."""

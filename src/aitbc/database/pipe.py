@@ -25,6 +25,9 @@ RETRIED = (
 )
 FORGET = "DEALLOCATE ALL"
 MOST_PREPARED = 400  # lists with filters have many texts; a server process keeps what is prepared for good
+# Plans of prepared statements are kept. One that was made while a table was small would read all of it, and
+# does so when it has grown, until the statistics are renewed. Compiling a plan takes longer than any of ours.
+PLANNING = "SET enable_seqscan = off; SET jit = off"
 STALE_PLAN = "cached plan must not change result type"  # a migration came between
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED, pq.ExecStatus.BAD_RESPONSE)
 
@@ -64,12 +67,14 @@ class Pipe:
         self._libpq.enter_pipeline_mode()
 
     @classmethod
-    def connect(cls, url: str) -> "Pipe":
-        return cls(
-            psycopg.connect(
-                url, autocommit=True, application_name="aitbc", connect_timeout=5, client_encoding="utf8"
-            )
+    def connect(cls, url: str, *, reads: bool = False) -> "Pipe":
+        """`reads`: lists and audits, which may well want to read a whole table."""
+        connection = psycopg.connect(
+            url, autocommit=True, application_name="aitbc", connect_timeout=5, client_encoding="utf8"
         )
+        if not reads:
+            connection.execute(PLANNING)
+        return cls(connection)
 
     # --- what a transaction uses ------------------------------------------------------------------------
 

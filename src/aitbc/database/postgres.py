@@ -10,6 +10,7 @@ it may be.
 import asyncio
 import collections
 import contextlib
+import queue
 import random
 import threading
 import time
@@ -29,7 +30,7 @@ from aitbc.database.pipe import RETRIED, Conflict, Pipe
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import Call, run_hooks
 from aitbc.database.tx import Tx
-from aitbc.errors import StorageUnavailable
+from aitbc.errors import AitbcError, StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,9 @@ class PostgresBackend:
         self.clock = clock
         self.signals = signals
         self.on_batch: Callable[[int], None] = lambda _size: None
-        self._grouping = ThreadPoolExecutor(1, "group")
+        # Not a pool: what a pool makes for each call costs as much as several of its statements.
+        self._grouping = threading.Thread(target=self._group, name="group", daemon=True)
+        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: calls wait; False: the end
         self._writers = ThreadPoolExecutor(max(1, writers - 1), "write")
         self._readers = ThreadPoolExecutor(readers, "read")
         self._queue: collections.deque[Waiting] = collections.deque()
@@ -67,6 +70,7 @@ class PostgresBackend:
         self._local = threading.local()
         self._opened: set[Pipe] = set()
         self._notices = Notices(url, signals)
+        self._ending = False  # takes no more calls
         self._closed = False
 
     async def write(self, call: Call) -> Any:
@@ -74,15 +78,14 @@ class PostgresBackend:
         loop = asyncio.get_running_loop()
         waiting = Waiting(call, loop.create_future(), loop)
         with self._queueing:
-            if self._closed:
+            if self._ending:
                 raise StorageUnavailable("The database is closed.")
-            if not self._pumping:
-                try:
-                    self._grouping.submit(self._pump)
-                except RuntimeError as error:  # it has been shut down
-                    raise StorageUnavailable("The database is closed.") from error
-                self._pumping = True
             self._queue.append(waiting)
+            if not self._pumping:
+                self._pumping = True
+                if self._grouping.ident is None:
+                    self._grouping.start()
+                self._wanted.put(True)
         return await waiting.future
 
     async def read(self, call: Call) -> Any:
@@ -94,6 +97,10 @@ class PostgresBackend:
             return asyncio.get_running_loop().run_in_executor(pool, act, call)
         except RuntimeError as error:  # the pool has been shut down
             raise StorageUnavailable("The database is closed.") from error
+
+    def _group(self) -> None:
+        while self._wanted.get():
+            self._pump()
 
     def _pump(self) -> None:
         """Runs in the group thread until nothing waits."""
@@ -162,12 +169,14 @@ class PostgresBackend:
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot."""
-        return self._attempts(self._read_once, call)[0]
+        return self._attempts(self._read_once, call, reads=True)[0]
 
-    def _attempts(self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call) -> tuple[Any, Tx]:
+    def _attempts(
+        self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call, *, reads: bool = False
+    ) -> tuple[Any, Tx]:
         attempt = Attempt()
         for number in range(1, TRIES + 1):
-            pipe = self._connection()
+            pipe = self._connection(reads=reads)
             attempt.committing = False
             try:
                 return act(pipe, call, attempt), attempt.tx
@@ -199,6 +208,10 @@ class PostgresBackend:
             except Conflict:
                 attempt.committing = False
                 self._roll_back(pipe)
+            except AitbcError:
+                if not (isinstance(tx, HoldingTx) and tx.assumed):
+                    raise
+                self._roll_back(pipe)
             else:
                 return result
         raise AssertionError("only what is held back meets a conflict")
@@ -227,7 +240,7 @@ class PostgresBackend:
             return StorageUnavailable()
         return error
 
-    def _connection(self) -> Pipe:
+    def _connection(self, *, reads: bool = False) -> Pipe:
         """This thread's connection."""
         pipe: Pipe | None = getattr(self._local, "pipe", None)
         if pipe is not None and not pipe.closed:
@@ -237,7 +250,7 @@ class PostgresBackend:
         if pipe is not None:
             self._opened.discard(pipe)
         try:
-            pipe = Pipe.connect(self.url)
+            pipe = Pipe.connect(self.url, reads=reads)
         except psycopg.Error as error:
             log.error("storage_failed", error=str(error).splitlines()[0])
             raise StorageUnavailable() from error
@@ -254,7 +267,11 @@ class PostgresBackend:
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
-        self._grouping.shutdown()  # finishes what was queued
+        with self._queueing:
+            self._ending = True
+        if self._grouping.ident is not None:
+            self._wanted.put(False)
+            self._grouping.join()  # finishes what was queued
         self._writers.shutdown()
         self._readers.shutdown()
         with self._queueing:

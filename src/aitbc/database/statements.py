@@ -23,7 +23,7 @@ DIALECTS: dict[str, Any] = {
     "postgresql": pg_dialect.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
 }
 
-SEVERAL = 16  # rows of one INSERT, where there are many: what each statement costs is shared by as many
+SEVERAL = (16, 8, 4, 3, 2)  # how many rows an INSERT may have: what a statement costs is shared by as many
 WIDE = 64  # the same on SQLite, whose statements open every index of the table anew
 _PARAMETER = re.compile(r"\$([0-9]+)")
 
@@ -45,12 +45,17 @@ def exacting(sql: str) -> str | None:
     return None
 
 
-def several(insertion: str, width: int) -> str:
-    """An INSERT of one row with `width` parameters, as one of SEVERAL rows."""
+def absent(sql: str) -> str:
+    """A query (PostgreSQL's dialect) as one that fails where it finds something."""
+    return f"SELECT 1 / (NOT EXISTS ({sql}))::integer"
+
+
+def several(insertion: str, width: int, count: int) -> str:
+    """An INSERT of one row with `width` parameters, as one of `count` rows."""
     head, word, row = insertion.partition(" VALUES ")
     rows = (
         _PARAMETER.sub(lambda found, start=number * width: f"${int(found[1]) + start}", row)  # type: ignore[misc]
-        for number in range(SEVERAL)
+        for number in range(count)
     )
     return f"{head}{word}{', '.join(rows)}"
 
@@ -74,7 +79,7 @@ class Compiled:
         self.sql: str = str(compiled)
         self.writes = not isinstance(element, SelectBase)
         self.exacting = exacting(self.sql) if self.writes else None
-        self.several: str | None = None  # made by `HoldingTx`, which alone needs it
+        self.several: dict[int, str] = {}  # made by `HoldingTx`, which alone needs them
         self.wide = wide(self.sql) if self.sql.startswith("INSERT") and dialect == "sqlite" else None
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}

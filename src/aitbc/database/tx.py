@@ -84,6 +84,14 @@ class Tx:
             self._changes += 1
         return compiled.shape(cursor.description)(row)
 
+    def none(self, statement: Statement, /, **params: Any) -> bool:
+        """Whether the query finds no row; for what is hardly ever found.
+
+        On PostgreSQL that is taken for granted at first, and asked with what the call writes: where it was
+        wrong, or the call fails after it, the call is run again with what is so.
+        """
+        return self.one(statement, **params) is None
+
     def all(self, statement: Statement, /, **params: Any) -> list[Any]:
         """Every row as a named tuple."""
         return self._rows(statement.on(self.dialect), params)

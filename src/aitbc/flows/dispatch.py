@@ -69,14 +69,15 @@ def take(
     miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id, lock=True))
     profile = profile_of(tx, miner)
     held = jobs.held_by(tx, miner.id)
-    taken = [job for job in held if job.id not in known][:max_jobs]
+    again = [job for job in held if job.id not in known][:max_jobs]
+    requests = jobs.request_texts(tx, [job.id for job in again])
+    taken = [Assignment(job, requests.get(job.id, "{}")) for job in again]
     free = min(max_jobs - len(taken), miner.concurrency - len(held))
     if miner.status == "active" and free > 0:
         with tx.together():
             taken += _claim_heads(tx, ctx, profile, free)
-    requests = jobs.request_texts(tx, [job.id for job in taken])
     return Taken(
-        [Assignment(job, requests.get(job.id, "{}")) for job in taken],
+        taken,
         profile,
         miner.status == "active" and miner.concurrency > len(held),
     )
@@ -110,11 +111,14 @@ def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id:
     claimed = [] if reason or ask is None else _claim(tx, ctx, profile.needs, ask, [job_id])
     if not claimed:
         raise JobNotAvailable(job_id=job_id, reason=reason or "TAKEN")
-    return Assignment(claimed[0], jobs.request_text(tx, job_id) or "{}")
+    return claimed[0]
 
 
-def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[JobRow]:
+def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[Assignment]:
     """Claims the best `count` jobs over all the miner's asks: by priority, then age."""
+    if len(profile.asks) == 1:  # as most miners have: what is found first is what is claimed
+        found = claims.claim_first(tx, profile.needs, profile.asks[0], count, new_id(tx.now_ms), ctx.lease_ms)
+        return sorted(_assigned(tx, found), key=_place)
     queues = [
         [(rank, job_id, index) for rank, job_id in claims.heads(tx, profile.needs, ask, count)]
         for index, ask in enumerate(profile.asks)
@@ -124,21 +128,29 @@ def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) ->
         if len(chosen) == count:
             break
         chosen.setdefault(job_id, index)  # it may also stand under '*' or another of the miner's names
-    claimed: list[JobRow] = []
+    claimed: list[Assignment] = []
     for index, ask in enumerate(profile.asks):
         of_ask = [job_id for job_id, chosen_index in chosen.items() if chosen_index == index]
         if of_ask:
             claimed += _claim(tx, ctx, profile.needs, ask, of_ask)
-    claimed.sort(key=lambda job: (job.rank, job.id))
+    claimed.sort(key=_place)
     if chosen and tx.dialect == "postgresql":
         claims.announce(tx, {job_id for queue in queues for _, job_id, _ in queue} - chosen.keys())
     return claimed
 
 
-def _claim(tx: Tx, ctx: FlowContext, needs: MinerNeeds, ask: Ask, job_ids: list[str]) -> list[JobRow]:
-    claimed = claims.claim(tx, job_ids, needs, ask.price_units, new_id(tx.now_ms), ctx.lease_ms)
-    tx.after_commit(_observe_latency, claimed, tx.now_ms)
-    return claimed
+def _claim(tx: Tx, ctx: FlowContext, needs: MinerNeeds, ask: Ask, job_ids: list[str]) -> list[Assignment]:
+    return _assigned(tx, claims.claim(tx, job_ids, needs, ask.price_units, new_id(tx.now_ms), ctx.lease_ms))
+
+
+def _assigned(tx: Tx, claimed: list[claims.Claimed]) -> list[Assignment]:
+    tx.after_commit(_observe_latency, [job for job, _ in claimed], tx.now_ms)
+    return [Assignment(job, request or "{}") for job, request in claimed]
+
+
+def _place(assignment: Assignment) -> tuple[int, str]:
+    """Where the job stood in the queue."""
+    return assignment.job.rank, assignment.job.id
 
 
 def _observe_latency(claimed: list[JobRow], now_ms: int) -> None:

@@ -32,10 +32,9 @@ def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> Job
 
     Raises InsufficientFunds, KeyLimitExceeded, QueueFull.
     """
-    parameters.ahead(tx, "default_max_price_per_1k_tokens")
-    if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
+    if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
         raise QueueFull(limit=ctx.max_pending_jobs)
-    return _submit(tx, principal, spec, parameters.get(tx, "default_max_price_per_1k_tokens"))
+    return _submit(tx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
 
 
 def submit_batch(

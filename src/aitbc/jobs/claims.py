@@ -1,19 +1,21 @@
-"""Claims: the heads of the queue for one ask, and the guarded update that takes them."""
+"""Claims: the heads of the queue for one ask, and the guarded updates that take them."""
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, update
 from sqlalchemy import text as sql
+from sqlalchemy.sql.expression import ClauseElement
 
-from aitbc.database import Tx, statement
+from aitbc.database import Statement, Tx, statement
 from aitbc.database.columns import among
 from aitbc.jobs import history, service
-from aitbc.jobs.models import QUEUED, Job
+from aitbc.jobs.models import QUEUED, Job, JobRequest
 from aitbc.jobs.rows import ANY_MODEL, COLUMNS, Ask, JobRow, MinerNeeds
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
+_requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
 _c = _jobs.c
 _now: Any = bindparam("now")
 
@@ -36,16 +38,27 @@ HEADS = {
     for named, head in ((True, _OF_MODEL), (False, _HEAD))
     for locked in (True, False)
 }
-CLAIM = statement(
-    lambda dialect: (
+
+
+class Claimed(NamedTuple):
+    """A leased job, and what is asked of it (canonical JSON; None once erased)."""
+
+    job: JobRow
+    request_text: str | None
+
+
+class _ClaimedRow:
+    """How a claim's row is read: the job's columns, then the request."""
+
+    @staticmethod
+    def _make(values: tuple[Any, ...]) -> Claimed:
+        return Claimed(JobRow._make(values[:-1]), values[-1])
+
+
+def _taking(*conditions: Any) -> ClauseElement:
+    made: ClauseElement = (
         update(_jobs)
-        .where(
-            among(dialect, "jobs.id", "jobs"),
-            sql(QUEUED),
-            _c.status == literal_column("'pending'"),
-            _c.expires_at_ms > _now,
-            *_FITS,
-        )
+        .where(*conditions)
         .values(
             status=literal_column("'running'"),
             queued=0,
@@ -59,10 +72,44 @@ CLAIM = statement(
             message=literal_column("''"),
             started_at_ms=_now,
         )
-        .returning(*COLUMNS)
+        .returning(
+            *COLUMNS,
+            select(_requests.c.request).where(_requests.c.job_id == _c.id).scalar_subquery().label("request"),
+        )
+    )
+    return made
+
+
+def _in_head(dialect: str, head: Select[Any]) -> ColumnElement[bool]:
+    """That the job is one of the first of its queue, which are locked with the look (PostgreSQL).
+
+    As an array there: planned without knowing how many it will be, a join might read all jobs.
+    """
+    first: Any = head.with_only_columns(_c.id).correlate(None)
+    if dialect == "sqlite":
+        found: ColumnElement[bool] = _c.id.in_(first)
+    else:
+        found = _c.id == func.any(func.array(first.with_for_update(skip_locked=True).scalar_subquery()))
+    return found
+
+
+CLAIM = statement(
+    lambda dialect: _taking(
+        among(dialect, "jobs.id", "jobs"),
+        sql(QUEUED),
+        _c.status == literal_column("'pending'"),
+        _c.expires_at_ms > _now,
+        *_FITS,
     ),
-    JobRow,
+    _ClaimedRow,
 )
+
+
+def _claim_first(head: Select[Any]) -> Statement:
+    return statement(lambda dialect: _taking(_in_head(dialect, head)), _ClaimedRow)
+
+
+CLAIM_FIRST = {True: _claim_first(_OF_MODEL), False: _claim_first(_HEAD)}
 
 
 def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True) -> list[tuple[int, str]]:
@@ -70,6 +117,12 @@ def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True)
 
     `lock` (PostgreSQL): other miners that look meanwhile pass them over; see `announce`.
     """
+    named, fits = _fits(tx, needs, ask, count)
+    return [(row.rank, row.id) for row in tx.all(HEADS[named, lock], **fits)]
+
+
+def _fits(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> tuple[bool, dict[str, Any]]:
+    """Whether the ask names its model, and the parameters of a look."""
     fits: dict[str, Any] = {
         "price": ask.price_units,
         "memory": needs.memory_mb,
@@ -82,7 +135,7 @@ def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True)
     named = ask.model != ANY_MODEL
     if named:
         fits["model"] = ask.model
-    return [(row.rank, row.id) for row in tx.all(HEADS[named, lock], **fits)]
+    return named, fits
 
 
 def announce(tx: Tx, job_ids: Iterable[str]) -> None:
@@ -95,12 +148,12 @@ def announce(tx: Tx, job_ids: Iterable[str]) -> None:
 
 def claim(
     tx: Tx, job_ids: list[str], needs: MinerNeeds, price_units: int, lease_id: str, lease_ms: int
-) -> list[JobRow]:
+) -> list[Claimed]:
     """Takes queued jobs for the miner, in no order; those taken, expired or unfit are left out.
 
     The jobs of one claim share its lease id.
     """
-    claimed: list[JobRow] = tx.all(
+    claimed: list[Claimed] = tx.all(
         CLAIM,
         jobs=json.dumps(job_ids),
         now=tx.now_ms,
@@ -111,7 +164,22 @@ def claim(
         lease=lease_id,
         lease_expires=tx.now_ms + lease_ms,
     )
-    for job in claimed:
+    return _write_down(tx, needs, claimed)
+
+
+def claim_first(
+    tx: Tx, needs: MinerNeeds, ask: Ask, count: int, lease_id: str, lease_ms: int
+) -> list[Claimed]:
+    """`claim` of the first `count` jobs for one ask, without asking for them first; in no order."""
+    named, fits = _fits(tx, needs, ask, count)
+    claimed: list[Claimed] = tx.all(
+        CLAIM_FIRST[named], lease=lease_id, lease_expires=tx.now_ms + lease_ms, **fits
+    )
+    return _write_down(tx, needs, claimed)
+
+
+def _write_down(tx: Tx, needs: MinerNeeds, claimed: list[Claimed]) -> list[Claimed]:
+    for job, _request in claimed:
         history.record(tx, job.id, job.event_count, "claimed", "running", "miner", miner_id=needs.miner_id)
         tx.signal(("job", job.id))
     return claimed

@@ -7,7 +7,7 @@ from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
 from aitbc.database.append_only import append_only
-from aitbc.database.columns import big, one_of, small, text
+from aitbc.database.columns import big, listed, small, text
 from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
 
 QUEUED = "queued = 1"
@@ -44,12 +44,12 @@ class Job(SQLModel, table=True):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        CheckConstraint(one_of("status", STATUSES), name="status"),
-        CheckConstraint(one_of("cause", ("", *CAUSES)), name="cause"),
-        CheckConstraint(one_of("actor", ("", *ACTORS)), name="actor"),
+        listed("status", "status", STATUSES),
+        listed("cause", "cause", ("", *CAUSES)),
+        listed("actor", "actor", ("", *ACTORS)),
         CheckConstraint("queued = 0 OR status = 'pending'", name="queued_is_pending"),
         CheckConstraint("(status = 'running') = (lease_id <> '')", name="running_has_a_lease"),
-        CheckConstraint(f"{one_of('status', TERMINAL)} = (finished_at_ms IS NOT NULL)", name="ended"),
+        listed("ended", "status", TERMINAL, "{} = (finished_at_ms IS NOT NULL)"),
         CheckConstraint("(status = 'completed') = (receipt_id <> '')", name="completed_has_a_receipt"),
         CheckConstraint("held_units >= 0 AND max_price_units >= 0 AND price_units >= 0", name="money"),
         CheckConstraint("price_units <= held_units", name="price_within_hold"),
@@ -125,8 +125,8 @@ class JobEvent(SQLModel, table=True):
 
     __tablename__ = "job_events"
     __table_args__ = (
-        CheckConstraint(one_of("type", EVENT_TYPES), name="type"),
-        CheckConstraint(one_of("status", STATUSES), name="status"),
+        listed("type", "type", EVENT_TYPES),
+        listed("status", "status", STATUSES),
         {"sqlite_with_rowid": False},
     )
 

@@ -339,6 +339,11 @@ def result_text(tx: Tx, job_id: str) -> str | None:
     return None if row is None else str(row.result)
 
 
+def has_room(tx: Tx, client_id: str, limit: int) -> bool:
+    """Whether the client has fewer jobs waiting than `limit`, as nearly always."""
+    return tx.none(BACKLOG_OF, client=client_id, skip=limit - 1)
+
+
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:
     """Whether the client has at least `count` jobs waiting."""
     return tx.one(BACKLOG_OF, client=client_id, skip=count - 1) is not None

@@ -5,7 +5,7 @@ from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
 from aitbc.database.append_only import append_only
-from aitbc.database.columns import big, one_of, text
+from aitbc.database.columns import big, listed, one_of, text
 
 MINT = "system:mint"
 TREASURY = "system:treasury"
@@ -26,7 +26,7 @@ class Account(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("held_units >= 0", name="held_not_negative"),
         CheckConstraint("kind = 'mint' OR balance_units >= held_units", name="no_overdraft"),
-        CheckConstraint(one_of("kind", ACCOUNT_KINDS), name="kind"),
+        listed("kind", "kind", ACCOUNT_KINDS),
         {"sqlite_with_rowid": False},
     )
 
@@ -49,8 +49,8 @@ class Transfer(SQLModel, table=True):
     __tablename__ = "transfers"
     __table_args__ = (
         CheckConstraint("amount_units >= 0", name="amount_not_negative"),
-        CheckConstraint(one_of("kind", TRANSFER_KINDS), name="kind"),
-        CheckConstraint(f"{one_of('kind', SETTLING_KINDS)} = (hold_id IS NOT NULL)", name="settles_a_hold"),
+        listed("kind", "kind", TRANSFER_KINDS),
+        listed("settles_a_hold", "kind", SETTLING_KINDS, "{} = (hold_id IS NOT NULL)"),
         Index(
             "ux_transfers_settled",
             "hold_id",

@@ -3,7 +3,7 @@
 from sqlalchemy import CheckConstraint, Index
 from sqlmodel import SQLModel
 
-from aitbc.database.columns import big, one_of, small, text
+from aitbc.database.columns import big, listed, small, text
 
 STATUSES = ("active", "draining", "inactive")
 
@@ -17,7 +17,7 @@ class Miner(SQLModel, table=True):
 
     __tablename__ = "miners"
     __table_args__ = (
-        CheckConstraint(one_of("status", STATUSES), name="status"),
+        listed("status", "status", STATUSES),
         CheckConstraint("concurrency BETWEEN 1 AND 4096", name="concurrency"),
         Index("ix_miners_account", "account_id", "id"),
         Index("ix_miners_status", "status", "last_heartbeat_ms"),

@@ -12,6 +12,12 @@ from aitbc.parameters.models import Parameter
 _parameters = Parameter.__table__  # type: ignore[attr-defined]
 SELECT_ALL = statement(select(_parameters.c.name, _parameters.c.value))
 SELECT_ONE = statement(select(_parameters.c.value).where(_parameters.c.name == bindparam("name")))
+CHANGED = statement(
+    select(_parameters.c.name).where(
+        _parameters.c.name == bindparam("name"), _parameters.c.value != bindparam("usual")
+    )
+)
+_changed: set[str] = set()  # what somebody had changed when it was last looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,16 @@ def get(tx: Tx, name: str) -> int:
         row = tx.one(SELECT_ONE, name=name)
         known = tx.memo[name] = DEFINITIONS[name].default if row is None else int(row.value)
     return int(known)
+
+
+def usual(tx: Tx, name: str) -> int:
+    """`get` of what hardly anybody changes, and nobody twice a day (see `Tx.none`)."""
+    default = DEFINITIONS[name].default
+    if name not in _changed and tx.none(CHANGED, name=name, usual=default):
+        return default
+    value = get(tx, name)
+    (_changed.discard if value == default else _changed.add)(name)
+    return value
 
 
 def ahead(tx: Tx, name: str) -> None:

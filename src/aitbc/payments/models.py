@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
-from aitbc.database.columns import big, one_of, text
+from aitbc.database.columns import big, listed, text
 
 STATUSES = ("pending", "escrowed", "released", "refunded", "partially_refunded")
 
@@ -30,7 +30,7 @@ class Payment(SQLModel, table=True):
 
     __tablename__ = "payments"
     __table_args__ = (
-        CheckConstraint(one_of("status", STATUSES), name="status"),
+        listed("status", "status", STATUSES),
         CheckConstraint("amount_units >= 0 AND price_units >= 0 AND fee_units >= 0", name="not_negative"),
         CheckConstraint("price_units <= amount_units AND fee_units <= price_units", name="within"),
         CheckConstraint("refunded_units >= 0 AND refunded_units <= amount_units", name="refund_within"),

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, Index
 from sqlmodel import SQLModel
 
 from aitbc.database.append_only import append_only
-from aitbc.database.columns import big, one_of, text
+from aitbc.database.columns import big, listed, text
 
 KINDS = ("evm", "native")
 
@@ -19,7 +19,7 @@ class User(SQLModel, table=True):
 
     __tablename__ = "users"
     __table_args__ = (
-        CheckConstraint(one_of("kind", KINDS), name="kind"),
+        listed("kind", "kind", KINDS),
         CheckConstraint("nonce >= 0", name="nonce_not_negative"),
     )
 

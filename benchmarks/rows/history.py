@@ -29,9 +29,8 @@ def measure(plan: Plan, databases: Databases, folder: Path) -> list[Figure]:
     ):
         server_full.settle(COUNTING_S)  # it counts for the explorer what it finds
         without, with_history = [], []
-        for _ in range(
-            2 * plan.rounds
-        ):  # filling takes far longer than a round, and the two are nearly alike
+        # Filling takes far longer than a round, and the two rates are nearly alike: twice the rounds.
+        for _ in range(2 * plan.rounds):
             without.append(client_empty.do("whole", **options))
             server_empty.settle()
             with_history.append(client_full.do("whole", **options))

@@ -173,7 +173,7 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
         "cosignature",
         BLOCK,
         "line",
-        "substr(line, 1, 40) || 'A' || substr(line, 42)",
+        "substr(line, 1, 40) || CASE substr(line, 41, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr(line, 42)",
         "height || ' ' || witness",
     ),
     ("cosignature", BLOCK, "witness", "'witness.example/w2'", "height || ' ' || witness"),
@@ -224,7 +224,7 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
             "sender_id": OTHER,
             "nonce": "nonce + 5",
             "body": 'replace(body, \'"amount_units":"\', \'"amount_units":"1\')',
-            "signature": "'A' || substr(signature, 2)",
+            "signature": "CASE substr(signature, 1, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr(signature, 2)",
             "transfer_id": "(SELECT MIN(id) FROM transfers WHERE kind = 'post')",
             "created_at_ms": "created_at_ms + 1",
         }.items()

@@ -115,7 +115,7 @@ class HoldingTx(Tx):
     def _queue_several(self, compiled: Compiled, sql: str, rows: list[Row]) -> None:
         wide = compiled.several.get(len(rows))
         if wide is None:
-            wide = compiled.several[len(rows)] = several(sql, len(rows[0]), len(rows))
+            wide = compiled.several[len(rows)] = several(sql, len(rows))
         self._pipe.later(wide, tuple(chain.from_iterable(rows)), self.owner)
 
     def flush(self) -> bool:

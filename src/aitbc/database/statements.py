@@ -50,21 +50,16 @@ def absent(sql: str) -> str:
     return f"SELECT 1 / (NOT EXISTS ({sql}))::integer"
 
 
-def several(insertion: str, width: int, count: int) -> str:
-    """An INSERT of one row with `width` parameters, as one of `count` rows."""
-    head, word, row = insertion.partition(" VALUES ")
-    rows = (
-        _PARAMETER.sub(lambda found, start=number * width: f"${int(found[1]) + start}", row)  # type: ignore[misc]
-        for number in range(count)
-    )
-    return f"{head}{word}{', '.join(rows)}"
-
-
-def wide(insertion: str) -> str:
-    """An INSERT of one row (SQLite's dialect) as one of WIDE rows."""
+def several(insertion: str, count: int) -> str:
+    """An INSERT of one row as one of `count` rows, in either dialect."""
     head, word, rest = insertion.partition(" VALUES ")
     row, closing, after = rest.partition(")")
-    return f"{head}{word}{', '.join([row + closing] * WIDE)}{after}"
+    width = row.count("$")  # positions are numbered on PostgreSQL, and go on from row to row
+
+    def numbered(start: int) -> str:
+        return _PARAMETER.sub(lambda found: f"${int(found[1]) + start}", row) + closing
+
+    return f"{head}{word}{', '.join(numbered(number * width) for number in range(count))}{after}"
 
 
 class Compiled:
@@ -80,7 +75,8 @@ class Compiled:
         self.writes = not isinstance(element, SelectBase)
         self.exacting = exacting(self.sql) if self.writes else None
         self.several: dict[int, str] = {}  # made by `HoldingTx`, which alone needs them
-        self.wide = wide(self.sql) if self.sql.startswith("INSERT") and dialect == "sqlite" else None
+        insertion = self.sql.startswith("INSERT")
+        self.wide = several(self.sql, WIDE) if insertion and dialect == "sqlite" else None
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
         names: tuple[str, ...] = tuple(compiled.positiontup or ())

@@ -18,8 +18,8 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.waiting import Ready, Wait
 
 Values = Sequence[Any]
-Answers = list[pq.abc.PGresult]
-Exchange = PQGen[Answers]
+_Answers = list[pq.abc.PGresult]
+_Exchange = PQGen[_Answers]
 RETRIED = (
     pg.SerializationFailure,
     pg.DeadlockDetected,
@@ -57,7 +57,7 @@ class Pipe:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
-        self._wait: Callable[[Exchange], Answers] = connection.wait
+        self._wait: Callable[[_Exchange], _Answers] = connection.wait
         self._closing: Callable[[], None] = _nothing
         self._libpq = connection.pgconn
         self._queue: list[_Queued] = []
@@ -169,14 +169,14 @@ class Pipe:
     def socket(self) -> int:
         return self._libpq.socket
 
-    def wait_by(self, wait: Callable[[Exchange], Answers], closing: Callable[[], None]) -> None:
+    def wait_by(self, wait: "Callable[[_Exchange], _Answers]", closing: Callable[[], None]) -> None:
         """Waits for its socket by `wait` from now on, and calls `closing` before that is closed.
 
         A connection that nothing else is told waits by blocking its thread.
         """
         self._wait, self._closing = wait, closing
 
-    def block(self, exchange: Exchange) -> Answers:
+    def block(self, exchange: "_Exchange") -> "_Answers":
         """Waits for its socket by blocking this thread."""
         return self._connection.wait(exchange)
 
@@ -248,7 +248,7 @@ class Pipe:
             raise
         return made
 
-    def _exchange(self, expected: int) -> Exchange:
+    def _exchange(self, expected: int) -> _Exchange:
         """Sends the rest of the queue while reading, then reads the results: none of them may block."""
         libpq = self._libpq
         while libpq.flush():

@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import psycopg
 import structlog
 from greenlet import GreenletExit, getcurrent, greenlet
+from psycopg.abc import PQGen
 from psycopg.waiting import Ready, Wait
 
 from aitbc.core.clock import Clock
 from aitbc.database.groups import Group, Waiting
-from aitbc.database.pipe import Answers, Exchange, Pipe
+from aitbc.database.pipe import Pipe
 from aitbc.database.sqlite import Call
 from aitbc.database.tx import Tx
 from aitbc.errors import StorageUnavailable
@@ -86,7 +87,7 @@ class Pump:
             while self._queue:
                 self._run_together()
         except BaseException as error:
-            if not isinstance(error, (Cut, GreenletExit)):
+            if not isinstance(error, GreenletExit):
                 log.error("groups_failed", exc_info=error)
             self._fail(StorageUnavailable())
             if not isinstance(error, Exception):
@@ -118,9 +119,7 @@ class Pump:
     def _give_up(self, group: Group, pipe: Pipe, error: Exception) -> None:
         """Nothing of the group was committed, or nobody knows."""
         pipe.roll_back()
-        if isinstance(error, Cut):
-            raise error
-        if group.committing and pipe.closed:
+        if isinstance(error, Cut) or (group.committing and pipe.closed):
             log.error("storage_failed", error=str(error).partition("\n")[0])
             group.fail(StorageUnavailable())
             return
@@ -142,7 +141,7 @@ class Pump:
             self._reading = None
         return pipe
 
-    def _exchange(self, exchange: Exchange) -> Answers:
+    def _exchange(self, exchange: "PQGen[T]") -> T:
         """Waits for what the exchange waits for, as the driver's own `wait` does for threads."""
         if self._reading is None:
             assert self._pipe is not None
@@ -154,8 +153,8 @@ class Pump:
                     self.loop.add_writer(self._reading, self._writable)
                 wanted = exchange.send(self._away())
         except StopIteration as end:
-            answers: Answers = end.value
-            return answers
+            result: T = end.value
+            return result
 
     def _away(self) -> Any:
         self._in_exchange = True
@@ -245,7 +244,7 @@ class Pump:
         """`stop` for any thread, whatever became of the loop."""
         if self.loop.is_closed() or not self.loop.is_running():
             self._ending = True
-            self._running, self._in_exchange, self._awaited = None, False, None
+            self._running = None
             self._fail(StorageUnavailable(CLOSED))
             self._end()
             return

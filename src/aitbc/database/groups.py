@@ -20,18 +20,21 @@ SWALLOWED = "an error of the database was swallowed: nothing was committed"
 
 
 class Waiting:
-    """A call whose caller waits in an event loop."""
+    """A call whose caller waits in an event loop. It may be answered from any thread."""
 
-    __slots__ = ("call", "future")
+    __slots__ = ("call", "future", "loop")
 
-    def __init__(self, call: Call, future: "asyncio.Future[Any]") -> None:
+    def __init__(self, call: Call, future: "asyncio.Future[Any]", loop: asyncio.AbstractEventLoop) -> None:
         self.call = call
         self.future = future
+        self.loop = loop
 
     def answer(self, result: Any, error: Exception | None) -> None:
-        """As `settle`, from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: nobody waits any more
-            self.future.get_loop().call_soon_threadsafe(self.settle, result, error)
+            self.loop.call_soon_threadsafe(self.settle, result, error)
+
+    def fail(self, error: Exception) -> None:
+        self.answer(None, error)
 
     def settle(self, result: Any, error: Exception | None) -> None:
         if self.future.done():
@@ -82,21 +85,18 @@ class Group:
         self._open()
         until = time.perf_counter() + BATCH_S
         while queue and len(self.outcomes) < BATCH_CALLS and time.perf_counter() < until:
-            waiting = queue.popleft()
-            if waiting.future.cancelled():
-                continue
-            self.outcomes.append(Outcome(waiting))
+            self.outcomes.append(Outcome(queue.popleft()))
             self._run(len(self.outcomes) - 1)
         self._commit()
 
     def answer(self) -> None:
-        """Tells all callers."""
+        """Tells all callers, in one message for each event loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
         for outcome in self.outcomes:
-            outcome.waiting.settle(outcome.result, outcome.error)
-
-    def fail(self, error: Exception) -> None:
-        for waiting in self.calls:
-            waiting.settle(None, error)
+            by_loop.setdefault(outcome.waiting.loop, []).append(outcome)
+        for loop, outcomes in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: nobody waits any more
+                loop.call_soon_threadsafe(_settle, outcomes)
 
     def _open(self) -> None:
         for sql in self._begin:
@@ -186,3 +186,8 @@ class Group:
                 self._run(conflict.owner, holding=False)
                 continue
             return
+
+
+def _settle(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        outcome.waiting.settle(outcome.result, outcome.error)

@@ -6,7 +6,6 @@ the next statement that somebody does wait for, in one round trip (libpq's pipel
 prepared at their first use. The driver's own cursors do all this too, at four times the processor time.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,8 +17,6 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.waiting import Ready, Wait
 
 Values = Sequence[Any]
-_Answers = list[pq.abc.PGresult]
-_Exchange = PQGen[_Answers]
 RETRIED = (
     pg.SerializationFailure,
     pg.DeadlockDetected,
@@ -57,8 +54,6 @@ class Pipe:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
-        self._wait: Callable[[_Exchange], _Answers] = connection.wait
-        self._closing: Callable[[], None] = _nothing
         self._libpq = connection.pgconn
         self._queue: list[_Queued] = []
         self._prepared: dict[str, bytes] = {}
@@ -165,37 +160,7 @@ class Pipe:
         """Whether the open transaction can only be rolled back."""
         return self._libpq.transaction_status == pq.TransactionStatus.INERROR
 
-    @property
-    def socket(self) -> int:
-        return self._libpq.socket
-
-    def wait_by(self, wait: "Callable[[_Exchange], _Answers]", closing: Callable[[], None]) -> None:
-        """Waits for its socket by `wait` from now on, and calls `closing` before that is closed.
-
-        A connection that nothing else is told waits by blocking its thread.
-        """
-        self._wait, self._closing = wait, closing
-
-    def block(self, exchange: "_Exchange") -> "_Answers":
-        """Waits for its socket by blocking this thread."""
-        return self._connection.wait(exchange)
-
-    def look(self) -> None:
-        """Takes what came while nobody waits: the answer to `leave`, or that the connection is lost."""
-        try:
-            self._libpq.consume_input()
-        except psycopg.Error:
-            self.close()
-
-    def roll_back(self) -> None:
-        """Undoes the open transaction; a lost connection has nothing left to undo."""
-        with contextlib.suppress(psycopg.Error):
-            self.leave("ROLLBACK")
-        if self.closed:
-            self.close()
-
     def close(self) -> None:
-        self._closing()
         self._connection.close()
 
     def _trip(self) -> list[pq.abc.PGresult]:
@@ -208,7 +173,7 @@ class Pipe:
         sent = self._queue
         texts = self._put()
         try:
-            results = self._wait(self._exchange(len(texts)))
+            results = self._connection.wait(self._exchange(len(texts)))
         except BaseException:
             self.close()  # what it still has to say would be taken for the answer to something else
             raise
@@ -248,7 +213,7 @@ class Pipe:
             raise
         return made
 
-    def _exchange(self, expected: int) -> _Exchange:
+    def _exchange(self, expected: int) -> PQGen[list[pq.abc.PGresult]]:
         """Sends the rest of the queue while reading, then reads the results: none of them may block."""
         libpq = self._libpq
         while libpq.flush():
@@ -324,10 +289,6 @@ class Pipe:
         if isinstance(value, str):
             return _text(str(value))
         return self._transformer.get_dumper(value, PyFormat.TEXT).dump(value)
-
-
-def _nothing() -> None:
-    return None
 
 
 def _text(value: str) -> bytes:

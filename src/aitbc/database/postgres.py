@@ -1,4 +1,4 @@
-"""PostgreSQL: group commit on the event loop, and a pool of threads for what has to be run by itself.
+"""PostgreSQL: group commit on one thread, and a pool of threads for what has to be run by itself.
 
 Every job's money moves over the same few account rows, so transactions side by side would mostly wait for each
 other's locks, each through all its round trips and its own wait for the disk. Calls that wait share one
@@ -8,6 +8,9 @@ it may be.
 """
 
 import asyncio
+import collections
+import contextlib
+import queue
 import random
 import threading
 import time
@@ -20,11 +23,10 @@ import structlog
 from psycopg import errors as pg
 
 from aitbc.core.clock import Clock
-from aitbc.database.groups import SWALLOWED, Waiting
+from aitbc.database.groups import SWALLOWED, Group, Waiting
 from aitbc.database.holding import HoldingTx
 from aitbc.database.notices import Notices
 from aitbc.database.pipe import RETRIED, Conflict, Pipe
-from aitbc.database.pump import CLOSED, TURN, Pump
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import Call, run_hooks
 from aitbc.database.tx import Tx
@@ -37,7 +39,11 @@ READERS = 4
 TRIES = 12
 READ_ONLY = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
-# Beside each other, but not beside a group of calls (`pump.TURN`).
+# A shared transaction locks many accounts in whatever order its calls come in. Two of them side by side, from
+# two coordinators, would deadlock all the time, and PostgreSQL takes a second to notice. So one runs at a time,
+# and none beside the transactions of single calls; those, each with few locks, run beside each other.
+TURN = int.from_bytes(b"aitbc", "big")
+BEGIN_GROUP = ("BEGIN", f"SELECT pg_advisory_xact_lock({TURN})")
 BEGIN_ALONE = ("BEGIN", f"SELECT pg_advisory_xact_lock_shared({TURN})")
 
 
@@ -53,10 +59,14 @@ class PostgresBackend:
         self.clock = clock
         self.signals = signals
         self.on_batch: Callable[[int], None] = lambda _size: None
+        # Not a pool: what a pool makes for each call costs as much as several of its statements.
+        self._grouping = threading.Thread(target=self._group, name="group", daemon=True)
+        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: calls wait; False: the end
         self._writers = ThreadPoolExecutor(max(1, writers - 1), "write")
         self._readers = ThreadPoolExecutor(readers, "read")
-        self._pumps: dict[asyncio.AbstractEventLoop, Pump] = {}
-        self._ends = threading.Lock()  # held where pumps are added or the end begins
+        self._queue: collections.deque[Waiting] = collections.deque()
+        self._queueing = threading.Lock()
+        self._pumping = False
         self._local = threading.local()
         self._opened: set[Pipe] = set()
         self._notices = Notices(url, signals)
@@ -66,7 +76,17 @@ class PostgresBackend:
     async def write(self, call: Call) -> Any:
         """Runs the call in the next group commit; returns once it is durable."""
         loop = asyncio.get_running_loop()
-        return await (self._pumps.get(loop) or self._pump(loop)).add(call)
+        waiting = Waiting(call, loop.create_future(), loop)
+        with self._queueing:
+            if self._ending:
+                raise StorageUnavailable("The database is closed.")
+            self._queue.append(waiting)
+            if not self._pumping:
+                self._pumping = True
+                if self._grouping.ident is None:
+                    self._grouping.start()
+                self._wanted.put(True)
+        return await waiting.future
 
     async def read(self, call: Call) -> Any:
         return await self._in(self._readers, self.read_sync, call)
@@ -76,52 +96,65 @@ class PostgresBackend:
         try:
             return asyncio.get_running_loop().run_in_executor(pool, act, call)
         except RuntimeError as error:  # the pool has been shut down
-            raise StorageUnavailable(CLOSED) from error
+            raise StorageUnavailable("The database is closed.") from error
 
-    def _pump(self, loop: asyncio.AbstractEventLoop) -> Pump:
-        """A new one, for a loop that has none yet. Nearly always there is but one loop."""
-        with self._ends:
-            if self._ending:
-                raise StorageUnavailable(CLOSED)
-            for closed in [other for other in self._pumps if other.is_closed()]:
-                self._pumps.pop(closed).leave()
-            made = self._pumps[loop] = Pump(
-                loop,
-                self.clock,
-                self._connect,
-                lambda committed, calls: self._announce(committed, calls, loop),
-                self._run_elsewhere,
-            )
-            return made
+    def _group(self) -> None:
+        while self._wanted.get():
+            self._pump()
 
-    def _run_elsewhere(self, waiting: Waiting) -> None:
+    def _pump(self) -> None:
+        """Runs in the group thread until nothing waits."""
+        while True:
+            with self._queueing:
+                if not self._queue:
+                    self._pumping = False
+                    return
+            for waiting in self._run_together():
+                try:
+                    self._writers.submit(self._run_alone, waiting)
+                except RuntimeError:  # the pool has been shut down
+                    waiting.fail(StorageUnavailable("The database is closed."))
+
+    def _run_together(self) -> "list[Waiting]":
+        """One transaction of the calls that wait; those that have to be run again, each by itself."""
         try:
-            self._writers.submit(self._run_alone, waiting)
-        except RuntimeError:  # the pool has been shut down
-            waiting.answer(None, StorageUnavailable(CLOSED))
+            pipe = self._connection()
+        except StorageUnavailable as error:  # whoever waits would only meet the same
+            while self._queue:
+                self._queue.popleft().fail(error)
+            return []
+        group = Group(pipe, self.clock, BEGIN_GROUP)
+        try:
+            group.run(self._queue)
+        except BaseException as error:  # noqa: BLE001 - whatever broke: each call is run again, or hears of it
+            self._roll_back(pipe)
+            if not (group.committing and pipe.closed):
+                return group.calls
+            log.error("storage_failed", error=str(error).splitlines()[0])
+            for waiting in group.calls:
+                waiting.fail(StorageUnavailable())
+            return []
+        self._announce([one.tx for one in group.outcomes if one.tx is not None], len(group.outcomes))
+        group.answer()
+        return []
 
     def _run_alone(self, waiting: "Waiting") -> None:
         try:
             result = self.write_sync(waiting.call)
         except Exception as error:  # noqa: BLE001 - the caller gets it
-            waiting.answer(None, error)
+            waiting.fail(error)
         else:
             waiting.answer(result, None)
 
-    def _announce(
-        self, committed: list[Tx], calls: int, loop: asyncio.AbstractEventLoop | None = None
-    ) -> None:
-        """Hooks and signals of transactions that are durable. `loop`: whose thread this is."""
+    def _announce(self, committed: list[Tx], calls: int) -> None:
+        """Hooks and signals of transactions that are durable."""
         self.on_batch(calls)
         signals: list[Any] = []
         for tx in committed:
             run_hooks(tx)
             signals.extend(tx.signals)
         if signals:
-            if loop is None:
-                self.signals.post(signals)
-            else:
-                self.signals.tell(signals, loop)
+            self.signals.post(signals)
             self._notices.publish(signals)
 
     def write_sync(self, call: Call) -> Any:
@@ -148,7 +181,7 @@ class PostgresBackend:
             try:
                 return act(pipe, call, attempt), attempt.tx
             except BaseException as error:
-                pipe.roll_back()
+                self._roll_back(pipe)
                 if not isinstance(error, psycopg.Error):
                     raise
                 lost = pipe.closed and not attempt.committing
@@ -174,11 +207,11 @@ class PostgresBackend:
                     raise RuntimeError(SWALLOWED)
             except Conflict:
                 attempt.committing = False
-                pipe.roll_back()
+                self._roll_back(pipe)
             except AitbcError:
                 if not (isinstance(tx, HoldingTx) and tx.assumed):
                     raise
-                pipe.roll_back()
+                self._roll_back(pipe)
             else:
                 return result
         raise AssertionError("only what is held back meets a conflict")
@@ -195,6 +228,11 @@ class PostgresBackend:
         return result
 
     @staticmethod
+    def _roll_back(pipe: Pipe) -> None:
+        with contextlib.suppress(psycopg.Error):  # a lost connection has nothing left to roll back
+            pipe.leave("ROLLBACK")
+
+    @staticmethod
     def _translate(error: psycopg.Error, pipe: Pipe) -> Exception:
         unavailable = (pg.DiskFull, pg.OutOfMemory, pg.TooManyConnections, pg.ReadOnlySqlTransaction)
         if pipe.closed or isinstance(error, (*RETRIED, *unavailable, psycopg.OperationalError)):
@@ -208,19 +246,17 @@ class PostgresBackend:
         if pipe is not None and not pipe.closed:
             return pipe
         if self._closed:
-            raise StorageUnavailable(CLOSED)
+            raise StorageUnavailable("The database is closed.")
         if pipe is not None:
             self._opened.discard(pipe)
-        pipe = self._local.pipe = self._connect(reads=reads)
-        self._opened.add(pipe)
-        return pipe
-
-    def _connect(self, *, reads: bool = False) -> Pipe:
         try:
-            return Pipe.connect(self.url, reads=reads)
+            pipe = Pipe.connect(self.url, reads=reads)
         except psycopg.Error as error:
             log.error("storage_failed", error=str(error).splitlines()[0])
             raise StorageUnavailable() from error
+        self._local.pipe = pipe
+        self._opened.add(pipe)
+        return pipe
 
     # --- lifetime -------------------------------------------------------------------------------------
 
@@ -228,22 +264,17 @@ class PostgresBackend:
         self._notices.start()
 
     async def stop(self) -> None:
-        loop = asyncio.get_running_loop()
-        with self._ends:
-            self._ending = True
-        if loop in self._pumps:
-            await self._pumps[loop].stop()
-        await loop.run_in_executor(None, self.close)
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
-        with self._ends:
+        with self._queueing:
             self._ending = True
-            pumps = list(self._pumps.values())
-        for pump in pumps:
-            pump.leave()
+        if self._grouping.ident is not None:
+            self._wanted.put(False)
+            self._grouping.join()  # finishes what was queued
         self._writers.shutdown()
         self._readers.shutdown()
-        with self._ends:
+        with self._queueing:
             self._closed = True
         self._notices.close()
         for pipe in list(self._opened):

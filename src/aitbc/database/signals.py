@@ -43,13 +43,6 @@ class Signals:
         with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: nobody waits any more
             loop.call_soon_threadsafe(self.deliver, signals)
 
-    def tell(self, signals: list[Any], loop: asyncio.AbstractEventLoop) -> None:
-        """Delivers signals from the thread of `loop`: at once, where that is the loop of those who wait."""
-        if loop is self._loop:
-            self.deliver(signals)
-        else:
-            self.post(signals)
-
     def deliver(self, signals: list[Any]) -> None:
         for signal in signals:
             for listener in self._listeners:

@@ -74,7 +74,7 @@ class Faults:
         if isinstance(backend, PostgresBackend):
             own = backend._connection
             self.undo = lambda: setattr(backend, "_connection", own)
-            backend._connection = lambda: Connection(own(), self)  # type: ignore[assignment, return-value]
+            backend._connection = lambda **how: Connection(own(**how), self)  # type: ignore[assignment, return-value]
         else:
             commit = backend.commit
             self.undo = lambda: setattr(backend, "commit", commit)

@@ -100,7 +100,16 @@ class PostgresBackend:
 
     def _group(self) -> None:
         while self._wanted.get():
-            self._pump()
+            try:
+                self._pump()
+            except Exception:  # a mistake of ours: nobody may be left waiting, and the thread goes on
+                log.exception("groups_failed")
+                with self._queueing:
+                    self._pumping = False
+                    left = list(self._queue)
+                    self._queue.clear()
+                for waiting in left:
+                    waiting.fail(StorageUnavailable())
 
     def _pump(self) -> None:
         """Runs in the group thread until nothing waits."""
@@ -134,7 +143,10 @@ class PostgresBackend:
             for waiting in group.calls:
                 waiting.fail(StorageUnavailable())
             return []
-        self._announce([one.tx for one in group.outcomes if one.tx is not None], len(group.outcomes))
+        try:
+            self._announce([one.tx for one in group.outcomes if one.tx is not None], len(group.outcomes))
+        except Exception:  # they are durable all the same, and their callers wait
+            log.exception("announcing_failed")
         group.answer()
         return []
 

@@ -18,7 +18,7 @@ from aitbc.logs import configure_logs
 from aitbc.runtime import Runtime
 
 BACKLOG = 4096
-DRAIN_S = 4
+DRAIN_S = 3
 """How long requests under way may take after a signal; the whole exit stays within 5 s."""
 KEEP_ALIVE_S = 75
 

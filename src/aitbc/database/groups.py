@@ -85,7 +85,10 @@ class Group:
         self._open()
         until = time.perf_counter() + BATCH_S
         while queue and len(self.outcomes) < BATCH_CALLS and time.perf_counter() < until:
-            self.outcomes.append(Outcome(queue.popleft()))
+            waiting = queue.popleft()
+            if waiting.future.cancelled():  # its caller has gone
+                continue
+            self.outcomes.append(Outcome(waiting))
             self._run(len(self.outcomes) - 1)
         self._commit()
 

@@ -6,6 +6,9 @@ the next statement that somebody does wait for, in one round trip (libpq's pipel
 prepared at their first use. The driver's own cursors do all this too, at four times the processor time.
 """
 
+import contextlib
+import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -162,6 +165,14 @@ class Pipe:
 
     def close(self) -> None:
         self._connection.close()
+
+    def cut(self) -> None:
+        """Breaks the connection off, from any thread: whoever waits for an answer finds it lost."""
+        with (
+            contextlib.suppress(psycopg.Error, OSError),
+            socket.socket(fileno=os.dup(self._libpq.socket)) as end,
+        ):
+            end.shutdown(socket.SHUT_RDWR)
 
     def _trip(self) -> list[pq.abc.PGresult]:
         """Sends what is queued and waits for its results. Raises what the database answered."""

@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 WRITERS = 8
 READERS = 4
 TRIES = 12
+END_S = 1.5  # so long the end waits for what is under way: the coordinator stops within seconds
 READ_ONLY = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 # A shared transaction locks many accounts in whatever order its calls come in. Two of them side by side, from
@@ -279,6 +280,23 @@ class PostgresBackend:
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def close(self) -> None:
+        late = threading.Timer(END_S, self._cut_off)
+        late.daemon = True
+        late.start()
+        try:
+            self._close()
+        finally:
+            late.cancel()
+
+    def _cut_off(self) -> None:
+        """Ends what still waits for a database that does not answer; its callers get a 503."""
+        log.warning("database_cut_off", reason="it did not answer while the program was to end")
+        with self._queueing:
+            self._closed = True  # so that nothing is tried again
+        for pipe in list(self._opened):
+            pipe.cut()
+
+    def _close(self) -> None:
         with self._queueing:
             self._ending = True
         if self._grouping.ident is not None:

@@ -25,6 +25,7 @@ def measure_cost(plan: Plan, databases: Databases, folder: Path) -> list[Figure]
         for _ in range(plan.rounds):
             without.append(client_without.do("whole", **options))
             with_log.append(client_with.do("whole", **options))
+            server_with.settle()  # what it has still to seal and count is not the other's to bear
     pairs = zip(with_log, without, strict=True)
     ratios = (logged["per_s"] / bare["per_s"] for logged, bare in pairs)
     detail = {"with": medians(with_log), "without": medians(without)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -217,7 +217,12 @@ def runtime_over(market: Market) -> Runtime:
     return Runtime(settings, market.db, market.ctx, market.clock, waiting)
 
 
-def in_loop(db: Database, main: Coroutine[Any, Any, T]) -> T:
+def in_loop(
+    db: Database,
+    main: Coroutine[Any, Any, T],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Runs `main` with the database started, and stops it afterwards."""
 
     async def run() -> T:
@@ -227,7 +232,8 @@ def in_loop(db: Database, main: Coroutine[Any, Any, T]) -> T:
         finally:
             await db.stop()
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(run())
 
 
 # --- fixtures: the databases of these tests are quick rather than durable -----------------------------------

@@ -18,19 +18,16 @@ def measure(plan: Plan, databases: Databases, folder: Path) -> list[Figure]:
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in (*NO_OPS, "whole", "batch", "single")}
     timing = {"warm_up_s": plan.warm_up_s, "seconds": plan.seconds}
     # A batch takes a second or more: a short window would count to within too few of them.
-    batches = {
-        "connections": plan.batch_connections,
-        "size": plan.batch_size,
-        "warm_up_s": plan.warm_up_s,
-        "seconds": 3 * plan.seconds,
-    }
+    longer = {**timing, "seconds": 3 * plan.seconds}
     with Coordinator(databases.fresh(), folder / "home") as server, LoadClient(server) as client:
         for _ in range(plan.rounds):
             for name, path in NO_OPS.items():
                 rounds[name].append(client.do("noop", path=path, connections=plan.connections, **timing))
             rounds["single"].append(client.do("whole", connections=1, model="bench-single", **timing))
             rounds["whole"].append(client.do("whole", connections=plan.connections, **timing))
-            rounds["batch"].append(client.do("batch", **batches))
+            rounds["batch"].append(
+                client.do("batch", connections=plan.batch_connections, size=plan.batch_size, **longer)
+            )
             server.settle()
     rates = {name: [one["per_s"] for one in measured] for name, measured in rounds.items()}
     details = {name: medians(measured) for name, measured in rounds.items()}

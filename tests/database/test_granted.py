@@ -8,12 +8,11 @@ from sqlalchemy import bindparam, select, text
 
 from aitbc.database import Database, Tx, statement
 from aitbc.database.holding import HoldingTx
-from aitbc.database.pipe import Pipe
 from aitbc.errors import InvalidRequest
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import Account
 from tests.database.accounts import names, opens
-from tests.database.groups import shared
+from tests.database.groups import shared, trips_of
 from tests.support_flows import in_loop
 
 _accounts: Any = Account.__table__  # type: ignore[attr-defined]
@@ -95,17 +94,7 @@ def test_items_are_run_by_themselves_where_it_was_wrong(db: Database) -> None:
 
 @POSTGRESQL
 def test_it_costs_no_round_trip(db: Database) -> None:
-    trips: list[int] = []
-
-    def call(tx: Tx) -> None:
-        pipe = tx._cursor
-        assert isinstance(pipe, Pipe)
-        trips.append(pipe.trips)
-        tx.after_commit(lambda: trips.append(pipe.trips))
-        holds_unless(tx, "nobody")
-
-    db.write_sync(call)
-    assert trips[1] - trips[0] == 1
+    assert trips_of(db, holds_unless, "nobody")[1] == 1
 
 
 @POSTGRESQL

@@ -15,7 +15,7 @@ from aitbc.errors import AitbcError, InsufficientFunds, InvalidRequest, StorageU
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import Account
 from tests.database.accounts import opens
-from tests.database.groups import shared
+from tests.database.groups import end_backend, own_pid, shared, trips_of
 from tests.support_flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
@@ -93,15 +93,6 @@ def names(db: Database) -> set[str]:
     return {row[0] for row in rows(db, "SELECT id FROM accounts")}
 
 
-def own_pid(tx: Tx) -> int:
-    return int(tx.query(text("SELECT pg_backend_pid() AS pid"))[0].pid)
-
-
-def end_backend(database_url: str, pid: int) -> None:
-    with psycopg.connect(database_url, autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-
-
 def together(db: Database, *calls: Callable[[Tx], Any]) -> list[Any]:
     return in_loop(db, shared(db, *calls))
 
@@ -110,17 +101,7 @@ def together(db: Database, *calls: Callable[[Tx], Any]) -> list[Any]:
 
 
 def test_a_call_that_only_writes_is_one_round_trip(db: Database) -> None:
-    trips: list[int] = []
-
-    def counts(tx: Tx) -> None:
-        pipe = tx._cursor
-        assert isinstance(pipe, Pipe)
-        trips.append(pipe.trips)
-        tx.after_commit(lambda: trips.append(pipe.trips))
-        holds(tx, "h1")
-
-    db.write_sync(counts)
-    assert trips[1] - trips[0] == 1
+    assert trips_of(db, holds, "h1")[1] == 1
     assert balance(db) == (100, 10)
     assert transfers(db) == leaves(db) == ["h1", "m1"]
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import errors as pg
 from sqlalchemy import text
@@ -15,7 +14,7 @@ from sqlalchemy import text
 from aitbc.database import Database, Tx
 from aitbc.errors import StorageUnavailable
 from aitbc.ledger import service as ledger
-from tests.database.groups import shared
+from tests.database.groups import end_backend, own_pid, shared
 from tests.support_flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
@@ -135,15 +134,6 @@ def test_other_errors_are_not_tried_again(db: Database) -> None:
     with pytest.raises(pg.CheckViolation):
         db.write_sync(breaks_a_check)
     assert len(runs) == 1
-
-
-def end_backend(database_url: str, pid: int) -> None:
-    with psycopg.connect(database_url, autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-
-
-def own_pid(tx: Tx) -> int:
-    return int(tx.query(text("SELECT pg_backend_pid() AS pid"))[0].pid)
 
 
 def test_a_connection_lost_before_the_commit_is_tried_again(db: Database, database_url: str) -> None:

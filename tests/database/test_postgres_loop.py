@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import psycopg
 import pytest
 import uvloop
 from sqlalchemy import text
@@ -15,44 +15,24 @@ from aitbc.database import Database, Tx
 from aitbc.database.pipe import Pipe
 from aitbc.errors import StorageUnavailable
 from tests.database.accounts import names, opens
+from tests.database.groups import end_backend, own_pid
 from tests.support_flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 
-T = TypeVar("T")
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.SelectorEventLoop, uvloop.new_event_loop]
 
 
 @pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest, db: Database) -> Callable[[Coroutine[Any, Any, T]], T]:
+def run(request: pytest.FixtureRequest, db: Database) -> Callable[..., Any]:
     """Runs a coroutine with the database started, in a loop of either kind; `db` is stopped with it."""
 
-    def act(main: Coroutine[Any, Any, T]) -> T:
-        async def whole() -> T:
-            await db.start()
-            try:
-                return await asyncio.wait_for(main, 30)
-            finally:
-                await db.stop()
-
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(whole())
-
-    return act
+    return partial(in_loop, db, loop_factory=request.param)
 
 
 def sleeps(tx: Tx, name: str, seconds: float = 0.3) -> str:
     tx.query(text(f"SELECT pg_sleep({seconds})"))
     return opens(tx, name)
-
-
-def own_pid(tx: Tx) -> int:
-    return int(tx.query(text("SELECT pg_backend_pid() AS pid"))[0].pid)
-
-
-def end_backend(database_url: str, pid: int) -> None:
-    with psycopg.connect(database_url, autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
 
 
 async def ticks(done: "asyncio.Future[Any]") -> int:

@@ -1,33 +1,16 @@
 """How often a whole job asks PostgreSQL, and that what was guessed for it is never relied on."""
 
-from typing import Any
-
 import pytest
 
 from aitbc.core.clock import ManualClock
-from aitbc.database import Database, Tx
-from aitbc.database.pipe import Pipe
+from aitbc.database import Database
 from aitbc.errors import QueueFull
 from aitbc.flows import completion, dispatch, job_lifecycle
 from aitbc.parameters import service as parameters
+from tests.database.groups import trips_of
 from tests.support_flows import Market, result_of, spec_of
 
 CAP = "default_max_price_per_1k_tokens"
-
-
-def trips_of(db: Database, fn: Any, *args: Any) -> tuple[Any, int]:
-    """What the call came to, and its round trips."""
-    counted: list[int] = []
-
-    def call(tx: Tx) -> Any:
-        pipe = tx._cursor
-        assert isinstance(pipe, Pipe)
-        counted.append(pipe.trips)
-        tx.after_commit(lambda: counted.append(pipe.trips))
-        return fn(tx, *args)
-
-    result = db.write_sync(call)
-    return result, counted[-1] - counted[0]
 
 
 @pytest.mark.parametrize("databases", ["postgresql"], indirect=True)

@@ -41,7 +41,8 @@ class Signature:
         return {"alg": signing.ALGORITHM, "key_id": self.key_id, "sig": signing.encode_b64(self.sig)}
 
 
-class MinerSignature(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MinerSignature:
     """A miner's signature over its result statement, with the key that made it (32 bytes)."""
 
     public_key: bytes
@@ -232,9 +233,6 @@ def document_text(
     return ("".join(parts) + "}").encode()
 
 
-_MONEY_IN_ORDER = ("fee", "price", "unit_price")  # as RFC 8785 sorts them
-
-
 def _document(
     signed: dict[str, Any],
     signature: Signature,
@@ -266,6 +264,7 @@ _TEXT_FIELDS = ("chain_id", "receipt_id", "job_id", "job_type", "client", "provi
 _COUNT_FIELDS = ("units", "prompt_tokens", "completion_tokens", "started_at", "completed_at")
 _HASH_FIELDS = ("prompt_hash", "result_hash")
 _MONEY_FIELDS = ("unit_price", "price", "fee")
+_MONEY_IN_ORDER = sorted(_MONEY_FIELDS)  # as RFC 8785 has them
 _OTHER_FIELDS = (
     "id",
     "version",

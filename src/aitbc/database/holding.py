@@ -46,7 +46,7 @@ class HoldingTx(Tx):
         self._asked: list[tuple[str, Row]] = []  # what will be asked soon (`ahead`)
         self._told: dict[tuple[str, Row], Any] = {}  # and its answers, as they were
         self._told_at = 0  # when this call had made so many changes
-        self._rows_held: list[tuple[Compiled, str, Row]] = []
+        self._rows_held: list[tuple[str, Row]] = []
         self.assumed = False  # whether the call went on by what `none` took for granted
         self.owner = owner  # the number of this call among those that share the transaction
 
@@ -56,7 +56,7 @@ class HoldingTx(Tx):
         if not self._holds or compiled.exacting is None:
             self._before()
             return self._run(compiled, values)
-        self._rows_held.append((compiled, compiled.exacting, values))
+        self._rows_held.append((compiled.exacting, values))
         self._changes += 1
         return 1
 
@@ -69,7 +69,7 @@ class HoldingTx(Tx):
         if not self._holds:
             return super().none(statement, **params)
         compiled = statement.on(self.dialect)
-        self._rows_held.append((compiled, absent(compiled.sql), compiled.parameters(params)))
+        self._rows_held.append((absent(compiled.sql), compiled.parameters(params)))
         self.assumed = True
         return True
 
@@ -97,26 +97,21 @@ class HoldingTx(Tx):
         In `each` the changes of one statement after each other as well.
         """
         if len(self._rows_held) == 1:
-            self._pipe.later(*self._rows_held[0][1:], self.owner)
+            self._pipe.later(*self._rows_held[0], self.owner)
             return
-        together: dict[Any, list[Row]] = {}
-        for place, (compiled, sql, values) in enumerate(self._rows_held):
+        together: dict[tuple[str, int | None], list[Row]] = {}
+        for place, (sql, values) in enumerate(self._rows_held):
             apart = None if self._in_each or sql.startswith("INSERT") else place
-            together.setdefault((compiled, sql, apart), []).append(values)
-        for (compiled, sql, _), rows in together.items():
+            together.setdefault((sql, apart), []).append(values)
+        for (sql, _apart), rows in together.items():
             start = 0
-            for count in SEVERAL if len(rows) > 1 and sql.startswith("INSERT") else ():
+            for count in SEVERAL if sql.startswith("INSERT") else ():
                 while len(rows) - start >= count:
-                    self._queue_several(compiled, sql, rows[start : start + count])
+                    values = tuple(chain.from_iterable(rows[start : start + count]))
+                    self._pipe.later(several(sql, count), values, self.owner)
                     start += count
             for values in rows[start:]:
                 self._pipe.later(sql, values, self.owner)
-
-    def _queue_several(self, compiled: Compiled, sql: str, rows: list[Row]) -> None:
-        wide = compiled.several.get(len(rows))
-        if wide is None:
-            wide = compiled.several[len(rows)] = several(sql, len(rows))
-        self._pipe.later(wide, tuple(chain.from_iterable(rows)), self.owner)
 
     def flush(self) -> bool:
         """As `Tx.flush`, but that outside of `each` a conflict ends the call: it is run again."""

@@ -107,10 +107,11 @@ class PostgresBackend:
                 log.exception("groups_failed")
                 with self._queueing:
                     self._pumping = False
-                    left = list(self._queue)
-                    self._queue.clear()
-                for waiting in left:
-                    waiting.fail(StorageUnavailable())
+                    self._fail_waiting(StorageUnavailable())
+
+    def _fail_waiting(self, error: StorageUnavailable) -> None:
+        while self._queue:
+            self._queue.popleft().fail(error)
 
     def _pump(self) -> None:
         """Runs in the group thread until nothing waits."""
@@ -130,8 +131,7 @@ class PostgresBackend:
         try:
             pipe = self._connection()
         except StorageUnavailable as error:  # whoever waits would only meet the same
-            while self._queue:
-                self._queue.popleft().fail(error)
+            self._fail_waiting(error)
             return []
         group = Group(pipe, self.clock, BEGIN_GROUP)
         try:

@@ -5,6 +5,7 @@ Building and compiling a statement costs far more than running it, so the hot pa
 text, which both drivers take and return as they are, so no type processing stands between either.
 """
 
+import functools
 import re
 from collections import namedtuple
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def absent(sql: str) -> str:
     return f"SELECT 1 / (NOT EXISTS ({sql}))::integer"
 
 
+@functools.cache  # a few lengths of each of the program's INSERTs
 def several(insertion: str, count: int) -> str:
     """An INSERT of one row as one of `count` rows, in either dialect."""
     head, word, rest = insertion.partition(" VALUES ")
@@ -65,7 +67,7 @@ def several(insertion: str, count: int) -> str:
 class Compiled:
     """One statement's text for one dialect, with the values that were written into it."""
 
-    __slots__ = ("_order", "constants", "exacting", "names", "row", "several", "sql", "wide", "writes")
+    __slots__ = ("_order", "constants", "exacting", "names", "row", "sql", "writes")
 
     def __init__(self, element: ClauseElement, dialect: str, row: Any = None) -> None:
         compiled: Any = element.compile(
@@ -74,9 +76,6 @@ class Compiled:
         self.sql: str = str(compiled)
         self.writes = not isinstance(element, SelectBase)
         self.exacting = exacting(self.sql) if self.writes else None
-        self.several: dict[int, str] = {}  # made by `HoldingTx`, which alone needs them
-        insertion = self.sql.startswith("INSERT")
-        self.wide = several(self.sql, WIDE) if insertion and dialect == "sqlite" else None
         required = {name for bind, name in compiled.bind_names.items() if bind.required}
         self.constants: dict[str, Any] = {k: v for k, v in compiled.params.items() if k not in required}
         names: tuple[str, ...] = tuple(compiled.positiontup or ())

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.sql.expression import ClauseElement
 
-from aitbc.database.statements import WIDE, Compiled, Statement, compile_once
+from aitbc.database.statements import WIDE, Compiled, Statement, compile_once, several
 from aitbc.errors import AitbcError
 
 Item = TypeVar("Item")
@@ -118,10 +118,10 @@ class Tx:
             return 0
         self._changes += 1
         touched = whole = 0
-        if compiled.wide is not None and len(rows) >= WIDE:
+        if len(rows) >= WIDE and self.dialect == "sqlite" and compiled.sql.startswith("INSERT"):
             whole = len(rows) // WIDE * WIDE
             together = [tuple(chain.from_iterable(rows[at : at + WIDE])) for at in range(0, whole, WIDE)]
-            self._cursor.executemany(compiled.wide, together)
+            self._cursor.executemany(several(compiled.sql, WIDE), together)
             touched = self._cursor.rowcount
         if whole < len(rows):
             self._cursor.executemany(compiled.sql, rows[whole:])

@@ -123,19 +123,22 @@ def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True)
 
 def _fits(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> tuple[bool, dict[str, Any]]:
     """Whether the ask names its model, and the parameters of a look."""
-    fits: dict[str, Any] = {
-        "price": ask.price_units,
-        "memory": needs.memory_mb,
-        "region": needs.region,
-        "miner": needs.miner_id,
-        "now": tx.now_ms,
-        "job_type": ask.job_type,
-        "count": count,
-    }
+    fits = {**_side_of(tx, needs, ask.price_units), "job_type": ask.job_type, "count": count}
     named = ask.model != ANY_MODEL
     if named:
         fits["model"] = ask.model
     return named, fits
+
+
+def _side_of(tx: Tx, needs: MinerNeeds, price_units: int) -> dict[str, Any]:
+    """The miner's side of `_FITS`."""
+    return {
+        "price": price_units,
+        "memory": needs.memory_mb,
+        "region": needs.region,
+        "miner": needs.miner_id,
+        "now": tx.now_ms,
+    }
 
 
 def announce(tx: Tx, job_ids: Iterable[str]) -> None:
@@ -156,13 +159,9 @@ def claim(
     claimed: list[Claimed] = tx.all(
         CLAIM,
         jobs=json.dumps(job_ids),
-        now=tx.now_ms,
-        miner=needs.miner_id,
-        memory=needs.memory_mb,
-        region=needs.region,
-        price=price_units,
         lease=lease_id,
         lease_expires=tx.now_ms + lease_ms,
+        **_side_of(tx, needs, price_units),
     )
     return _write_down(tx, needs, claimed)
 

@@ -180,7 +180,10 @@ class MinerSignature(Signature):
 
 
 class Receipt(Reply):
-    """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner."""
+    """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner.
+
+    `payment` and `release_after` (null unless the payment is manual) are not in receipts of version 1.
+    """
 
     id: str
     receipt_id: str
@@ -205,6 +208,8 @@ class Receipt(Reply):
     prompt_hash: str
     result_hash: str
     claimed_tokens: list[int] | None
+    payment: Literal["auto", "manual"] | None = None
+    release_after: int | None = None
     miner_signature: MinerSignature | None
     signature: Signature
     proof: str | None

@@ -131,13 +131,13 @@ def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
 
     def stop() -> None:
         nonlocal told
+        agent.stop()
         if told:
             # Not by way of the interpreter's own end: it would wait for an engine's threads.
             reporter.close()
             sys.stdout.flush()
             os._exit(EXIT_FORCED)
         told = True
-        agent.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

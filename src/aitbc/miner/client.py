@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from aitbc.core.canonical import encode, sha256_hex
+from aitbc.core.money import parse_ait
 from aitbc.miner.engines.base import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
@@ -91,6 +92,8 @@ class Registration:
     chain_id: str
     heartbeat_interval_s: float
     lease_s: float
+    default_max_price_units: int | None = None
+    """What clients pay at most unless they say otherwise, base units per 1000 tokens."""
 
 
 def parse_assignment(data: Any) -> Assignment:
@@ -151,6 +154,7 @@ class CoordinatorClient:
             chain_id=str(data.get("chain_id") or ""),
             heartbeat_interval_s=_seconds(data.get("heartbeat_interval_s"), 15.0),
             lease_s=_seconds(data.get("lease_s"), 60.0),
+            default_max_price_units=_units(data.get("default_max_price_per_1k")),
         )
 
     async def heartbeat(
@@ -189,7 +193,7 @@ class CoordinatorClient:
             except CoordinatorUnreachable as error:
                 outcomes += [error] * len(group)
             except Refused as refusal:
-                if len(group) > 1 and refusal.is_final:
+                if len(group) > 1 and (refusal.is_final or refusal.status == 500):
                     outcomes += [each for body in group for each in await self.complete([body])]
                 else:
                     outcomes += [refusal] * len(group)
@@ -323,6 +327,13 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
+
+
+def _units(value: Any) -> int | None:
+    try:
+        return None if value is None else parse_ait(value)
+    except (ValueError, TypeError):
+        return None
 
 
 def _seconds(value: Any, default: float) -> float:

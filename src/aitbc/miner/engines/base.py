@@ -14,10 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import httpx
+
+from aitbc.miner.engines.names import Selection
 
 LLM_INFERENCE = "llm_inference"
 EMBEDDING = "embedding"
@@ -114,6 +117,14 @@ class Engine(ABC):
     """Something that runs models: a server reached over HTTP, or llama.cpp in this process."""
 
     name: ClassVar[str]
+    url: str = ""
+    """Where its server listens; "" where it runs in this process."""
+
+    selection: Selection = Selection()
+    """Which of its models are offered, and as what."""
+
+    skipped: Mapping[str, str] = MappingProxyType({})
+    """Models that cannot be offered, and why not."""
 
     @abstractmethod
     async def start(self) -> None:

@@ -67,7 +67,6 @@ class OllamaEngine(Engine):
     ) -> None:
         self.url = url.rstrip("/")
         self.selection = Selection(only)
-        self.skipped: dict[str, str] = {}
         self._context_length = context_length
         self._job_types = job_types
         self._http = http_client(self.url)

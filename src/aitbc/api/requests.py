@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from aitbc.accounts.principal import Principal
-from aitbc.api.errors import ClientGone
-from aitbc.core.canonical import loads_strict
+from aitbc.api.errors import ClientGone, field_errors
+from aitbc.core.canonical import NumberRefused, loads_strict
 from aitbc.errors import BodyTooLarge, InvalidRequest
 from aitbc.idempotency.service import IdempotencyKey
 from aitbc.runtime import Runtime
@@ -106,13 +106,15 @@ class ApiRequest(Request):
 def parse_json(content: bytes, *, decimals: bool) -> Any:
     """The value of a JSON body; with `decimals`, numbers with a point or exponent are Decimals (for money).
 
-    Raises InvalidRequest for anything that is not strict JSON, and for NUL characters, which PostgreSQL
-    cannot store.
+    Raises InvalidRequest for anything that is not strict JSON, for a number out of bounds (named by its
+    field), and for NUL characters, which PostgreSQL cannot store.
     """
     if not content:
         raise InvalidRequest("The request needs a JSON body.")
     try:
         value = loads_strict(content, decimals=decimals)
+    except NumberRefused as error:
+        raise field_errors([(error.path, error.reason)]) from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {str(error)[:200]}") from None
     if b"\\u0000" in content and _holds_nul(value):

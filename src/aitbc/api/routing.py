@@ -38,11 +38,13 @@ class Body(BaseModel):
     """Base of request bodies: exact types, unknown fields ignored.
 
     `decimals`: numbers arrive as Decimals, for bodies with money. `batch`: the larger size limit.
+    `report`: what a miner says, which is not refused for what its engine wrote (see `parse_json`).
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
     decimals: ClassVar[bool] = False
     batch: ClassVar[bool] = False
+    report: ClassVar[bool] = False
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
@@ -108,7 +110,7 @@ async def read_body(request: ApiRequest, model: type[AnyBody]) -> AnyBody:
     settings = request.runtime.settings
     content = await request.read(settings.max_batch_body_bytes if model.batch else settings.max_body_bytes)
     try:
-        return model.model_validate(parse_json(content, decimals=model.decimals))
+        return model.model_validate(parse_json(content, decimals=model.decimals, report=model.report))
     except ValidationError as error:
         raise invalid_fields(error) from None
 

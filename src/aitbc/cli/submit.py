@@ -147,7 +147,8 @@ def describe(job: Job) -> str:
     if job.status == "pending":
         again = f", try {job.attempts + 1}" if job.attempts else ""
         place = f", place {job.queue_position}" if job.queue_position else ""
-        return f"queued{place}{again}"
+        why = "".join(f"; {warning.message.rstrip('.')}" for warning in job.warnings)
+        return f"queued{place}{again}{why}"
     if job.status == "running":
         return f"running on {job.miner_id}"
     if job.status == "completed":

@@ -191,6 +191,8 @@ def _settle(
         result_hash=answer.result_hash,
         miner_signature=answer.signature,
         claimed_tokens=answer.claimed,
+        payment="manual" if job.manual_payment else "auto",
+        release_after=escrow.release_after_s(tx, ctx, job) or None,
     )
 
 

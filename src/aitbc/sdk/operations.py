@@ -152,6 +152,7 @@ def wait(
     is false, `JobFailed` where the job did not complete.
     """
     job_id, seen = (job, None) if isinstance(job, str) else (job.job_id, job)
+    waited = seen
     start_s: float = yield Now()
     heard_s, polls = start_s, 0
     while seen is None or not seen.done:
@@ -174,12 +175,14 @@ def wait(
         heard_s = yield Now()
         if on_progress and (seen is None or _news(state) != _news(seen)):
             on_progress(state)
+        if not state.done:
+            waited = state
         seen = state
         if not seen.done and heard_s - now_s < hold_s / 2:
             # The coordinator did not hold the answer back (it is stopping, or allows less): do not spin.
             yield Sleep(min(0.5, hold_s))
     if check and seen.status != "completed":
-        raise JobFailed(seen)
+        raise JobFailed(seen, waited)
     return seen
 
 
@@ -192,7 +195,7 @@ def _hold_s(seen: Job | None, polls: int, watched: bool) -> float:
 
 
 def _news(state: Job) -> tuple[object, ...]:
-    return state.status, state.miner_id, state.queue_position, state.attempts
+    return state.status, state.miner_id, state.queue_position, state.attempts, state.warnings
 
 
 def events(job_id: str) -> Flow[list[JobEvent]]:

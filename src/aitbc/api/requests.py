@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from aitbc.accounts.principal import Principal
-from aitbc.api.errors import ClientGone
-from aitbc.core.canonical import loads_strict
+from aitbc.api.errors import ClientGone, field_errors
+from aitbc.core.canonical import NumberRefused, loads_strict
 from aitbc.errors import BodyTooLarge, InvalidRequest
 from aitbc.idempotency.service import IdempotencyKey
 from aitbc.runtime import Runtime
@@ -114,8 +114,8 @@ def parse_json(content: bytes, *, decimals: bool, report: bool = False) -> Any:
     `report`: what a miner says of a job. It is not refused for what an engine wrote into it: broken UTF-8 and
     lone surrogates become U+FFFD, NUL stays (its schema cleans what is stored as text).
 
-    Raises InvalidRequest for anything else that is not strict JSON, and for NUL characters, which PostgreSQL
-    cannot store.
+    Raises InvalidRequest for anything else that is not strict JSON, for a number out of bounds (named by its
+    field), and for NUL characters, which PostgreSQL cannot store.
     """
     if not content:
         raise InvalidRequest("The request needs a JSON body.")
@@ -123,6 +123,8 @@ def parse_json(content: bytes, *, decimals: bool, report: bool = False) -> Any:
         return _repaired(content, decimals)
     try:
         value = loads_strict(content, decimals=decimals)
+    except NumberRefused as error:
+        raise field_errors([(error.path, error.reason)]) from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {str(error)[:200]}") from None
     if b"\\u0000" in content and _holds_nul(value):
@@ -134,10 +136,12 @@ def _repaired(content: bytes, decimals: bool) -> Any:
     try:
         return loads_strict(content, decimals=decimals)
     except (ValueError, RecursionError):
-        pass
+        pass  # said below, if mending its text does not help
     text = _ESCAPES.sub(_mended, content.decode("utf-8", "replace"))
     try:
         return loads_strict(text.encode(), decimals=decimals)
+    except NumberRefused as error:
+        raise field_errors([(error.path, error.reason)]) from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {str(error)[:200]}") from None
 

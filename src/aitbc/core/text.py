@@ -11,4 +11,3 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 def clean(text: str, most_chars: int) -> str:
     """The text with a U+FFFD for each character that is unfit, cut after `most_chars`."""
     return _UNFIT.sub(REPLACEMENT, text[:most_chars])
-

@@ -38,11 +38,13 @@ class Body(BaseModel):
     """Base of request bodies: exact types, unknown fields ignored.
 
     `decimals`: numbers arrive as Decimals, for bodies with money. `batch`: the larger size limit.
+    `report`: what a miner says, which is not refused for what its engine wrote (see `parse_json`).
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
     decimals: ClassVar[bool] = False
     batch: ClassVar[bool] = False
+    report: ClassVar[bool] = False
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
@@ -108,7 +110,7 @@ async def read_body(request: ApiRequest, model: type[AnyBody]) -> AnyBody:
     """The request's JSON body as `model`. Raises InvalidRequest with the offending fields, BodyTooLarge."""
     settings = request.runtime.settings
     content = await request.read(settings.max_batch_body_bytes if model.batch else settings.max_body_bytes)
-    return _validated(model, parse_json(content, decimals=model.decimals))
+    return _validated(model, parse_json(content, decimals=model.decimals, report=model.report))
 
 
 def _validated(model: type[AnyModel], value: Any) -> AnyModel:

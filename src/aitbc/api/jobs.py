@@ -1,6 +1,6 @@
 """What both dialects do with jobs: one function for each act, from the spec to the answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,9 @@ from aitbc.api.polling import wait_for, wait_s
 from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply
 from aitbc.api.requests import ApiRequest
 from aitbc.api.schemas.jobs import JobBatch, Submission
+from aitbc.api.schemas.miners import Failure
 from aitbc.database import Tx
-from aitbc.errors import AitbcError, JobNotFound
+from aitbc.errors import AitbcError, InvalidRequest, JobNotFound, SignatureInvalid, SignatureRequired
 from aitbc.flows import completion, job_lifecycle, on_offer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
@@ -26,8 +27,10 @@ from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.receipts.service import ReceiptRow
+from aitbc.runtime import Runtime
 from aitbc.waiting import job_change
 
+REFUSED_RESULTS = (InvalidRequest, SignatureInvalid, SignatureRequired)
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 
@@ -88,8 +91,16 @@ def _batch_item(tx: Tx, ctx: FlowContext, item: JobRow | AitbcError) -> dict[str
 
 
 def read_visible(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> bytes:
-    """A job for its client, its miner or an admin. Raises JobNotFound."""
-    return shown(tx, ctx, job_lifecycle.visible_job(tx, principal, job_id))
+    """A job for its client, its miner or an admin. Raises JobNotFound.
+
+    To its miner what was asked is shown while it holds the lease, and what was answered not at all: it has
+    both, and a key that is lost later must not tell what was asked for weeks.
+    """
+    job = job_lifecycle.visible_job(tx, principal, job_id)
+    if job_lifecycle.is_owner(principal, job):
+        return shown(tx, ctx, job)
+    request_text = jobs.request_text(tx, job.id) if job.status == "running" else None
+    return orjson.dumps(job_json(job, request_text))
 
 
 def read_owned(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> bytes:
@@ -138,10 +149,32 @@ def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[
 async def complete(
     request: ApiRequest, principal: Principal, miner_id: str | None, sent: ResultSubmission
 ) -> Response:
-    """200 with the receipt."""
+    """200 with the receipt. A result that is refused counts as a try of the job."""
     runtime = request.runtime
-    row = await runtime.db.write(completion.complete, runtime.context, principal, miner_id, sent)
+    try:
+        row = await runtime.db.write(completion.complete, runtime.context, principal, miner_id, sent)
+    except REFUSED_RESULTS as error:
+        await _count_refused(runtime, principal, miner_id, [(sent, error)])
+        raise
     return reply(receipt_json(row))
+
+
+async def _count_refused(
+    runtime: Runtime,
+    principal: Principal,
+    miner_id: str | None,
+    refused: Sequence[tuple[ResultSubmission, AitbcError]],
+) -> None:
+    for sent, error in refused:
+        await runtime.db.write(
+            job_lifecycle.count_refused,
+            runtime.context,
+            principal,
+            miner_id=miner_id,
+            job_id=sent.job_id,
+            lease_id=sent.lease_id,
+            why=error.code,
+        )
 
 
 async def complete_batch(
@@ -155,6 +188,12 @@ async def complete_batch(
     done = await runtime.db.write(
         completion.complete_batch, runtime.context, principal, miner_id, [item for _, item in sent]
     )
+    refused = [
+        (item, error)
+        for (_, item), error in zip(sent, done, strict=True)
+        if isinstance(item, ResultSubmission) and isinstance(error, REFUSED_RESULTS)
+    ]
+    await _count_refused(runtime, principal, miner_id, refused)
     items = [_result_item(job_id, item) for (job_id, _), item in zip(sent, done, strict=True)]
     return reply(orjson.dumps({"items": items}, default=str))
 
@@ -165,28 +204,19 @@ def _result_item(job_id: str | None, item: ReceiptRow | AitbcError) -> dict[str,
     return {"ok": True, "job_id": item.job_id, "receipt_id": item.id, "receipt": receipt_json(item)}
 
 
-async def fail(
-    request: ApiRequest,
-    principal: Principal,
-    *,
-    miner_id: str,
-    job_id: str,
-    cause: str,
-    message: str | None,
-    retryable: bool | None,
-    lease_id: str | None,
-) -> Response:
+async def fail(request: ApiRequest, principal: Principal, job_id: str, body: Failure) -> Response:
     """200 with the job's new status."""
     runtime = request.runtime
+    cause, message = body.said()
     job = await runtime.db.write(
         job_lifecycle.fail,
         runtime.context,
         principal,
-        miner_id=miner_id,
+        miner_id=body.miner_id,
         job_id=job_id,
         cause=cause,
-        message=message or "",
-        retryable=retryable,
-        lease_id=lease_id,
+        message=message,
+        retryable=body.retryable,
+        lease_id=body.lease_id,
     )
     return reply({"job_id": job.id, "status": job.status})

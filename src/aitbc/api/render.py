@@ -177,7 +177,13 @@ def listed_miner_json(miner: MinerRow, offers: tuple[OfferRow, ...], running: in
 
 
 def miner_json(
-    miner: MinerRow, offers: tuple[OfferRow, ...], *, chain_id: str, lease_s: float, heartbeat_s: float
+    miner: MinerRow,
+    offers: tuple[OfferRow, ...],
+    *,
+    chain_id: str,
+    lease_s: float,
+    heartbeat_s: float,
+    cap_units: int,
 ) -> dict[str, Any]:
     """A miner as its owner sees it, with what its program needs to know of the network."""
     return {
@@ -195,6 +201,7 @@ def miner_json(
         "public_key": miner.public_key or None,
         "heartbeat_interval_s": heartbeat_s,
         "lease_s": lease_s,
+        "default_max_price_per_1k": ait(cap_units),
         "chain_id": chain_id,
         "registered_at": rfc3339(miner.registered_at_ms),
         "last_heartbeat": rfc3339(miner.last_heartbeat_ms),

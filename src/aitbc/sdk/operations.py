@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from urllib.parse import quote as percent_encode
 
+from aitbc.core.numbers import read_count
 from aitbc.sdk.errors import (
     Conflict,
     CoordinatorUnreachable,
@@ -349,7 +350,7 @@ def _page(parse: Callable[[Any], T]) -> Callable[[Answer], Page[T]]:
     def parse_page(answer: Answer) -> Page[T]:
         total = answer.headers.get("x-total-count", "")
         cursor = answer.headers.get("x-next-cursor")
-        return Page(tuple(parse_items(answer)), int(total) if total.isdecimal() else None, cursor or None)
+        return Page(tuple(parse_items(answer)), read_count(total), cursor or None)
 
     return parse_page
 

@@ -274,6 +274,7 @@ class Miner(Reply):
     public_key: str | None
     heartbeat_interval_s: float
     lease_s: float
+    default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
     chain_id: str
     registered_at: str
     last_heartbeat: str

@@ -15,11 +15,11 @@ from aitbc.cli.database import DatabaseOption, HomeOption, open_database, settin
 from aitbc.cli.failures import FAILURE, UNREACHABLE, CommandError, usage_error
 from aitbc.cli.output import note, print_json, say
 from aitbc.cli.profile import JsonOption
-from aitbc.cli.trust import load_kept, load_keys, load_policy
+from aitbc.cli.trust import load_keys, load_policy, read_file
 
 if TYPE_CHECKING:
     from aitbc.audit.findings import Progress, Report
-    from aitbc.audit.trust import Trust
+    from aitbc.audit.trust import Kept, Trust
 
 LINE_EVERY_S = 5.0
 
@@ -80,8 +80,20 @@ def _trust(keys: Path | None, policy: Path | None, since: list[Path]) -> Trust:
     return Trust(
         keys=None if keys is None else load_keys(keys),
         policy=None if policy is None else load_policy(policy),
-        kept=tuple(load_kept(path) for path in since),
+        kept=tuple(_load_kept(path) for path in since),
     )
+
+
+def _load_kept(path: Path) -> Kept:
+    """A kept checkpoint. Raises CommandError."""
+    from aitbc.audit.trust import read_kept
+    from aitbc.core.note import NoteInvalid
+
+    try:
+        return read_kept(str(path), read_file(str(path)).decode("utf-8", "replace"))
+    except NoteInvalid as error:
+        hint = "Keep one with: curl -o FILE URL/log/checkpoint"
+        raise CommandError("CHECKPOINT", f"{path} is not a checkpoint: {error}", hint) from error
 
 
 def _of_database(database_url: str | None, home: Path | None, trust: Trust, progress: Progress) -> Report:

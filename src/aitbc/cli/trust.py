@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from aitbc.cli.failures import CommandError
 
 if TYPE_CHECKING:
-    from aitbc.audit.trust import Kept
     from aitbc.core.receipt import KeySet, Policy
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -52,15 +51,3 @@ def load_policy(path: Path) -> Policy:
         raise CommandError(
             "POLICY", f"{path} is not a policy: {error}", "See docs/formats/policy.md"
         ) from error
-
-
-def load_kept(path: Path) -> Kept:
-    """A kept checkpoint. Raises CommandError."""
-    from aitbc.audit.trust import read_kept
-    from aitbc.core.note import NoteInvalid
-
-    try:
-        return read_kept(str(path), read_file(str(path)).decode("utf-8", "replace"))
-    except NoteInvalid as error:
-        hint = "Keep one with: curl -o FILE URL/log/checkpoint"
-        raise CommandError("CHECKPOINT", f"{path} is not a checkpoint: {error}", hint) from error

@@ -3,20 +3,26 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import structlog
+
 from aitbc import keyfile
-from aitbc.chain import sealer
+from aitbc.chain import continuity, sealer
 from aitbc.config import Settings
 from aitbc.core.block import origin_of
 from aitbc.core.clock import Clock, SystemClock
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
+from aitbc.errors import LogRefused
 from aitbc.flows import expiry
 from aitbc.flows.context import FlowContext
 from aitbc.flows.onboarding import ensure_static_accounts
+from aitbc.headfile import HeadFile, HeadFileError
 from aitbc.jobs.waiting import WaitingMiners
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
 from aitbc.signatures import SigningWorker
+
+log = structlog.get_logger(__name__)
 
 KEY_FILE = "coordinator.key"
 
@@ -25,8 +31,9 @@ KEY_FILE = "coordinator.key"
 class Runtime:
     """What endpoints and background loops share. `shutdown` is set once: long polls answer at once.
 
-    `sealing_stopped` says why no block is sealed any more ('' while they are): a witness proved that this
-    database is not the one that the log was last sealed from. Only another start asks again.
+    `sealing_stopped` says why no block is sealed any more ('' while they are): a witness proved, or the head kept
+    beside the signing key shows, that this database is not the one that the log was last sealed from. In the
+    second case the log is not served either: `log_refused`. Only another start asks again.
     """
 
     settings: Settings
@@ -36,6 +43,8 @@ class Runtime:
     waiting: WaitingMiners
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
+    log_refused: str = ""
+    head_file: HeadFile | None = None
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
@@ -55,7 +64,8 @@ class Runtime:
         )
         waiting = WaitingMiners()
         database.signals.listen(waiting.hear)
-        return cls(settings, database, context, clock, waiting)
+        head_file = HeadFile(settings.home, settings.chain_id)
+        return cls(settings, database, context, clock, waiting, head_file=head_file)
 
     @property
     def signing_key(self) -> PrivateKey:
@@ -65,7 +75,19 @@ class Runtime:
     async def start(self) -> None:
         """Prepares the database for service: system accounts, the published key, leases after an outage."""
         await self.db.start()
+        if self.head_file is not None:
+            await self.db.read(check_history, self.context, self.head_file)
         await self.db.write(prepare, self.settings, self.context)
+
+    def refuse_log(self, fault: str) -> None:
+        """The database does not continue the log: no block is sealed and nothing of it is served any more."""
+        self.sealing_stopped = self.log_refused = fault
+        log.error("log_refused", error=fault)
+
+    def check_log(self) -> None:
+        """Raises LogRefused where the log is not served."""
+        if self.log_refused:
+            raise LogRefused(reason=self.log_refused)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers."""
@@ -78,6 +100,26 @@ class Runtime:
         await self.db.stop()
         if self.context.worker is not None:
             self.context.worker.close()
+
+
+def check_history(tx: Tx, context: FlowContext, head_file: HeadFile) -> None:
+    """Raises LogRefused where the database does not continue the head that was kept outside it."""
+    try:
+        kept = head_file.read()
+    except HeadFileError as error:
+        raise LogRefused(reason=str(error)) from error
+    fault = continuity.look(tx, kept, context.chain_id, context.signing_key).fault
+    if fault:
+        raise LogRefused(reason=refusal(fault, head_file))
+
+
+def refusal(fault: str, head_file: HeadFile) -> str:
+    """What the operator is told."""
+    return (
+        f"this database does not continue the log whose head is kept in {head_file.path}: {fault}."
+        " Start on the newest database; `aitbc log head` compares the two, and `aitbc log accept` gives up what was"
+        " signed beyond it"
+    )
 
 
 def prepare(tx: Tx, settings: Settings, context: FlowContext) -> None:

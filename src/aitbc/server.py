@@ -14,8 +14,10 @@ import uvicorn
 
 from aitbc.api.app import create_app
 from aitbc.config import Settings
+from aitbc.errors import LogRefused
+from aitbc.headfile import HeadFile
 from aitbc.logs import configure_logs
-from aitbc.runtime import Runtime
+from aitbc.runtime import Runtime, check_history
 
 BACKLOG = 4096
 DRAIN_S = 3
@@ -55,6 +57,11 @@ def run(settings: Settings) -> None:
     configure_logs(settings.log_level)
     listener = listen(settings)
     runtime = Runtime.open(settings)
+    try:
+        runtime.db.read_sync(check_history, runtime.context, HeadFile(settings.home, settings.chain_id))
+    except LogRefused as error:
+        listener.close()
+        raise StartupFailed(str(error.details["reason"])) from error
     config = uvicorn.Config(
         create_app(runtime),
         loop="uvloop" if sys.platform != "win32" else "asyncio",

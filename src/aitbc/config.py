@@ -2,8 +2,10 @@
 
 import re
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -169,6 +171,17 @@ class Settings(BaseSettings):
         if self.heartbeat_s >= self.lease_s:
             raise ValueError("HEARTBEAT_S: must be shorter than LEASE_S, or live miners lose their jobs")
         return self
+
+    @property
+    def log_url(self) -> str:
+        """The URL prefix that others reach the log under; '' where PUBLIC_URL is an address of this machine's
+        or of a private network's, which says nothing to anybody else."""
+        host = urlsplit(self.public_url).hostname or ""
+        try:
+            public = ip_address(host).is_global
+        except ValueError:
+            public = "." in host and not host.endswith((".local", ".localhost", ".internal"))
+        return f"{self.public_url}/log" if public else ""
 
     @property
     def devnet_grant_units(self) -> int:

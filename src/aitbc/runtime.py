@@ -3,12 +3,15 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import structlog
+
 from aitbc import keyfile
-from aitbc.chain import sealer
+from aitbc.chain import founding
+from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
-from aitbc.core.block import origin_of
 from aitbc.core.clock import Clock, SystemClock
-from aitbc.core.signing import PrivateKey
+from aitbc.core.network import new_origin
+from aitbc.core.signing import PrivateKey, public_from_text
 from aitbc.database import Database, Tx
 from aitbc.flows import expiry
 from aitbc.flows.context import FlowContext
@@ -17,6 +20,8 @@ from aitbc.jobs.waiting import WaitingMiners
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
 from aitbc.signatures import SigningWorker
+
+log = structlog.get_logger(__name__)
 
 KEY_FILE = "coordinator.key"
 
@@ -36,6 +41,7 @@ class Runtime:
     waiting: WaitingMiners
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
+    founded: NetworkRow | None = None
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
@@ -65,7 +71,17 @@ class Runtime:
     async def start(self) -> None:
         """Prepares the database for service: system accounts, the published key, leases after an outage."""
         await self.db.start()
-        await self.db.write(prepare, self.settings, self.context)
+        self.founded = await self.db.write(prepare, self.settings, self.context)
+        wanted = self.settings.log_url
+        if wanted and new_origin("", "", wanted) != self.founded.origin:
+            log.warning("log_origin_kept", origin=self.founded.origin, public_url=self.settings.public_url)
+
+    @property
+    def network(self) -> NetworkRow:
+        """The network that this coordinator serves; known from its start on."""
+        if self.founded is None:
+            raise RuntimeError("the coordinator has not started")
+        return self.founded
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers."""
@@ -80,13 +96,17 @@ class Runtime:
             self.context.worker.close()
 
 
-def prepare(tx: Tx, settings: Settings, context: FlowContext) -> None:
-    """What a coordinator makes sure of each time it starts."""
+def prepare(tx: Tx, settings: Settings, context: FlowContext) -> NetworkRow:
+    """What a coordinator makes sure of each time it starts. The network that the database is."""
+    first = [public_from_text(row.public_key) for row in receipts.keys(tx)[:1]]
+    network = founding.ensure(
+        tx, settings.chain_id, context.signing_key, settings.log_url, first[0] if first else None
+    )
     ledger.open_system_accounts(tx)
     ensure_static_accounts(tx, settings)
-    receipts.publish_key(tx, context.signing_key, origin_of(settings.chain_id))
-    sealer.ensure_genesis(tx, settings.chain_id)
+    receipts.publish_key(tx, context.signing_key, network.origin)
     expiry.renew_leases(tx, context)
+    return network
 
 
 def signing_key(settings: Settings) -> PrivateKey:

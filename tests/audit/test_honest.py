@@ -23,4 +23,4 @@ def test_what_cannot_be_checked_is_said(market: Market) -> None:
     report = market.db.read_sync(audit, CHAIN)
     assert report.ok
     assert report.not_checked == ["3 cosignatures by witnesses whose keys are not known here"]
-    assert "genesis block of another" in market.db.read_sync(audit, "another").problems[0]
+    assert "the settings name another" in market.db.read_sync(audit, "another").problems[0]

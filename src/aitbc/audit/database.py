@@ -12,6 +12,7 @@ from aitbc.audit.derived import check_numbers
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
+from aitbc.audit.network import stored_network
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.wallets import check_wallets
@@ -57,6 +58,7 @@ ACCOUNTS = statement(
 KEYS = statement(
     text("SELECT id, public_key, vkey, valid_from_ms, valid_to_ms FROM signing_keys ORDER BY id")
 )
+NETWORK = statement(text("SELECT network_id, chain_id, origin, founding FROM network"))
 COUNTS = statement(
     text(
         "SELECT (SELECT COUNT(*) FROM leaves) AS leaves, (SELECT COUNT(*) FROM transfers) AS transfers,"
@@ -109,8 +111,11 @@ class Auditor:
         self._held = Page(*(int(number or 0) for number in row))
         self._keys: dict[str, bytes] = {}
         published = list(self._read_keys())
-        self._receipts = ReceiptCheck(KeySet(chain_id, published))
-        self._chain = Chain(chain_id, self._keys, witnesses)
+        oldest = sorted(published, key=lambda key: (key.valid_from_ms or 0, key.key_id))
+        report.at = ("network", chain_id)
+        network = stored_network(tx.all(NETWORK), chain_id, [key.public_bytes for key in oldest])
+        self._receipts = ReceiptCheck(KeySet(chain_id, published, network.origin, network.network_id))
+        self._chain = Chain(network, self._keys, witnesses)
         self._leaves = Leaves(tx, self._receipts, report, progress)
         self._tree = Tree()
 

@@ -81,9 +81,54 @@ class SignatureInvalid(AitbcError):
 
 
 class Unauthorized(AitbcError):
+    """Nobody is told what he could not know: that a key was revoked or has expired learns who shows its secret.
+
+    `reason` in the details: missing, unknown, revoked, expired or rotated; with `key_id` or `session_id` where
+    the secret was right.
+    """
+
     status = 401
     code = "UNAUTHORIZED"
-    template = "Show a valid API key (X-Api-Key or Authorization: Bearer) or session (X-Session-Token)."
+    template = "This needs an API key (X-Api-Key or Authorization: Bearer) or a session (X-Session-Token)."
+    reason: ClassVar[str] = "missing"
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        super().__init__(message, reason=self.reason, **{k: v for k, v in details.items() if k != "reason"})
+
+
+class KeyUnknown(Unauthorized):
+    template = "The API key that was shown is not known here."
+    reason = "unknown"
+
+
+class KeyRevoked(Unauthorized):
+    template = "The API key {key_id} was revoked at {at}."
+    reason = "revoked"
+
+
+class KeyExpired(Unauthorized):
+    template = "The API key {key_id} expired at {at}."
+    reason = "expired"
+
+
+class KeyRotated(Unauthorized):
+    template = "The API key {key_id} has a new secret; the one that was shown ended at {at}."
+    reason = "rotated"
+
+
+class SessionUnknown(Unauthorized):
+    template = "The session that was shown is not known here, or ended long ago; log in again."
+    reason = "unknown"
+
+
+class SessionRevoked(Unauthorized):
+    template = "The session {session_id} was ended at {at}; log in again."
+    reason = "revoked"
+
+
+class SessionExpired(Unauthorized):
+    template = "The session {session_id} expired at {at}; log in again."
+    reason = "expired"
 
 
 class ChallengeInvalid(AitbcError):

@@ -17,6 +17,7 @@ from aitbc.jobs.waiting import WaitingMiners
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
 from aitbc.signatures import SigningWorker
+from aitbc.users import service as users
 
 KEY_FILE = "coordinator.key"
 
@@ -36,6 +37,7 @@ class Runtime:
     waiting: WaitingMiners
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
+    login_secret: bytes = b""
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
@@ -66,6 +68,7 @@ class Runtime:
         """Prepares the database for service: system accounts, the published key, leases after an outage."""
         await self.db.start()
         await self.db.write(prepare, self.settings, self.context)
+        self.login_secret = await self.db.write(users.login_secret)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers."""

@@ -35,7 +35,8 @@ _SCOPES: dict[str, frozenset[str]] = {role: frozenset({role}) for role in ROLES}
 _STATIC_SCOPES = frozenset({"client", "miner"})
 _NO_HASH = "0" * 64
 _KEY = re.compile(
-    rf"aitbc_(?:{'|'.join(ROLES)})_[{ID_ALPHABET}]{{{ID_LENGTH}}}_[A-Za-z0-9_-]{{1,{MAX_KEY_CHARS}}}", re.ASCII
+    rf"aitbc_(?:{'|'.join(ROLES)})_[{ID_ALPHABET}]{{{ID_LENGTH}}}_[A-Za-z0-9_-]{{1,{MAX_KEY_CHARS}}}",
+    re.ASCII,
 )
 
 _K = ApiKey.__table__.c  # type: ignore[attr-defined]

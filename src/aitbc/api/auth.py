@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -28,8 +29,9 @@ CACHE_ENTRIES = 10_000
 REFUSED_S = 10.0
 """How long a credential that was not good is remembered: asking the database again would say the same."""
 REFUSED_ENTRIES = 10_000
-SUSPECT_LOOKUPS = 2
-"""Credentials from addresses that failed too often are looked up so many at a time, in the order they came."""
+SUSPECT_LOOKUPS = 1
+"""Credentials from addresses that failed too often are looked up so many at a time, in the order they came:
+others wait for one of them at most."""
 
 API_KEY = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False, description="An API key as a bearer token.")
@@ -101,10 +103,10 @@ class KeyRing:
                 raise KeyUnknown()
             act = _session_holder if session else authenticate
             if self._limits.allows("address", request.client_address):
-                principal = await runtime.db.read(act, text)
+                principal = await runtime.db.glance(act, text)
             else:
                 async with self._suspects:
-                    principal = await runtime.db.read(act, text)
+                    principal = await runtime.db.glance(act, text)
         _remember(self._known, CACHE_ENTRIES, digest, principal, asked_at + CACHE_S)
         return principal
 
@@ -176,6 +178,19 @@ class Access:
         """Counts the request against the account's limit of this name. Raises RateLimited."""
         self.count(request, name, principal.account_id)
 
+    def admit(self, request: ApiRequest, name: str, who: str) -> None:
+        """Raises RateLimited where `who` has used up the limit. Counts nothing: `note` does, when it is done."""
+        try:
+            self.limits.check(name, who)
+        except RateLimited:
+            request.limit_headers = self.limits.headers(name, who)
+            raise
+
+    def note(self, request: ApiRequest, name: str, who: str) -> None:
+        """Counts what was admitted and cannot be refused any more."""
+        with suppress(RateLimited):
+            self.count(request, name, who)
+
     def failed(self, request: ApiRequest, error: AitbcError) -> AitbcError:
         """What to raise for a login or a transfer that is refused: counts it against the caller's address."""
         return failed(request, self.limits, "peer", error)
@@ -194,7 +209,7 @@ def failed(request: ApiRequest, limits: RateLimits, name: str, error: AitbcError
 
     A credential whose holder proved to have it, though it has ended, is answered with its reason always.
     """
-    if error.details.get("key_id") or error.details.get("session_id"):
+    if isinstance(error, Unauthorized) and error.details.keys() & {"key_id", "session_id"}:
         return error
     try:
         request.limit_headers = limits.hit(name, request.client_address)

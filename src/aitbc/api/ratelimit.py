@@ -98,9 +98,7 @@ class RateLimits:
         user = settings.rate_limit_user
         amounts = {"client": settings.rate_limit_client, "miner": settings.rate_limit_miner}
         amounts |= dict.fromkeys(("user", "wallet", "sender", "address", "peer", "newcomer"), user)
-        self._items = {
-            name: _PerMinute(amount, namespace=name) for name, amount in amounts.items() if amount
-        }
+        self._items = {name: _PerMinute(amount, namespace=name) for name, amount in amounts.items() if amount}
         if user or settings.rate_limit_client:
             self._items["session"] = _PerMinute(user or settings.rate_limit_client, namespace="client")
         self._policies = {

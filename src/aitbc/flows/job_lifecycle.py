@@ -33,7 +33,7 @@ def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> Job
     Raises InsufficientFunds, KeyLimitExceeded, QueueFull.
     """
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
-        raise QueueFull(limit=ctx.max_pending_jobs)
+        raise _queue_full(tx, ctx, principal)
     return _submit(tx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
 
 
@@ -44,15 +44,24 @@ def submit_batch(
     default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
     room_for_all = ctx.max_pending_jobs - len(specs)
     full = room_for_all < 0 or jobs.backlog_reaches(tx, principal.account_id, room_for_all + 1)
+    refused: QueueFull | None = None
 
     def act(spec: JobSpec) -> JobRow:
-        if full:
+        nonlocal refused
+        if full and refused is None:
             tx.flush()  # so that the jobs of this batch count
             if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
-                raise QueueFull(limit=ctx.max_pending_jobs)
+                refused = _queue_full(tx, ctx, principal)
+        if refused is not None:
+            raise QueueFull(**refused.details)
         return _submit(tx, principal, spec, default_cap)
 
     return tx.each(specs, act)
+
+
+def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
+    waiting = jobs.backlog(tx, principal.account_id, 2 * ctx.max_pending_jobs)
+    return QueueFull(limit=ctx.max_pending_jobs, waiting=waiting)
 
 
 def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:

@@ -6,7 +6,7 @@ Every move is one guarded UPDATE checked by its row, plus one line of history.
 import json
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, func, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
@@ -50,6 +50,14 @@ SELECT_HELD_BY = statement(
 )
 BACKLOG_OF = statement(
     select(_c.id).where(sql(PENDING), _c.client_id == bindparam("client")).offset(bindparam("skip")).limit(1)
+)
+BACKLOG = statement(
+    select(func.count().label("waiting")).select_from(
+        select(_c.id)
+        .where(sql(PENDING), _c.client_id == bindparam("client"))
+        .limit(bindparam("most"))
+        .subquery()
+    )
 )
 
 _HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))
@@ -353,3 +361,8 @@ def has_room(tx: Tx, client_id: str, limit: int) -> bool:
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:
     """Whether the client has at least `count` jobs waiting."""
     return tx.one(BACKLOG_OF, client=client_id, skip=count - 1) is not None
+
+
+def backlog(tx: Tx, client_id: str, most: int) -> int:
+    """How many jobs of the client wait, counted up to `most`."""
+    return int(tx.one(BACKLOG, client=client_id, most=most).waiting)

@@ -23,7 +23,7 @@ CHALLENGE_MS = 5 * 60_000
 SESSION_MS = 24 * 3_600_000
 TOKEN_BYTES = 32
 MAX_TOKEN_CHARS = 128
-LOGIN_SECRET = "login"
+LOGIN_TEXTS = "login"
 SECRET_BYTES = 32
 
 _u: Any = User.__table__.c  # type: ignore[attr-defined]
@@ -149,11 +149,11 @@ def note_login(tx: Tx, user_id: str) -> None:
 
 def login_secret(tx: Tx) -> bytes:
     """The secret that login texts are made with: drawn once, the same for all coordinators of a database."""
-    row = tx.one(SELECT_SECRET, wanted=LOGIN_SECRET)
+    row = tx.one(SELECT_SECRET, wanted=LOGIN_TEXTS)
     if row is None:
         drawn = secrets.token_hex(SECRET_BYTES)
-        tx.run(INSERT_SECRET, name=LOGIN_SECRET, value=drawn, created_at_ms=tx.now_ms)
-        row = tx.one(SELECT_SECRET, wanted=LOGIN_SECRET)
+        tx.run(INSERT_SECRET, name=LOGIN_TEXTS, value=drawn, created_at_ms=tx.now_ms)
+        row = tx.one(SELECT_SECRET, wanted=LOGIN_TEXTS)
     return bytes.fromhex(row.value)
 
 

@@ -67,13 +67,15 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Jobs of one account that may wait at once; more get 429 QUEUE_FULL."
     )
     rate_limit_client: int = Field(
-        100, ge=0, description="Requests a minute for a client key; 0 switches it off."
+        100, ge=0, description="Requests a minute of an account's client keys together; 0 switches it off."
     )
     rate_limit_miner: int = Field(
-        1000, ge=0, description="Requests a minute for a miner key; 0 switches it off."
+        1000, ge=0, description="Requests a minute of an account's miner keys together; 0 switches it off."
     )
     rate_limit_user: int = Field(
-        60, ge=0, description="Requests a minute for a user, failed logins for an address; 0 switches it off."
+        60,
+        ge=0,
+        description="Requests a minute of a user, failed attempts from an address; 0 switches it off.",
     )
     lease_s: float = Field(
         60, gt=0, le=86_400, description="How long a claimed job is a miner's without a heartbeat."

@@ -60,7 +60,7 @@ _HINTS = {
 
 _HINTS_OF_KEYS = {
     "missing": "Give one with --key, AITBC_API_KEY or `aitbc login`.",
-    "unknown": "Was it made by this coordinator (--url), and is it whole?",
+    "unknown": "Is --url the coordinator that made it? Else give another with --key, AITBC_API_KEY or `aitbc login`.",
     "rotated": "Use the new secret that `aitbc keys rotate` printed.",
 }
 """By the reason of a 401; else the hint for UNAUTHORIZED."""

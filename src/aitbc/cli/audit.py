@@ -73,7 +73,7 @@ def _of_database(
     witnesses = {witness.vkey: witness for witness, _url in split_witnesses(settings.witnesses)}
     if policy is not None:
         witnesses |= {witness.vkey: witness for witness in load_policy(policy).witnesses}
-    with open_database(settings, create=False) as database:
+    with open_database(settings) as database:
         return database.read_sync(audit_database, settings.chain_id, list(witnesses.values()), progress)
 
 

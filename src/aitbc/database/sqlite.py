@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from aitbc.core.clock import Clock
+from aitbc.database.files import SameFiles
 from aitbc.database.signals import Signals
 from aitbc.database.tx import FullOrBroken, Tx
 from aitbc.errors import StorageUnavailable
@@ -38,11 +39,17 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 def connect(path: Path, *, timeout_s: float, readonly: bool = False) -> sqlite3.Connection:
     """A connection with the project's pragmas; `isolation_level=None`: transactions are begun by hand.
 
+    The file must be there: only `aitbc.migrate` makes one.
     Foreign keys are not enforced here: they cost a tenth of a whole job. The same code runs on PostgreSQL,
     which enforces them, in the same tests, and `aitbc audit` checks them.
     """
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=timeout_s
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        timeout=timeout_s,
     )
     for pragma in (
         "journal_mode=WAL",
@@ -101,6 +108,7 @@ class SqliteBackend:
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._files = SameFiles(path)
         self._closed = False
 
     # --- writes ---------------------------------------------------------------------------------------
@@ -214,7 +222,9 @@ class SqliteBackend:
         batch.fail(failure)
 
     def commit(self, connection: sqlite3.Connection) -> None:
+        """Raises StorageUnavailable where what was committed went to files that nobody will find again."""
         connection.execute("COMMIT")
+        self._files.check()
 
     async def _begin(self, connection: sqlite3.Connection) -> None:
         """Takes the write lock; while another process holds it the loop goes on."""
@@ -243,6 +253,7 @@ class SqliteBackend:
     def _writer(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = connect(self.path, timeout_s=0)
+        self._files.check()
         return self._connection
 
     # --- reads, and calls from threads ----------------------------------------------------------------

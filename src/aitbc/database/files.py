@@ -70,9 +70,13 @@ class SameFiles:
         self._known: list[tuple[int, int] | None] = [None] * len(self._paths)
         self._gone = False
 
-    def check(self) -> None:
-        """Raises StorageUnavailable where one is another or gone. A file is known from the first time on."""
-        lost = [path for number, path in enumerate(self._paths) if not self._same(number, path)]
+    def check(self, *, opened: bool = False) -> None:
+        """Raises StorageUnavailable where one is another or gone.
+
+        `opened`: a connection of ours has them open, so that nobody else may remove them; those that were not
+        known are from now on.
+        """
+        lost = [path for number, path in enumerate(self._paths) if not self._same(number, path, opened)]
         if bool(lost) != self._gone:
             self._gone = bool(lost)
             if lost:
@@ -82,8 +86,10 @@ class SameFiles:
         if lost:
             raise StorageUnavailable(GONE)
 
-    def _same(self, number: int, path: str) -> bool:
+    def _same(self, number: int, path: str, opened: bool) -> bool:
         known = self._known[number]
+        if known is None and not opened:
+            return True
         try:
             found = os.stat(path)  # noqa: PTH116 - a Path costs as much again
         except OSError:

@@ -224,7 +224,7 @@ class SqliteBackend:
     def commit(self, connection: sqlite3.Connection) -> None:
         """Raises StorageUnavailable where what was committed went to files that nobody will find again."""
         connection.execute("COMMIT")
-        self._files.check()
+        self._files.check(opened=True)
 
     async def _begin(self, connection: sqlite3.Connection) -> None:
         """Takes the write lock; while another process holds it the loop goes on."""
@@ -251,9 +251,10 @@ class SqliteBackend:
         return StorageUnavailable()
 
     def _writer(self) -> sqlite3.Connection:
+        self._files.check()
         if self._connection is None:
             self._connection = connect(self.path, timeout_s=0)
-        self._files.check()
+            self._files.check(opened=True)
         return self._connection
 
     # --- reads, and calls from threads ----------------------------------------------------------------
@@ -279,7 +280,10 @@ class SqliteBackend:
         try:
             connection.execute(begin)
             result = fn(tx, *args, **kwargs)
-            self.commit(connection)
+            if begin == "BEGIN":
+                connection.execute("COMMIT")
+            else:
+                self.commit(connection)
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -291,11 +295,15 @@ class SqliteBackend:
         return result
 
     def _own(self, name: str, *, readonly: bool) -> sqlite3.Connection:
+        self._files.check()  # before it is opened, too: that would make a new log where the old one is gone
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
             if self._closed:
                 raise StorageUnavailable("The database is closed.")
-            connection = connect(self.path, timeout_s=BUSY_S, readonly=readonly)
+            try:
+                connection = connect(self.path, timeout_s=BUSY_S, readonly=readonly)
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
             setattr(self._local, name, connection)
             self._opened.append(connection)
         return connection

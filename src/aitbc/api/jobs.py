@@ -114,8 +114,9 @@ def _job_and_body(tx: Tx, principal: Principal, job_id: str) -> tuple[JobRow, by
 
 def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[str, Any]]:
     """Leased jobs as their miner gets them."""
-    lease_s = request.runtime.settings.lease_s
-    return [assignment_json(assignment, lease_s) for assignment in taken]
+    runtime = request.runtime
+    lease_s, now_ms = runtime.settings.lease_s, runtime.clock.now_ms()
+    return [assignment_json(assignment, lease_s, now_ms) for assignment in taken]
 
 
 async def complete(
@@ -158,6 +159,7 @@ async def fail(
     message: str | None,
     retryable: bool | None,
     lease_id: str | None,
+    session_id: str | None,
 ) -> Response:
     """200 with the job's new status."""
     runtime = request.runtime
@@ -171,5 +173,6 @@ async def fail(
         message=message or "",
         retryable=retryable,
         lease_id=lease_id,
+        session=session_id,
     )
     return reply({"job_id": job.id, "status": job.status})

@@ -37,7 +37,8 @@ def submit(
     region: Annotated[str | None, typer.Option(help="Only miners of this region.")] = None,
     min_memory_gb: Annotated[float | None, typer.Option(help="Only miners with so much GPU memory.")] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9, higher first.")] = None,
-    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None,
+    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up waiting after so long.")] = None,
+    max_run: Annotated[int | None, typer.Option(metavar="SECONDS", help="Longest that it may run.")] = None,
     payment: Annotated[
         str | None, typer.Option(metavar="auto|manual", help="manual: pay the escrow first.")
     ] = None,
@@ -65,6 +66,7 @@ def submit(
         "min_memory_gb": min_memory_gb,
         "priority": priority,
         "ttl_s": ttl,
+        "max_run_s": max_run,
         "payment": payment,
     }
     body = _body(

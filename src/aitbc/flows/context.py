@@ -11,7 +11,8 @@ class FlowContext:
     """Made once from the settings; the same for all requests.
 
     `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account; `acceptance_ms`
-    is how long after a job's completion its manual payment is released by itself; `worker` shares the
+    is how long after a job's completion its manual payment is released by itself; `default_max_run_ms` and
+    `max_max_run_ms` are how long a run may take where the job does not say, and at most; `worker` shares the
     signatures of batches.
     """
 
@@ -22,7 +23,14 @@ class FlowContext:
     max_attempts: int = 3
     max_pending_jobs: int = 10_000
     acceptance_ms: int = 3 * 86_400_000
+    default_max_run_ms: int = 1_800_000
+    max_max_run_ms: int = 86_400_000
     worker: SigningWorker | None = None
+
+    @property
+    def lapse_ms(self) -> int:
+        """A miner that was not heard of for so long is inactive."""
+        return self.lease_ms + 2 * self.heartbeat_ms
 
     def signatures(self, count: int) -> Signatures:
         """For the signatures of a batch of about `count` items."""

@@ -90,9 +90,12 @@ REQUEUE = statement(
         queued=1,
         lease_id=literal_column("''"),
         lease_expires_at_ms=0,
+        run_ends_at_ms=0,
         unit_price_units=0,
         miner_id=literal_column("''"),
+        miner_session=literal_column("''"),
         started_at_ms=None,
+        expires_at_ms=bindparam("expires"),
         cause=bindparam("why"),
         message=bindparam("words"),
         excluded_miner_id=bindparam("excluded"),
@@ -157,6 +160,7 @@ def create(
     max_price_units: int,
     hold_id: str,
     held_units: int,
+    max_run_ms: int,
 ) -> JobRow:
     """Writes a new job into the queue and says so to waiting miners."""
     job = JobRow(
@@ -196,6 +200,9 @@ def create(
         finished_at_ms=None,
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
         manual_payment=1 if spec.manual_payment else 0,
+        max_run_ms=max_run_ms,
+        run_ends_at_ms=0,
+        miner_session="",
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
@@ -258,7 +265,10 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
 def requeue(
     tx: Tx, job: JobRow, cause: str, actor: str, message: str = "", *, exclude_for_ms: int = 0
 ) -> bool:
-    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over."""
+    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over.
+
+    It may wait for as long as it still might when it was claimed: a run takes nothing of that.
+    """
     excluded = job.miner_id if exclude_for_ms else ""
     moved = tx.run(
         REQUEUE,
@@ -268,6 +278,7 @@ def requeue(
         words=message,
         excluded=excluded,
         excluded_until=tx.now_ms + exclude_for_ms if exclude_for_ms else 0,
+        expires=job.expires_at_ms + max(0, tx.now_ms - (job.started_at_ms or tx.now_ms)),
     )
     if moved != 1:
         return False
@@ -278,8 +289,8 @@ def requeue(
 
 
 def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:
-    """Moves the lease's end to now + lease, never past the job's expiry. Returns the new end in ms."""
-    end_ms = min(tx.now_ms + lease_ms, max(job.expires_at_ms, tx.now_ms))
+    """Moves the lease's end to now + lease, never past the end of the run. Returns the new end in ms."""
+    end_ms = min(tx.now_ms + lease_ms, max(job.run_ends_at_ms, tx.now_ms))
     tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms)
     return end_ms
 
@@ -311,6 +322,11 @@ def lock_all(tx: Tx, job_ids: list[str]) -> dict[str, JobRow]:
 def held_by(tx: Tx, miner_id: str) -> list[JobRow]:
     """Jobs that the miner runs now, oldest first."""
     return tx.all(SELECT_HELD_BY, miner=miner_id)
+
+
+def is_of_session(job: JobRow, session: str | None) -> bool:
+    """Whether the lease is this session's, as far as both say."""
+    return session is None or job.miner_session in ("", session)
 
 
 def request_text(tx: Tx, job_id: str) -> str | None:

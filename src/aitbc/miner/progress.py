@@ -189,6 +189,7 @@ SENTENCES = {
     "outbox_not_erased": "job {job_id}: its delivered answer is still on disk ({reason})",
     "draining": "finishing {running} running jobs, taking no new ones (once more to quit at once)",
     "stopped": "stopped: {completed} jobs done, {failed} failed, {earned_units} AIT earned",
+    "id_in_use": "waiting for this id to be free, {code}: {message}",
     "undelivered": "{count} answers could not be delivered; the next start delivers them",
     "refused": "the coordinator refuses this miner, {code}: {message}",
 }

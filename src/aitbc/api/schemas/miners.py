@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
 from aitbc.api.errors import field_errors, invalid_fields
 from aitbc.api.routing import MAX_BATCH, Body
-from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, Size
+from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, SessionId, Size
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
 from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
@@ -84,6 +84,13 @@ class MinerRegistration(Offer):
         [], description="Models and job types by name, or the typed form."
     )
     gpu_info: GpuInfo | None = None
+    session_id: SessionId | None = None
+    installation_id: str | None = Field(
+        None,
+        max_length=64,
+        description="The machine and folder that the miner runs in, the same at each start.",
+    )
+    takeover: bool = Field(False, description="Take the id over from a machine on which it is alive.")
 
     @field_validator("capabilities")
     @classmethod
@@ -135,6 +142,9 @@ class MinerRegistration(Offer):
             address=_first(self.address, typed.address) or "",
             endpoint=_first(self.endpoint, typed.endpoint) or "",
             capabilities=tuple(named) or (*offers, *job_types),
+            session_id=self.session_id or "",
+            installation_id=self.installation_id or "",
+            takeover=self.takeover,
         )
 
 
@@ -160,6 +170,7 @@ class MinerName(Body):
     """Which of the account's miners."""
 
     miner_id: MinerId
+    session_id: SessionId | None = None
 
 
 class Load(Body):
@@ -175,6 +186,7 @@ class HeartbeatReport(Body):
     status: Literal["active", "draining"] = "active"
     load: Load | None = None
     jobs: list[str] | None = Field(None, max_length=MAX_CONCURRENCY)
+    session_id: SessionId | None = None
 
 
 class Usage(Body):
@@ -211,6 +223,7 @@ class JobResult(Body):
     completed_at: str | None = Field(None, description="Ignored: the coordinator stamps.")
     usage: UsageValue = None
     lease_id: str | None = Field(None, max_length=64)
+    session_id: SessionId | None = None
     signature: dict[str, Any] | None = Field(None, description="alg, key_id, sig over the result statement.")
 
     @field_validator("result")
@@ -221,7 +234,9 @@ class JobResult(Body):
         return value
 
     def to_submission(self, job_id: str) -> ResultSubmission:
-        return ResultSubmission(job_id, self.result, self.usage, self.lease_id, self.signature)
+        return ResultSubmission(
+            job_id, self.result, self.usage, self.lease_id, self.signature, self.session_id
+        )
 
 
 class RoleJobResult(JobResult):
@@ -268,6 +283,7 @@ class Failure(Body):
     message: str | None = Field(None, max_length=4000)
     retryable: bool | None = None
     lease_id: str | None = Field(None, max_length=64)
+    session_id: SessionId | None = None
 
 
 class RoleFailure(Failure):

@@ -1,8 +1,9 @@
 """What every flow needs beside the transaction: who this network is and its limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aitbc.core.signing import PrivateKey
+from aitbc.miners.on_offer import OnOffer
 from aitbc.signatures import Signatures, SigningWorker
 
 
@@ -13,7 +14,7 @@ class FlowContext:
     `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account; `acceptance_ms`
     is how long after a job's completion its manual payment is released by itself; `default_max_run_ms` and
     `max_max_run_ms` are how long a run may take where the job does not say, and at most; `worker` shares the
-    signatures of batches.
+    signatures of batches; `on_offer` remembers for a moment what miners offer.
     """
 
     chain_id: str
@@ -26,6 +27,7 @@ class FlowContext:
     default_max_run_ms: int = 1_800_000
     max_max_run_ms: int = 86_400_000
     worker: SigningWorker | None = None
+    on_offer: OnOffer = field(default_factory=OnOffer, compare=False)
 
     @property
     def lapse_ms(self) -> int:

@@ -37,10 +37,9 @@ class Taken(NamedTuple):
 
 
 class Offered(NamedTuple):
-    """A job that the miner could claim now, and its request; both None where there is none."""
+    """A job that the miner could claim now; None where there is none. Without its request: that takes a lease."""
 
     job: JobRow | None
-    request_text: str | None
     profile: MinerProfile
     may_wait: bool
 
@@ -99,7 +98,7 @@ def offer(tx: Tx, principal: Principal, miner_id: str, session: str | None = Non
     found = [head for ask in profile.asks for head in claims.heads(tx, profile.needs, ask, 1, lock=False)]
     best = min(found, default=None)
     job = jobs.get(tx, best[1]) if best and may_wait else None
-    return Offered(job, jobs.request_text(tx, job.id) if job else None, profile, may_wait)
+    return Offered(job, profile, may_wait)
 
 
 def claim(

@@ -146,6 +146,30 @@ def fail(
     return _again(tx, job_id)
 
 
+def count_refused(
+    tx: Tx,
+    ctx: FlowContext,
+    principal: Principal,
+    *,
+    miner_id: str | None,
+    job_id: str,
+    lease_id: str | None,
+    why: str,
+) -> None:
+    """The lease holder's result was refused, for the error code `why`. It may send a better one, but each
+    counts as a try of the job: when these are used up the lease ends. Nothing of anybody else's changes."""
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    job = jobs.lock(tx, job_id)
+    held = job is not None and job.status == "running" and job.miner_id == miner.id
+    if job is None or not held or lease_id not in (None, job.lease_id):
+        return
+    if job.attempts < ctx.max_attempts:
+        jobs.count_try(tx, job)
+        return
+    message = f"The miner's result was refused: {why}."
+    retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message, again=True)
+
+
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
     """The miner deregisters; what it ran is tried again, or fails where its attempts are used up.
 
@@ -167,12 +191,17 @@ def _again(tx: Tx, job_id: str) -> JobRow:
     return job
 
 
+def is_owner(principal: Principal, job: JobRow) -> bool:
+    """Whether the caller may see all of the job: its client, or an admin."""
+    return job.client_id == principal.account_id or principal.is_admin
+
+
 def visible_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
     """The job for its client, its miner or an admin. Raises JobNotFound for anybody else."""
     job = jobs.get(tx, job_id)
     if job is None:
         raise JobNotFound(job_id=job_id)
-    if job.client_id == principal.account_id or principal.is_admin:
+    if is_owner(principal, job):
         return job
     if job.miner_id and "miner" in principal.scopes:
         try:

@@ -103,6 +103,7 @@ REQUEUE = statement(
         event_count=_c.event_count + 1,
     )
 )
+COUNT_TRY = statement(update(_jobs).where(*_HELD).values(attempts=_c.attempts + 1))
 PUT_INTO_QUEUE = statement(
     update(_jobs)
     .where(_id, _c.status == _PENDING, _c.queued == 0, _c.hold_id == literal_column("''"))
@@ -286,6 +287,11 @@ def requeue(
     tx.signal(("job", job.id))
     tx.signal(queued_signal(job._replace(excluded_miner_id=excluded)))
     return True
+
+
+def count_try(tx: Tx, job: JobRow) -> None:
+    """Another try of a running job within its lease."""
+    tx.run(COUNT_TRY, job=job.id, lease=job.lease_id)
 
 
 def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:

@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from aitbc.core.canonical import encode, sha256_hex
+from aitbc.core.canonical import MAX_INTEGER, CanonicalError, encode, loads_strict, sha256_hex
+from aitbc.core.money import parse_ait
 from aitbc.miner.engines.base import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEEPALIVE_S = 2.0
+MAX_TOLD_S = 86_400
+"""A coordinator that tells longer times is not believed."""
 """Shorter than servers keep an idle connection, so that none is closed just as it is used again."""
 
 LARGE_RESULT_BYTES = 512 * 1024
@@ -106,6 +109,8 @@ class Registration:
     heartbeat_interval_s: float
     lease_s: float
     session_id: str | None = None
+    default_max_price_units: int | None = None
+    """What clients pay at most unless they say otherwise, base units per 1000 tokens."""
 
 
 def parse_assignment(data: Any) -> Assignment:
@@ -120,7 +125,10 @@ def parse_assignment(data: Any) -> Assignment:
     if not all(name in request for name in wanted):
         raise BadAssignment(job_id, "its request is not a canonical one")
     # What is signed is the answer to this very request, so its hash is computed here and not taken on trust.
-    prompt_hash = sha256_hex(encode(dict(request)))
+    try:
+        prompt_hash = sha256_hex(encode(dict(request)))
+    except CanonicalError as error:
+        raise BadAssignment(job_id, f"its request is not a canonical one: {error}") from None
     if data.get("prompt_hash", prompt_hash) != prompt_hash:
         raise BadAssignment(job_id, "its prompt_hash is not that of its request")
     lease_id = data.get("lease_id")
@@ -131,7 +139,7 @@ def parse_assignment(data: Any) -> Assignment:
         request=request,
         prompt_hash=prompt_hash,
         lease_id=lease_id if isinstance(lease_id, str) else None,
-        attempt=int(data.get("attempt") or 1),
+        attempt=_count(data.get("attempt")) or 1,
         run_left_s=_seconds(data["run_left_s"], 0.0) or None if "run_left_s" in data else None,
     )
 
@@ -172,6 +180,7 @@ class CoordinatorClient:
             heartbeat_interval_s=_seconds(data.get("heartbeat_interval_s"), 15.0),
             lease_s=_seconds(data.get("lease_s"), 60.0),
             session_id=self.session_id,
+            default_max_price_units=_units(data.get("default_max_price_per_1k")),
         )
 
     async def heartbeat(
@@ -212,7 +221,7 @@ class CoordinatorClient:
             except CoordinatorUnreachable as error:
                 outcomes += [error] * len(group)
             except Refused as refusal:
-                if len(group) > 1 and refusal.is_final:
+                if len(group) > 1 and (refusal.is_final or refusal.status == 500):
                     outcomes += [each for body in group for each in await self.complete([body])]
                 else:
                     outcomes += [refusal] * len(group)
@@ -243,7 +252,7 @@ class CoordinatorClient:
     async def deregister(self, miner_id: str) -> int:
         """Leave; gives how many jobs went back to the queue."""
         data = await self._post("/v1/miner/deregister", self._in_session({"miner_id": miner_id}))
-        return int(data.get("requeued") or 0)
+        return _count(data.get("requeued")) or 0
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -353,11 +362,22 @@ def _outcome_of(item: Any) -> Delivered:
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        data = json.loads(content)
+        data = loads_strict(content)
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
 
 
+def _units(value: Any) -> int | None:
+    try:
+        return None if value is None else parse_ait(value)
+    except (ValueError, TypeError):
+        return None
+
+
 def _seconds(value: Any, default: float) -> float:
-    return float(value) if isinstance(value, int | float) and value > 0 else default
+    return float(value) if isinstance(value, int | float) and 0 < value <= MAX_TOLD_S else default
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 < value <= MAX_INTEGER else None

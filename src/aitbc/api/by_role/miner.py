@@ -128,4 +128,4 @@ async def submit_results(request: ApiRequest, principal: MinerKey, body: ResultB
 @router.post("/v1/miner/fail", summary="Give a job back", response_model=replies.FailedJob, responses=CHANGE)
 async def fail(request: ApiRequest, principal: MinerKey, body: RoleFailure) -> Response:
     """The job is tried again, by another miner first, or fails where that is of no use."""
-    return await acts.fail(request, principal, **body.model_dump())
+    return await acts.fail(request, principal, body.job_id, body)

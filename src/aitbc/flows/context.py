@@ -11,8 +11,8 @@ from aitbc.signatures import Signatures, SigningWorker
 class FlowContext:
     """Made once from the settings; the same for all requests.
 
-    `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account; `acceptance_ms`
-    is how long after a job's completion its manual payment is released by itself; `worker` shares the
+    `signing_key` signs receipts; times in ms; `max_pending_jobs` and `max_pending_bytes` are per account;
+    `acceptance_ms` is how long after a job's completion its manual payment is released by itself; `worker` shares the
     signatures of batches; `on_offer` remembers for a moment what miners offer.
     """
 
@@ -22,6 +22,7 @@ class FlowContext:
     heartbeat_ms: int = 15_000
     max_attempts: int = 3
     max_pending_jobs: int = 10_000
+    max_pending_bytes: int = 64 << 20
     acceptance_ms: int = 3 * 86_400_000
     worker: SigningWorker | None = None
     on_offer: OnOffer = field(default_factory=OnOffer, compare=False)

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     max_pending_jobs: int = Field(
         10_000, ge=1, description="Jobs of one account that may wait at once; more get 429 QUEUE_FULL."
     )
+    max_pending_bytes: int = Field(
+        64 << 20,
+        ge=1 << 20,
+        description="Bytes of one account's large inputs (above 4096 bytes) that may wait at once; more get 429"
+        " INPUT_QUOTA_EXCEEDED.",
+    )
     rate_limit_client: int = Field(
         100, ge=0, description="Requests a minute for a client key; 0 switches it off."
     )

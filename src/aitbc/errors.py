@@ -347,6 +347,15 @@ class QueueFull(AitbcError):
     template = "Too many jobs are waiting; try again when some have run."
 
 
+class InputQuotaExceeded(AitbcError):
+    status = 429
+    code = "INPUT_QUOTA_EXCEEDED"
+    template = (
+        "This input of {input_bytes} bytes does not fit: {waiting_bytes} bytes of the account's large inputs"
+        " wait, and {limit_bytes} may; try again when some have run."
+    )
+
+
 class StorageUnavailable(AitbcError):
     """The database cannot be written or read now (full disk, lost connection); nothing was changed."""
 

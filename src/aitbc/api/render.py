@@ -54,8 +54,6 @@ def job_json(
     warned: Sequence[Warned] = (),
 ) -> dict[str, Any]:
     """A job as both dialects show it. The texts are canonical JSON; None where there is none, or no more."""
-    request: dict[str, Any] | None = None if request_text is None else orjson.loads(request_text)
-    asked: dict[str, Any] = request["input"] if request else {}
     output = None if result_text is None else orjson.loads(result_text)
     ended = job.status in TERMINAL
     updated_ms = job.finished_at_ms or job.started_at_ms or job.created_at_ms
@@ -67,10 +65,7 @@ def job_json(
         "status": job.status,
         "job_type": job.job_type,
         "model": job.model,
-        "prompt": asked.get("prompt"),
-        "messages": asked.get("messages"),
-        "parameters": jobspec.parameters_of(request) if request else {},
-        "params": request["params"] if request else {},
+        **request_json(request_text),
         "constraints": _constraints(job),
         "priority": MAX_PRIORITY - job.rank,
         "result": None if output is None else jobspec.result_text(job.job_type, output),
@@ -95,6 +90,19 @@ def job_json(
         "progress": 1.0 if ended else _PROGRESS[job.status],
         "queue_position": position,
         "warnings": [warning._asdict() for warning in warned],
+    }
+
+
+def request_json(request_text: str | None) -> dict[str, Any]:
+    """What of a job's JSON is from its request."""
+    if request_text is None:
+        return {"prompt": None, "messages": None, "parameters": {}, "params": {}}
+    request: dict[str, Any] = orjson.loads(request_text)
+    return {
+        "prompt": request["input"].get("prompt"),
+        "messages": request["input"].get("messages"),
+        "parameters": jobspec.parameters_of(request),
+        "params": request["params"],
     }
 
 

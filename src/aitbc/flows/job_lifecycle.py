@@ -9,6 +9,7 @@ from aitbc.database import Tx
 from aitbc.errors import (
     AitbcError,
     Forbidden,
+    InputQuotaExceeded,
     InvalidRequest,
     JobNotCancellable,
     JobNotFound,
@@ -20,6 +21,7 @@ from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES, TERMINAL
+from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.miners import service as miners
 from aitbc.parameters import service as parameters
@@ -31,10 +33,11 @@ MESSAGE_CHARS = 500
 def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> JobRow:
     """Creates the job and holds its worst-case price.
 
-    Raises InsufficientFunds, KeyLimitExceeded, QueueFull.
+    Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded.
     """
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
         raise QueueFull(limit=ctx.max_pending_jobs)
+    _require_space(tx, ctx, principal, spec)
     return _submit(tx, ctx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
 
 
@@ -51,9 +54,22 @@ def submit_batch(
             tx.flush()  # so that the jobs of this batch count
             if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
                 raise QueueFull(limit=ctx.max_pending_jobs)
+        _require_space(tx, ctx, principal, spec)
         return _submit(tx, ctx, principal, spec, default_cap)
 
     return tx.each(specs, act)
+
+
+def _require_space(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> None:
+    """Raises InputQuotaExceeded where the account's large inputs that wait would be too many bytes."""
+    if spec.prompt_bound <= LARGE_INPUT_BYTES:
+        return
+    tx.flush()  # so that the jobs of this batch count
+    waiting = jobs.large_bytes(tx, principal.account_id)
+    if waiting + spec.prompt_bound > ctx.max_pending_bytes:
+        raise InputQuotaExceeded(
+            limit_bytes=ctx.max_pending_bytes, waiting_bytes=waiting, input_bytes=spec.prompt_bound
+        )
 
 
 def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:

@@ -13,6 +13,9 @@ from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
 QUEUED = "queued = 1"
 PENDING = "status = 'pending'"
 RUNNING = "status = 'running'"
+LARGE_INPUT_BYTES = 4096
+"""Inputs above this are counted while they wait, and erased at once when their job ends without an answer."""
+LARGE_PENDING = f"status = 'pending' AND prompt_bound > {LARGE_INPUT_BYTES}"
 OPEN = {"pending": PENDING, "running": RUNNING}
 
 
@@ -62,6 +65,7 @@ class Job(SQLModel, table=True):
         # have ended are found among all of it.
         partial("ix_jobs_expiry", "expires_at_ms", "id", where=PENDING),
         partial("ix_jobs_backlog", "client_id", "id", where=PENDING),
+        partial("ix_jobs_large", "client_id", "prompt_bound", where=LARGE_PENDING),
         partial("ix_jobs_running", "miner_id", "id", "lease_expires_at_ms", where=RUNNING),
         Index("ix_jobs_client", "client_id", "id"),
         {"sqlite_with_rowid": False},

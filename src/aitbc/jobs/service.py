@@ -6,7 +6,7 @@ Every move is one guarded UPDATE checked by its row, plus one line of history.
 import json
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
@@ -14,7 +14,7 @@ from aitbc.database.columns import among
 from aitbc.jobs import history
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
-from aitbc.jobs.models import PENDING, RUNNING, Job, JobRequest, JobResult
+from aitbc.jobs.models import LARGE_INPUT_BYTES, LARGE_PENDING, PENDING, RUNNING, Job, JobRequest, JobResult
 from aitbc.jobs.rows import COLUMNS, JobRow, JobSpec
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -51,6 +51,12 @@ SELECT_HELD_BY = statement(
 BACKLOG_OF = statement(
     select(_c.id).where(sql(PENDING), _c.client_id == bindparam("client")).offset(bindparam("skip")).limit(1)
 )
+LARGE_BYTES_OF = statement(
+    select(func.coalesce(func.sum(_c.prompt_bound), 0).label("bytes")).where(
+        sql(LARGE_PENDING), _c.client_id == bindparam("client")
+    )
+)
+ERASE_REQUEST = statement(delete(_requests).where(_requests.c.job_id == bindparam("job")))
 
 _HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))
 COMPLETE = statement(
@@ -244,7 +250,10 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
 
 
 def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, message: str = "") -> bool:
-    """Ends a pending or running job without a result. False where it moved meanwhile."""
+    """Ends a pending or running job without a result. False where it moved meanwhile.
+
+    Nobody pays for what it stored, so a large input goes at once.
+    """
     moved = tx.run(
         END,
         job=job.id,
@@ -258,6 +267,8 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
     )
     if moved != 1:
         return False
+    if job.prompt_bound > LARGE_INPUT_BYTES:
+        tx.run(ERASE_REQUEST, job=job.id)
     history.record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
     tx.signal(("job", job.id))
     return True
@@ -364,6 +375,11 @@ def result_text(tx: Tx, job_id: str) -> str | None:
 def has_room(tx: Tx, client_id: str, limit: int) -> bool:
     """Whether the client has fewer jobs waiting than `limit`, as nearly always."""
     return tx.none(BACKLOG_OF, client=client_id, skip=limit - 1)
+
+
+def large_bytes(tx: Tx, client_id: str) -> int:
+    """The bytes of the client's large inputs (above LARGE_INPUT_BYTES) that wait."""
+    return int(tx.one(LARGE_BYTES_OF, client=client_id).bytes)
 
 
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:

@@ -83,7 +83,9 @@ class Job(Reply):
     price: float | None
     receipt_id: str | None
     progress: float = Field(ge=0, le=1)
-    queue_position: int | None = Field(description="1 is next of its model; only where one job is asked for.")
+    queue_position: int | None = Field(
+        description="1 is next of its model, 1000 that place or one behind it; only where one job is asked for."
+    )
     warnings: list[JobWarning] = Field(
         description="Why no miner that is here now would run it; only where one job is submitted or asked for."
     )

@@ -122,7 +122,7 @@ class Market:
         self.db.write_sync(ledger.open_account, name)
         principal = Principal(name, "miner", f"key-{name}", frozenset({"miner"}))
         spec = miner_spec(miner_id, models, **options)
-        row, _offers = self.db.write_sync(registration.register, principal, spec)
+        row, _offers = self.db.write_sync(registration.register, self.ctx, principal, spec)
         return Provider(principal, row.id)
 
     def submit(self, client: Principal, **spec: Any) -> JobRow:
@@ -141,7 +141,12 @@ class Market:
         return self.db.write_sync(completion.complete, self.ctx, *miner, result_of(job_id, text, usage))
 
     def fail(
-        self, miner: Provider, job_id: str, cause: str = "ENGINE_ERROR", retryable: bool | None = None
+        self,
+        miner: Provider,
+        job_id: str,
+        cause: str = "ENGINE_ERROR",
+        retryable: bool | None = None,
+        lease_id: str | None = None,
     ) -> JobRow:
         return self.db.write_sync(
             job_lifecycle.fail,
@@ -151,6 +156,7 @@ class Market:
             job_id=job_id,
             cause=cause,
             retryable=retryable,
+            lease_id=lease_id,
         )
 
     def cancel(self, client: Principal, job_id: str) -> JobRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ import pytest
 from aitbc.audit.findings import Report, Unwatched, Wrong
 from aitbc.audit.http import Coordinator, NotServed
 from aitbc.audit.outside import Outsider, audit_url
+from aitbc.audit.trust import Kept, Trust, read_kept
 from aitbc.core.checkpoint import Checkpoint, parse_checkpoint
 from aitbc.core.keyset import KeySet
-from aitbc.core.leaf import transfer_leaf
+from aitbc.core.leaf import receipt_leaf, transfer_leaf
 from aitbc.core.merkle import leaf_hash, root_of
 from aitbc.core.note import Note, Verifier, parse_note, sign_note
 from aitbc.core.policy import Policy
+from aitbc.core.receipt import ReceiptFields, sign, signed_bytes
+from aitbc.core.signing import encode_b64
 from tests.api.support import Api
 from tests.audit.scene import WITNESS, Scene, seal
 from tests.support_flows import KEY, Market
@@ -47,10 +50,12 @@ class Served:
         return self.change(path, self.cache[path])
 
 
-def audited(served: Served, keys: KeySet | None = None, policy: Policy | None = POLICY) -> Report:
+def audited(
+    served: Served, keys: KeySet | None = None, policy: Policy | None = POLICY, kept: Iterable[Kept] = ()
+) -> Report:
     report = Report()
     try:
-        Outsider(served, keys, policy, Unwatched(), report).run()  # type: ignore[arg-type]
+        Outsider(served, Trust(keys, policy, tuple(kept)), Unwatched(), report).run()  # type: ignore[arg-type]
     except Wrong as wrong:
         report.wrong = wrong
     return report
@@ -125,10 +130,36 @@ def test_blocks_that_do_not_fit_are_named(served: Served) -> None:
         assert wrong is not None
         assert wrong.kind == "block", member
 
-    served.change = only(
-        "/v1/explorer/blocks/", lambda _path, data: data.replace(b'"signature":"', b'"signature":"A')
-    )
-    assert "signature" in str(audited(served).wrong)
+
+def test_every_block_is_signed_by_a_key_that_is_known(served: Served) -> None:
+    """Not only the newest. Coordinators of before list blocks without signatures: there each is asked for."""
+
+    def change(height: int, edit: Callable[[dict[str, Any]], None]) -> Change:
+        def changed(_path: str, data: bytes) -> bytes:
+            blocks = json.loads(data)
+            for block in blocks if isinstance(blocks, list) else [blocks]:
+                if block["height"] == height:
+                    edit(block)
+            return json.dumps(blocks).encode()
+
+        return changed
+
+    for height in (1, 2, 4):
+        served.change = only(
+            "/v1/explorer/blocks", change(height, lambda block: block.update(signature="A" * 86 + "=="))
+        )
+        assert f"block {height}: its proposer's signature does not match" in str(audited(served).wrong)
+
+    def without(_path: str, data: bytes) -> bytes:
+        return json.dumps(
+            [{k: v for k, v in b.items() if k != "signature"} for b in json.loads(data)]
+        ).encode()
+
+    served.change = only("/v1/explorer/blocks?", without)
+    assert audited(served).ok
+    one = only("/v1/explorer/blocks/1", change(1, lambda block: block.update(signature=None)))
+    served.change = lambda path, data: one(path, only("/v1/explorer/blocks?", without)(path, data))
+    assert "block 1: its proposer's signature does not match" in str(audited(served).wrong)
 
 
 def bundle(leaves: list[bytes]) -> bytes:
@@ -216,3 +247,113 @@ def test_over_http(market: Market, start_server: Any, database_url: str) -> None
     assert report.ok, report.problems
     with Coordinator(server.url) as coordinator, pytest.raises(NotServed):
         coordinator.get("/log/tile/0/999", 10)
+
+
+def receipt_of(
+    payment: str = "auto", number: int = 1, completed_at: int = 1_767_300_000, **changes: Any
+) -> bytes:
+    """The leaf of a receipt of bob's for "job": 50 units, 5 of them the fee."""
+    fields = ReceiptFields(
+        chain_id="ait-devnet",
+        receipt_id=f"019b7c1e-5d2e-7000-8000-{number:012x}",
+        job_id="job",
+        job_type="llm_inference",
+        client="ann",
+        provider="bob",
+        miner_id="m",
+        model="llama",
+        units=5,
+        unit_type="tokens",
+        prompt_tokens=3,
+        completion_tokens=2,
+        metering="engine",
+        unit_price_units=10_000,
+        price_units=50,
+        fee_units=5,
+        started_at=completed_at,
+        completed_at=completed_at,
+        prompt_hash="0" * 64,
+        result_hash="0" * 64,
+        payment=payment,
+        release_after=completed_at + 60 if payment == "manual" else None,
+    )._replace(**changes)
+    made = sign(fields, KEY)
+    return receipt_leaf(signed_bytes(fields).decode(), made.key_id, encode_b64(made.sig))
+
+
+def paid(units: int, fee: int, to: str = "bob", kind: str = "post") -> list[bytes]:
+    return [line(3, kind, "ann", to, units, "t2"), line(4, "fee", "ann", FEES, fee, "t2")]
+
+
+LATER = transfer_leaf("t9", "transfer", "ann", "bob", 1, None, "", (1_767_300_060 + 86_401) * 1000)
+UNDERPAID: dict[str, tuple[list[bytes], str]] = {
+    "less than the price": ([*paid(44, 5), receipt_of()], "units with a fee of 5 were paid"),
+    "less, and the receipt first": ([receipt_of(), *paid(44, 5)], "to be paid with it"),
+    "a higher fee": ([*paid(40, 10), receipt_of()], "units with a fee of 10 were paid"),
+    "a lower fee": ([*paid(46, 4), receipt_of()], "to be paid with it"),
+    "nothing": ([receipt_of()], "nothing was"),
+    "given back": ([line(3, "void", "ann", ESCROW, 60, "t2"), receipt_of()], "to be paid with it"),
+    "to somebody else": ([*paid(45, 5, "ann"), receipt_of()], "and ann was paid"),
+    "by hand, more": ([*paid(50, 5), receipt_of("manual")], "its price is 50"),
+    "by hand, a fee that is not its part": ([*paid(25, 5), receipt_of("manual")], "is not its part"),
+    "by hand, and never": ([receipt_of("manual"), LATER], "to be released by itself"),
+    "and the receipt does not say how": (
+        [
+            *paid(45, 5),
+            receipt_of(),
+            receipt_of(
+                "",
+                2,
+                1_767_300_000 + 8 * 86_400,
+                job_id="job2",
+                price_units=0,
+                unit_price_units=0,
+                fee_units=0,
+            ),
+        ],
+        "version 1",
+    ),
+}
+
+
+def test_an_underpaid_miner_is_seen_from_outside(databases: Any) -> None:
+    """The owner of the key may reseal what he likes: what a receipt calls automatic has to stand beside it."""
+    policy = Policy("ait-devnet", POLICY.log, (), 0, POLICY.receipt_keys)
+    for leaves in (
+        [*paid(45, 5), receipt_of()],
+        [receipt_of(), *paid(45, 5)],
+        [*paid(45, 5), receipt_of("manual")],
+        [*paid(22, 2), receipt_of("manual")],
+        [line(3, "void", "ann", ESCROW, 60, "t2"), receipt_of("manual")],
+        [receipt_of("manual")],
+        [*paid(44, 5), receipt_of("")],
+    ):
+        assert audited(Made([*HELD, *leaves]), policy=policy).ok
+    for name, (leaves, said) in UNDERPAID.items():
+        wrong = audited(Made([*HELD, *leaves]), policy=policy).wrong
+        assert wrong is not None, name
+        assert (wrong.kind, said in wrong.what) == ("receipt", True), (name, wrong)
+
+
+def test_a_kept_checkpoint_is_held_against_what_is_served(databases: Any) -> None:
+    """A log that was cut or signed anew by its own key is sound in itself: only who kept a checkpoint sees it."""
+    policy = Policy("ait-devnet", POLICY.log, (), 0, POLICY.receipt_keys)
+    grant, more = line(1, "mint", MINT, "ann", 100), line(2, "mint", MINT, "ann", 1)
+    before = Made([grant, more])
+    kept = read_kept("kept.txt", before.get("/log/checkpoint", 0).decode())
+    for leaves, said in (
+        ([grant, more], ""),
+        ([grant, more, line(3, "mint", MINT, "ann", 2)], ""),
+        ([grant], "the log was cut: it has 1 sealed leaves"),
+        ([], "the log was cut: it has 0 sealed leaves"),
+        ([line(1, "mint", MINT, "ann", 200), more], "the log was rewritten"),
+        ([line(1, "mint", MINT, "ann", 200), more, line(3, "mint", MINT, "ann", 2)], "the log was rewritten"),
+    ):
+        served = Made(leaves)
+        assert audited(served, policy=policy).ok, "it agrees with itself"
+        report = audited(served, policy=policy, kept=[kept])
+        assert report.ok == (not said)
+        assert said in str(report.wrong)
+        assert said or "that the log continues kept.txt" in report.checked
+    stranger = Policy("ait-devnet", (Verifier(ORIGIN, WITNESS.public_bytes),), (), 0, POLICY.receipt_keys)
+    assert "in kept.txt" in str(audited(before, policy=stranger, kept=[kept]).wrong)

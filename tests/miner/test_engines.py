@@ -12,11 +12,12 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from aitbc.core import jobspec
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineResult, ModelInfo, classify
+from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineResult, ModelInfo
 from aitbc.miner.engines.detect import EngineChoice, NoEngine, choose_engine, ollama_url
 from aitbc.miner.engines.llamacpp import LlamaCppEngine
 from aitbc.miner.engines.ollama import OllamaEngine
 from aitbc.miner.engines.openai_compatible import OpenAIEngine, base_url
+from aitbc.miner.engines.verdict import classify
 from tests.miner.fake_engines import FakeOllama, FakeOpenAI, ndjson, sse
 from tests.miner.fakes import FakeCoordinator, free_port
 from tests.miner.harness import mining, run, until

@@ -13,17 +13,19 @@ from aitbc.jobs import queries as job_queries
 from aitbc.miners import queries
 from aitbc.miners import service as miners
 from aitbc.miners.rows import MinerSpec
+from aitbc.parameters import service as parameters
 
 
 def register(ctx: FlowContext, principal: Principal, spec: MinerSpec, status: int, tx: Tx) -> Answer:
     """The miner as its owner sees it."""
-    miner, offers = registration.register(tx, principal, spec)
+    miner, offers = registration.register(tx, ctx, principal, spec)
     shown = miner_json(
         miner,
         offers,
         chain_id=ctx.chain_id,
         lease_s=ctx.lease_ms / 1000,
         heartbeat_s=ctx.heartbeat_ms / 1000,
+        cap_units=parameters.get(tx, "default_max_price_per_1k_tokens"),
     )
     return Answer(status, orjson.dumps(shown))
 

@@ -38,14 +38,17 @@ class Body(BaseModel):
     """Base of request bodies: exact types, unknown fields ignored.
 
     `decimals`: numbers arrive as Decimals, for bodies with money. `batch`: the larger size limit.
+    `report`: what a miner says, which is not refused for what its engine wrote (see `parse_json`).
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
     decimals: ClassVar[bool] = False
     batch: ClassVar[bool] = False
+    report: ClassVar[bool] = False
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class QueryFields(BaseModel):
@@ -107,10 +110,17 @@ async def read_body(request: ApiRequest, model: type[AnyBody]) -> AnyBody:
     """The request's JSON body as `model`. Raises InvalidRequest with the offending fields, BodyTooLarge."""
     settings = request.runtime.settings
     content = await request.read(settings.max_batch_body_bytes if model.batch else settings.max_body_bytes)
+    return _validated(model, parse_json(content, decimals=model.decimals, report=model.report))
+
+
+def _validated(model: type[AnyModel], value: Any) -> AnyModel:
+    """Raises InvalidRequest, whatever it was that a validator could not compute with."""
     try:
-        return model.model_validate(parse_json(content, decimals=model.decimals))
+        return model.model_validate(value)
     except ValidationError as error:
         raise invalid_fields(error) from None
+    except (ArithmeticError, RecursionError, ValueError):  # not wrapped by pydantic, as ValueErrors are
+        raise InvalidRequest from None
 
 
 def _read_query(query: bytes, model: type[QueryFields]) -> QueryFields:
@@ -124,10 +134,7 @@ def _read_query(query: bytes, model: type[QueryFields]) -> QueryFields:
     for name, value in fields.items():
         if "\0" in value:
             raise InvalidRequest("The query holds a NUL character.", fields=[{"field": name[:64]}])
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise invalid_fields(error) from None
+    return _validated(model, fields)
 
 
 def _bind(path: str, endpoint: Callable[..., Any]) -> _Binding:

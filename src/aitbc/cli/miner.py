@@ -72,10 +72,14 @@ def run(
     engine_key: Annotated[
         str | None, typer.Option(help="Key for the engine's own server; else AITBC_ENGINE_KEY.")
     ] = None,
-    job_timeout: Annotated[float, typer.Option(help="Seconds that a job may take.")] = 600.0,
+    job_timeout: Annotated[float, typer.Option(min=0, max=1e9, help="Seconds that a job may take.")] = 600.0,
     drain_grace: Annotated[
-        float, typer.Option(help="Seconds that running jobs may take to finish once told to stop.")
+        float,
+        typer.Option(min=0, max=1e9, help="Seconds that running jobs may take to finish once told to stop."),
     ] = 30.0,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Take the id over from a machine on which it is alive.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
 ) -> None:
     """Take jobs from a coordinator, run them here, sign and deliver the results.
@@ -97,6 +101,7 @@ def run(
             concurrency=concurrency,
             job_timeout_s=job_timeout,
             drain_grace_s=drain_grace,
+            takeover=takeover,
         )
         choice = EngineChoice(
             engine=engine,
@@ -132,13 +137,13 @@ def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
 
     def stop() -> None:
         nonlocal told
+        agent.stop()
         if told:
             # Not by way of the interpreter's own end: it would wait for an engine's threads.
             reporter.close()
             sys.stdout.flush()
             os._exit(EXIT_FORCED)
         told = True
-        agent.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -19,7 +19,9 @@ from aitbc.miner.advertise import offered
 from aitbc.miner.backoff import Backoff
 from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
 from aitbc.miner.delivery import Delivery
-from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
+from aitbc.miner.engine_state import EngineState
+from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineNotReady, ModelInfo
+from aitbc.miner.engines.diagnose import why_no_model, why_unusable
 from aitbc.miner.enrolment import Enrolment
 from aitbc.miner.gpu import Gpu, detect_gpus, read_load
 from aitbc.miner.jobs import JobRunner
@@ -34,6 +36,8 @@ QUICK_ANSWER_S = 0.5
 """A long poll that comes back empty sooner than this did not wait: do not ask again at once."""
 
 UNKNOWN_MINER_CODES = frozenset({"MINER_NOT_FOUND", "MINER_INACTIVE"})
+REPLACED = "MINER_SESSION_REPLACED"
+IN_USE_STATUS = "id in use"
 DEREGISTER_TIMEOUT_S = 5.0
 SAY_DRAINING_TIMEOUT_S = 2.0
 
@@ -72,14 +76,18 @@ class MinerAgent:
             coordinator=self._client.host,
             gpus=[f"{gpu.name} ({gpu.memory_gb:g} GB)" for gpu in self._gpus],
         )
-        self._link = Link(reporter, lambda: Backoff(settings.backoff_min_s, settings.backoff_max_s))
+        self._link = Link(
+            reporter, lambda: Backoff(settings.backoff_min_s, settings.backoff_max_s), self._view
+        )
         self._delivery = Delivery(self._client, self._outbox, self._link, reporter, self._view)
         self._jobs = JobRunner(
             engine, self.key, self.miner_id, settings.job_timeout_s, self._delivery, reporter, self._view
         )
-        self._delivery.on_change = self._jobs.on_change = self._changed
+        self._delivery.on_change = self._changed
+        self._jobs.on_change = self._jobs_changed
         self._jobs.on_failure = self._job_failed
         self._models: list[ModelInfo] = []
+        self._left_out: set[str] = set()
         self._enrolment = Enrolment(
             settings,
             self._client,
@@ -88,8 +96,9 @@ class MinerAgent:
             public_bytes=self.key.public_bytes,
             gpus=self._gpus,
             on_registered=self._registered,
+            on_in_use=self._in_use,
         )
-        self._engine_is_up = True
+        self._engine_state = EngineState(reporter)
         self._is_draining = False
         self._may_poll = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
@@ -98,9 +107,15 @@ class MinerAgent:
         self._quit_asked = asyncio.Event()
 
     def stop(self) -> None:
-        """Asked once: finish what runs and leave. Asked again: leave at once."""
-        if self._stop_asked.is_set():
+        """Asked once: finish what runs and leave. Asked again: leave at once, saying what that interrupts."""
+        if self._stop_asked.is_set() and not self._quit_asked.is_set():
             self._quit_asked.set()
+            self._reporter.event(
+                "interrupted",
+                jobs=sorted(self._jobs.ids()),
+                undelivered=len(self._outbox),
+                lease_s=round(self._enrolment.current.lease_s),
+            )
         self._stop_asked.set()
 
     async def run(self) -> int:
@@ -148,7 +163,7 @@ class MinerAgent:
             self._reporter.event("refused", code=refusal.code, message=refusal.message)
             return EXIT_FAILED
         except EngineError as error:
-            self._reporter.event("engine_down", reason=error.message)
+            self._reporter.event("engine_unusable", reason=error.message)
             return EXIT_FAILED
         finally:
             await self._end([*loops.values(), *self._jobs.tasks()])
@@ -187,10 +202,9 @@ class MinerAgent:
         if self._gpus:
             self._reporter.event("gpus", gpus=self._view.gpus)
         await self._engine.start()
-        self._set_models(offered(await self._engine.models()))
-        if not self._models:
-            raise EngineError(Cause.MODEL_NOT_FOUND, f"{self._engine.name} has none of the models to offer")
+        self._set_models(await self._first_models())
         self._reporter.event("engine_ready", engine=self._engine.name, models=self._model_names())
+        self._report_models_left_out()
         self._delivery.report_found()
         await self._enrolment.register_patiently()
         self._reporter.event(
@@ -201,11 +215,57 @@ class MinerAgent:
             concurrency=self._settings.concurrency,
             key_id=self.key.key_id,
         )
+        self._report_prices()
         self._set_status(self._status())
+
+    def _report_prices(self) -> None:
+        """Says which models ask more than clients pay by default: such a miner waits and wonders."""
+        cap_units = self._enrolment.current.default_max_price_units
+        above: dict[int, list[str]] = {}
+        for model in self._models:
+            price_units = self._settings.price_for(model.name)
+            if cap_units is not None and price_units is not None and price_units > cap_units:
+                above.setdefault(price_units, []).append(model.name)
+        for price_units, models in above.items():
+            self._reporter.event(
+                "price_above_cap", models=models, price_units=price_units, cap_units=cap_units
+            )
+
+    async def _first_models(self) -> list[ModelInfo]:
+        """What the engine has, once it has loaded. Raises EngineError that says what is there instead."""
+        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
+        while True:
+            try:
+                models = offered(await self._engine.models())
+            except EngineNotReady as error:
+                self._engine_state.set(False, error.message, is_loading=True)
+                self._set_status(self._engine_state.status)
+                await asyncio.sleep(backoff.next_s())
+            except EngineError as error:
+                raise EngineError(error.cause, await why_unusable(self._engine, error)) from error
+            else:
+                self._engine_state.set(True)
+                if models:
+                    return models
+                raise EngineError(Cause.MODEL_NOT_FOUND, why_no_model(self._engine))
+
+    def _report_models_left_out(self) -> None:
+        """Says once of each model why it is not offered."""
+        selection, skipped = self._engine.selection, self._engine.skipped
+        for name in sorted(set(selection.missing) - self._left_out):
+            self._reporter.event("model_missing", model=name, found=selection.found)
+        for name in sorted(set(skipped) - self._left_out):
+            self._reporter.event("model_skipped", model=name, reason=skipped[name])
+        self._left_out = {*selection.missing, *skipped}
 
     def _registered(self, registration: Registration) -> None:
         self._jobs.chain_id = registration.chain_id
         self._heartbeat_now.set()
+
+    def _in_use(self, refusal: Refused) -> None:
+        if self._view.status != IN_USE_STATUS:
+            self._reporter.event("id_in_use", code=refusal.code, message=refusal.message)
+            self._set_status(IN_USE_STATUS)
 
     # -- the loops
 
@@ -214,9 +274,10 @@ class MinerAgent:
         while True:
             await self._may_poll.wait()
             began_s = time.monotonic()
+            known = self._held() | self._delivery.let_go()
             try:
                 jobs = await self._client.take(
-                    self.miner_id, max(1, self._free_slots()), self._settings.poll_wait_s, self._held()
+                    self.miner_id, max(1, self._free_slots()), self._settings.poll_wait_s, known
                 )
             except (CoordinatorUnreachable, Refused) as error:
                 await self._after_failure(error, backoff)
@@ -250,16 +311,19 @@ class MinerAgent:
     async def _refresh_loop(self) -> None:
         backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
         while True:
-            wait_s = self._settings.refresh_s if self._engine_is_up else backoff.next_s()
+            wait_s = self._settings.refresh_s if self._engine_state.is_up else backoff.next_s()
             await _wait(self._refresh_now, wait_s)
             self._refresh_now.clear()
             try:
                 models = offered(await self._engine.models())
             except EngineError as error:
-                self._set_engine(False, error.message)
+                self._set_engine(False, error.message, is_loading=isinstance(error, EngineNotReady))
                 continue
+            if self._jobs.engine_not_ready():
+                continue  # it lists its models, and the jobs that wait for it know better
             backoff.reset()
             self._set_engine(True)
+            self._report_models_left_out()
             if models != self._models:
                 await self._offer(models)
 
@@ -277,7 +341,12 @@ class MinerAgent:
                 self._reporter.event("refused", code=refusal.code, message=refusal.message)
 
     async def _after_failure(self, error: CoordinatorUnreachable | Refused, backoff: Backoff) -> None:
-        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us."""
+        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us.
+
+        Raises Refused once another machine has taken this miner's place: going on would only run its jobs twice.
+        """
+        if isinstance(error, Refused) and error.code == REPLACED and not self._is_draining:
+            raise error
         if isinstance(error, Refused) and error.code in UNKNOWN_MINER_CODES and not self._is_draining:
             await self._enrolment.register_patiently()
             await asyncio.sleep(backoff.next_s())  # it may forget us again: do not run in a circle
@@ -291,12 +360,21 @@ class MinerAgent:
         elif failure.cause is Cause.MODEL_NOT_FOUND:
             self._refresh_now.set()
 
+    def _jobs_changed(self) -> None:
+        """A job that waits for the engine, or that it has begun, tells whether it is ready."""
+        not_ready = self._jobs.engine_not_ready()
+        if not_ready:
+            self._set_engine(False, not_ready, is_loading=True)
+        elif self._engine_state.is_loading:
+            self._refresh_now.set()
+        self._changed()
+
     # -- stopping
 
     async def _drain(self, loops: dict[str, asyncio.Task[None]]) -> None:
         self._is_draining = True
         self._set_status("draining")
-        self._reporter.event("draining", running=len(self._jobs))
+        self._reporter.event("draining", running=len(self._jobs), jobs=sorted(self._jobs.ids()))
         self._changed()
         loops["refresh"].cancel()
         # First the coordinator hears of it: then no lease can be lost in the poll that is broken off.
@@ -328,18 +406,15 @@ class MinerAgent:
 
     def _status(self) -> str:
         """What the coordinator is told: without an engine there is no point in offering us jobs."""
-        return "active" if self._engine_is_up and self._models and not self._is_draining else "draining"
+        ready = self._engine_state.is_up and self._models
+        return "active" if ready and not self._is_draining else "draining"
 
-    def _set_engine(self, is_up: bool, reason: str = "") -> None:
-        if is_up == self._engine_is_up:
+    def _set_engine(self, is_up: bool, reason: str = "", *, is_loading: bool = False) -> None:
+        if not self._engine_state.set(is_up, reason, is_loading=is_loading):
             return
-        self._engine_is_up = is_up
-        if is_up:
-            self._reporter.event("engine_back")
-        else:
-            self._reporter.event("engine_down", reason=reason)
+        if not is_up:
             self._refresh_now.set()
-        self._set_status(self._status() if is_up else "engine down")
+        self._set_status(self._engine_state.status or self._status())
         self._heartbeat_now.set()
         self._changed()
 

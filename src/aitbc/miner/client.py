@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from aitbc.core.canonical import encode, sha256_hex
+from aitbc.core.canonical import MAX_INTEGER, CanonicalError, encode, loads_strict, sha256_hex
+from aitbc.core.money import parse_ait
 from aitbc.miner.engines.base import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEEPALIVE_S = 2.0
+MAX_TOLD_S = 86_400
+"""A coordinator that tells longer times is not believed."""
 """Shorter than servers keep an idle connection, so that none is closed just as it is used again."""
 
 LARGE_RESULT_BYTES = 512 * 1024
@@ -44,16 +47,29 @@ class CoordinatorUnreachable(Exception):
 class Refused(Exception):
     """The coordinator answered with an error. `is_final`: asking again would get the same answer."""
 
-    def __init__(self, status: int, code: str, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        retry_after_s: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         self.status = status
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+        self.details = details or {}
         super().__init__(f"{code}: {message}")
 
     @property
     def is_final(self) -> bool:
         return 400 <= self.status < 500 and self.status not in TRANSIENT_STATUSES and self.status != 401
+
+    def number(self, name: str, default: float) -> float:
+        """A number of the error's details."""
+        value = self.details.get(name)
+        return float(value) if isinstance(value, int | float) else default
 
     @property
     def is_about_the_key(self) -> bool:
@@ -72,7 +88,7 @@ class BadAssignment(Exception):
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """A job that this miner holds the lease of. `request` is the canonical request, `prompt_hash` its
-    SHA-256."""
+    SHA-256. `run_left_s`: how long it may still run, None where the coordinator does not say."""
 
     job_id: str
     job_type: str
@@ -81,6 +97,7 @@ class Assignment:
     prompt_hash: str
     lease_id: str | None
     attempt: int
+    run_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,9 @@ class Registration:
     chain_id: str
     heartbeat_interval_s: float
     lease_s: float
+    session_id: str | None = None
+    default_max_price_units: int | None = None
+    """What clients pay at most unless they say otherwise, base units per 1000 tokens."""
 
 
 def parse_assignment(data: Any) -> Assignment:
@@ -105,7 +125,10 @@ def parse_assignment(data: Any) -> Assignment:
     if not all(name in request for name in wanted):
         raise BadAssignment(job_id, "its request is not a canonical one")
     # What is signed is the answer to this very request, so its hash is computed here and not taken on trust.
-    prompt_hash = sha256_hex(encode(dict(request)))
+    try:
+        prompt_hash = sha256_hex(encode(dict(request)))
+    except CanonicalError as error:
+        raise BadAssignment(job_id, f"its request is not a canonical one: {error}") from None
     if data.get("prompt_hash", prompt_hash) != prompt_hash:
         raise BadAssignment(job_id, "its prompt_hash is not that of its request")
     lease_id = data.get("lease_id")
@@ -116,7 +139,8 @@ def parse_assignment(data: Any) -> Assignment:
         request=request,
         prompt_hash=prompt_hash,
         lease_id=lease_id if isinstance(lease_id, str) else None,
-        attempt=int(data.get("attempt") or 1),
+        attempt=_count(data.get("attempt")) or 1,
+        run_left_s=_seconds(data["run_left_s"], 0.0) or None if "run_left_s" in data else None,
     )
 
 
@@ -126,10 +150,12 @@ Delivered = dict[str, Any] | Refused | CoordinatorUnreachable
 
 class CoordinatorClient:
     """One coordinator, one miner key. Every call but `complete` and `fail` raises CoordinatorUnreachable or
-    Refused."""
+    Refused. `session_id` is what the last registration gave; calls show it, so that a copy of this miner is
+    noticed."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
+        self.session_id: str | None = None
         self._http = httpx.AsyncClient(
             base_url=self.url,
             headers={"X-Api-Key": key, "Accept": "application/json"},
@@ -145,12 +171,16 @@ class CoordinatorClient:
         return urlsplit(self.url).netloc or self.url
 
     async def register(self, body: Mapping[str, Any]) -> Registration:
-        data = await self._post("/v1/miner/register", body)
+        data = await self._post("/v1/miner/register", self._in_session(body))
+        session_id = data.get("session_id")
+        self.session_id = session_id if isinstance(session_id, str) else None
         return Registration(
             miner_id=str(data.get("miner_id") or body["miner_id"]),
             chain_id=str(data.get("chain_id") or ""),
             heartbeat_interval_s=_seconds(data.get("heartbeat_interval_s"), 15.0),
             lease_s=_seconds(data.get("lease_s"), 60.0),
+            session_id=self.session_id,
+            default_max_price_units=_units(data.get("default_max_price_per_1k")),
         )
 
     async def heartbeat(
@@ -158,7 +188,7 @@ class CoordinatorClient:
     ) -> set[str]:
         """Extends the leases of `jobs`; gives those of them that this miner no longer holds."""
         body = {"miner_id": miner_id, "status": status, "load": load, "jobs": sorted(jobs)}
-        data = await self._post("/v1/miner/heartbeat", body)
+        data = await self._post("/v1/miner/heartbeat", self._in_session(body))
         cancelled = data.get("cancelled") or []
         return {job_id for job_id in cancelled if isinstance(job_id, str)}
 
@@ -167,6 +197,8 @@ class CoordinatorClient:
     ) -> list[Assignment | BadAssignment]:
         """Lease up to `max_jobs`, waiting up to `wait_s` for the first."""
         query = {"miner_id": miner_id, "max": str(max_jobs), "wait": f"{wait_s:g}"}
+        if self.session_id is not None:
+            query["session_id"] = self.session_id
         if known:
             query["known"] = ",".join(sorted(known))
         data = await self._call("GET", "/v1/miner/jobs", params=query, timeout_s=wait_s + CALL_TIMEOUT_S)
@@ -189,7 +221,7 @@ class CoordinatorClient:
             except CoordinatorUnreachable as error:
                 outcomes += [error] * len(group)
             except Refused as refusal:
-                if len(group) > 1 and refusal.is_final:
+                if len(group) > 1 and (refusal.is_final or refusal.status == 500):
                     outcomes += [each for body in group for each in await self.complete([body])]
                 else:
                     outcomes += [refusal] * len(group)
@@ -219,8 +251,8 @@ class CoordinatorClient:
 
     async def deregister(self, miner_id: str) -> int:
         """Leave; gives how many jobs went back to the queue."""
-        data = await self._post("/v1/miner/deregister", {"miner_id": miner_id})
-        return int(data.get("requeued") or 0)
+        data = await self._post("/v1/miner/deregister", self._in_session({"miner_id": miner_id}))
+        return _count(data.get("requeued")) or 0
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -232,6 +264,9 @@ class CoordinatorClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _in_session(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return body if self.session_id is None else {**body, "session_id": self.session_id}
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._call("POST", path, content=_encode(body))
@@ -274,7 +309,15 @@ def _refusal(reply: httpx.Response) -> Exception:
         retry_after_s: float | None = float(reply.headers["Retry-After"])
     except (KeyError, ValueError):
         retry_after_s = None
-    return Refused(reply.status_code, code, str(data.get("detail") or code), retry_after_s)
+    error = data.get("error")
+    details = error.get("details") if isinstance(error, dict) else None
+    return Refused(
+        reply.status_code,
+        code,
+        str(data.get("detail") or code),
+        retry_after_s,
+        details if isinstance(details, dict) else None,
+    )
 
 
 def _assignment_or_reason(data: Any) -> Assignment | BadAssignment:
@@ -319,11 +362,22 @@ def _outcome_of(item: Any) -> Delivered:
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        data = json.loads(content)
+        data = loads_strict(content)
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
 
 
+def _units(value: Any) -> int | None:
+    try:
+        return None if value is None else parse_ait(value)
+    except (ValueError, TypeError):
+        return None
+
+
 def _seconds(value: Any, default: float) -> float:
-    return float(value) if isinstance(value, int | float) and value > 0 else default
+    return float(value) if isinstance(value, int | float) and 0 < value <= MAX_TOLD_S else default
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 < value <= MAX_INTEGER else None

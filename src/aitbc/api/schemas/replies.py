@@ -38,6 +38,14 @@ class Health(Reply):
     sealing_stopped: str | None = Field(description="Why no block is sealed any more; null while they are.")
 
 
+class JobWarning(Reply):
+    """What the client should know before it waits."""
+
+    code: Literal["MODEL_NOT_SERVED", "PRICE_ABOVE_CAP", "NO_MINER_FITS", "FIELDS_IGNORED"]
+    message: str
+    models: list[str] = Field(description="Models on offer, where the one that is asked for is not.")
+
+
 class Job(Reply):
     """A job. Money in AIT; prices per 1000 tokens; times RFC 3339 UTC."""
 
@@ -64,13 +72,23 @@ class Job(Reply):
     started_at: str | None = Field(json_schema_extra={"format": "date-time"})
     completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
     updated_at: str = Field(json_schema_extra={"format": "date-time"})
-    expires_at: str = Field(json_schema_extra={"format": "date-time"})
+    expires_at: str = Field(
+        json_schema_extra={"format": "date-time"},
+        description="When its time to wait ends; it stands still while the job runs.",
+    )
+    max_run_s: float = Field(description="How long one run may take.")
+    run_ends_at: str | None = Field(description="When the run that is under way has to have ended.")
     price_held: float = Field(description="The worst case, held from the account while the job is open.")
     unit_price: float | None
     price: float | None
     receipt_id: str | None
     progress: float = Field(ge=0, le=1)
-    queue_position: int | None = Field(description="1 is next of its model; only where one job is asked for.")
+    queue_position: int | None = Field(
+        description="1 is next of its model, 1000 that place or one behind it; only where one job is asked for."
+    )
+    warnings: list[JobWarning] = Field(
+        description="Why no miner that is here now would run it; only where one job is submitted or asked for."
+    )
 
 
 class Result(Job):
@@ -125,6 +143,7 @@ class SubmittedJob(Reply):
     job_id: str
     status: JobStatus
     price_held: float
+    warnings: list[JobWarning]
 
 
 class BatchItem(Reply):
@@ -168,7 +187,10 @@ class MinerSignature(Signature):
 
 
 class Receipt(Reply):
-    """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner."""
+    """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner.
+
+    `payment` and `release_after` (null unless the payment is manual) are not in receipts of version 1.
+    """
 
     id: str
     receipt_id: str
@@ -193,6 +215,8 @@ class Receipt(Reply):
     prompt_hash: str
     result_hash: str
     claimed_tokens: list[int] | None
+    payment: Literal["auto", "manual"] | None = None
+    release_after: int | None = None
     miner_signature: MinerSignature | None
     signature: Signature
     proof: str | None
@@ -255,8 +279,10 @@ class Miner(Reply):
     region: str | None
     concurrency: int
     public_key: str | None
+    session_id: str | None = Field(description="Of this registration: what a miner may show with each call.")
     heartbeat_interval_s: float
     lease_s: float
+    default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
     chain_id: str
     registered_at: str
     last_heartbeat: str
@@ -293,6 +319,9 @@ class Assignment(Reply):
     lease_id: str
     lease_expires_at: str
     lease_s: float
+    max_run_s: float
+    run_left_s: float = Field(description="What is left of it: stop the engine then.")
+    run_ends_at: str
     unit_price: float
     attempt: int
     priority: int

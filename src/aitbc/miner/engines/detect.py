@@ -111,14 +111,12 @@ async def _has_ollama_models(url: str) -> bool | None:
 
 def _ollama(choice: EngineChoice, url: str) -> OllamaEngine:
     return OllamaEngine(
-        url, only=frozenset(choice.models), context_length=choice.context_length, job_types=choice.job_types
+        url, only=choice.models, context_length=choice.context_length, job_types=choice.job_types
     )
 
 
 def _openai(choice: EngineChoice, url: str) -> OpenAIEngine:
-    return OpenAIEngine(
-        url, api_key=choice.engine_key, only=frozenset(choice.models), job_types=choice.job_types
-    )
+    return OpenAIEngine(url, api_key=choice.engine_key, only=choice.models, job_types=choice.job_types)
 
 
 def _llamacpp(choice: EngineChoice) -> LlamaCppEngine:

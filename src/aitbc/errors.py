@@ -301,6 +301,14 @@ class ForkRefused(AitbcError):
     template = "Block {height} does not fit the log; it was not sealed."
 
 
+class WrongNetwork(AitbcError):
+    """The database and the settings name different networks: nothing is begun."""
+
+    status = 500
+    code = "WRONG_NETWORK"
+    template = "The database is of the network {database}, and CHAIN_ID is {configured}."
+
+
 class TxReplayed(AitbcError):
     status = 409
     code = "TX_REPLAYED"

@@ -53,6 +53,7 @@ _HINTS = {
     "UNKNOWN_CHAIN": "Name the coordinator's network with --chain-id.",
     "TX_WRONG_NONCE": "Another transfer was sent meanwhile; send this one again.",
     "QUEUE_FULL": "Try again later.",
+    "WRONG_NETWORK": "Set CHAIN_ID to the database's network, or name that network's database.",
     "INVALID_JOB_TYPE": "Job types are llm_inference and embedding.",
 }
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
@@ -22,6 +23,7 @@ from aitbc.accounts.principal import ROLES, Principal, Role
 from aitbc.config import Settings, split_api_keys
 from aitbc.core.clock import rfc3339
 from aitbc.database import Tx, insert_into, statement
+from aitbc.database.columns import among
 from aitbc.errors import InvalidRequest, KeyExpired, KeyNotFound, KeyRevoked, KeyRotated, KeyUnknown
 
 ID_LENGTH = 12
@@ -51,6 +53,33 @@ _BY_ID = statement(
         _K.revoked_at_ms,
         _K.limit_units,
     ).where(_K.id == bindparam("key_id"))
+)
+_given: Any = bindparam("given")
+_now: Any = bindparam("now")
+ENDED = statement(
+    select(_K.id).where(
+        _K.id == bindparam("key_id"),
+        _K.revoked_at_ms.is_not(None)
+        | (_K.expires_at_ms <= _now)
+        | (
+            (_K.secret_hash != _given)
+            & (
+                _K.previous_hash.is_(None)
+                | (_K.previous_hash != _given)
+                | (_K.previous_expires_at_ms <= _now)
+            )
+        ),
+    )
+)
+_SECRETS = statement(
+    lambda dialect: select(
+        _K.id,
+        _K.secret_hash,
+        _K.previous_hash,
+        _K.previous_expires_at_ms,
+        _K.expires_at_ms,
+        _K.revoked_at_ms,
+    ).where(among(dialect, "api_keys.id", "keys"))
 )
 _INSERT = insert_into(ApiKey)
 _REVOKE = statement(
@@ -154,7 +183,32 @@ def authenticate(tx: Tx, key_text: str) -> Principal:
         scopes=_SCOPES[row.role],
         limited=row.limit_units is not None,
         expires_at_ms=expires_at_ms,
+        secret_hash=given,
     )
+
+
+def is_good(tx: Tx, principal: Principal) -> bool:
+    """Whether the key that was shown still works. Cheap: as a rule it does (see `Tx.none`)."""
+    return tx.none(ENDED, key_id=principal.key_id, given=principal.secret_hash, now=tx.now_ms)
+
+
+def ended(tx: Tx, principals: Collection[Principal]) -> set[Principal]:
+    """Those of the holders whose key, as it was shown, works no more."""
+    if not principals:
+        return set()
+    keys = json.dumps(sorted({one.key_id for one in principals}))
+    rows = {row.id: row for row in tx.all(_SECRETS, keys=keys)}
+    return {one for one in principals if not _works(rows.get(one.key_id), one.secret_hash, tx.now_ms)}
+
+
+def _works(row: Any, given: str, now_ms: int) -> bool:
+    if row is None or row.revoked_at_ms is not None:
+        return False
+    if row.expires_at_ms is not None and row.expires_at_ms <= now_ms:
+        return False
+    if given == row.secret_hash:
+        return True
+    return bool(given == row.previous_hash and (row.previous_expires_at_ms or 0) > now_ms)
 
 
 def create_key(

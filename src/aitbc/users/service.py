@@ -6,6 +6,7 @@ What may happen once (a challenge, a nonce) is a guarded update checked by its r
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from aitbc.core.address import kind_of
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
 from aitbc.database import Tx, insert_into, statement
+from aitbc.database.columns import among
 from aitbc.errors import ChallengeUsed, SessionExpired, SessionNotFound, SessionRevoked, SessionUnknown
 from aitbc.users.models import Challenge, Session, SharedSecret, User, WalletTransaction
 
@@ -107,6 +109,13 @@ OPEN_SESSIONS = statement(
     .where(_s.user_id == bindparam("user"), _s.revoked_at_ms == _ZERO, _s.expires_at_ms > bindparam("now"))
     .order_by(_s.id.desc()),
     SessionRow,
+)
+SESSIONS_AMONG = statement(
+    lambda dialect: select(_s.id).where(
+        among(dialect, "sessions.id", "sessions"),
+        _s.revoked_at_ms == _ZERO,
+        _s.expires_at_ms > bindparam("now"),
+    )
 )
 REVOKE_SESSION = statement(
     update(Session)
@@ -210,6 +219,13 @@ def authenticate(tx: Tx, token: str) -> SessionRow:
 def sessions(tx: Tx, user_id: str) -> Sequence[SessionRow]:
     """The user's sessions that are good now, newest first."""
     return tx.all(OPEN_SESSIONS, user=user_id, now=tx.now_ms)
+
+
+def open_sessions(tx: Tx, session_ids: list[str]) -> set[str]:
+    """Those of the sessions that are good now."""
+    if not session_ids:
+        return set()
+    return {row.id for row in tx.all(SESSIONS_AMONG, sessions=json.dumps(session_ids), now=tx.now_ms)}
 
 
 def revoke_session(tx: Tx, user_id: str, session_id: str) -> None:

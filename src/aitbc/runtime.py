@@ -122,7 +122,10 @@ def found_network(tx: Tx, settings: Settings, key: PrivateKey) -> NetworkRow:
     """
     check_network(tx, settings.chain_id)
     first = [public_from_text(row.public_key) for row in receipts.keys(tx)[:1]]
-    return founding.ensure(tx, settings.chain_id, key, settings.log_url, first[0] if first else None)
+    founded = founding.ensure(tx, settings.chain_id, key, settings.log_url, first[0] if first else None)
+    if not first:
+        receipts.publish_key(tx, key, founded.origin)
+    return founded
 
 
 def check_network(tx: Tx, chain_id: str) -> None:

@@ -90,7 +90,7 @@ def test_one_answer_that_breaks_the_coordinator_does_not_keep_the_others_back(tm
             await coordinator.stop()
             gate.set()
             await until(lambda: len(outbox_of(tmp_path)) == 3)
-            coordinator.break_batches = 1
+            coordinator.break_batches = 1000
             await coordinator.start()
             await until(lambda: all(job.status == "completed" for job in jobs))
 

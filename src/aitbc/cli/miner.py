@@ -122,11 +122,11 @@ async def _run(settings: MinerSettings, choice: EngineChoice, as_json: bool) -> 
         return _refuse(reporter, str(error))
     except OSError as error:
         return _refuse(reporter, f"{settings.home} cannot be used: {error}")
-    _on_signals(agent, reporter)
+    _on_signals(agent)
     return await agent.run()
 
 
-def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
+def _on_signals(agent: MinerAgent) -> None:
     """The first signal drains, the second ends the process where it stands."""
     told = False
 
@@ -135,7 +135,7 @@ def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
         agent.stop()
         if told:
             # Not by way of the interpreter's own end: it would wait for an engine's threads.
-            reporter.close()
+            agent.close_reporter()
             sys.stdout.flush()
             os._exit(EXIT_FORCED)
         told = True

@@ -17,7 +17,7 @@ from typing import Any
 from aitbc.keyfile import load_or_create_key
 from aitbc.miner.advertise import offered
 from aitbc.miner.backoff import Backoff
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
+from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration, Taken
 from aitbc.miner.delivery import Delivery
 from aitbc.miner.engine_state import EngineState
 from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineNotReady, ModelInfo
@@ -30,11 +30,16 @@ from aitbc.miner.lock import MinerLock
 from aitbc.miner.outbox import Outbox
 from aitbc.miner.progress import MinerView, Reporter
 from aitbc.miner.settings import MinerSettings
+from aitbc.miner.tally import TallyReporter
 from aitbc.miner.work import Failure
 
 QUICK_ANSWER_S = 0.5
 """A long poll that comes back empty sooner than this did not wait: do not ask again at once."""
 
+ORDINARY_REASONS = frozenset({"BUSY", "DRAINING"})
+"""Reasons for no work that a miner knows itself."""
+
+MAX_REASON_WAIT_S = 15.0
 UNKNOWN_MINER_CODES = frozenset({"MINER_NOT_FOUND", "MINER_INACTIVE"})
 DEREGISTER_TIMEOUT_S = 5.0
 SAY_DRAINING_TIMEOUT_S = 2.0
@@ -60,13 +65,13 @@ class MinerAgent:
         used."""
         self._settings = settings
         self._engine = engine
-        self._reporter = reporter
         home = settings.home / "miner"
         self.key = load_or_create_key(home / "key.json")
         self.miner_id = settings.miner_id or f"miner-{self.key.key_id}"
         folder = home / self.miner_id
         self._lock = MinerLock(folder)
         self._client = CoordinatorClient(settings.coordinator, settings.key)
+        reporter = self._reporter = TallyReporter(reporter, folder, self._client.url)
         self._outbox = Outbox(folder / "outbox", self._client.url)
         self._gpus = detect_gpus() if gpus is None else gpus
         self._view = MinerView(
@@ -97,6 +102,7 @@ class MinerAgent:
         )
         self._engine_state = EngineState(reporter)
         self._is_draining = False
+        self._no_work = ""
         self._may_poll = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
         self._refresh_now = asyncio.Event()
@@ -114,6 +120,10 @@ class MinerAgent:
                 lease_s=round(self._enrolment.current.lease_s),
             )
         self._stop_asked.set()
+
+    def close_reporter(self) -> None:
+        """For an end without `run`'s: leave the terminal as it was."""
+        self._reporter.close()
 
     async def run(self) -> int:
         """Until stopped; gives the process's exit status: 0 drained, 1 could not go on, 130 told twice to
@@ -268,7 +278,7 @@ class MinerAgent:
             began_s = time.monotonic()
             known = self._held() | self._delivery.let_go()
             try:
-                jobs = await self._client.take(
+                taken = await self._client.take(
                     self.miner_id, max(1, self._free_slots()), self._settings.poll_wait_s, known
                 )
             except (CoordinatorUnreachable, Refused) as error:
@@ -276,10 +286,26 @@ class MinerAgent:
                 continue
             self._link.succeeded()
             backoff.reset()
-            for job in jobs:
+            for job in taken.jobs:
                 await self._jobs.accept(job)
-            if not jobs and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
-                await asyncio.sleep(random.uniform(0.5, 1.0))
+            self._note_reason(taken)
+            if not taken.jobs and time.monotonic() - began_s < min(
+                QUICK_ANSWER_S, self._settings.poll_wait_s
+            ):
+                least_s = min(taken.retry_after_s, MAX_REASON_WAIT_S)
+                await asyncio.sleep(max(least_s, random.uniform(0.5, 1.0)))
+
+    def _note_reason(self, taken: Taken) -> None:
+        """Says once why the coordinator gives this miner no work, and when that has ended."""
+        reason = "" if taken.jobs or taken.reason in ORDINARY_REASONS else taken.reason
+        if reason == self._no_work:
+            return
+        self._no_work, self._view.no_work = reason, taken.message if reason else ""
+        if reason:
+            self._reporter.event("no_work", code=reason, message=taken.message)
+        else:
+            self._reporter.event("work_again")
+        self._changed()
 
     async def _heartbeat_loop(self) -> None:
         backoff = self._link.new_backoff()

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     max_pending_jobs: int = Field(
         10_000, ge=1, description="Jobs of one account that may wait at once; more get 429 QUEUE_FULL."
     )
+    max_pending_bytes: int = Field(
+        64 << 20,
+        ge=1 << 20,
+        description="Bytes of one account's large inputs (above 4096 bytes) that may wait at once; more get 429"
+        " INPUT_QUOTA_EXCEEDED.",
+    )
     rate_limit_client: int = Field(
         100, ge=0, description="Requests a minute for a client key; 0 switches it off."
     )
@@ -81,6 +87,10 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(
         15, gt=0, le=3600, description="How often miners are asked to send a heartbeat."
     )
+    default_max_run_s: int = Field(
+        1800, ge=1, le=604_800, description="How long one run of a job may take that names no max_run_s."
+    )
+    max_max_run_s: int = Field(86_400, ge=1, le=604_800, description="The largest max_run_s of a job.")
     max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")
     acceptance_window_s: float = Field(
         259_200, ge=0, le=31_536_000, description="A manual payment is released this long after the answer."
@@ -168,6 +178,8 @@ class Settings(BaseSettings):
     def _check_times(self) -> Self:
         if self.heartbeat_s >= self.lease_s:
             raise ValueError("HEARTBEAT_S: must be shorter than LEASE_S, or live miners lose their jobs")
+        if self.default_max_run_s > self.max_max_run_s:
+            raise ValueError("DEFAULT_MAX_RUN_S: must be at most MAX_MAX_RUN_S")
         return self
 
     @property

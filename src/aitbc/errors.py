@@ -215,6 +215,23 @@ class MinerInactive(AitbcError):
     template = "The miner is not taking jobs: {miner_id}"
 
 
+class MinerIdInUse(AitbcError):
+    """`reason`: KEY_DIFFERS or MACHINE_DIFFERS; `lapses_in_s`: until then, where it is not heard of again."""
+
+    status = 409
+    code = "MINER_ID_IN_USE"
+    template = (
+        "A miner of this id is alive {by}: {miner_id}. Take another id, stop that one, or take it over"
+        " (takeover; aitbc miner run --takeover)."
+    )
+
+
+class MinerSessionReplaced(AitbcError):
+    status = 409
+    code = "MINER_SESSION_REPLACED"
+    template = "Another registration of this miner has taken this session's place: {miner_id}"
+
+
 class IdempotencyConflict(AitbcError):
     status = 409
     code = "IDEMPOTENCY_CONFLICT"
@@ -328,6 +345,15 @@ class QueueFull(AitbcError):
     status = 429
     code = "QUEUE_FULL"
     template = "Too many jobs are waiting; try again when some have run."
+
+
+class InputQuotaExceeded(AitbcError):
+    status = 429
+    code = "INPUT_QUOTA_EXCEEDED"
+    template = (
+        "This input of {input_bytes} bytes does not fit: {waiting_bytes} bytes of the account's large inputs"
+        " wait, and {limit_bytes} may; try again when some have run."
+    )
 
 
 class StorageUnavailable(AitbcError):

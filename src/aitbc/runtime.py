@@ -50,7 +50,10 @@ class Runtime:
             heartbeat_ms=int(settings.heartbeat_s * 1000),
             max_attempts=settings.max_attempts,
             max_pending_jobs=settings.max_pending_jobs,
+            max_pending_bytes=settings.max_pending_bytes,
             acceptance_ms=int(settings.acceptance_window_s * 1000),
+            default_max_run_ms=settings.default_max_run_s * 1000,
+            max_max_run_ms=settings.max_max_run_s * 1000,
             worker=SigningWorker(key),
         )
         waiting = WaitingMiners()

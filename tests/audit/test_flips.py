@@ -5,87 +5,15 @@ On SQLite without its triggers, CHECKs and indexes, as somebody would have it wh
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from aitbc.audit.database import audit
 from aitbc.audit.findings import Wrong
-from aitbc.core.clock import ManualClock
-from aitbc.database import Database
-from tests.audit.scene import OTHER_WALLET, WITNESS, Scene
-from tests.conftest import START_MS
-from tests.support.databases import Databases
-from tests.support_flows import CHAIN, Market
+from tests.audit.scene import OTHER_WALLET
+from tests.audit.tampered import changed, found
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def honest(
-    databases: Databases, memory_folder: Path, _scenes: dict[str, Path], ids_of_this_time: None
-) -> Path:
-    """A database file in which everything happened; made once, stripped of what keeps it honest."""
-    if "file" not in _scenes:
-        url = databases.migrated(memory_folder)
-        db = Database.open(url, clock=ManualClock(now_ms=START_MS))
-        Scene(Market(db, db.clock))
-        db.close()
-        file = Path(url.removeprefix("sqlite:///"))
-        with _changing(file) as connection:
-            for kind, name in connection.execute(
-                "SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL AND"
-                " (type = 'trigger' OR (type = 'index' AND sql LIKE 'CREATE UNIQUE%'))"
-            ).fetchall():
-                connection.execute(f"DROP {kind} {name}")
-        _scenes["file"] = Path(shutil.copy(file, _scenes["folder"] / "honest.db"))
-    return _scenes["file"]
-
-
-@pytest.fixture(scope="module")
-def _scenes() -> Iterator[dict[str, Path]]:
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="aitbc-test-", dir=shared if shared.is_dir() else None) as folder:
-        yield {"folder": Path(folder)}
-
-
-@contextmanager
-def _changing(file: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA ignore_check_constraints = ON")
-    try:
-        yield connection
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.close()
-
-
-def found(file: Path) -> Wrong | None:
-    db = Database.open(f"sqlite:///{file}")
-    try:
-        return db.read_sync(audit, CHAIN, [WITNESS]).wrong
-    finally:
-        db.close()
-
-
-def changed(honest: Path, sql: str, *values: Any) -> tuple[Any, Wrong | None]:
-    """Does `sql` (UPDATE … RETURNING what names the row) to a copy; the name, and what the audit says."""
-    copy = honest.with_name("changed.db")
-    for suffix in ("-wal", "-shm"):
-        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
-    shutil.copy(honest, copy)
-    with _changing(copy) as connection:
-        rows = connection.execute(sql, values).fetchall()
-        assert len(rows) == 1, f"{len(rows)} rows: {sql}"
-    return rows[0][0], found(copy)
-
 
 # table, which row, column, what it becomes (SQL), what the finding is called (None: the table's own row)
 SOME_POST = "id = (SELECT MIN(id) FROM transfers WHERE kind = 'post')"

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import authenticate, static_principal
+from aitbc.api.metrics import Gauges
 from aitbc.api.ratelimit import RateLimits
 from aitbc.api.requests import ApiRequest
 from aitbc.database import Tx
@@ -70,7 +71,7 @@ class KeyRing:
         principal = None if session else static_principal(runtime.settings, shown)
         if principal is None:
             try:
-                principal = await runtime.db.read(_session_holder if session else authenticate, shown)
+                principal = await runtime.db.glance(_session_holder if session else authenticate, shown)
             except Unauthorized:
                 raise self._refused(request) from None
         if len(self._known) >= CACHE_ENTRIES:
@@ -140,12 +141,13 @@ class Auth:
 
 
 class Access:
-    """Keys and limits of one application. `started`: when it was made, on the monotonic clock."""
+    """Keys, limits and gauges of one application. `started`: when it was made, on the monotonic clock."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.started = runtime.clock.monotonic()
         self.limits = RateLimits(runtime.settings, runtime.clock.monotonic)
         self.keys = KeyRing(runtime, self.limits)
+        self.gauges = Gauges(runtime)
 
     def charge(self, request: ApiRequest, name: str, principal: Principal) -> None:
         """Counts the request against the key's limit of this name. Raises RateLimited."""

@@ -43,7 +43,8 @@ def submit(
         float | None, typer.Option(min=0, max=1e6, help="Only miners with so much GPU memory.")
     ] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9, higher first.")] = None,
-    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None,
+    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up waiting after so long.")] = None,
+    max_run: Annotated[int | None, typer.Option(metavar="SECONDS", help="Longest that it may run.")] = None,
     payment: Annotated[
         str | None, typer.Option(metavar="auto|manual", help="manual: pay the escrow first.")
     ] = None,
@@ -71,6 +72,7 @@ def submit(
         "min_memory_gb": min_memory_gb,
         "priority": priority,
         "ttl_s": ttl,
+        "max_run_s": max_run,
         "payment": payment,
     }
     body = _body(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,11 @@ class PublishedKey:
     @property
     def key_id(self) -> str:
         return signing.key_id(self.public_bytes)
+
+    def may_sign_at(self, at_ms: int, tolerance_ms: int = 0) -> bool:
+        """Whether this time lies in its validity, give or take the tolerance."""
+        early = self.valid_from_ms is not None and at_ms < self.valid_from_ms - tolerance_ms
+        return not early and (self.valid_to_ms is None or at_ms < self.valid_to_ms + tolerance_ms)
 
     def to_json(self, chain_id: str) -> dict[str, Any]:
         """The key's entry in the /v1/keys document; a log's verifier key has the name of the log's origin."""
@@ -64,6 +69,9 @@ class KeySet:
     def log_keys(self) -> tuple[PublishedKey, ...]:
         """The keys that sign the checkpoints of the chain's log."""
         return tuple(self._log_keys.values())
+
+    def __iter__(self) -> Iterator[PublishedKey]:
+        return iter((*self._keys.values(), *self._log_keys.values()))
 
     def __len__(self) -> int:
         return len(self._keys) + len(self._log_keys)

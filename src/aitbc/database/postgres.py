@@ -65,6 +65,7 @@ class PostgresBackend:
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: calls wait; False: the end
         self._writers = ThreadPoolExecutor(max(1, writers - 1), "write")
         self._readers = ThreadPoolExecutor(readers, "read")
+        self._glances = ThreadPoolExecutor(1, "glance")
         self._queue: collections.deque[Waiting] = collections.deque()
         self._queueing = threading.Lock()
         self._pumping = False
@@ -89,8 +90,8 @@ class PostgresBackend:
                 self._wanted.put(True)
         return await waiting.future
 
-    async def read(self, call: Call) -> Any:
-        return await self._in(self._readers, self.read_sync, call)
+    async def read(self, call: Call, *, glance: bool = False) -> Any:
+        return await self._in(self._glances if glance else self._readers, self.read_sync, call)
 
     @staticmethod
     def _in(pool: ThreadPoolExecutor, act: Callable[[Call], Any], call: Call) -> "asyncio.Future[Any]":
@@ -304,6 +305,7 @@ class PostgresBackend:
             self._grouping.join()  # finishes what was queued
         self._writers.shutdown()
         self._readers.shutdown()
+        self._glances.shutdown()
         with self._queueing:
             self._closed = True
         self._notices.close()

@@ -99,6 +99,7 @@ class SqliteBackend:
         self._committer = ThreadPoolExecutor(1, "commit")
         self._small_commit_s = 2 * QUICK_S  # what a small commit has lately taken; the first ones show it
         self._readers = ThreadPoolExecutor(READERS, "read")
+        self._glances = ThreadPoolExecutor(1, "glance")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._closed = False
@@ -247,10 +248,11 @@ class SqliteBackend:
 
     # --- reads, and calls from threads ----------------------------------------------------------------
 
-    async def read(self, call: Call) -> Any:
+    async def read(self, call: Call, *, glance: bool = False) -> Any:
         if self._closed:
             raise StorageUnavailable("The database is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_sync, call)
+        threads = self._glances if glance else self._readers
+        return await asyncio.get_running_loop().run_in_executor(threads, self.read_sync, call)
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot, on a connection of the calling thread."""
@@ -304,6 +306,7 @@ class SqliteBackend:
         self._closed = True
         self._committer.shutdown()
         self._readers.shutdown()
+        self._glances.shutdown()
         for connection in [*self._opened, *([self._connection] if self._connection else [])]:
             connection.close()
         self._opened.clear()

@@ -9,6 +9,8 @@ from aitbc.database import Tx
 from aitbc.errors import (
     AitbcError,
     Forbidden,
+    InputQuotaExceeded,
+    InvalidRequest,
     JobNotCancellable,
     JobNotFound,
     JobNotRunning,
@@ -19,6 +21,7 @@ from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES, TERMINAL
+from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.miners import service as miners
 from aitbc.parameters import service as parameters
@@ -30,11 +33,12 @@ MESSAGE_CHARS = 500
 def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> JobRow:
     """Creates the job and holds its worst-case price.
 
-    Raises InsufficientFunds, KeyLimitExceeded, QueueFull.
+    Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded.
     """
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
         raise QueueFull(limit=ctx.max_pending_jobs)
-    return _submit(tx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
+    _require_space(tx, ctx, principal, spec)
+    return _submit(tx, ctx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
 
 
 def submit_batch(
@@ -50,12 +54,26 @@ def submit_batch(
             tx.flush()  # so that the jobs of this batch count
             if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
                 raise QueueFull(limit=ctx.max_pending_jobs)
-        return _submit(tx, principal, spec, default_cap)
+        _require_space(tx, ctx, principal, spec)
+        return _submit(tx, ctx, principal, spec, default_cap)
 
     return tx.each(specs, act)
 
 
-def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:
+def _require_space(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> None:
+    """Raises InputQuotaExceeded where the account's large inputs that wait would be too many bytes."""
+    if spec.prompt_bound <= LARGE_INPUT_BYTES:
+        return
+    tx.flush()  # so that the jobs of this batch count
+    waiting = jobs.large_bytes(tx, principal.account_id)
+    if waiting + spec.prompt_bound > ctx.max_pending_bytes:
+        raise InputQuotaExceeded(
+            limit_bytes=ctx.max_pending_bytes, waiting_bytes=waiting, input_bytes=spec.prompt_bound
+        )
+
+
+def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:
+    max_run_ms = _max_run_ms(ctx, spec)
     job_id = new_id(tx.now_ms)
     cap_units = default_cap_units if spec.max_price_units is None else spec.max_price_units
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
@@ -74,10 +92,23 @@ def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int)
         max_price_units=cap_units,
         hold_id=hold_id,
         held_units=0 if spec.manual_payment else held_units,
+        max_run_ms=max_run_ms,
     )
     if spec.manual_payment:
         payments.open_pending(tx, new_id(tx.now_ms), job_id, principal.account_id, held_units)
     return job
+
+
+def _max_run_ms(ctx: FlowContext, spec: JobSpec) -> int:
+    """How long a run of the job may take. Raises InvalidRequest above what this network allows."""
+    if spec.max_run_s is None:
+        return ctx.default_max_run_ms
+    if spec.max_run_s * 1000 > ctx.max_max_run_ms:
+        most = f"at most {ctx.max_max_run_ms / 1000:g} seconds here"
+        raise InvalidRequest(
+            f"max_run_s must be {most}.", fields=[{"field": "max_run_s", "message": f"must be {most}"}]
+        )
+    return spec.max_run_s * 1000
 
 
 def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
@@ -110,6 +141,7 @@ def fail(
     message: str = "",
     retryable: bool | None = None,
     lease_id: str | None = None,
+    session: str | None = None,
 ) -> JobRow:
     """The miner gives a job back. It is tried again, by another miner first, at most `max_attempts` times.
 
@@ -122,6 +154,8 @@ def fail(
     if job.status != "running":
         raise JobNotRunning(job_id=job_id, status=job.status)
     if job.miner_id != miner.id or lease_id not in (None, job.lease_id):
+        raise LeaseLost(job_id=job_id)
+    if not jobs.is_of_session(job, session):
         raise LeaseLost(job_id=job_id)
     again = cause not in FINAL_MINER_CAUSES if retryable is None else retryable
     retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], again=again)
@@ -152,12 +186,13 @@ def count_refused(
     retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message, again=True)
 
 
-def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
+def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
     """The miner deregisters; what it ran is tried again, or fails where its attempts are used up.
 
-    Returns how many jobs that were.
+    Returns how many jobs that were. Raises MinerNotFound, Forbidden, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
+    miners.hold_session(miner, session)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:

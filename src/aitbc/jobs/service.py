@@ -6,7 +6,7 @@ Every move is one guarded UPDATE checked by its row, plus one line of history.
 import json
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
@@ -14,7 +14,7 @@ from aitbc.database.columns import among
 from aitbc.jobs import history
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
-from aitbc.jobs.models import PENDING, RUNNING, Job, JobRequest, JobResult
+from aitbc.jobs.models import LARGE_INPUT_BYTES, LARGE_PENDING, PENDING, RUNNING, Job, JobRequest, JobResult
 from aitbc.jobs.rows import COLUMNS, JobRow, JobSpec
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -51,6 +51,12 @@ SELECT_HELD_BY = statement(
 BACKLOG_OF = statement(
     select(_c.id).where(sql(PENDING), _c.client_id == bindparam("client")).offset(bindparam("skip")).limit(1)
 )
+LARGE_BYTES_OF = statement(
+    select(func.coalesce(func.sum(_c.prompt_bound), 0).label("bytes")).where(
+        sql(LARGE_PENDING), _c.client_id == bindparam("client")
+    )
+)
+ERASE_REQUEST = statement(delete(_requests).where(_requests.c.job_id == bindparam("job")))
 
 _HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))
 COMPLETE = statement(
@@ -90,9 +96,12 @@ REQUEUE = statement(
         queued=1,
         lease_id=literal_column("''"),
         lease_expires_at_ms=0,
+        run_ends_at_ms=0,
         unit_price_units=0,
         miner_id=literal_column("''"),
+        miner_session=literal_column("''"),
         started_at_ms=None,
+        expires_at_ms=bindparam("expires"),
         cause=bindparam("why"),
         message=bindparam("words"),
         excluded_miner_id=bindparam("excluded"),
@@ -158,6 +167,7 @@ def create(
     max_price_units: int,
     hold_id: str,
     held_units: int,
+    max_run_ms: int,
 ) -> JobRow:
     """Writes a new job into the queue and says so to waiting miners."""
     job = JobRow(
@@ -197,6 +207,9 @@ def create(
         finished_at_ms=None,
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
         manual_payment=1 if spec.manual_payment else 0,
+        max_run_ms=max_run_ms,
+        run_ends_at_ms=0,
+        miner_session="",
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
@@ -237,7 +250,10 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
 
 
 def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, message: str = "") -> bool:
-    """Ends a pending or running job without a result. False where it moved meanwhile."""
+    """Ends a pending or running job without a result. False where it moved meanwhile.
+
+    Nobody pays for what it stored, so a large input goes at once.
+    """
     moved = tx.run(
         END,
         job=job.id,
@@ -251,6 +267,8 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
     )
     if moved != 1:
         return False
+    if job.prompt_bound > LARGE_INPUT_BYTES:
+        tx.run(ERASE_REQUEST, job=job.id)
     history.record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
     tx.signal(("job", job.id))
     return True
@@ -259,7 +277,10 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
 def requeue(
     tx: Tx, job: JobRow, cause: str, actor: str, message: str = "", *, exclude_for_ms: int = 0
 ) -> bool:
-    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over."""
+    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over.
+
+    It may wait for as long as it still might when it was claimed: a run takes nothing of that.
+    """
     excluded = job.miner_id if exclude_for_ms else ""
     moved = tx.run(
         REQUEUE,
@@ -269,6 +290,7 @@ def requeue(
         words=message,
         excluded=excluded,
         excluded_until=tx.now_ms + exclude_for_ms if exclude_for_ms else 0,
+        expires=job.expires_at_ms + max(0, tx.now_ms - (job.started_at_ms or tx.now_ms)),
     )
     if moved != 1:
         return False
@@ -284,8 +306,8 @@ def count_try(tx: Tx, job: JobRow) -> None:
 
 
 def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:
-    """Moves the lease's end to now + lease, never past the job's expiry. Returns the new end in ms."""
-    end_ms = min(tx.now_ms + lease_ms, max(job.expires_at_ms, tx.now_ms))
+    """Moves the lease's end to now + lease, never past the end of the run. Returns the new end in ms."""
+    end_ms = min(tx.now_ms + lease_ms, max(job.run_ends_at_ms, tx.now_ms))
     tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms)
     return end_ms
 
@@ -319,6 +341,11 @@ def held_by(tx: Tx, miner_id: str) -> list[JobRow]:
     return tx.all(SELECT_HELD_BY, miner=miner_id)
 
 
+def is_of_session(job: JobRow, session: str | None) -> bool:
+    """Whether the lease is this session's, as far as both say."""
+    return session is None or job.miner_session in ("", session)
+
+
 def request_text(tx: Tx, job_id: str) -> str | None:
     """Canonical JSON of the request; None once erased."""
     row = tx.one(SELECT_REQUEST, job=job_id)
@@ -348,6 +375,11 @@ def result_text(tx: Tx, job_id: str) -> str | None:
 def has_room(tx: Tx, client_id: str, limit: int) -> bool:
     """Whether the client has fewer jobs waiting than `limit`, as nearly always."""
     return tx.none(BACKLOG_OF, client=client_id, skip=limit - 1)
+
+
+def large_bytes(tx: Tx, client_id: str) -> int:
+    """The bytes of the client's large inputs (above LARGE_INPUT_BYTES) that wait."""
+    return int(tx.one(LARGE_BYTES_OF, client=client_id).bytes)
 
 
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:

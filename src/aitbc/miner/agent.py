@@ -15,13 +15,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aitbc.keyfile import load_or_create_key
-from aitbc.miner.advertise import offered
-from aitbc.miner.backoff import Backoff
+from aitbc.miner.backoff import Backoff, wait
 from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration, Taken
 from aitbc.miner.delivery import Delivery
-from aitbc.miner.engine_state import EngineState
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineNotReady, ModelInfo
-from aitbc.miner.engines.diagnose import why_no_model, why_unusable
+from aitbc.miner.engine_watch import EngineWatch
+from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
 from aitbc.miner.enrolment import Enrolment
 from aitbc.miner.gpu import Gpu, detect_gpus, read_load
 from aitbc.miner.jobs import JobRunner
@@ -92,7 +90,14 @@ class MinerAgent:
         self._jobs.on_change = self._jobs_changed
         self._jobs.on_failure = self._job_failed
         self._models: list[ModelInfo] = []
-        self._left_out: set[str] = set()
+        self._watch = EngineWatch(
+            engine,
+            reporter,
+            refresh_s=settings.refresh_s,
+            new_backoff=self._link.new_backoff,
+            not_ready=self._jobs.engine_not_ready,
+        )
+        self._watch.on_change, self._watch.on_models = self._engine_changed, self._offer
         self._enrolment = Enrolment(
             settings,
             self._client,
@@ -103,12 +108,10 @@ class MinerAgent:
             on_registered=self._registered,
             on_in_use=self._in_use,
         )
-        self._engine_state = EngineState(reporter)
         self._is_draining = False
         self._no_work = ""
         self._may_poll = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
-        self._refresh_now = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._quit_asked = asyncio.Event()
 
@@ -158,7 +161,7 @@ class MinerAgent:
                     "poll": self._poll_loop(),
                     "heartbeat": self._heartbeat_loop(),
                     "delivery": self._delivery.run(),
-                    "refresh": self._refresh_loop(),
+                    "refresh": self._watch.run(),
                 }.items()
             }
             failed = await self._unless_stopped(list(loops.values()))
@@ -211,10 +214,8 @@ class MinerAgent:
     async def _start(self) -> None:
         if self._gpus:
             self._reporter.event("gpus", gpus=self._view.gpus)
-        await self._engine.start()
-        self._set_models(await self._first_models())
-        self._reporter.event("engine_ready", engine=self._engine.name, models=self._model_names())
-        self._report_models_left_out()
+        await self._watch.start()
+        self._set_models(self._watch.models)
         self._delivery.report_found()
         await self._enrolment.register_patiently()
         self._reporter.event(
@@ -240,33 +241,6 @@ class MinerAgent:
             self._reporter.event(
                 "price_above_cap", models=models, price_units=price_units, cap_units=cap_units
             )
-
-    async def _first_models(self) -> list[ModelInfo]:
-        """What the engine has, once it has loaded. Raises EngineError that says what is there instead."""
-        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
-        while True:
-            try:
-                models = offered(await self._engine.models())
-            except EngineNotReady as error:
-                self._engine_state.set(False, error.message, is_loading=True)
-                self._set_status(self._engine_state.status)
-                await asyncio.sleep(backoff.next_s())
-            except EngineError as error:
-                raise EngineError(error.cause, await why_unusable(self._engine, error)) from error
-            else:
-                self._engine_state.set(True)
-                if models:
-                    return models
-                raise EngineError(Cause.MODEL_NOT_FOUND, why_no_model(self._engine))
-
-    def _report_models_left_out(self) -> None:
-        """Says once of each model why it is not offered."""
-        selection, skipped = self._engine.selection, self._engine.skipped
-        for name in sorted(set(selection.missing) - self._left_out):
-            self._reporter.event("model_missing", model=name, found=selection.found)
-        for name in sorted(set(skipped) - self._left_out):
-            self._reporter.event("model_skipped", model=name, reason=skipped[name])
-        self._left_out = {*selection.missing, *skipped}
 
     def _registered(self, registration: Registration) -> None:
         self._jobs.chain_id = registration.chain_id
@@ -319,7 +293,7 @@ class MinerAgent:
         backoff = self._link.new_backoff()
         while True:
             interval_s = self._enrolment.current.heartbeat_interval_s
-            await _wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
+            await wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
             self._heartbeat_now.clear()
             try:
                 gone = await self._client.heartbeat(
@@ -333,25 +307,6 @@ class MinerAgent:
             backoff.reset()
             for job_id in gone:
                 self._jobs.abandon(job_id)
-
-    async def _refresh_loop(self) -> None:
-        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
-        while True:
-            wait_s = self._settings.refresh_s if self._engine_state.is_up else backoff.next_s()
-            await _wait(self._refresh_now, wait_s)
-            self._refresh_now.clear()
-            try:
-                models = offered(await self._engine.models())
-            except EngineError as error:
-                self._set_engine(False, error.message, is_loading=isinstance(error, EngineNotReady))
-                continue
-            if self._jobs.engine_not_ready():
-                continue  # it lists its models, and the jobs that wait for it know better
-            backoff.reset()
-            self._set_engine(True)
-            self._report_models_left_out()
-            if models != self._models:
-                await self._offer(models)
 
     async def _offer(self, models: list[ModelInfo]) -> None:
         """The engine's models are others now. With none left we only drain: no models would mean any
@@ -382,17 +337,12 @@ class MinerAgent:
     def _job_failed(self, failure: Failure) -> None:
         """What a failed job says about the engine."""
         if failure.cause is Cause.ENGINE_UNAVAILABLE:
-            self._set_engine(False, failure.message)
+            self._watch.set(False, failure.message)
         elif failure.cause is Cause.MODEL_NOT_FOUND:
-            self._refresh_now.set()
+            self._watch.look()
 
     def _jobs_changed(self) -> None:
-        """A job that waits for the engine, or that it has begun, tells whether it is ready."""
-        not_ready = self._jobs.engine_not_ready()
-        if not_ready:
-            self._set_engine(False, not_ready, is_loading=True)
-        elif self._engine_state.is_loading:
-            self._refresh_now.set()
+        self._watch.jobs_changed()
         self._changed()
 
     # -- stopping
@@ -432,17 +382,12 @@ class MinerAgent:
 
     def _status(self) -> str:
         """What the coordinator is told: without an engine there is no point in offering us jobs."""
-        ready = self._engine_state.is_up and self._models
+        ready = self._watch.is_up and self._models
         return "active" if ready and not self._is_draining else "draining"
 
-    def _set_engine(self, is_up: bool, reason: str = "", *, is_loading: bool = False) -> None:
-        if not self._engine_state.set(is_up, reason, is_loading=is_loading):
-            return
-        if not is_up:
-            self._refresh_now.set()
-        self._set_status(self._engine_state.status or self._status())
+    def _engine_changed(self) -> None:
+        self._set_status(self._watch.status or self._status())
         self._heartbeat_now.set()
-        self._changed()
 
     def _set_status(self, status: str) -> None:
         self._view.status = status
@@ -471,15 +416,6 @@ class MinerAgent:
             if gpu is not None:
                 load |= {"gpu_utilisation": gpu.gpu_utilisation, "memory_used_gb": gpu.memory_used_gb}
         return load
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for `event`, but no longer than `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return  # the time is up, which is as good a reason to go on
 
 
 async def _quietly(call: Coroutine[Any, Any, Any], limit_s: float) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from aitbc.cli.failures import FAILURE, usage_error
+from aitbc.cli.miner_status import status
 from aitbc.cli.output import fail
 from aitbc.cli.profile import home, resolve
 from aitbc.core.jobspec import JOB_TYPES
@@ -26,9 +27,7 @@ from aitbc.miner.settings import MinerSettings
 miner_app = typer.Typer(help="Run models for others and be paid for it.", no_args_is_help=True)
 
 
-@miner_app.callback()
-def _miner() -> None:
-    """Keeps `run` a command of its own: typer folds an app of one command into its name."""
+miner_app.command("status")(status)
 
 
 @miner_app.command()

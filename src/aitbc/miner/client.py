@@ -263,6 +263,11 @@ class CoordinatorClient:
         except (CoordinatorUnreachable, Refused) as error:
             return error
 
+    async def state(self, miner_id: str | None) -> dict[str, Any]:
+        """How the miner stands at the coordinator; without an id, the account's only one."""
+        query = {} if miner_id is None else {"miner_id": miner_id}
+        return await self._call("GET", "/v1/miner/status", params=query)
+
     async def deregister(self, miner_id: str) -> int:
         """Leave; gives how many jobs went back to the queue."""
         data = await self._post("/v1/miner/deregister", self._in_session({"miner_id": miner_id}))

@@ -114,6 +114,7 @@ def run(
         )
     except ValueError as error:
         raise usage_error(str(error)) from error
+    os.umask(0o077)  # undelivered answers are as private as the database
     raise typer.Exit(asyncio.run(_run(settings, choice, as_json)))
 
 

@@ -114,7 +114,7 @@ async def take_jobs(
     waiting_s = wait_s(request, query.wait)
     known = set(query.known.split(",")) if query.known else set()
     taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s, query.session_id)
-    taken = await (wait_for(request, taking) if waiting_s > 0 else taking)
+    taken = await (wait_for(request, principal, taking) if waiting_s > 0 else taking)
     return reply({"jobs": acts.assignments_body(request, taken)})
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from aitbc.core import canonical
 from aitbc.core.block import genesis, origin_of
@@ -99,8 +98,8 @@ def new_origin(chain_id: str, salt: str, log_url: str) -> str:
     `log_url` is '' where only this machine can reach it: such a prefix belongs to every machine's log, so the
     log is named after the network and the salt.
     """
-    parts = urlsplit(log_url)
-    origin = f"{parts.netloc.lower()}{parts.path.rstrip('/')}".replace("+", "%2B")
-    if not parts.netloc or len(origin) > MAX_ORIGIN_CHARS:
+    host, slash, path = log_url.partition("://")[2].rstrip("/").partition("/")
+    origin = f"{host.lower()}{slash}{path}".replace("+", "%2B")
+    if not host or len(origin) > MAX_ORIGIN_CHARS:
         return f"{origin_of(chain_id)}/{salt[:16]}"
     return origin

@@ -38,6 +38,14 @@ WalletOption = Annotated[
         envvar="AITBC_WALLET",
     ),
 ]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--network-id",
+        metavar="HEX",
+        help="The network that the transfer is for; else what the coordinator said when it was first paid.",
+    ),
+]
 ChainOption = Annotated[str, typer.Option("--chain-id", metavar="NAME", help="The network.")]
 
 
@@ -88,6 +96,7 @@ def balance(
             {
                 "address": funds.address,
                 "chain_id": funds.chain_id,
+                "network_id": funds.network_id,
                 "balance": funds.balance,
                 "nonce": funds.nonce,
             }
@@ -97,6 +106,7 @@ def balance(
         [
             ("address", funds.address),
             ("network", funds.chain_id),
+            ("network id", funds.network_id),
             ("balance, AIT", ait(funds.balance)),
             ("transfers sent", funds.nonce),
         ]
@@ -115,6 +125,7 @@ def send(
         bool, typer.Option("--offline", help="Only print the signed transfer; needs --nonce.")
     ] = False,
     chain_id: ChainOption = DEFAULT_CHAIN,
+    network_id: NetworkOption = None,
     wallet: WalletOption = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
@@ -131,11 +142,12 @@ def send(
     if recipient == stored.address:
         raise usage_error("that is this wallet's own address")
 
-    def sign(number: int) -> tuple[dict[str, object], str]:
+    def sign(network: str, number: int) -> tuple[dict[str, object], str]:
         key = _unlock(stored)
         made = Transaction.make(
             key,
             chain_id=chain_id,
+            network_id=network,
             recipient=recipient,
             amount_units=amount_units,
             fee_units=fee_units,
@@ -144,11 +156,12 @@ def send(
         return made.signed(key), made.hash
 
     if offline and nonce is not None:
-        print_json(sign(nonce)[0])
+        print_json(sign(_known_network(url, network_id), nonce)[0])
         return
     with _connect(url) as client:
-        number = client.funds(stored.address, chain_id).nonce + 1 if nonce is None else nonce
-        document, transaction_hash = sign(number)
+        funds = client.funds(stored.address, chain_id if nonce is None else None)
+        number = funds.nonce + 1 if nonce is None else nonce
+        document, transaction_hash = sign(_network(client.url, funds.network_id, network_id), number)
         client.send_transaction(document, transaction_hash)
     if as_json:
         print_json({"hash": transaction_hash, "nonce": number, "transaction": document})
@@ -248,6 +261,41 @@ def _check_message(message: str, address: str, domain: str) -> None:
             f"the coordinator calls itself {read.domain}, not {domain}",
             f"If you trust that name: --domain {read.domain}. Operators set PUBLIC_URL.",
         )
+
+
+def _network(url: str, told: str, wanted: str | None) -> str:
+    """The id of the network to sign for. A coordinator that names another one than before is not paid."""
+    from aitbc.wallet.networks import NetworkDoubt, settle
+
+    _check_network_id(wanted)
+    try:
+        return settle(home(), url, told, wanted)
+    except NetworkDoubt as error:
+        hint = f"If that is right and you know why: --network-id {told}. Nothing was signed."
+        raise CommandError("NETWORK", str(error), hint) from error
+
+
+def _known_network(url: str | None, wanted: str | None) -> str:
+    """The id of the network to sign for without asking it."""
+    from aitbc.wallet.networks import NetworkDoubt, known
+
+    _check_network_id(wanted)
+    if wanted is not None:
+        return wanted
+    try:
+        found = known(home()).get(resolve(url, None).url.rstrip("/"))
+    except NetworkDoubt as error:
+        raise CommandError("NETWORK", str(error), "Name it: --network-id HEX.") from error
+    if found is None:
+        raise usage_error("--offline needs --network-id", "`aitbc wallet balance` shows it.")
+    return found
+
+
+def _check_network_id(wanted: str | None) -> None:
+    from aitbc.wallet.networks import is_network_id
+
+    if wanted is not None and not is_network_id(wanted):
+        raise usage_error("--network-id is 64 lower-case hex digits", "`aitbc wallet balance` shows it.")
 
 
 def _sign_text(stored: StoredWallet, message: str) -> str:

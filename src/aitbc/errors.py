@@ -113,7 +113,7 @@ class SignatureInvalid(AitbcError):
 class Unauthorized(AitbcError):
     """Nobody is told what he could not know: that a key was revoked or has expired learns who shows its secret.
 
-    `reason` in the details: missing, unknown, revoked, expired or rotated; with `key_id` or `session_id` where
+    `reason` in the details: missing, unknown, revoked, expired, rotated or ended; with `key_id` or `session_id` where
     the secret was right.
     """
 
@@ -144,6 +144,11 @@ class KeyExpired(Unauthorized):
 class KeyRotated(Unauthorized):
     template = "The API key {key_id} has a new secret; the one that was shown ended at {at}."
     reason = "rotated"
+
+
+class CredentialEnded(Unauthorized):
+    template = "The key or session ended while the request waited: it was revoked or rotated, or has expired."
+    reason = "ended"
 
 
 class SessionUnknown(Unauthorized):

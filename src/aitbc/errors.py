@@ -479,6 +479,10 @@ def _all_errors(base: type[AitbcError]) -> list[type[AitbcError]]:
 
 
 def error_table() -> list[tuple[int, str, str]]:
-    """(status, code, message template) of every error, by status then code; the docs list this."""
-    rows = {(error.status, error.code, error.template) for error in _all_errors(AitbcError)}
+    """(status, code, message template) of every code, by status then code; the docs list this.
+
+    A class without a code of its own says the same in other words, as where more is known; it has no row.
+    """
+    coded = [error for error in _all_errors(AitbcError) if "code" in vars(error)]
+    rows = {(error.status, error.code, error.template) for error in coded}
     return sorted(rows)

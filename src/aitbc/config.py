@@ -4,8 +4,10 @@ import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -267,6 +269,17 @@ class Settings(BaseSettings):
         if self.default_max_run_s > self.max_max_run_s:
             raise ValueError("DEFAULT_MAX_RUN_S: must be at most MAX_MAX_RUN_S")
         return self
+
+    @property
+    def log_url(self) -> str:
+        """The URL prefix that others reach the log under; '' where PUBLIC_URL is an address of this machine's
+        or of a private network's, which says nothing to anybody else."""
+        host = urlsplit(self.public_url).hostname or ""
+        try:
+            public = ip_address(host).is_global
+        except ValueError:
+            public = "." in host and not host.endswith((".local", ".localhost", ".internal"))
+        return f"{self.public_url}/log" if public else ""
 
     @property
     def devnet_grant_units(self) -> int:

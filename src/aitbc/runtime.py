@@ -7,7 +7,7 @@ from aitbc import keyfile
 from aitbc.chain import queries, sealer
 from aitbc.config import Settings
 from aitbc.core.block import genesis, origin_of
-from aitbc.core.clock import Clock, SystemClock
+from aitbc.core.clock import Clock, SteadyClock, SystemClock
 from aitbc.core.signing import PrivateKey, parse_vkey
 from aitbc.database import Database, Tx
 from aitbc.errors import WrongNetwork
@@ -35,8 +35,12 @@ class Runtime:
     context: FlowContext
     clock: Clock
     waiting: WaitingMiners
+    steady: SteadyClock = field(init=False)
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
+
+    def __post_init__(self) -> None:
+        self.steady = SteadyClock(self.clock)
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":

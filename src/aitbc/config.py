@@ -4,8 +4,10 @@ import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -132,13 +134,15 @@ class Settings(BaseSettings):
         " INPUT_QUOTA_EXCEEDED.",
     )
     rate_limit_client: int = Field(
-        100, ge=0, description="Requests a minute for a client key; 0 switches it off."
+        100, ge=0, description="Requests a minute of an account's client keys together; 0 switches it off."
     )
     rate_limit_miner: int = Field(
-        1000, ge=0, description="Requests a minute for a miner key; 0 switches it off."
+        1000, ge=0, description="Requests a minute of an account's miner keys together; 0 switches it off."
     )
     rate_limit_user: int = Field(
-        60, ge=0, description="Requests a minute for a user, failed logins for an address; 0 switches it off."
+        60,
+        ge=0,
+        description="Requests a minute of a user, failed attempts from an address; 0 switches it off.",
     )
     lease_s: float = Field(
         60, gt=0, le=86_400, description="How long a claimed job is a miner's without a heartbeat."
@@ -245,6 +249,17 @@ class Settings(BaseSettings):
         if self.default_max_run_s > self.max_max_run_s:
             raise ValueError("DEFAULT_MAX_RUN_S: must be at most MAX_MAX_RUN_S")
         return self
+
+    @property
+    def log_url(self) -> str:
+        """The URL prefix that others reach the log under; '' where PUBLIC_URL is an address of this machine's
+        or of a private network's, which says nothing to anybody else."""
+        host = urlsplit(self.public_url).hostname or ""
+        try:
+            public = ip_address(host).is_global
+        except ValueError:
+            public = "." in host and not host.endswith((".local", ".localhost", ".internal"))
+        return f"{self.public_url}/log" if public else ""
 
     @property
     def devnet_grant_units(self) -> int:

@@ -142,7 +142,7 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
     waiting_s = wait_s(request, asked_s)
     await runtime.db.read(owned, principal, job_id)
     if waiting_s > 0:
-        await wait_for(request, job_change(runtime, principal, job_id, waiting_s))
+        await wait_for(request, principal, job_change(runtime, principal, job_id, waiting_s))
     job, body = await runtime.db.read(_job_and_body, runtime.context, principal, job_id)
     return reply(body, 200 if job.status in TERMINAL else 202)
 

@@ -8,6 +8,7 @@ from aitbc.accounts.principal import Principal
 from aitbc.core.ids import new_id
 from aitbc.database import Tx
 from aitbc.errors import JobNotAvailable, JobNotFound, MinerInactive
+from aitbc.flows import rights
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import claims
 from aitbc.jobs import service as jobs
@@ -63,10 +64,12 @@ def take(
 
     A miner that signs gets those again only in the session that was given them: its copy shall not run them.
 
-    Raises MinerNotFound, Forbidden, MinerInactive, MinerSessionReplaced.
+    Raises Unauthorized for a key that has ended meanwhile, MinerNotFound, Forbidden, MinerInactive,
+    MinerSessionReplaced.
     """
     if miner_id is not None:
         jobs.ahead(tx, held_by=miner_id)
+    rights.require(tx, principal)
     # Locked, so that a miner that asks twice at once gets no more than it has places for.
     miner = miners.owned(tx, principal.account_id, miner_id, lock=True)
     miners.hold_session(miner, session)
@@ -90,6 +93,7 @@ def take(
 
 def offer(tx: Tx, principal: Principal, miner_id: str, session: str | None = None) -> Offered:
     """The job that the miner would get next, without leasing it."""
+    rights.require(tx, principal)
     miner = miners.owned(tx, principal.account_id, miner_id)
     miners.hold_session(miner, session)
     miner = miners.touch(tx, miner)
@@ -105,6 +109,7 @@ def claim(
     tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id: str, session: str | None = None
 ) -> Assignment:
     """Leases one job to the miner. Raises JobNotFound, JobNotAvailable (taken, ended, or not for this miner)."""
+    rights.require(tx, principal)
     miner = miners.owned(tx, principal.account_id, miner_id, lock=True)
     miners.hold_session(miner, session)
     miner = miners.touch(tx, miner)

@@ -124,6 +124,7 @@ def register(tx: Tx, known: MinerRow | None, account_id: str, spec: MinerSpec, p
     else:
         tx.run(REREGISTER, miner=miner_id, **{f"new_{name}": value for name, value in values.items()})
         tx.run(DELETE_OFFERS, miner=miner_id)
+        tx.signal(("miner", miner_id))
     rows = offer_rows(job_types, spec.models, price_units)
     tx.many(INSERT_OFFER, [{"miner_id": miner_id, **row._asdict()} for row in rows])
     registered = get(tx, miner_id)
@@ -278,6 +279,7 @@ def heartbeat(tx: Tx, miner: MinerRow, status: str, load: dict[str, Any] | None)
 def deregister(tx: Tx, miner: MinerRow) -> None:
     """The miner leaves; it stays in the books and may register again."""
     tx.run(TOUCH, miner=miner.id, seen=tx.now_ms, after="inactive", left=1)
+    tx.signal(("miner", miner.id))
 
 
 def lapse(tx: Tx, before_ms: int) -> int:

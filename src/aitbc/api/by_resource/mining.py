@@ -36,7 +36,7 @@ async def available_job(
     `prompt` and `messages` are null, `parameters` and `params` empty."""
     waiting_s = wait_s(request, query.wait)
     offering = offer(request.runtime, principal, query.miner_id, waiting_s, query.session_id)
-    offered = await (wait_for(request, offering) if waiting_s > 0 else offering)
+    offered = await (wait_for(request, principal, offering) if waiting_s > 0 else offering)
     return reply(None if offered.job is None else job_json(offered.job, None))
 
 

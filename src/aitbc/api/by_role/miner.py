@@ -24,7 +24,7 @@ from aitbc.api.schemas.miners import (
     RoleJobResult,
     RoleMinerRegistration,
 )
-from aitbc.api.schemas.queries import TakeJobs
+from aitbc.api.schemas.queries import OwnMiner, TakeJobs
 from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
 from aitbc.flows import job_lifecycle, registration
@@ -77,6 +77,18 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
     }
 
 
+@router.get(
+    "/v1/miner/status",
+    summary="How one's own miner stands",
+    response_model=replies.MinerState,
+    responses=READ_ONE,
+)
+async def status(request: ApiRequest, principal: MinerKey, query: Annotated[OwnMiner, Query()]) -> Response:
+    """What it offers and runs, and why it gets no work where it gets none."""
+    runtime = request.runtime
+    return reply(await runtime.db.read(miners.state, runtime.context, principal, query.miner_id))
+
+
 @router.post(
     "/v1/miner/deregister",
     summary="Leave the network",
@@ -102,7 +114,7 @@ async def take_jobs(
     waiting_s = wait_s(request, query.wait)
     known = set(query.known.split(",")) if query.known else set()
     taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s, query.session_id)
-    taken = await (wait_for(request, taking) if waiting_s > 0 else taking)
+    taken = await (wait_for(request, principal, taking) if waiting_s > 0 else taking)
     return reply({"jobs": acts.assignments_body(request, taken)})
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from aitbc.cli.output import ait, clean, moment, pairs, print_json, say, table
+from aitbc.cli.output import ait, clean, moment, note, pairs, print_json, say, table
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect
-from aitbc.cli.submit import describe
+from aitbc.cli.submit import CUT, describe
 from aitbc.sdk import Job
 from aitbc.sdk.fields import plain
 
@@ -140,6 +140,8 @@ def _show(job: Job) -> None:
         _block("answer", f"{len(job.embeddings)} vector(s) of size {sizes}; --json shows them")
     elif job.text is not None:
         _block("answer", job.text)
+        if job.cut:
+            note(CUT)
 
 
 def _block(title: str, text: str) -> None:

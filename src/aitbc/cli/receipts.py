@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aitbc.cli.failures import FAILURE, CommandError
-from aitbc.cli.output import ait, note, pairs, print_json, say, table, to_json
+from aitbc.cli.output import (
+    ait,
+    clean,
+    note,
+    paint,
+    pairs,
+    print_json,
+    put,
+    say,
+    state,
+    table,
+    to_json,
+)
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect, home
 from aitbc.cli.trust import load_keys, load_policy, read_file
 from aitbc.sdk import Client, Receipt
@@ -189,27 +201,41 @@ def _show(receipt: Receipt) -> None:
 
 def _show_verification(verification: Verification, had_keys: bool) -> None:
     words = {True: "ok     ", False: "WRONG  ", None: "unknown"}
+    colours = {True: "green", False: "red", None: "yellow"}
     width = max(len(check.name) for check in verification.checks)
     for check in verification.checks:
-        say(f"{words[check.ok]}  {check.name.ljust(width)}  {check.detail}")
+        detail = clean(check.detail, one_line=True)
+        put(f"{paint(words[check.ok], colours[check.ok])}  {check.name.ljust(width)}  {detail}")
     if verification.ok:
         logged = any(check.name == "inclusion" and check.ok for check in verification.checks)
         logged = logged and any(check.name == "checkpoint" and check.ok for check in verification.checks)
-        say("proven: the receipt is genuine" + (", and in the network's log" if logged else ""))
+        put(state("proven: the receipt is genuine" + (", and in the network's log" if logged else "")))
         if any(check.name == "proof" and check.ok is None for check in verification.checks):
             note("It has no proof yet that it is in the log: save it again once a block has sealed it.")
+    elif verification.failures and all(check.missing for check in verification.failures):
+        put(
+            paint(
+                "NO PROOF YET: nothing is wrong, but the policy asks for more than the receipt has", "yellow"
+            )
+        )
+        note("Save it again later, with `aitbc receipt show ID --save FILE`: its proof grows with the log.")
     elif verification.failures:
-        say("NOT PROVEN: the receipt is not genuine, or not from the coordinator of these keys")
+        put(paint("NOT PROVEN: the receipt is not genuine, or not from the coordinator of these keys", "red"))
     else:
-        say("NOT PROVEN: nothing is wrong, but who signed it is unknown")
+        put(paint("NOT PROVEN: nothing is wrong, but who signed it is unknown", "yellow"))
         if not had_keys:
             note("Get the coordinator's keys with `aitbc receipt keys --save FILE` and pass --keys FILE.")
 
 
 def verification_json(verification: Verification) -> dict[str, Any]:
-    """{"ok", "checks": [{"name", "ok": true|false|null, "detail"}]}."""
+    """{"ok", "lacking", "checks": [{"name", "ok": true|false|null, "detail"}]}.
+
+    `lacking`: nothing is wrong but that the policy asks for a proof or for witnesses that are not there yet.
+    """
+    failures = verification.failures
     return {
         "ok": verification.ok,
+        "lacking": bool(failures) and all(check.missing for check in failures),
         "checks": [
             {"name": check.name, "ok": check.ok, "detail": check.detail} for check in verification.checks
         ],

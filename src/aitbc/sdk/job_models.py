@@ -88,6 +88,11 @@ class Job:
         return self.result if self.job_type == "llm_inference" else None
 
     @property
+    def cut(self) -> bool:
+        """Whether the answer ends where `max_tokens` ended it, and not where the model did."""
+        return (self.output or {}).get("finish_reason") == "length"
+
+    @property
     def embeddings(self) -> list[list[float]] | None:
         """The vectors of an `embedding` job, one for each input; None before they are there."""
         value = (self.output or {}).get("embeddings")

@@ -13,6 +13,7 @@ from urllib.parse import quote as percent_encode
 
 from aitbc.core.numbers import read_count
 from aitbc.sdk.errors import (
+    AitbcClientError,
     Conflict,
     CoordinatorUnreachable,
     JobFailed,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OnProgress = Callable[[Job], None]
+OnOutage = Callable[[AitbcClientError | None], None]
 
 LONG_POLL_S = 30.0
 """How long one wait for a result asks the coordinator to hold its answer."""
@@ -145,15 +147,17 @@ def wait(
     *,
     timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
+    on_outage: OnOutage | None = None,
     check: bool = True,
 ) -> Flow[Job]:
-    """Wait until a job has ended. `on_progress` hears of each change of status, miner or place in the queue.
+    """Wait until a job has ended. `on_progress` hears of each change of status, miner or place in the queue,
+    `on_outage` of each try that the coordinator did not answer, and with None once it answers again.
 
     Goes on through an outage of up to a minute. Raises `WaitTimeout` after `timeout_s`, and, unless `check`
     is false, `JobFailed` where the job did not complete.
     """
     job_id, seen = (job, None) if isinstance(job, str) else (job.job_id, job)
-    waited = seen
+    waited, away = seen, False
     start_s: float = yield Now()
     heard_s, polls = start_s, 0
     while seen is None or not seen.done:
@@ -170,8 +174,14 @@ def wait(
                 raise
             if isinstance(error, ServerError) and error.status not in RETRY_STATUSES:
                 raise
+            away = True
+            if on_outage:
+                on_outage(error)
             yield Sleep(1.0)
             continue
+        if away and on_outage:
+            on_outage(None)
+        away = False
         polls += 1
         heard_s = yield Now()
         if on_progress and (seen is None or _news(state) != _news(seen)):

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from aitbc import __version__
+from aitbc.cli.examples import add_examples
 from aitbc.cli.start import quietly
 
 # httpx brings a command line of its own, which imports rich, pygments and click; httpx works without it (that
@@ -46,7 +47,8 @@ ENTRIES = {
     "payment": Entry("payments", "payment_app", _CLIENT),
     "statement": Entry("statement", "statement", _CLIENT),
     "receipt": Entry("receipts", "receipt_app", _CLIENT),
-    "wallet": Entry("wallet", "wallet_app", _CLIENT),
+    "wallet": Entry("wallet_keys", "wallet_app", _CLIENT),
+    "policy": Entry("policy", "policy_app", _CLIENT),
     "miner": Entry("miner", "miner_app", _MINER),
     "serve": Entry("serve", "serve", _OPERATOR),
     "keys": Entry("keys", "keys_app", _OPERATOR),
@@ -90,6 +92,7 @@ def _load(name: str, entry: Entry) -> Any:
         command = get_command(holder)
     command.name = name
     command.rich_help_panel = entry.panel
+    add_examples(name, command)
     return command
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.failures import FAILURE, CommandError
 from aitbc.cli.output import (
     ait,
@@ -44,7 +45,15 @@ receipt_app = typer.Typer(
 
 @receipt_app.command()
 def show(
-    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="The receipt's id.", show_default=False)],
+    receipt: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECEIPT",
+            help="The receipt's id.",
+            show_default=False,
+            autocompletion=complete.receipt_ids,
+        ),
+    ],
     result: Annotated[
         bool, typer.Option("--result", help="With the answer that it covers (your own jobs).")
     ] = False,
@@ -57,7 +66,7 @@ def show(
     with connect(url, key) as client:
         found = _fetch(client, receipt, result)
     if save is not None:
-        _save(save, plain(found.document), f"receipt {found.receipt_id}")
+        save_document(save, plain(found.document), f"receipt {found.receipt_id}")
     if as_json:
         print_json(plain(found.document))
     elif save is None:
@@ -66,11 +75,17 @@ def show(
 
 @receipt_app.command("list")
 def list_receipts(
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only of this job.")] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="JOB", help="Only of this job.", autocompletion=complete.job_ids)
+    ] = None,
     client_account: Annotated[str | None, typer.Option("--client", help="Only paid by this account.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only paid to this account.")] = None,
-    miner: Annotated[str | None, typer.Option(metavar="ID", help="Only by this miner.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    miner: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only by this miner.", autocompletion=complete.miner_ids)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Only of this model.", autocompletion=complete.models)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
     as_json: JsonOption = False,
@@ -148,7 +163,7 @@ def keys(
         key_set = client.keys()
     document = key_set.to_json()
     if save is not None:
-        _save(save, document, f"{len(key_set)} key(s) of {key_set.chain_id}")
+        save_document(save, document, f"{len(key_set)} key(s) of {key_set.chain_id}")
     if as_json:
         print_json(document)
     elif save is None:
@@ -250,7 +265,8 @@ def _pinned_keys(path: Path | None) -> KeySet | None:
     return load_keys(pinned) if pinned.exists() else None
 
 
-def _save(path: Path, document: dict[str, Any], what: str) -> None:
+def save_document(path: Path, document: dict[str, Any], what: str) -> None:
+    """Write a document to a file, whole or not at all; - is stdout. Raises CommandError."""
     text = to_json(document) + "\n"
     if str(path) == "-":
         sys.stdout.write(text)

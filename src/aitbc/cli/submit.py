@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.failures import CommandError, usage_error
 from aitbc.cli.output import ait, clean, note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect
@@ -26,7 +27,10 @@ def submit(
         typer.Argument(help="The prompt; left out or -, it is read from stdin.", show_default=False),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model, as `aitbc miners` lists them.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Model, as `aitbc miners` lists them.", autocompletion=complete.models
+        ),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate; bounds the price.")] = None,
     temperature: Annotated[
@@ -40,7 +44,9 @@ def submit(
     system: Annotated[str | None, typer.Option(help="System message: makes the prompt a chat.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Embed the prompt instead of answering it.")] = False,
     max_price: Annotated[str | None, typer.Option(metavar="AIT", help="Most to pay for 1000 tokens.")] = None,
-    miner: Annotated[str | None, typer.Option(metavar="ID", help="Only this miner.")] = None,
+    miner: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this miner.", autocompletion=complete.miner_ids)
+    ] = None,
     region: Annotated[str | None, typer.Option(help="Only miners of this region.")] = None,
     min_memory_gb: Annotated[
         float | None, typer.Option(min=0, max=1e6, help="Only miners with so much GPU memory.")
@@ -48,7 +54,10 @@ def submit(
     priority: Annotated[int | None, typer.Option(help="0 to 9, higher first.")] = None,
     ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None,
     payment: Annotated[
-        str | None, typer.Option(metavar="auto|manual", help="manual: pay the escrow first.")
+        str | None,
+        typer.Option(
+            metavar="auto|manual", help="manual: pay the escrow first.", autocompletion=complete.PAYMENTS
+        ),
     ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key submits only once.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait, and print the answer.")] = False,

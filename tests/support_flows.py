@@ -122,7 +122,7 @@ class Market:
         self.db.write_sync(ledger.open_account, name)
         principal = Principal(name, "miner", f"key-{name}", frozenset({"miner"}))
         spec = miner_spec(miner_id, models, **options)
-        row, _offers = self.db.write_sync(registration.register, principal, spec)
+        row, _offers = self.db.write_sync(registration.register, self.ctx, principal, spec)
         return Provider(principal, row.id)
 
     def submit(self, client: Principal, **spec: Any) -> JobRow:

@@ -4,12 +4,13 @@ import asyncio
 from dataclasses import dataclass, field
 
 from aitbc import keyfile
-from aitbc.chain import sealer
+from aitbc.chain import queries, sealer
 from aitbc.config import Settings
-from aitbc.core.block import origin_of
+from aitbc.core.block import genesis, origin_of
 from aitbc.core.clock import Clock, SystemClock
-from aitbc.core.signing import PrivateKey
+from aitbc.core.signing import PrivateKey, parse_vkey
 from aitbc.database import Database, Tx
+from aitbc.errors import WrongNetwork
 from aitbc.flows import expiry
 from aitbc.flows.context import FlowContext
 from aitbc.flows.onboarding import ensure_static_accounts
@@ -17,6 +18,7 @@ from aitbc.jobs.waiting import WaitingMiners
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
 from aitbc.signatures import SigningWorker
+from aitbc.users import service as users
 
 KEY_FILE = "coordinator.key"
 
@@ -36,6 +38,7 @@ class Runtime:
     waiting: WaitingMiners
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
+    login_secret: bytes = b""
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
@@ -52,6 +55,8 @@ class Runtime:
             max_pending_jobs=settings.max_pending_jobs,
             max_pending_bytes=settings.max_pending_bytes,
             acceptance_ms=int(settings.acceptance_window_s * 1000),
+            default_max_run_ms=settings.default_max_run_s * 1000,
+            max_max_run_ms=settings.max_max_run_s * 1000,
             worker=SigningWorker(key),
         )
         waiting = WaitingMiners()
@@ -67,6 +72,7 @@ class Runtime:
         """Prepares the database for service: system accounts, the published key, leases after an outage."""
         await self.db.start()
         await self.db.write(prepare, self.settings, self.context)
+        self.login_secret = await self.db.write(users.login_secret)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers."""
@@ -82,12 +88,36 @@ class Runtime:
 
 
 def prepare(tx: Tx, settings: Settings, context: FlowContext) -> None:
-    """What a coordinator makes sure of each time it starts."""
+    """What a coordinator makes sure of each time it starts. Raises WrongNetwork with nothing written."""
+    found_network(tx, settings)
     ledger.open_system_accounts(tx)
     ensure_static_accounts(tx, settings)
     receipts.publish_key(tx, context.signing_key, origin_of(settings.chain_id))
-    sealer.ensure_genesis(tx, settings.chain_id)
     expiry.renew_leases(tx, context)
+
+
+def found_network(tx: Tx, settings: Settings) -> None:
+    """Makes a new database one of CHAIN_ID's network; WrongNetwork where it is another's already.
+
+    Whoever writes to a database that no coordinator has opened yet does this first: what is in it is then of
+    that network for good.
+    """
+    check_network(tx, settings.chain_id)
+    sealer.ensure_genesis(tx, settings.chain_id)
+
+
+def check_network(tx: Tx, chain_id: str) -> None:
+    """Raises WrongNetwork, with both names, where the database's genesis is not this network's."""
+    blocks = queries.blocks(tx, 1, 1)
+    if blocks and blocks[0].hash != genesis(chain_id).hash:
+        raise WrongNetwork(database=_network_named(tx), configured=chain_id)
+
+
+def _network_named(tx: Tx) -> str:
+    """What the database's network is called: the genesis hash does not say, the log's keys do."""
+    for row in receipts.keys(tx):
+        return parse_vkey(row.vkey)[0].removeprefix(origin_of(""))
+    return "another name"
 
 
 def signing_key(settings: Settings) -> PrivateKey:

@@ -183,8 +183,10 @@ def test_a_key_revoked_elsewhere_works_for_a_second_at_most(api: Market, clock: 
 
 @sqlite_only
 def test_static_keys(start_api: Callable[..., Market]) -> None:
-    api = start_api(api_keys="key1, miner:key2,admin:key3", devnet_grant="7")
-    both, miner, admin = ({"X-Api-Key": f"key{i}"} for i in (1, 2, 3))
+    api = start_api(
+        api_keys="first-static-key, miner:second-static-key,admin:third-static-key", devnet_grant="7"
+    )
+    both, miner, admin = ({"X-Api-Key": f"{one}-static-key"} for one in ("first", "second", "third"))
     account = api.get("/v1/account", both).json()
     assert account["account"].startswith("static-")
     assert account["balance"] == 7
@@ -194,8 +196,8 @@ def test_static_keys(start_api: Callable[..., Market]) -> None:
     expect_error(api.post("/v1/jobs", miner, json=JOB_BODY), 403, "FORBIDDEN")
     expect_error(api.post("/v1/jobs", admin, json=JOB_BODY), 403, "FORBIDDEN")
     assert api.get(f"/v1/jobs/{job_id}", admin).status_code == 200
-    expect_error(api.get("/v1/account", {"X-Api-Key": "key1,"}), 401, "UNAUTHORIZED")
-    expect_error(api.get("/v1/account", {"X-Api-Key": "miner:key2"}), 401, "UNAUTHORIZED")
+    expect_error(api.get("/v1/account", {"X-Api-Key": "first-static-key,"}), 401, "UNAUTHORIZED")
+    expect_error(api.get("/v1/account", {"X-Api-Key": "miner:second-static-key"}), 401, "UNAUTHORIZED")
 
 
 @sqlite_only

@@ -180,7 +180,7 @@ def test_answers_are_as_documented(api: Market) -> None:
 
 
 @sqlite_only
-def test_sending_is_limited_by_peer(start_api: Callable[..., Market]) -> None:
+def test_sending_is_limited_by_sender(start_api: Callable[..., Market]) -> None:
     api = start_api(rate_limit_user=2)
     document = ALICE.transfer(BOB.address, 5, 1)
     for _ in range(2):

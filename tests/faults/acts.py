@@ -210,8 +210,8 @@ class WalletScene(Scene):
         self.other = NativeWallet(1_000_000 + Scene.numbers)
         if paid:
             market.db.write_sync(open_account_with_grant, self.wallet.account, 100)
-        terms = login.Terms("here", "http://here", CHAIN)
-        asked = market.db.write_sync(login.challenge, terms, self.wallet.account)
+        terms = login.Terms("here", "http://here", CHAIN, b"secret")
+        asked = login.challenge(terms, market.clock.now_ms(), self.wallet.account)
         signature = self.wallet.sign(asked.message)
         self.proven = login.prove(
             terms,
@@ -313,17 +313,22 @@ ACTS: dict[str, Act] = {
         lambda s: (expiry.expire_due, s.market.ctx),
         lambda s: ended(s, "failed", "expired"),
     ),
-    "running_job_expires": Act(
-        lambda m: later(Scene(m).taken(ttl_s=50), 61),
+    "run_takes_too_long": Act(
+        lambda m: later(Scene(m).taken(max_run_s=20), 21),
         lambda s: (expiry.expire_due, s.market.ctx),
-        lambda s: ended(s, "failed", "claimed", "expired"),
+        requeued,
     ),
     "leave": Act(
         lambda m: Scene(m).taken(), lambda s: (job_lifecycle.leave, s.market.ctx, *s.miner), requeued
     ),
     "register": Act(
         lambda m: Scene(m).submitted(cap=50),
-        lambda s: (registration.register, s.miner.principal, miner_spec(s.miner.miner_id, {s.tag: 50})),
+        lambda s: (
+            registration.register,
+            s.market.ctx,
+            s.miner.principal,
+            miner_spec(s.miner.miner_id, {s.tag: 50}),
+        ),
         lambda s: len(s.market.take(s.miner)) == 1,
     ),
     "open_escrow": Act(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
@@ -250,5 +251,35 @@ def test_another_accounts_miner_id_is_refused_with_a_reason(
         assert await agent("c", CLIENT_KEY, clients).run() == 1
         assert clients.named("refused")[0]["code"] == "FORBIDDEN"
         assert await owner.stop() == 0
+
+    against(server, scenario)
+
+
+def test_a_copied_home_is_refused_until_it_takes_over_and_the_first_is_told(
+    coordinator_process: ServerProcess, tmp_path: Path
+) -> None:
+    server = coordinator_process
+
+    def agent(home: str, events: Events, *, takeover: bool = False) -> MinerAgent:
+        settings = MinerSettings(
+            coordinator=server.url, key=MINER_KEY, home=tmp_path / home, miner_id="copied", takeover=takeover
+        )
+        return MinerAgent(settings, FakeEngine(), events, gpus=[])
+
+    async def scenario(coordinator: Coordinator) -> None:
+        first = RunningMiner(agent("first", seen := Events()), seen)
+        await until(lambda: seen.named("registered"))
+        shutil.copytree(tmp_path / "first" / "miner", tmp_path / "second" / "miner")
+        second = RunningMiner(agent("second", refused := Events()), refused)
+        await until(lambda: refused.named("id_in_use"))
+        assert refused.named("id_in_use")[0]["code"] == "MINER_ID_IN_USE"
+        assert await second.stop() == 0 and not refused.named("registered")
+        third = RunningMiner(agent("second", taking := Events(), takeover=True), taking)
+        await until(lambda: taking.named("registered"))
+        assert await asyncio.wait_for(first.task, 10) == 1
+        assert seen.named("refused")[0]["code"] == "MINER_SESSION_REPLACED"
+        job = await coordinator.ended(await coordinator.submit("hello", "tiny"))
+        assert job["status"] == "completed" and not refused.named("job_started")
+        assert await third.stop() == 0
 
     against(server, scenario)

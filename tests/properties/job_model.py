@@ -64,6 +64,9 @@ class Work:
     day: int
     status: str = "pending"
     miner: str = ""
+    started_ms: int = 0
+    run_ends_ms: int = 0
+    max_run_s: int = 1800
     lease_ms: int = 0
     price_per: int = 0
     attempts: int = 0
@@ -155,7 +158,9 @@ class Model:
         return "running"
 
     def _start(self, now: int, name: str, job: Work) -> None:
-        job.status, job.miner, job.lease_ms = "running", name, now + LEASE_MS
+        job.status, job.miner, job.started_ms = "running", name, now
+        job.run_ends_ms = now + job.max_run_s * 1000
+        job.lease_ms = min(now + LEASE_MS, job.run_ends_ms)
         job.price_per = self.miners[name].prices[job.model]
         job.attempts += 1
         job.moves.append("claimed")
@@ -167,7 +172,7 @@ class Model:
         miner.state = state
         kept = [job for job in self.running(name) if named is None or job in named]
         for job in kept:
-            job.lease_ms = min(now + LEASE_MS, max(now, job.ends_ms))
+            job.lease_ms = min(now + LEASE_MS, max(now, job.run_ends_ms))
         return {job.number for job in kept}
 
     def complete(self, name: str, job: Work, text: str, usage: tuple[int, int], *, stale: bool) -> int | str:
@@ -209,7 +214,7 @@ class Model:
 
     def expire(self, now: int) -> None:
         for job in self.jobs:
-            if job.status in OPEN and now >= job.ends_ms and (job.status == "pending" or now >= job.lease_ms):
+            if job.status == "pending" and now >= job.ends_ms:
                 self._end(job, "failed", "expired")
         for job in self.jobs:
             if job.status == "running" and now >= job.lease_ms:
@@ -224,9 +229,10 @@ class Model:
             for name, miner in self.miners.items()
         )
         job.not_for, job.not_until_ms = (job.miner, now + EXCLUDED_MS) if others else ("", 0)
-        self._requeue(job)
+        self._requeue(now, job)
 
-    def _requeue(self, job: Work) -> None:
+    def _requeue(self, now: int, job: Work) -> None:
+        job.ends_ms += now - job.started_ms  # a run takes nothing of the time to wait
         job.status, job.miner, job.lease_ms, job.price_per = "pending", "", 0, 0
         job.moves.append("requeued")
 

@@ -62,6 +62,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "max_tokens": st.integers(1, 60),
             "priority": st.integers(3, 6),
             "ttl_s": st.sampled_from([3600, 90, 20]),
+            "max_run_s": st.sampled_from([1800, 90, 25]),
             "region": st.sampled_from(["", "", "", "eu"]),
             "memory_gb": st.sampled_from([0, 0, 0, 8]),
             "only": st.sampled_from(["", "", "", "m2"]),

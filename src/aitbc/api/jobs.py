@@ -142,7 +142,7 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
     waiting_s = wait_s(request, asked_s)
     await runtime.db.read(owned, principal, job_id)
     if waiting_s > 0:
-        await wait_for(request, job_change(runtime, principal, job_id, waiting_s))
+        await wait_for(request, principal, job_change(runtime, principal, job_id, waiting_s))
     job, body = await runtime.db.read(_job_and_body, runtime.context, principal, job_id)
     return reply(body, 200 if job.status in TERMINAL else 202)
 
@@ -154,8 +154,9 @@ def _job_and_body(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -
 
 def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[str, Any]]:
     """Leased jobs as their miner gets them."""
-    lease_s = request.runtime.settings.lease_s
-    return [assignment_json(assignment, lease_s) for assignment in taken]
+    runtime = request.runtime
+    lease_s, now_ms = runtime.settings.lease_s, runtime.clock.now_ms()
+    return [assignment_json(assignment, lease_s, now_ms) for assignment in taken]
 
 
 async def complete(
@@ -230,5 +231,6 @@ async def fail(request: ApiRequest, principal: Principal, job_id: str, body: Fai
         message=message,
         retryable=body.retryable,
         lease_id=body.lease_id,
+        session=body.session_id,
     )
     return reply({"job_id": job.id, "status": job.status})

@@ -18,7 +18,7 @@ from aitbc.parameters import service as parameters
 
 def register(ctx: FlowContext, principal: Principal, spec: MinerSpec, status: int, tx: Tx) -> Answer:
     """The miner as its owner sees it."""
-    miner, offers = registration.register(tx, principal, spec)
+    miner, offers = registration.register(tx, ctx, principal, spec)
     shown = miner_json(
         miner,
         offers,

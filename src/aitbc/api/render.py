@@ -81,6 +81,8 @@ def job_json(
         "completed_at": _time(job.finished_at_ms),
         "updated_at": rfc3339(updated_ms),
         "expires_at": rfc3339(job.expires_at_ms),
+        "max_run_s": job.max_run_ms / 1000,
+        "run_ends_at": rfc3339(job.run_ends_at_ms) if job.status == "running" else None,
         "price_held": ait(job.held_units),
         "unit_price": ait(job.unit_price_units) if job.lease_id or job.receipt_id else None,
         "price": ait(job.price_units) if job.receipt_id else None,
@@ -120,7 +122,7 @@ def _gb(megabytes: int) -> int | float:
     return megabytes / 1024 if rest else whole
 
 
-def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
+def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> dict[str, Any]:
     """A leased job as its miner gets it."""
     job = assignment.job
     request: dict[str, Any] = orjson.loads(assignment.request_text)
@@ -136,6 +138,9 @@ def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
         "lease_id": job.lease_id,
         "lease_expires_at": rfc3339(job.lease_expires_at_ms),
         "lease_s": lease_s,
+        "max_run_s": job.max_run_ms / 1000,
+        "run_left_s": max(0, job.run_ends_at_ms - now_ms) / 1000,
+        "run_ends_at": rfc3339(job.run_ends_at_ms),
         "unit_price": ait(job.unit_price_units),
         "attempt": job.attempts,
         "priority": MAX_PRIORITY - job.rank,
@@ -207,6 +212,7 @@ def miner_json(
         "region": miner.region or None,
         "concurrency": miner.concurrency,
         "public_key": miner.public_key or None,
+        "session_id": miner.session_id or None,
         "heartbeat_interval_s": heartbeat_s,
         "lease_s": lease_s,
         "default_max_price_per_1k": ait(cap_units),

@@ -24,7 +24,16 @@ from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
 from aitbc.database import Tx
-from aitbc.errors import AccountNotFound, BlockNotFound, InvalidRequest, UnknownChain
+from aitbc.errors import (
+    AccountNotFound,
+    AitbcError,
+    BlockNotFound,
+    FeeTooLow,
+    InsufficientFunds,
+    InvalidRequest,
+    RateLimited,
+    UnknownChain,
+)
 from aitbc.flows import transactions, wallet_transfer
 from aitbc.flows.transactions import Found
 from aitbc.flows.wallet_transfer import Signed
@@ -44,10 +53,20 @@ router = Router(tags=["RPC"])
 async def send_transaction(request: ApiRequest, body: wallets.SendTransaction) -> Response:
     """Applied at once or refused, with a code that says why. Its signature is all the permission it needs."""
     access: Access = request.scope["aitbc.access"]
-    access.count(request, "peer", request.client_address)
     runtime = request.runtime
-    signed = wallet_transfer.read(body.model_dump(by_alias=True), runtime.settings.chain_id)
-    transfer_id = await runtime.db.write(wallet_transfer.apply, signed)
+    try:
+        signed = wallet_transfer.read(body.model_dump(by_alias=True), runtime.settings.chain_id)
+        # What counts for the sender is what only the owner can do: a transfer whose turn it is.
+        access.admit(request, "sender", signed.transaction.sender)
+        transfer_id = await runtime.db.write(wallet_transfer.apply, signed)
+    except (InsufficientFunds, FeeTooLow):
+        access.note(request, "sender", signed.transaction.sender)
+        raise
+    except RateLimited:
+        raise
+    except AitbcError as error:
+        raise access.failed(request, error) if error.status < 500 else error from None
+    access.note(request, "sender", signed.transaction.sender)
     return reply(_sent_json(signed, transfer_id))
 
 

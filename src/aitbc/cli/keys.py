@@ -57,21 +57,27 @@ def create(
     database_url: DatabaseOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Create a key. Its text is shown once; only a hash of it is stored."""
+    """Create a key. Its text is shown once; only a hash of it is stored.
+
+    The database must be there. Only in a home that was named (AITBC_HOME, --home) and has none yet is it made.
+    """
     if role not in {"client", "miner", "admin"}:
         raise usage_error(f"no role {role!r}", "Roles are client, miner and admin.")
     options: dict[str, Any] = {"label": label, **_limit(limit, limit_period)}
     if expires is not None:
         options["expires_at_ms"] = moment_ms(expires)
     settings = settings_from(home, database_url)
+    from aitbc.database import Tx
     from aitbc.flows.onboarding import issue_key
+    from aitbc.runtime import found_network
 
-    with open_database(settings) as database:
-        new = database.write_sync(
-            lambda tx: issue_key(
-                tx, role=role, account_id=account, grant_units=settings.devnet_grant_units, **options
-            )
-        )
+    def make(tx: Tx) -> Any:
+        found_network(tx, settings)
+        grant_units = settings.devnet_grant_units
+        return issue_key(tx, role=role, account_id=account, grant_units=grant_units, **options)
+
+    with open_database(settings, create=True) as database:
+        new = database.write_sync(make)
     _show_key(new, as_json)
 
 

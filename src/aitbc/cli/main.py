@@ -51,6 +51,7 @@ ENTRIES = {
     "policy": Entry("policy", "policy_app", _CLIENT),
     "miner": Entry("miner", "miner_app", _MINER),
     "serve": Entry("serve", "serve", _OPERATOR),
+    "init": Entry("serve", "init", _OPERATOR),
     "keys": Entry("keys", "keys_app", _OPERATOR),
     "db": Entry("database", "db_app", _OPERATOR),
     "audit": Entry("audit", "audit", _OPERATOR),

@@ -83,6 +83,9 @@ def run(
         float,
         typer.Option(min=0, max=1e9, help="Seconds that running jobs may take to finish once told to stop."),
     ] = 30.0,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Take the id over from a machine on which it is alive.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
 ) -> None:
     """Take jobs from a coordinator, run them here, sign and deliver the results.
@@ -104,6 +107,7 @@ def run(
             concurrency=concurrency,
             job_timeout_s=job_timeout,
             drain_grace_s=drain_grace,
+            takeover=takeover,
         )
         choice = EngineChoice(
             engine=engine,
@@ -117,6 +121,7 @@ def run(
         )
     except ValueError as error:
         raise usage_error(str(error)) from error
+    os.umask(0o077)  # undelivered answers are as private as the database
     raise typer.Exit(asyncio.run(_run(settings, choice, as_json)))
 
 

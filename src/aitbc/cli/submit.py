@@ -34,10 +34,10 @@ def submit(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate; bounds the price.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0 to 2; 0 is the likeliest answer.")
+        float | None, typer.Option(min=0, max=1e6, help="0 to 2; 0 is the likeliest answer.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Nucleus sampling, above 0 up to 1.")
+        float | None, typer.Option(min=0, max=1e6, help="Nucleus sampling, above 0 up to 1.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Stop at this text; may be repeated.")] = None,
@@ -52,7 +52,8 @@ def submit(
         float | None, typer.Option(min=0, max=1e6, help="Only miners with so much GPU memory.")
     ] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9, higher first.")] = None,
-    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None,
+    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up waiting after so long.")] = None,
+    max_run: Annotated[int | None, typer.Option(metavar="SECONDS", help="Longest that it may run.")] = None,
     payment: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +84,7 @@ def submit(
         "min_memory_gb": min_memory_gb,
         "priority": priority,
         "ttl_s": ttl,
+        "max_run_s": max_run,
         "payment": payment,
     }
     body = _body(

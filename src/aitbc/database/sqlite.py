@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from aitbc.core.clock import Clock
+from aitbc.database.files import SameFiles
 from aitbc.database.signals import Signals
 from aitbc.database.tx import FullOrBroken, Tx
 from aitbc.errors import StorageUnavailable
@@ -38,11 +39,17 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 def connect(path: Path, *, timeout_s: float, readonly: bool = False) -> sqlite3.Connection:
     """A connection with the project's pragmas; `isolation_level=None`: transactions are begun by hand.
 
+    The file must be there: only `aitbc.migrate` makes one.
     Foreign keys are not enforced here: they cost a tenth of a whole job. The same code runs on PostgreSQL,
     which enforces them, in the same tests, and `aitbc audit` checks them.
     """
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=timeout_s
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        timeout=timeout_s,
     )
     for pragma in (
         "journal_mode=WAL",
@@ -102,6 +109,7 @@ class SqliteBackend:
         self._glances = ThreadPoolExecutor(1, "glance")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._files = SameFiles(path)
         self._closed = False
 
     # --- writes ---------------------------------------------------------------------------------------
@@ -215,7 +223,9 @@ class SqliteBackend:
         batch.fail(failure)
 
     def commit(self, connection: sqlite3.Connection) -> None:
+        """Raises StorageUnavailable where what was committed went to files that nobody will find again."""
         connection.execute("COMMIT")
+        self._files.check(opened=True)
 
     async def _begin(self, connection: sqlite3.Connection) -> None:
         """Takes the write lock; while another process holds it the loop goes on."""
@@ -242,8 +252,10 @@ class SqliteBackend:
         return StorageUnavailable()
 
     def _writer(self) -> sqlite3.Connection:
+        self._files.check()
         if self._connection is None:
             self._connection = connect(self.path, timeout_s=0)
+            self._files.check(opened=True)
         return self._connection
 
     # --- reads, and calls from threads ----------------------------------------------------------------
@@ -270,7 +282,10 @@ class SqliteBackend:
         try:
             connection.execute(begin)
             result = fn(tx, *args, **kwargs)
-            self.commit(connection)
+            if begin == "BEGIN":
+                connection.execute("COMMIT")
+            else:
+                self.commit(connection)
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -282,11 +297,15 @@ class SqliteBackend:
         return result
 
     def _own(self, name: str, *, readonly: bool) -> sqlite3.Connection:
+        self._files.check()  # before it is opened, too: that would make a new log where the old one is gone
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
             if self._closed:
                 raise StorageUnavailable("The database is closed.")
-            connection = connect(self.path, timeout_s=BUSY_S, readonly=readonly)
+            try:
+                connection = connect(self.path, timeout_s=BUSY_S, readonly=readonly)
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
             setattr(self._local, name, connection)
             self._opened.append(connection)
         return connection

@@ -10,6 +10,7 @@ from aitbc.errors import (
     AitbcError,
     Forbidden,
     InputQuotaExceeded,
+    InvalidRequest,
     JobNotCancellable,
     JobNotFound,
     JobNotRunning,
@@ -35,9 +36,9 @@ def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> Job
     Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded.
     """
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
-        raise QueueFull(limit=ctx.max_pending_jobs)
+        raise _queue_full(tx, ctx, principal)
     _require_space(tx, ctx, principal, spec)
-    return _submit(tx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
+    return _submit(tx, ctx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
 
 
 def submit_batch(
@@ -47,16 +48,25 @@ def submit_batch(
     default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
     room_for_all = ctx.max_pending_jobs - len(specs)
     full = room_for_all < 0 or jobs.backlog_reaches(tx, principal.account_id, room_for_all + 1)
+    counted: list[QueueFull] = []  # how many wait is counted once
 
     def act(spec: JobSpec) -> JobRow:
         if full:
             tx.flush()  # so that the jobs of this batch count
             if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
-                raise QueueFull(limit=ctx.max_pending_jobs)
+                counted.append(
+                    QueueFull(**counted[0].details) if counted else _queue_full(tx, ctx, principal)
+                )
+                raise counted[-1]
         _require_space(tx, ctx, principal, spec)
-        return _submit(tx, principal, spec, default_cap)
+        return _submit(tx, ctx, principal, spec, default_cap)
 
     return tx.each(specs, act)
+
+
+def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
+    waiting = jobs.backlog(tx, principal.account_id, 2 * ctx.max_pending_jobs)
+    return QueueFull(limit=ctx.max_pending_jobs, waiting=waiting)
 
 
 def _require_space(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> None:
@@ -71,7 +81,8 @@ def _require_space(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec
         )
 
 
-def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:
+def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:
+    max_run_ms = _max_run_ms(ctx, spec)
     job_id = new_id(tx.now_ms)
     cap_units = default_cap_units if spec.max_price_units is None else spec.max_price_units
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
@@ -90,10 +101,23 @@ def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int)
         max_price_units=cap_units,
         hold_id=hold_id,
         held_units=0 if spec.manual_payment else held_units,
+        max_run_ms=max_run_ms,
     )
     if spec.manual_payment:
         payments.open_pending(tx, new_id(tx.now_ms), job_id, principal.account_id, held_units)
     return job
+
+
+def _max_run_ms(ctx: FlowContext, spec: JobSpec) -> int:
+    """How long a run of the job may take. Raises InvalidRequest above what this network allows."""
+    if spec.max_run_s is None:
+        return ctx.default_max_run_ms
+    if spec.max_run_s * 1000 > ctx.max_max_run_ms:
+        most = f"at most {ctx.max_max_run_ms / 1000:g} seconds here"
+        raise InvalidRequest(
+            f"max_run_s must be {most}.", fields=[{"field": "max_run_s", "message": f"must be {most}"}]
+        )
+    return spec.max_run_s * 1000
 
 
 def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
@@ -126,6 +150,7 @@ def fail(
     message: str = "",
     retryable: bool | None = None,
     lease_id: str | None = None,
+    session: str | None = None,
 ) -> JobRow:
     """The miner gives a job back. It is tried again, by another miner first, at most `max_attempts` times.
 
@@ -138,6 +163,8 @@ def fail(
     if job.status != "running":
         raise JobNotRunning(job_id=job_id, status=job.status)
     if job.miner_id != miner.id or lease_id not in (None, job.lease_id):
+        raise LeaseLost(job_id=job_id)
+    if not jobs.is_of_session(job, session):
         raise LeaseLost(job_id=job_id)
     again = cause not in FINAL_MINER_CAUSES if retryable is None else retryable
     retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], again=again)
@@ -168,12 +195,13 @@ def count_refused(
     retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message, again=True)
 
 
-def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
+def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
     """The miner deregisters; what it ran is tried again, or fails where its attempts are used up.
 
-    Returns how many jobs that were.
+    Returns how many jobs that were. Raises MinerNotFound, Forbidden, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
+    miners.hold_session(miner, session)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:

@@ -43,6 +43,9 @@ class Job(SQLModel, table=True):
     required / excluded miner, region: '' for none. The excluded one is the miner that failed it last:
              until `excluded_until_ms` the job is for others.
     manual_payment 1 for a job whose payer opens the escrow and releases it (it has a row in `payments`).
+    expires_at_ms  when its time to wait is over; it stands still while the job runs (see `requeue`).
+    max_run_ms     how long one run may take; run_ends_at_ms when this one's time is over (0: it does not run).
+    miner_session  the miner's session that was given the lease ('' for a miner that has none).
     """
 
     __tablename__ = "jobs"
@@ -104,6 +107,9 @@ class Job(SQLModel, table=True):
     finished_at_ms: int | None = big(None, nullable=True)
     expires_at_ms: int = big()
     manual_payment: int = small(0, sa_column_kwargs={"server_default": "0"})
+    max_run_ms: int = big(sa_column_kwargs={"server_default": "1800000"})
+    run_ends_at_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    miner_session: str = text("", sa_column_kwargs={"server_default": sql("''")})
 
 
 class JobRequest(SQLModel, table=True):

@@ -51,6 +51,14 @@ SELECT_HELD_BY = statement(
 BACKLOG_OF = statement(
     select(_c.id).where(sql(PENDING), _c.client_id == bindparam("client")).offset(bindparam("skip")).limit(1)
 )
+BACKLOG = statement(
+    select(func.count().label("waiting")).select_from(
+        select(_c.id)
+        .where(sql(PENDING), _c.client_id == bindparam("client"))
+        .limit(bindparam("most"))
+        .subquery()
+    )
+)
 LARGE_BYTES_OF = statement(
     select(func.coalesce(func.sum(_c.prompt_bound), 0).label("bytes")).where(
         sql(LARGE_PENDING), _c.client_id == bindparam("client")
@@ -96,9 +104,12 @@ REQUEUE = statement(
         queued=1,
         lease_id=literal_column("''"),
         lease_expires_at_ms=0,
+        run_ends_at_ms=0,
         unit_price_units=0,
         miner_id=literal_column("''"),
+        miner_session=literal_column("''"),
         started_at_ms=None,
+        expires_at_ms=bindparam("expires"),
         cause=bindparam("why"),
         message=bindparam("words"),
         excluded_miner_id=bindparam("excluded"),
@@ -164,6 +175,7 @@ def create(
     max_price_units: int,
     hold_id: str,
     held_units: int,
+    max_run_ms: int,
 ) -> JobRow:
     """Writes a new job into the queue and says so to waiting miners."""
     job = JobRow(
@@ -203,6 +215,9 @@ def create(
         finished_at_ms=None,
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
         manual_payment=1 if spec.manual_payment else 0,
+        max_run_ms=max_run_ms,
+        run_ends_at_ms=0,
+        miner_session="",
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
@@ -270,7 +285,10 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
 def requeue(
     tx: Tx, job: JobRow, cause: str, actor: str, message: str = "", *, exclude_for_ms: int = 0
 ) -> bool:
-    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over."""
+    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over.
+
+    It may wait for as long as it still might when it was claimed: a run takes nothing of that.
+    """
     excluded = job.miner_id if exclude_for_ms else ""
     moved = tx.run(
         REQUEUE,
@@ -280,6 +298,7 @@ def requeue(
         words=message,
         excluded=excluded,
         excluded_until=tx.now_ms + exclude_for_ms if exclude_for_ms else 0,
+        expires=job.expires_at_ms + max(0, tx.now_ms - (job.started_at_ms or tx.now_ms)),
     )
     if moved != 1:
         return False
@@ -295,8 +314,8 @@ def count_try(tx: Tx, job: JobRow) -> None:
 
 
 def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:
-    """Moves the lease's end to now + lease, never past the job's expiry. Returns the new end in ms."""
-    end_ms = min(tx.now_ms + lease_ms, max(job.expires_at_ms, tx.now_ms))
+    """Moves the lease's end to now + lease, never past the end of the run. Returns the new end in ms."""
+    end_ms = min(tx.now_ms + lease_ms, max(job.run_ends_at_ms, tx.now_ms))
     tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms)
     return end_ms
 
@@ -328,6 +347,11 @@ def lock_all(tx: Tx, job_ids: list[str]) -> dict[str, JobRow]:
 def held_by(tx: Tx, miner_id: str) -> list[JobRow]:
     """Jobs that the miner runs now, oldest first."""
     return tx.all(SELECT_HELD_BY, miner=miner_id)
+
+
+def is_of_session(job: JobRow, session: str | None) -> bool:
+    """Whether the lease is this session's, as far as both say."""
+    return session is None or job.miner_session in ("", session)
 
 
 def request_text(tx: Tx, job_id: str) -> str | None:
@@ -369,3 +393,8 @@ def large_bytes(tx: Tx, client_id: str) -> int:
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:
     """Whether the client has at least `count` jobs waiting."""
     return tx.one(BACKLOG_OF, client=client_id, skip=count - 1) is not None
+
+
+def backlog(tx: Tx, client_id: str, most: int) -> int:
+    """How many jobs of the client wait, counted up to `most`."""
+    return int(tx.one(BACKLOG, client=client_id, most=most).waiting)

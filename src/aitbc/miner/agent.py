@@ -36,6 +36,8 @@ QUICK_ANSWER_S = 0.5
 """A long poll that comes back empty sooner than this did not wait: do not ask again at once."""
 
 UNKNOWN_MINER_CODES = frozenset({"MINER_NOT_FOUND", "MINER_INACTIVE"})
+REPLACED = "MINER_SESSION_REPLACED"
+IN_USE_STATUS = "id in use"
 DEREGISTER_TIMEOUT_S = 5.0
 SAY_DRAINING_TIMEOUT_S = 2.0
 
@@ -94,6 +96,7 @@ class MinerAgent:
             public_bytes=self.key.public_bytes,
             gpus=self._gpus,
             on_registered=self._registered,
+            on_in_use=self._in_use,
         )
         self._engine_state = EngineState(reporter)
         self._is_draining = False
@@ -259,6 +262,11 @@ class MinerAgent:
         self._jobs.chain_id = registration.chain_id
         self._heartbeat_now.set()
 
+    def _in_use(self, refusal: Refused) -> None:
+        if self._view.status != IN_USE_STATUS:
+            self._reporter.event("id_in_use", code=refusal.code, message=refusal.message)
+            self._set_status(IN_USE_STATUS)
+
     # -- the loops
 
     async def _poll_loop(self) -> None:
@@ -333,7 +341,12 @@ class MinerAgent:
                 self._reporter.event("refused", code=refusal.code, message=refusal.message)
 
     async def _after_failure(self, error: CoordinatorUnreachable | Refused, backoff: Backoff) -> None:
-        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us."""
+        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us.
+
+        Raises Refused once another machine has taken this miner's place: going on would only run its jobs twice.
+        """
+        if isinstance(error, Refused) and error.code == REPLACED and not self._is_draining:
+            raise error
         if isinstance(error, Refused) and error.code in UNKNOWN_MINER_CODES and not self._is_draining:
             await self._enrolment.register_patiently()
             await asyncio.sleep(backoff.next_s())  # it may forget us again: do not run in a circle

@@ -211,6 +211,7 @@ SENTENCES = {
     "interrupted": "ended at once, giving up {jobs}: they are tried elsewhere when their leases end (within "
     "{lease_s} s) and earn nothing here; {undelivered} finished answers wait on disk for the next start",
     "stopped": "stopped: {completed} jobs done, {failed} failed, {earned_units} AIT earned",
+    "id_in_use": "waiting for this id to be free, {code}: {message}",
     "undelivered": "{count} answers could not be delivered; the next start delivers them",
     "refused": "the coordinator refuses this miner, {code}: {message}",
 }

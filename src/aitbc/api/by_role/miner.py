@@ -67,6 +67,7 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
         status=body.status,
         load=None if body.load is None else body.load.model_dump(exclude_none=True),
         running=body.jobs,
+        session=body.session_id,
     )
     return {
         "status": beat.miner.status,
@@ -85,7 +86,9 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
 async def deregister(request: ApiRequest, principal: MinerKey, body: MinerName) -> Response:
     """What the miner held goes back into the queue. It may register again."""
     runtime = request.runtime
-    count = await runtime.db.write(job_lifecycle.leave, runtime.context, principal, body.miner_id)
+    count = await runtime.db.write(
+        job_lifecycle.leave, runtime.context, principal, body.miner_id, body.session_id
+    )
     return reply({"status": "inactive", "requeued": count})
 
 
@@ -98,8 +101,8 @@ async def take_jobs(
     """Leases jobs to the miner: first those that it holds already and does not name in `known`."""
     waiting_s = wait_s(request, query.wait)
     known = set(query.known.split(",")) if query.known else set()
-    taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s)
-    taken = await (wait_for(request, taking) if waiting_s > 0 else taking)
+    taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s, query.session_id)
+    taken = await (wait_for(request, principal, taking) if waiting_s > 0 else taking)
     return reply({"jobs": acts.assignments_body(request, taken)})
 
 

@@ -72,7 +72,12 @@ class Job(Reply):
     started_at: str | None = Field(json_schema_extra={"format": "date-time"})
     completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
     updated_at: str = Field(json_schema_extra={"format": "date-time"})
-    expires_at: str = Field(json_schema_extra={"format": "date-time"})
+    expires_at: str = Field(
+        json_schema_extra={"format": "date-time"},
+        description="When its time to wait ends; it stands still while the job runs.",
+    )
+    max_run_s: float = Field(description="How long one run may take.")
+    run_ends_at: str | None = Field(description="When the run that is under way has to have ended.")
     price_held: float = Field(description="The worst case, held from the account while the job is open.")
     unit_price: float | None
     price: float | None
@@ -274,6 +279,7 @@ class Miner(Reply):
     region: str | None
     concurrency: int
     public_key: str | None
+    session_id: str | None = Field(description="Of this registration: what a miner may show with each call.")
     heartbeat_interval_s: float
     lease_s: float
     default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
@@ -313,6 +319,9 @@ class Assignment(Reply):
     lease_id: str
     lease_expires_at: str
     lease_s: float
+    max_run_s: float
+    run_left_s: float = Field(description="What is left of it: stop the engine then.")
+    run_ends_at: str
     unit_price: float
     attempt: int
     priority: int

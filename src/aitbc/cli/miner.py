@@ -13,6 +13,7 @@ import typer
 
 from aitbc.cli import complete
 from aitbc.cli.failures import FAILURE, usage_error
+from aitbc.cli.miner_status import status
 from aitbc.cli.output import fail
 from aitbc.cli.profile import home, resolve
 from aitbc.core.jobspec import JOB_TYPES
@@ -27,9 +28,7 @@ from aitbc.miner.settings import MinerSettings
 miner_app = typer.Typer(help="Run models for others and be paid for it.", no_args_is_help=True)
 
 
-@miner_app.callback()
-def _miner() -> None:
-    """Keeps `run` a command of its own: typer folds an app of one command into its name."""
+miner_app.command("status")(status)
 
 
 @miner_app.command()
@@ -133,11 +132,11 @@ async def _run(settings: MinerSettings, choice: EngineChoice, as_json: bool) -> 
         return _refuse(reporter, str(error))
     except OSError as error:
         return _refuse(reporter, f"{settings.home} cannot be used: {error}")
-    _on_signals(agent, reporter)
+    _on_signals(agent)
     return await agent.run()
 
 
-def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
+def _on_signals(agent: MinerAgent) -> None:
     """The first signal drains, the second ends the process where it stands."""
     told = False
 
@@ -146,7 +145,7 @@ def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
         agent.stop()
         if told:
             # Not by way of the interpreter's own end: it would wait for an engine's threads.
-            reporter.close()
+            agent.close_reporter()
             sys.stdout.flush()
             os._exit(EXIT_FORCED)
         told = True

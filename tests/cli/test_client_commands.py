@@ -163,7 +163,7 @@ def test_a_receipt_of_another_coordinator_is_not_proven(alice: User, tmp_path: P
     ("words", "code", "text"),
     [
         (["job", "show", "nope"], 4, "JOB_NOT_FOUND"),
-        (["submit", "x", "--temperature", "9"], 2, "temperature"),
+        (["submit", "x", "--temperature", "9"], 4, "temperature"),
         (
             ["submit", "x", "-m", MODEL, "--max-tokens", "32768", "--max-price", "1000000"],
             4,

@@ -7,6 +7,7 @@ from typing import Any
 EXAMPLES = {
     "demo": "aitbc demo --once",
     "doctor": "aitbc doctor",
+    "init": "aitbc init",
     "login": "aitbc login --url https://coordinator.example --key -",
     "submit": 'aitbc submit --wait --model aitbc-starter "What is a receipt?"',
     "jobs": "aitbc jobs --status pending --limit 50",
@@ -36,6 +37,7 @@ EXAMPLES = {
     "wallet key revoke": "aitbc wallet key revoke abcdefghijkl",
     "policy new": "aitbc policy new --keys keys.json --witness witness.example/w1+0ad7d35e+… --save policy.json",
     "miner run": "aitbc miner run --coordinator https://coordinator.example --key aitbc_miner_… --price 0.02",
+    "miner status": "aitbc miner status",
     "serve": "aitbc serve --host 0.0.0.0 --port 8000",
     "keys create": "aitbc keys create --role client --account alice --limit 100 --limit-period day",
     "keys list": "aitbc keys list --account alice",
@@ -44,6 +46,7 @@ EXAMPLES = {
     "db upgrade": "aitbc db upgrade",
     "db version": "aitbc db version",
     "db check": "aitbc db check",
+    "db backup": "aitbc db backup coordinator-backup.db",
     "audit": "aitbc audit --url https://coordinator.example --policy policy.json",
     "witness run": "aitbc witness run --name example.com/w1 --log aitbc/ait-devnet+b268f388+… --listen 0.0.0.0:8100",
 }

@@ -64,7 +64,8 @@ def run(
         typer.Option("--home", metavar="DIR", help="Key and undelivered answers; else AITBC_HOME, ~/.aitbc."),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of context for each job (ollama, llamacpp).")
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="Tokens of context for each job (ollama, llamacpp)."),
     ] = None,
     job_type: Annotated[
         list[str] | None,
@@ -73,7 +74,7 @@ def run(
             autocompletion=complete.JOB_TYPE_NAMES,
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (llamacpp).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads (llamacpp).")] = None,
     engine_key: Annotated[
         str | None, typer.Option(help="Key for the engine's own server; else AITBC_ENGINE_KEY.")
     ] = None,

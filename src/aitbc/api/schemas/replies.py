@@ -362,4 +362,6 @@ class PublicKey(Reply):
 
 class PublicKeys(Reply):
     chain_id: str
+    network_id: str = Field(description="What tells this network from others of the same name, hex.")
+    origin: str = Field(description="The log's origin line, and its keys' name.")
     keys: list[PublicKey]

@@ -16,8 +16,10 @@ from aitbc import migrate
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import create_key
 from aitbc.audit.database import audit
+from aitbc.chain import founding
 from aitbc.config import Settings
 from aitbc.core import ids, jobspec
+from aitbc.core.block import origin_of
 from aitbc.core.clock import ManualClock
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
@@ -79,6 +81,11 @@ def miner_spec(miner_id: str | None, models: Mapping[str, int] | None = None, **
 
 def context(**limits: Any) -> FlowContext:
     return FlowContext(chain_id=CHAIN, signing_key=KEY, **limits)
+
+
+def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> None:
+    """Founds the network, with an origin that is known beforehand."""
+    founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
 
 
 def prepare(tx: Tx, fee_bps: int) -> None:

@@ -61,6 +61,7 @@ PROTECTED: list[tuple[str, str, Any, set[str], str | None]] = [
     ("POST", "/v1/jobs/{job2}/fail", {**FAILURE, "retryable": False}, {"miner"}, "FORBIDDEN"),
     ("POST", "/v1/miner/fail", {**FAILURE, "job_id": "{job3}", "retryable": False}, {"miner"}, "FORBIDDEN"),
     ("POST", "/v1/jobs/{pending2}/cancel", None, {"client", "admin"}, "JOB_NOT_FOUND"),
+    ("GET", "/v1/miner/status?miner_id=m1", None, {"miner"}, "FORBIDDEN"),
     ("POST", "/v1/miner/deregister", MINER, {"miner"}, "FORBIDDEN"),
     ("GET", "/v1/account", None, {"client", "miner", "admin"}, None),
     ("GET", "/v1/statements", None, {"client", "miner", "admin"}, None),

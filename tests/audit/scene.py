@@ -13,7 +13,7 @@ from aitbc.flows import activity, completion, payment, wallet_transfer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
-from tests.support_flows import CHAIN, KEY, Market, Provider
+from tests.support_flows import CHAIN, KEY, Market, Provider, found
 from tests.users.support import NativeWallet
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
@@ -24,7 +24,7 @@ WITNESS = Verifier("witness.example/w1", WITNESS_KEY.public_bytes, COSIGNATURE_V
 
 def seal(market: Market) -> None:
     """Seals what waits, as the coordinator does, and has the witness cosign the block."""
-    market.db.write_sync(sealer.ensure_genesis, CHAIN)
+    market.db.write_sync(found)
     made = market.db.read_sync(sealer.draft, CHAIN, KEY)
     assert made is not None
     assert market.db.write_sync(sealer.seal, made)

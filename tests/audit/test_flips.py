@@ -218,6 +218,11 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
     ("job", DONE, "finished_at_ms", "'yesterday'", "id"),
     ("account", "id = 'alice'", "balance_units", "'much'", "id"),
     ("leaf", LEAF, "hash", "'text'", "300"),
+    ("network", "1 = 1", "network_id", f"'{'0' * 64}'", "chain_id"),
+    ("network", "1 = 1", "origin", "'aitbc/ait-devnet/0'", "chain_id"),
+    ("network", "1 = 1", "chain_id", "'ait-othernet'", "chain_id"),
+    ("network", "1 = 1", "founding", "''", "chain_id"),
+    ("network", "1 = 1", "founding", "replace(founding, 'salt\":\"', 'salt\":\"0')", "chain_id"),
     ("key", "1 = 1", "public_key", "'A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg='", "id"),
     ("key", "1 = 1", "vkey", "substr(vkey, 2)", "id"),
 ]
@@ -226,6 +231,7 @@ TABLES = {
     "key": "signing_keys",
     "transaction": "wallet_transactions",
     "activity": "account_activity",
+    "network": "network",
 }
 
 
@@ -258,6 +264,7 @@ LOST = {
     "block": "DELETE FROM blocks WHERE height = 2 RETURNING 1",
     "last block": "DELETE FROM blocks WHERE height = 3 RETURNING 1",
     "genesis": "DELETE FROM blocks WHERE height = 0 RETURNING 1",
+    "network": "DELETE FROM network RETURNING 1",
     "tile": "DELETE FROM tiles WHERE level = 0 AND idx = 1 RETURNING 1",
     "account": "DELETE FROM accounts WHERE id = 'bob' RETURNING 1",
     "job": f"DELETE FROM jobs WHERE {DONE} RETURNING 1",

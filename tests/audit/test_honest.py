@@ -32,4 +32,4 @@ def test_what_cannot_be_checked_is_said(market: Market) -> None:
     assert "whether the signing keys are the right ones: they are this database's own word" in keys
     assert "no checkpoint kept from before was given" in cut
     assert witnesses == "3 cosignatures by witnesses whose keys are not known here"
-    assert "genesis block of another" in market.db.read_sync(audit, "another").problems[0]
+    assert "the settings name another" in market.db.read_sync(audit, "another").problems[0]

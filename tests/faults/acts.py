@@ -210,8 +210,8 @@ class WalletScene(Scene):
         self.other = NativeWallet(1_000_000 + Scene.numbers)
         if paid:
             market.db.write_sync(open_account_with_grant, self.wallet.account, 100)
-        terms = login.Terms("here", "http://here", CHAIN)
-        asked = market.db.write_sync(login.challenge, terms, self.wallet.account)
+        terms = login.Terms("here", "http://here", CHAIN, b"secret")
+        asked = login.challenge(terms, market.clock.now_ms(), self.wallet.account)
         signature = self.wallet.sign(asked.message)
         self.proven = login.prove(
             terms,

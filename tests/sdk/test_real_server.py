@@ -223,14 +223,19 @@ def test_what_is_not_allowed(dora: Any, network: Network) -> None:
         bob.job(job.job_id)
     with (
         Client(network.url, "aitbc_client_abcdefghijkl_wrong") as nobody,
-        pytest.raises(sdk.AuthenticationError),
+        pytest.raises(sdk.AuthenticationError) as unknown,
     ):
         nobody.balance()
+    assert unknown.value.reason == "unknown"
     with Client(network.url, network.carol.key) as miner, pytest.raises(sdk.PermissionDenied):
         miner.submit("hello")
     with pytest.raises(sdk.PaymentRequired) as broke:
         dora.submit("hello", model=MODEL, max_tokens=32768, max_price=100_000)
     assert broke.value.code == "INSUFFICIENT_FUNDS"
+    needed, available = broke.value.needed, broke.value.available
+    assert needed is not None and available is not None and needed > available
+    assert (broke.value.balance, broke.value.limit) == (available + (broke.value.held or 0), None)
+    assert f"needs {needed} AIT" in broke.value.message
     with pytest.raises(sdk.InvalidRequest) as invalid:
         dora.submit("hello", temperature=9)
     assert invalid.value.details

@@ -11,8 +11,8 @@ from aitbc.core.transaction import Transaction
 from aitbc.database import Database
 from aitbc.errors import (
     AitbcError,
+    FeeTooLow,
     InsufficientFunds,
-    InvalidRequest,
     TxBadAddress,
     TxBadSignature,
     TxReplayed,
@@ -149,7 +149,7 @@ def test_anothers_money_cannot_be_sent(bank: Bank) -> None:
 
 def test_the_networks_least_fee_is_asked_for(bank: Bank) -> None:
     bank.db.write_sync(parameters.set_value, "min_transaction_fee", 10)
-    bank.refuse(InvalidRequest, ALICE.transfer(BOB.account, 1, 1, fee_units=9))
+    bank.refuse(FeeTooLow, ALICE.transfer(BOB.account, 1, 1, fee_units=9))
     bank.send(ALICE.transfer(BOB.account, 1, 1, fee_units=10))
 
 

@@ -1,4 +1,8 @@
-"""Rate limits: so many requests a minute for each key or address, counted in this process."""
+"""Rate limits: so many requests a minute for each account, and failures for each address, in this process.
+
+Who proves himself is limited by what he did himself, and by nothing that others can do in his place: failed
+attempts count against the network address that they come from, and only failed ones are refused for them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from aitbc.errors import RateLimited
 from aitbc.metrics import RATE_LIMITED
 
 MAX_COUNTERS = 100_000
-"""Keys and addresses that are counted at once; the oldest counter makes room."""
+"""Accounts and addresses that are counted at once; the oldest counter makes room."""
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -71,23 +75,32 @@ class WindowCounters(Storage):
         self._counters.pop(key, None)
 
 
+class _PerMinute(RateLimitItemPerMinute):
+    """Limits of one namespace share their counters, whatever their amounts are."""
+
+    def key_for(self, *identifiers: bytes | str | int | float) -> str:
+        return f"{self.namespace}/{identifiers[0]!s}"
+
+
 class RateLimits:
-    """The limits of one application. A limit that is switched off (0) costs one dict lookup."""
+    """The limits of one application. A limit that is switched off (0) costs one dict lookup.
+
+    By account: `client` and `miner` for requests with such keys; `session` for a wallet's session that acts
+    as a client, which shares the counter of its account's client keys; `user` for what only a session may;
+    `wallet` for logins and `sender` for transfers with a good signature. By network address: `address` for
+    keys and sessions that were not good, `peer` for logins and transfers that were refused, `newcomer` for
+    wallets that log in for the first time.
+    """
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._now = monotonic
         self._windows = FixedWindowRateLimiter(WindowCounters(monotonic))
-        amounts = {
-            "client": settings.rate_limit_client,
-            "miner": settings.rate_limit_miner,
-            "user": settings.rate_limit_user,
-            "address": settings.rate_limit_user,
-            "peer": settings.rate_limit_user,
-            "wallet": settings.rate_limit_user,
-        }
-        self._items = {
-            name: RateLimitItemPerMinute(amount, namespace=name) for name, amount in amounts.items() if amount
-        }
+        user = settings.rate_limit_user
+        amounts = {"client": settings.rate_limit_client, "miner": settings.rate_limit_miner}
+        amounts |= dict.fromkeys(("user", "wallet", "sender", "address", "peer", "newcomer"), user)
+        self._items = {name: _PerMinute(amount, namespace=name) for name, amount in amounts.items() if amount}
+        if user or settings.rate_limit_client:
+            self._items["session"] = _PerMinute(user or settings.rate_limit_client, namespace="client")
         self._policies = {
             name: (b"ratelimit-policy", f'"{name}";q={item.amount};w={item.get_expiry()}'.encode())
             for name, item in self._items.items()
@@ -109,6 +122,11 @@ class RateLimits:
         """The headers of a limit as it stands."""
         item = self._items.get(name)
         return () if item is None else self._headers(name, item, who)
+
+    def allows(self, name: str, who: str) -> bool:
+        """Whether one more would be let in, without counting."""
+        item = self._items.get(name)
+        return item is None or self._windows.test(item, who)
 
     def check(self, name: str, who: str) -> None:
         """Raises RateLimited where `who` has used up the limit, without counting."""

@@ -61,14 +61,15 @@ def create(
     settings = settings_from(home, database_url)
     from aitbc.database import Tx
     from aitbc.flows.onboarding import issue_key
-    from aitbc.runtime import found_network
+    from aitbc.runtime import found_network, signing_key
 
     def make(tx: Tx) -> Any:
-        found_network(tx, settings)
+        found_network(tx, settings, key)
         grant_units = settings.devnet_grant_units
         return issue_key(tx, role=role, account_id=account, grant_units=grant_units, **options)
 
     with open_database(settings, create=True) as database:
+        key = signing_key(settings)
         new = database.write_sync(make)
     _show_key(new, as_json)
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from aitbc.cli.failures import FAILURE, usage_error
+from aitbc.cli.miner_status import status
 from aitbc.cli.output import fail
 from aitbc.cli.profile import home, resolve
 from aitbc.core.jobspec import JOB_TYPES
@@ -26,9 +27,7 @@ from aitbc.miner.settings import MinerSettings
 miner_app = typer.Typer(help="Run models for others and be paid for it.", no_args_is_help=True)
 
 
-@miner_app.callback()
-def _miner() -> None:
-    """Keeps `run` a command of its own: typer folds an app of one command into its name."""
+miner_app.command("status")(status)
 
 
 @miner_app.command()
@@ -62,13 +61,14 @@ def run(
         typer.Option("--home", metavar="DIR", help="Key and undelivered answers; else AITBC_HOME, ~/.aitbc."),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of context for each job (ollama, llamacpp).")
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="Tokens of context for each job (ollama, llamacpp)."),
     ] = None,
     job_type: Annotated[
         list[str] | None,
         typer.Option(help=f"Job types to offer, of {', '.join(JOB_TYPES)}; default: what the engine says."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (llamacpp).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads (llamacpp).")] = None,
     engine_key: Annotated[
         str | None, typer.Option(help="Key for the engine's own server; else AITBC_ENGINE_KEY.")
     ] = None,
@@ -127,11 +127,11 @@ async def _run(settings: MinerSettings, choice: EngineChoice, as_json: bool) -> 
         return _refuse(reporter, str(error))
     except OSError as error:
         return _refuse(reporter, f"{settings.home} cannot be used: {error}")
-    _on_signals(agent, reporter)
+    _on_signals(agent)
     return await agent.run()
 
 
-def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
+def _on_signals(agent: MinerAgent) -> None:
     """The first signal drains, the second ends the process where it stands."""
     told = False
 
@@ -140,7 +140,7 @@ def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
         agent.stop()
         if told:
             # Not by way of the interpreter's own end: it would wait for an engine's threads.
-            reporter.close()
+            agent.close_reporter()
             sys.stdout.flush()
             os._exit(EXIT_FORCED)
         told = True

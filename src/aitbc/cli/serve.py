@@ -55,11 +55,12 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
 
     made = not has_database(settings.database_url)
     upgrade(settings.database_url)
-    with open_ledger(settings.database_url) as database:
-        database.write_sync(found_network, settings)
     key = signing_key(settings)
+    with open_ledger(settings.database_url) as database:
+        founded = database.write_sync(found_network, settings, key)
     say(f"database     {'made' if made else 'was there already'}: {shown(settings)}")
-    say(f"network      {settings.chain_id}")
+    say(f"network      {settings.chain_id}, {founded.network_id}")
+    say(f"log          {founded.origin}")
     say(f"signing key  {key.key_id}, {'of SECRET_KEY' if settings.secret_key else f'in {settings.home}'}")
 
 

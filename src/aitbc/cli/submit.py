@@ -27,10 +27,10 @@ def submit(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate; bounds the price.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0 to 2; 0 is the likeliest answer.")
+        float | None, typer.Option(min=0, max=1e6, help="0 to 2; 0 is the likeliest answer.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Nucleus sampling, above 0 up to 1.")
+        float | None, typer.Option(min=0, max=1e6, help="Nucleus sampling, above 0 up to 1.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Stop at this text; may be repeated.")] = None,

@@ -109,7 +109,8 @@ def send(
     amount: Annotated[str, typer.Argument(metavar="AIT", help="How much.", show_default=False)],
     fee: Annotated[str, typer.Option(metavar="AIT", help="What the network gets on top.")] = "0",
     nonce: Annotated[
-        int | None, typer.Option(min=1, help="The transfer's number; left out, the coordinator is asked.")
+        int | None,
+        typer.Option(min=1, max=2**53 - 1, help="The transfer's number; left out, the coordinator is asked."),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Only print the signed transfer; needs --nonce.")

@@ -8,7 +8,7 @@ from aitbc.accounts.spending import release_spend, reserve_spend
 from aitbc.core.ids import new_id
 from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
 from aitbc.database import Tx
-from aitbc.errors import InsufficientFunds
+from aitbc.errors import PriceTooLarge
 from aitbc.flows.context import FlowContext
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
@@ -31,9 +31,9 @@ def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str,
 
 
 def check_exact(units: int) -> None:
-    """Raises InsufficientFunds for a worst-case price beyond what a receipt can state."""
+    """Raises PriceTooLarge for a worst-case price beyond what a receipt can state."""
     if units > EXACT_NUMBER_UNITS:
-        raise InsufficientFunds("The worst-case price is more than a receipt can state exactly.")
+        raise PriceTooLarge(needed_units=units, limit_units=EXACT_NUMBER_UNITS)
 
 
 def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> int:

@@ -37,7 +37,7 @@ def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> Job
     Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded.
     """
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
-        raise QueueFull(limit=ctx.max_pending_jobs)
+        raise _queue_full(tx, ctx, principal)
     _require_space(tx, ctx, principal, spec)
     return _submit(tx, ctx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
 
@@ -49,16 +49,25 @@ def submit_batch(
     default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
     room_for_all = ctx.max_pending_jobs - len(specs)
     full = room_for_all < 0 or jobs.backlog_reaches(tx, principal.account_id, room_for_all + 1)
+    counted: list[QueueFull] = []  # how many wait is counted once
 
     def act(spec: JobSpec) -> JobRow:
         if full:
             tx.flush()  # so that the jobs of this batch count
             if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
-                raise QueueFull(limit=ctx.max_pending_jobs)
+                counted.append(
+                    QueueFull(**counted[0].details) if counted else _queue_full(tx, ctx, principal)
+                )
+                raise counted[-1]
         _require_space(tx, ctx, principal, spec)
         return _submit(tx, ctx, principal, spec, default_cap)
 
     return tx.each(specs, act)
+
+
+def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
+    waiting = jobs.backlog(tx, principal.account_id, 2 * ctx.max_pending_jobs)
+    return QueueFull(limit=ctx.max_pending_jobs, waiting=waiting)
 
 
 def _require_space(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> None:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from aitbc.core.address import AddressInvalid
 from aitbc.core.ids import new_id
-from aitbc.core.money import ait_number
 from aitbc.core.transaction import (
     Transaction,
     TransactionInvalid,
@@ -17,7 +16,7 @@ from aitbc.core.transaction import (
 from aitbc.database import Tx
 from aitbc.errors import (
     AccountNotFound,
-    InsufficientFunds,
+    FeeTooLow,
     InvalidRequest,
     TxBadAddress,
     TxBadSignature,
@@ -62,17 +61,17 @@ def read(document: object, chain_id: str) -> Signed:
 def apply(tx: Tx, signed: Signed) -> str:
     """Moves the money; the transfer's id. The recipient's account is opened where it is new.
 
-    Raises TxReplayed, TxWrongNonce, InsufficientFunds, and InvalidRequest for too low a fee; nothing has
+    Raises TxReplayed or TxWrongNonce before anything else, then FeeTooLow, InsufficientFunds; nothing has
     changed then.
     """
     transaction = signed.transaction
-    least = parameters.get(tx, "min_transaction_fee")
-    if transaction.fee_units < least:
-        raise InvalidRequest(f"The fee is at least {ait_number(least)} AIT.", min_fee=ait_number(least))
     hashed = transaction.hash
     user = users.get(tx, transaction.sender)
     if transaction.nonce != (1 if user is None else user.nonce + 1):
         raise _out_of_turn(tx, transaction, hashed)
+    least = parameters.get(tx, "min_transaction_fee")
+    if transaction.fee_units < least:
+        raise FeeTooLow(fee_units=transaction.fee_units, min_fee_units=least)
     _check_funds(tx, transaction)
     users.ensure(tx, transaction.sender, transaction.public_key)
     if not users.advance_nonce(tx, transaction.sender, transaction.nonce):  # another was quicker
@@ -117,9 +116,9 @@ def _out_of_turn(tx: Tx, transaction: Transaction, hashed: str) -> TxReplayed | 
 def _check_funds(tx: Tx, transaction: Transaction) -> None:
     """Says what is missing of amount and fee together; the ledger's own guard looks at each alone."""
     try:
-        available = ledger.balance(tx, transaction.sender).available_units
+        has = ledger.balance(tx, transaction.sender)
     except AccountNotFound:
-        available = 0  # nobody ever paid this wallet
+        has = ledger.Balance(transaction.sender, 0, 0)  # nobody ever paid this wallet
     total = transaction.amount_units + transaction.fee_units
-    if available < total:
-        raise InsufficientFunds(needed=ait_number(total), available=ait_number(available))
+    if has.available_units < total:
+        raise ledger.insufficient(total, has)

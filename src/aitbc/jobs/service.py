@@ -51,6 +51,14 @@ SELECT_HELD_BY = statement(
 BACKLOG_OF = statement(
     select(_c.id).where(sql(PENDING), _c.client_id == bindparam("client")).offset(bindparam("skip")).limit(1)
 )
+BACKLOG = statement(
+    select(func.count().label("waiting")).select_from(
+        select(_c.id)
+        .where(sql(PENDING), _c.client_id == bindparam("client"))
+        .limit(bindparam("most"))
+        .subquery()
+    )
+)
 LARGE_BYTES_OF = statement(
     select(func.coalesce(func.sum(_c.prompt_bound), 0).label("bytes")).where(
         sql(LARGE_PENDING), _c.client_id == bindparam("client")
@@ -415,3 +423,8 @@ def large_bytes(tx: Tx, client_id: str) -> int:
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:
     """Whether the client has at least `count` jobs waiting."""
     return tx.one(BACKLOG_OF, client=client_id, skip=count - 1) is not None
+
+
+def backlog(tx: Tx, client_id: str, most: int) -> int:
+    """How many jobs of the client wait, counted up to `most`."""
+    return int(tx.one(BACKLOG, client=client_id, most=most).waiting)

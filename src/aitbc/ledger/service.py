@@ -14,7 +14,7 @@ from sqlalchemy import text as sql
 from aitbc.chain import service as chain
 from aitbc.core.ids import floor_id, id_time_ms, new_id
 from aitbc.core.leaf import TRANSFER, transfer_leaf
-from aitbc.core.money import MAX_UNITS, ait_number
+from aitbc.core.money import MAX_UNITS
 from aitbc.database import Tx, insert_into, statement
 from aitbc.database.columns import one_of
 from aitbc.errors import AccountNotFound, InsufficientFunds, TransferConflict
@@ -262,6 +262,14 @@ def _refusal(tx: Tx, account_id: str, units: int) -> InsufficientFunds | Account
     row = tx.one(SELECT_ACCOUNT, key=account_id)
     if row is None:
         return AccountNotFound(account_id=account_id)
+    return insufficient(units, Balance(row.id, row.balance_units, row.held_units))
+
+
+def insufficient(needed_units: int, has: Balance) -> InsufficientFunds:
+    """The refusal, with all its numbers."""
     return InsufficientFunds(
-        needed=ait_number(units), available=ait_number(row.balance_units - row.held_units)
+        needed_units=needed_units,
+        available_units=has.available_units,
+        balance_units=has.balance_units,
+        held_units=has.held_units,
     )

@@ -15,7 +15,7 @@ import httpx
 
 from aitbc.core.canonical import MAX_INTEGER, CanonicalError, encode, loads_strict, sha256_hex
 from aitbc.core.money import parse_ait
-from aitbc.miner.engines.base import is_loopback
+from aitbc.miner.engines.base import clean_text, is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
@@ -144,6 +144,17 @@ def parse_assignment(data: Any) -> Assignment:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a poll brought. Where that is nothing for a reason of the miner's own (it pauses after failures,
+    say), `reason` is its code, `message` its words, `retry_after_s` when it may end."""
+
+    jobs: list[Assignment | BadAssignment]
+    reason: str = ""
+    message: str = ""
+    retry_after_s: float = 0.0
+
+
 Delivered = dict[str, Any] | Refused | CoordinatorUnreachable
 """What became of a result: its receipt, or the error."""
 
@@ -204,9 +215,7 @@ class CoordinatorClient:
         cancelled = data.get("cancelled") or []
         return {job_id for job_id in cancelled if isinstance(job_id, str)}
 
-    async def take(
-        self, miner_id: str, max_jobs: int, wait_s: float, known: Collection[str]
-    ) -> list[Assignment | BadAssignment]:
+    async def take(self, miner_id: str, max_jobs: int, wait_s: float, known: Collection[str]) -> Taken:
         """Lease up to `max_jobs`, waiting up to `wait_s` for the first."""
         query = {"miner_id": miner_id, "max": str(max_jobs), "wait": f"{wait_s:g}"}
         if self.session_id is not None:
@@ -217,7 +226,12 @@ class CoordinatorClient:
         jobs = data.get("jobs")
         if not isinstance(jobs, list):
             raise CoordinatorUnreachable("the answer to GET /v1/miner/jobs has no jobs in it")
-        return [_assignment_or_reason(job) for job in jobs]
+        return Taken(
+            [_assignment_or_reason(job) for job in jobs],
+            clean_text(str(data.get("reason") or ""), 64),
+            clean_text(str(data.get("message") or "")),
+            _seconds(data.get("retry_after_s"), 0.0),
+        )
 
     async def complete(self, bodies: Sequence[Mapping[str, Any]]) -> list[Delivered]:
         """Hand in results; gives for each, in order, its receipt or why there is none. Raises nothing of its
@@ -260,6 +274,11 @@ class CoordinatorClient:
             return await self._post(f"/v1/jobs/{job_id}/fail", body)
         except (CoordinatorUnreachable, Refused) as error:
             return error
+
+    async def state(self, miner_id: str | None) -> dict[str, Any]:
+        """How the miner stands at the coordinator; without an id, the account's only one."""
+        query = {} if miner_id is None else {"miner_id": miner_id}
+        return await self._call("GET", "/v1/miner/status", params=query)
 
     async def deregister(self, miner_id: str) -> int:
         """Leave; gives how many jobs went back to the queue."""

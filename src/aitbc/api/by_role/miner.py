@@ -24,7 +24,7 @@ from aitbc.api.schemas.miners import (
     RoleJobResult,
     RoleMinerRegistration,
 )
-from aitbc.api.schemas.queries import TakeJobs
+from aitbc.api.schemas.queries import OwnMiner, TakeJobs
 from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
 from aitbc.flows import job_lifecycle, registration
@@ -76,6 +76,18 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
         "cancelled": beat.cancelled,
         "server_time": rfc3339(tx.now_ms),
     }
+
+
+@router.get(
+    "/v1/miner/status",
+    summary="How one's own miner stands",
+    response_model=replies.MinerState,
+    responses=READ_ONE,
+)
+async def status(request: ApiRequest, principal: MinerKey, query: Annotated[OwnMiner, Query()]) -> Response:
+    """What it offers and runs, and why it gets no work where it gets none."""
+    runtime = request.runtime
+    return reply(await runtime.db.read(miners.state, runtime.context, principal, query.miner_id))
 
 
 @router.post(

@@ -39,6 +39,12 @@ class MinerList(QueryFields):
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
 
 
+class OwnMiner(QueryFields):
+    miner_id: str | None = Field(
+        None, pattern=MINER_ID_PATTERN, description="May be left out where the account has one miner."
+    )
+
+
 class AvailableJob(Wait):
     miner_id: str = Field(pattern=MINER_ID_PATTERN)
     session_id: str | None = Field(None, max_length=64, description="The session of its registration.")

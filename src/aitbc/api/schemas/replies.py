@@ -264,6 +264,19 @@ class ListedMiner(Reply):
     last_heartbeat: str
 
 
+class HeldJob(Reply):
+    job_id: str
+    model: str
+    lease_expires_at: str
+
+
+class MinerState(ListedMiner):
+    """How one's own miner stands."""
+
+    held: list[HeldJob] = Field(description="What it runs now, oldest first; at most 100.")
+    default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
+
+
 class Miner(Reply):
     """A miner as its owner sees it."""
 
@@ -349,4 +362,6 @@ class PublicKey(Reply):
 
 class PublicKeys(Reply):
     chain_id: str
+    network_id: str = Field(description="What tells this network from others of the same name, hex.")
+    origin: str = Field(description="The log's origin line, and its keys' name.")
     keys: list[PublicKey]

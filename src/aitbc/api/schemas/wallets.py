@@ -213,7 +213,11 @@ class ChainInfo(Reply):
     height: int
     head_hash: str
     tree_size: int
+    network_id: str = Field(description="What signed transfers name: no other network has it. Hex.")
     genesis_hash: str
+    founding: dict[str, Any] | None = Field(
+        description="What genesis is made of (docs/formats/block.md); null where the network is older."
+    )
     origin: str = Field(description="The log's origin line, and its key's name.")
     log_key: str = Field(description="The key that this coordinator signs with, as a vkey.")
     units_per_ait: int

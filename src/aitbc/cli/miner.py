@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.failures import FAILURE, usage_error
 from aitbc.cli.miner_status import status
 from aitbc.cli.output import fail
@@ -39,7 +40,9 @@ def run(
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Miner key; else AITBC_API_KEY, the profile.")
     ] = None,
-    engine: Annotated[str, typer.Option(help=f"One of {', '.join(ENGINES)}.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help=f"One of {', '.join(ENGINES)}.", autocompletion=complete.ENGINES)
+    ] = "auto",
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="The engine's server (ollama, openai).")
     ] = None,
@@ -66,7 +69,10 @@ def run(
     ] = None,
     job_type: Annotated[
         list[str] | None,
-        typer.Option(help=f"Job types to offer, of {', '.join(JOB_TYPES)}; default: what the engine says."),
+        typer.Option(
+            help=f"Job types to offer, of {', '.join(JOB_TYPES)}; default: what the engine says.",
+            autocompletion=complete.JOB_TYPE_NAMES,
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads (llamacpp).")] = None,
     engine_key: Annotated[

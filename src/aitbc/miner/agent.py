@@ -296,7 +296,7 @@ class MinerAgent:
             self._heartbeat_now.clear()
             try:
                 gone = await self._client.heartbeat(
-                    self.miner_id, self._status(), await self._load(), self._held()
+                    self.miner_id, self._status(), await self._load(), self._held(), self._progress()
                 )
             except (CoordinatorUnreachable, Refused) as error:
                 await self._after_failure(error, backoff)
@@ -367,13 +367,18 @@ class MinerAgent:
     async def _say_draining(self) -> None:
         load = await self._load()
         await _quietly(
-            self._client.heartbeat(self.miner_id, "draining", load, self._held()), SAY_DRAINING_TIMEOUT_S
+            self._client.heartbeat(self.miner_id, "draining", load, self._held(), self._progress()),
+            SAY_DRAINING_TIMEOUT_S,
         )
 
     # -- the shared picture
 
     def _held(self) -> set[str]:
         return self._jobs.ids() | self._outbox.ids()
+
+    def _progress(self) -> dict[str, int]:
+        """Pieces of text, which are tokens as near as we can tell before the engine has counted them."""
+        return {job.job_id: job.pieces for job in self._view.running.values()}
 
     def _free_slots(self) -> int:
         """The coordinator counts a job against our concurrency until its answer has arrived; so do we."""

@@ -198,10 +198,22 @@ class CoordinatorClient:
         )
 
     async def heartbeat(
-        self, miner_id: str, status: str, load: Mapping[str, Any], jobs: Collection[str]
+        self,
+        miner_id: str,
+        status: str,
+        load: Mapping[str, Any],
+        jobs: Collection[str],
+        progress: Mapping[str, int],
     ) -> set[str]:
-        """Extends the leases of `jobs`; gives those of them that this miner no longer holds."""
-        body = {"miner_id": miner_id, "status": status, "load": load, "jobs": sorted(jobs)}
+        """Extends the leases of `jobs`; gives those of them that this miner no longer holds. `progress`: tokens
+        generated so far, by job, which are paid for where a job is cancelled."""
+        body = {
+            "miner_id": miner_id,
+            "status": status,
+            "load": load,
+            "jobs": sorted(jobs),
+            "progress": dict(progress),
+        }
         data = await self._post("/v1/miner/heartbeat", self._in_session(body))
         cancelled = data.get("cancelled") or []
         return {job_id for job_id in cancelled if isinstance(job_id, str)}

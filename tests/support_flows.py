@@ -171,7 +171,11 @@ class Market:
         return self.db.write_sync(job_lifecycle.cancel, self.ctx, client, job_id)
 
     def heartbeat(
-        self, miner: Provider, running: Collection[str] | None = None, status: str = "active"
+        self,
+        miner: Provider,
+        running: Collection[str] | None = None,
+        status: str = "active",
+        progress: Mapping[str, int] | None = None,
     ) -> registration.Heartbeat:
         return self.db.write_sync(
             registration.heartbeat,
@@ -180,6 +184,7 @@ class Market:
             miner_id=miner.miner_id,
             status=status,
             running=running,
+            progress=progress,
         )
 
     def leave(self, miner: Provider) -> int:

@@ -21,6 +21,10 @@ BATCH_BODY_FACTOR = 16
 """Batch routes take bodies of this many times MAX_BODY_BYTES."""
 
 
+MAX_COUNT = 1_000_000_000
+"""The most of anything that settings count."""
+MAX_GRANT = 60_000_000
+
 MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
 
@@ -118,30 +122,44 @@ class Settings(BaseSettings):
         "ait-devnet", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the network."
     )
     devnet_grant: Decimal = Field(
-        Decimal(1000), description="AIT given to each new account on ait-devnet (nowhere else)."
+        Decimal(1000),
+        ge=0,
+        le=MAX_GRANT,
+        description="AIT given to each new account on ait-devnet (nowhere else).",
     )
     max_body_bytes: int = Field(
         1 << 20, ge=1024, le=1 << 30, description="Largest request body; batches 16 times it."
     )
     max_wait_s: float = Field(60, ge=0, le=600, description="Longest long poll, seconds.")
     max_pending_jobs: int = Field(
-        10_000, ge=1, description="Jobs of one account that may wait at once; more get 429 QUEUE_FULL."
+        10_000,
+        ge=1,
+        le=MAX_COUNT,
+        description="Jobs of one account that may wait at once; more get 429 QUEUE_FULL.",
     )
     max_pending_bytes: int = Field(
         64 << 20,
         ge=1 << 20,
+        le=1 << 40,
         description="Bytes of one account's large inputs (above 4096 bytes) that may wait at once; more get 429"
         " INPUT_QUOTA_EXCEEDED.",
     )
     rate_limit_client: int = Field(
-        100, ge=0, description="Requests a minute of an account's client keys together; 0 switches it off."
+        100,
+        ge=0,
+        le=MAX_COUNT,
+        description="Requests a minute of an account's client keys together; 0 switches it off.",
     )
     rate_limit_miner: int = Field(
-        1000, ge=0, description="Requests a minute of an account's miner keys together; 0 switches it off."
+        1000,
+        ge=0,
+        le=MAX_COUNT,
+        description="Requests a minute of an account's miner keys together; 0 switches it off.",
     )
     rate_limit_user: int = Field(
         60,
         ge=0,
+        le=MAX_COUNT,
         description="Requests a minute of a user, failed attempts from an address; 0 switches it off.",
     )
     lease_s: float = Field(
@@ -166,13 +184,15 @@ class Settings(BaseSettings):
         0, ge=0, le=64, description="Cosignatures that make a block final; 0: no block is called final."
     )
     job_retention_days: float = Field(
-        30, gt=0, description="Days that prompts and results of ended jobs are kept."
+        30, gt=0, le=36_500, description="Days that prompts and results of ended jobs are kept."
     )
     trusted_proxies: str = Field(
         "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; empty: none."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
-    slow_request_s: float = Field(1, gt=0, description="Requests that take longer are logged as slow.")
+    slow_request_s: float = Field(
+        1, gt=0, le=86_400, description="Requests that take longer are logged as slow."
+    )
 
     @field_validator("home", mode="after")
     @classmethod

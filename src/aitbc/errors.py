@@ -124,7 +124,7 @@ class SignatureInvalid(AitbcError):
 class Unauthorized(AitbcError):
     """Nobody is told what he could not know: that a key was revoked or has expired learns who shows its secret.
 
-    `reason` in the details: missing, unknown, revoked, expired or rotated; with `key_id` or `session_id` where
+    `reason` in the details: missing, unknown, revoked, expired, rotated or ended; with `key_id` or `session_id` where
     the secret was right.
     """
 
@@ -155,6 +155,11 @@ class KeyExpired(Unauthorized):
 class KeyRotated(Unauthorized):
     template = "The API key {key_id} has a new secret; the one that was shown ended at {at}."
     reason = "rotated"
+
+
+class CredentialEnded(Unauthorized):
+    template = "The key or session ended while the request waited: it was revoked or rotated, or has expired."
+    reason = "ended"
 
 
 class SessionUnknown(Unauthorized):
@@ -485,6 +490,10 @@ def _all_errors(base: type[AitbcError]) -> list[type[AitbcError]]:
 
 
 def error_table() -> list[tuple[int, str, str]]:
-    """(status, code, message template) of every error, by status then code; the docs list this."""
-    rows = {(error.status, error.code, error.template) for error in _all_errors(AitbcError)}
+    """(status, code, message template) of every code, by status then code; the docs list this.
+
+    A class without a code of its own says the same in other words, as where more is known; it has no row.
+    """
+    coded = [error for error in _all_errors(AitbcError) if "code" in vars(error)]
+    rows = {(error.status, error.code, error.template) for error in coded}
     return sorted(rows)

@@ -10,7 +10,7 @@ from aitbc.chain import founding, network, sealer
 from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
 from aitbc.core.block import NO_HASH, genesis, origin_of
-from aitbc.core.clock import Clock, SystemClock
+from aitbc.core.clock import Clock, SteadyClock, SystemClock
 from aitbc.core.network import new_origin
 from aitbc.core.signing import PrivateKey, parse_vkey, public_from_text
 from aitbc.database import Database, Tx
@@ -42,10 +42,14 @@ class Runtime:
     context: FlowContext
     clock: Clock
     waiting: WaitingMiners
+    steady: SteadyClock = field(init=False)
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
     founded: NetworkRow | None = None
     login_secret: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.steady = SteadyClock(self.clock)
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":

@@ -23,7 +23,8 @@ def test_a_new_key_says_who_holds_it(db: Database, make_key: Callable[..., servi
     assert len(made.key_id) == 12
     assert len(made.key.split("_", 3)[3]) == 43
     principal = db.read_sync(service.authenticate, made.key)
-    assert principal == Principal("acme", "miner", made.key_id, frozenset({"miner"}))
+    shown = service.hash_key(made.key)
+    assert principal == Principal("acme", "miner", made.key_id, frozenset({"miner"}), secret_hash=shown)
 
 
 def test_the_database_does_not_hold_the_secret(db: Database, make_key: Callable[..., service.NewKey]) -> None:

@@ -3,10 +3,12 @@
 import json
 import logging
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import structlog
+from annotated_types import Ge, Gt, Le, Lt
 
 from aitbc.config import (
     OTHER_NAMES,
@@ -232,3 +234,24 @@ def test_logs_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert all("time" in line for line in lines)
     assert all("oops" in line["exception"] for line in lines[2:])
     assert "marked" not in str(lines)
+
+
+def test_every_number_has_bounds() -> None:
+    for name, field in Settings.model_fields.items():
+        if field.annotation in (int, float, Decimal):
+            kinds = {type(bound) for bound in field.metadata}
+            assert kinds & {Ge, Gt} and kinds & {Le, Lt}, name
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", "1e400", "1e1000000", "1e99999999999999999999", "9" * 5000, "9" * 30, "-1", "0x10"]
+)
+def test_a_number_beyond_its_bounds_is_one_line(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    numbers = [name for name, one in Settings.model_fields.items() if one.annotation in (int, float, Decimal)]
+    for name in numbers:
+        with monkeypatch.context() as patch:
+            patch.setenv(environment_name(name), text)
+            with pytest.raises(SettingsError) as error:
+                load_settings()
+        assert str(error.value).startswith(f"{environment_name(name)}: "), name
+        assert len(str(error.value)) < 200

@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.accounts.principal import Principal
-from aitbc.api.amounts import ait
+from aitbc.api.amounts import ait, plain
 from aitbc.api.polling import wait_for, wait_s
 from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply, request_json
 from aitbc.api.requests import ApiRequest
@@ -54,7 +54,8 @@ async def submit(request: ApiRequest, principal: Principal, body: Submission) ->
     spec = body.to_spec(model)
     act = partial(_submit, request.runtime.context, principal, spec, body.ignored())
     answer = await created(request, principal, act)
-    job = orjson.loads(answer.body)
+    job = {name: plain(value) for name, value in orjson.loads(answer.body).items()}
+    job["constraints"] = {name: plain(value) for name, value in job["constraints"].items()}
     if job["model"] != spec.model:  # the first answer, of when another model was the one on offer
         spec = body.to_spec(job["model"])
     job |= request_json(spec.request_text)

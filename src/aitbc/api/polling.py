@@ -11,7 +11,7 @@ import structlog
 from aitbc.accounts.principal import Principal
 from aitbc.api.errors import ClientGone
 from aitbc.api.requests import ApiRequest
-from aitbc.errors import AitbcError, ShuttingDown, StorageUnavailable, Unauthorized
+from aitbc.errors import AitbcError, CredentialEnded, ShuttingDown, StorageUnavailable
 from aitbc.flows import rights
 from aitbc.metrics import WAITING_POLLS
 from aitbc.runtime import Runtime
@@ -92,7 +92,7 @@ class Polls:
                 continue
             for task, principal in list(self._open.items()):
                 if principal in ended:
-                    self._cut(task, Unauthorized())
+                    self._cut(task, CredentialEnded())
 
 
 def wait_s(request: ApiRequest, asked_s: float) -> float:

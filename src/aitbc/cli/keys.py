@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.database import DatabaseOption, HomeOption, open_database, settings_from
 from aitbc.cli.failures import usage_error
 from aitbc.cli.output import note, print_json, say, table
@@ -30,7 +31,13 @@ KeyArgument = Annotated[
 @keys_app.command()
 def create(
     role: Annotated[
-        str, typer.Option(metavar="client|miner|admin", help="What the key may do.", show_default=False)
+        str,
+        typer.Option(
+            metavar="client|miner|admin",
+            help="What the key may do.",
+            show_default=False,
+            autocompletion=complete.ROLES,
+        ),
     ],
     account: Annotated[
         str | None, typer.Option(help="Whose money it moves; left out: a new account.")
@@ -40,7 +47,8 @@ def create(
         str | None, typer.Option(metavar="AIT", help="Most that it may spend in a period.")
     ] = None,
     limit_period: Annotated[
-        str | None, typer.Option(metavar="day|month", help="The period of --limit.")
+        str | None,
+        typer.Option(metavar="day|month", help="The period of --limit.", autocompletion=complete.PERIODS),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(metavar="WHEN", help="12h, 30d, 2027-01-31 or a time of RFC 3339.")

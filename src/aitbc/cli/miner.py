@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.failures import FAILURE, usage_error
 from aitbc.cli.miner_status import status
 from aitbc.cli.output import fail
@@ -39,7 +40,9 @@ def run(
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Miner key; else AITBC_API_KEY, the profile.")
     ] = None,
-    engine: Annotated[str, typer.Option(help=f"One of {', '.join(ENGINES)}.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help=f"One of {', '.join(ENGINES)}.", autocompletion=complete.ENGINES)
+    ] = "auto",
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="The engine's server (ollama, openai).")
     ] = None,
@@ -61,13 +64,17 @@ def run(
         typer.Option("--home", metavar="DIR", help="Key and undelivered answers; else AITBC_HOME, ~/.aitbc."),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of context for each job (ollama, llamacpp).")
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="Tokens of context for each job (ollama, llamacpp)."),
     ] = None,
     job_type: Annotated[
         list[str] | None,
-        typer.Option(help=f"Job types to offer, of {', '.join(JOB_TYPES)}; default: what the engine says."),
+        typer.Option(
+            help=f"Job types to offer, of {', '.join(JOB_TYPES)}; default: what the engine says.",
+            autocompletion=complete.JOB_TYPE_NAMES,
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (llamacpp).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads (llamacpp).")] = None,
     engine_key: Annotated[
         str | None, typer.Option(help="Key for the engine's own server; else AITBC_ENGINE_KEY.")
     ] = None,

@@ -26,11 +26,15 @@ VALIDITY_TOLERANCE_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. `ok` is True (holds), False (does not), or None (could not be checked)."""
+    """One thing looked at. `ok` is True (holds), False (does not), or None (could not be checked).
+
+    `missing`: it does not hold because something is not there (yet), not because something is wrong.
+    """
 
     name: str
     ok: bool | None
     detail: str
+    missing: bool = False
 
 
 def check_leaf(
@@ -50,7 +54,7 @@ def check_leaf(
     """
     if proof is None:
         if policy is not None and policy.require_proof:
-            return [Check(PROOF, False, "there is no proof, and the policy requires one")]
+            return [Check(PROOF, False, "there is no proof yet, and the policy requires one", missing=True)]
         return [Check(PROOF, None, "no proof in the document; inclusion in the log was not checked")]
     if not isinstance(proof, str):
         return [Check(PROOF, False, "the proof is neither null nor a text")]
@@ -131,7 +135,7 @@ def _quorum(seen: Sequence[str], policy: Policy) -> Check:
         detail = (
             f"{len(seen)} of the policy's {len(policy.witnesses)} witnesses cosigned, not {policy.quorum}"
         )
-        return Check(WITNESSES, False, detail)
+        return Check(WITNESSES, False, detail, missing=True)
     if not seen:
         return Check(WITNESSES, True, "the policy asks for no witnesses, and none cosigned")
     return Check(WITNESSES, True, f"cosigned by {', '.join(seen)}; {policy.quorum} needed")

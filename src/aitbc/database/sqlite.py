@@ -22,7 +22,7 @@ import structlog
 from aitbc.core.clock import Clock
 from aitbc.database.files import SameFiles
 from aitbc.database.signals import Signals
-from aitbc.database.tx import FullOrBroken, Tx
+from aitbc.database.tx import CLOSED, Books, FullOrBroken, Tx
 from aitbc.errors import StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -131,8 +131,9 @@ class SqliteBackend:
             try:
                 connection = self._writer()
                 await self._begin(connection)
+                books = _books(connection)
                 before = connection.total_changes
-                self._fill(connection, batch, isolate=isolate)
+                self._fill(connection, batch, books, isolate=isolate)
                 isolate = batch.spoiled
                 if batch.spoiled:
                     connection.execute("ROLLBACK")
@@ -171,7 +172,7 @@ class SqliteBackend:
         self.commit(connection)
         self._small_commit_s += (time.perf_counter() - started - self._small_commit_s) / 8
 
-    def _fill(self, connection: sqlite3.Connection, batch: "Batch", *, isolate: bool) -> None:
+    def _fill(self, connection: sqlite3.Connection, batch: "Batch", books: Books, *, isolate: bool) -> None:
         """Runs waiting calls until the batch is full.
 
         A savepoint for each call would cost as much as two statements, and nearly every call that fails has
@@ -186,7 +187,7 @@ class SqliteBackend:
                 continue
             batch.calls.append((call, future))
             fn, args, kwargs = call
-            tx = Tx(cursor, self.dialect, self.clock.now_ms())
+            tx = Tx(cursor, self.dialect, self.clock.now_ms(), books)
             before = connection.total_changes
             if isolate:
                 cursor.execute("SAVEPOINT call")
@@ -278,9 +279,11 @@ class SqliteBackend:
 
     def _transaction(self, connection: sqlite3.Connection, begin: str, call: Call) -> Any:
         fn, args, kwargs = call
-        tx = Tx(connection.cursor(), self.dialect, self.clock.now_ms())
         try:
             connection.execute(begin)
+            # Its time is one at which nobody else writes any more: it may have waited for long.
+            books = None if begin == "BEGIN" else _books(connection)
+            tx = Tx(connection.cursor(), self.dialect, self.clock.now_ms(), books)
             result = fn(tx, *args, **kwargs)
             if begin == "BEGIN":
                 connection.execute("COMMIT")
@@ -330,6 +333,16 @@ class SqliteBackend:
             connection.close()
         self._opened.clear()
         self._connection = None
+
+
+def _books(connection: sqlite3.Connection) -> Books:
+    try:
+        row = connection.execute(CLOSED).fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        row = None
+    return Books(int(row[0]) if row else 0)
 
 
 def run_hooks(tx: Tx) -> None:

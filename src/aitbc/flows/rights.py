@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from aitbc.accounts import service as accounts
 from aitbc.accounts.principal import Principal
 from aitbc.database import Tx
-from aitbc.errors import Unauthorized
+from aitbc.errors import CredentialEnded
 from aitbc.users import service as users
 
 
 def require(tx: Tx, principal: Principal) -> None:
-    """In the transaction that gives something out. Raises Unauthorized for a key that has ended meanwhile."""
+    """In the transaction that gives something out. Raises CredentialEnded for a key that has ended meanwhile."""
     if principal.secret_hash and not accounts.is_good(tx, principal):
-        raise Unauthorized()
+        raise CredentialEnded()
 
 
 def ended(tx: Tx, principals: Iterable[Principal]) -> set[Principal]:

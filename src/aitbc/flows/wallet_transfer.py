@@ -81,14 +81,14 @@ def apply(tx: Tx, signed: Signed) -> str:
     if not users.advance_nonce(tx, transaction.sender, transaction.nonce):  # another was quicker
         raise _out_of_turn(tx, transaction, hashed)
     ledger.open_account(tx, transaction.recipient)
-    transfer_id = new_id(tx.now_ms)
+    transfer_id = new_id(tx.booked_ms)
     ledger.transfer(
         tx, transfer_id, transaction.sender, transaction.recipient, transaction.amount_units, ref=hashed
     )
     if transaction.fee_units:
         fee_ref = f"fee:{hashed}"
         ledger.transfer(
-            tx, new_id(tx.now_ms), transaction.sender, TREASURY, transaction.fee_units, ref=fee_ref
+            tx, new_id(tx.booked_ms), transaction.sender, TREASURY, transaction.fee_units, ref=fee_ref
         )
     users.keep_signed(
         tx,
@@ -99,7 +99,7 @@ def apply(tx: Tx, signed: Signed) -> str:
             body=transaction.encode().decode(),
             signature=signed.signature,
             transfer_id=transfer_id,
-            created_at_ms=tx.now_ms,
+            created_at_ms=tx.booked_ms,
         ),
     )
     return transfer_id

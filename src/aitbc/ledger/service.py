@@ -183,11 +183,11 @@ def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[P
     total = sum(payout.units for payout in payouts)
     if not 0 <= total <= held_units:
         raise TransferConflict("A post cannot exceed its hold.", hold_id=hold_id)
-    post_id = new_id(tx.now_ms)
+    post_id = new_id(tx.booked_ms)
     for index, payout in enumerate(payouts):
         if index and payout.units == 0:
             continue
-        transfer_id = new_id(tx.now_ms) if index else post_id
+        transfer_id = new_id(tx.booked_ms) if index else post_id
         kind = payout.kind if index else "post"
         if not _record(tx, transfer_id, kind, account_id, payout.account_id, payout.units, hold_id, ref):
             raise TransferConflict("This hold was settled before.", hold_id=hold_id)
@@ -204,7 +204,7 @@ def void(tx: Tx, hold_id: str, account_id: str, held_units: int, ref: str = "") 
 
     Raises TransferConflict where the hold was settled before.
     """
-    void_id = new_id(tx.now_ms)
+    void_id = new_id(tx.booked_ms)
     if not _record(tx, void_id, "void", account_id, ESCROW, held_units, hold_id, ref):
         raise TransferConflict("This hold was settled before.", hold_id=hold_id)
     if tx.tally(SETTLE, account_id, units=0, held=held_units) != 1:
@@ -234,10 +234,10 @@ def _record(
 ) -> bool:
     """Writes the line. False where the same line stands already (or its hold is settled)."""
     _check_amount(transfer_id, units)
-    row = (transfer_id, kind, debit, credit, units, hold_id, ref, tx.now_ms)
+    row = (transfer_id, kind, debit, credit, units, hold_id, ref, tx.booked_ms)
     inserted = tx.add(INSERT_TRANSFER, row)
     if inserted == 1:
-        leaf = transfer_leaf(transfer_id, kind, debit, credit, units, hold_id, ref, tx.now_ms)
+        leaf = transfer_leaf(transfer_id, kind, debit, credit, units, hold_id, ref, tx.booked_ms)
         chain.append(tx, TRANSFER, transfer_id, leaf)
         return True
     stands = tx.one(SELECT_TRANSFER, id=transfer_id)

@@ -68,6 +68,7 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
         load=None if body.load is None else body.load.model_dump(exclude_none=True),
         running=body.jobs,
         session=body.session_id,
+        progress=body.progress,
     )
     return {
         "status": beat.miner.status,

@@ -83,7 +83,18 @@ class UnknownChain(AitbcError):
 class TxWrongChain(AitbcError):
     status = 400
     code = "TX_WRONG_CHAIN"
-    template = "The transaction was signed for another network; this is {chain_id}."
+    template = (
+        "The transaction was signed for another network; this is {chain_id} with the network_id {network_id}."
+    )
+
+
+class TxOldVersion(AitbcError):
+    status = 400
+    code = "TX_OLD_VERSION"
+    template = (
+        "A transaction of this version is good on every network of its name, and taken nowhere any more:"
+        " sign it as {version}, with the network_id {network_id}."
+    )
 
 
 class TxBadAddress(AitbcError):

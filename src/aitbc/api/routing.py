@@ -87,7 +87,9 @@ class Endpoint(APIRoute):
         binding = self.binding
         values: dict[str, Any] = dict(path_values)
         if binding.auth is not None:
-            values[binding.auth[0]] = await binding.auth[1].check(request)
+            principal = await binding.auth[1].check(request)
+            values[binding.auth[0]] = principal
+            request.caller = principal.account_id
         for value in path_values.values():
             if len(value) > MAX_PATH_PARAMETER_CHARS or "\0" in value:
                 raise InvalidRequest("The path is not valid.")

@@ -141,7 +141,12 @@ class Market:
         return self.db.write_sync(completion.complete, self.ctx, *miner, result_of(job_id, text, usage))
 
     def fail(
-        self, miner: Provider, job_id: str, cause: str = "ENGINE_ERROR", retryable: bool | None = None
+        self,
+        miner: Provider,
+        job_id: str,
+        cause: str = "ENGINE_ERROR",
+        retryable: bool | None = None,
+        lease_id: str | None = None,
     ) -> JobRow:
         return self.db.write_sync(
             job_lifecycle.fail,
@@ -151,6 +156,7 @@ class Market:
             job_id=job_id,
             cause=cause,
             retryable=retryable,
+            lease_id=lease_id,
         )
 
     def cancel(self, client: Principal, job_id: str) -> JobRow:

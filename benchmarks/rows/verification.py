@@ -81,6 +81,7 @@ def receipt_file(key: PrivateKey) -> bytes:
         result_hash=RESULT_HASH,
         miner_signature=MinerSignature(miner.public_bytes, miner.sign(statement)),
         claimed_tokens=(prompt_tokens, completion_tokens),
+        payment="auto",
     )
     signature = Signature(key.key_id, key.sign(signed_bytes(fields)))
     return orjson.dumps(to_json(fields, signature, {"text": RESULT_TEXT}))

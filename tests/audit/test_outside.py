@@ -14,10 +14,12 @@ from aitbc.audit.http import Coordinator, NotServed
 from aitbc.audit.outside import Outsider, audit_url
 from aitbc.core.checkpoint import Checkpoint, parse_checkpoint
 from aitbc.core.keyset import KeySet
-from aitbc.core.leaf import transfer_leaf
+from aitbc.core.leaf import receipt_leaf, transfer_leaf
 from aitbc.core.merkle import leaf_hash, root_of
 from aitbc.core.note import Note, Verifier, parse_note, sign_note
 from aitbc.core.policy import Policy
+from aitbc.core.receipt import ReceiptFields, sign, signed_bytes
+from aitbc.core.signing import encode_b64
 from tests.api.support import Api
 from tests.audit.scene import WITNESS, Scene, seal
 from tests.support_flows import KEY, Market
@@ -216,3 +218,89 @@ def test_over_http(market: Market, start_server: Any, database_url: str) -> None
     assert report.ok, report.problems
     with Coordinator(server.url) as coordinator, pytest.raises(NotServed):
         coordinator.get("/log/tile/0/999", 10)
+
+
+def receipt_of(
+    payment: str = "auto", number: int = 1, completed_at: int = 1_767_300_000, **changes: Any
+) -> bytes:
+    """The leaf of a receipt of bob's for "job": 50 units, 5 of them the fee."""
+    fields = ReceiptFields(
+        chain_id="ait-devnet",
+        receipt_id=f"019b7c1e-5d2e-7000-8000-{number:012x}",
+        job_id="job",
+        job_type="llm_inference",
+        client="ann",
+        provider="bob",
+        miner_id="m",
+        model="llama",
+        units=5,
+        unit_type="tokens",
+        prompt_tokens=3,
+        completion_tokens=2,
+        metering="engine",
+        unit_price_units=10_000,
+        price_units=50,
+        fee_units=5,
+        started_at=completed_at,
+        completed_at=completed_at,
+        prompt_hash="0" * 64,
+        result_hash="0" * 64,
+        payment=payment,
+        release_after=completed_at + 60 if payment == "manual" else None,
+    )._replace(**changes)
+    made = sign(fields, KEY)
+    return receipt_leaf(signed_bytes(fields).decode(), made.key_id, encode_b64(made.sig))
+
+
+def paid(units: int, fee: int, to: str = "bob", kind: str = "post") -> list[bytes]:
+    return [line(3, kind, "ann", to, units, "t2"), line(4, "fee", "ann", FEES, fee, "t2")]
+
+
+LATER = transfer_leaf("t9", "transfer", "ann", "bob", 1, None, "", (1_767_300_060 + 86_401) * 1000)
+UNDERPAID: dict[str, tuple[list[bytes], str]] = {
+    "less than the price": ([*paid(44, 5), receipt_of()], "units with a fee of 5 were paid"),
+    "less, and the receipt first": ([receipt_of(), *paid(44, 5)], "to be paid with it"),
+    "a higher fee": ([*paid(40, 10), receipt_of()], "units with a fee of 10 were paid"),
+    "a lower fee": ([*paid(46, 4), receipt_of()], "to be paid with it"),
+    "nothing": ([receipt_of()], "nothing was"),
+    "given back": ([line(3, "void", "ann", ESCROW, 60, "t2"), receipt_of()], "to be paid with it"),
+    "to somebody else": ([*paid(45, 5, "ann"), receipt_of()], "and ann was paid"),
+    "by hand, more": ([*paid(50, 5), receipt_of("manual")], "its price is 50"),
+    "by hand, a fee that is not its part": ([*paid(25, 5), receipt_of("manual")], "is not its part"),
+    "by hand, and never": ([receipt_of("manual"), LATER], "to be released by itself"),
+    "and the receipt does not say how": (
+        [
+            *paid(45, 5),
+            receipt_of(),
+            receipt_of(
+                "",
+                2,
+                1_767_300_000 + 8 * 86_400,
+                job_id="job2",
+                price_units=0,
+                unit_price_units=0,
+                fee_units=0,
+            ),
+        ],
+        "version 1",
+    ),
+}
+
+
+def test_an_underpaid_miner_is_seen_from_outside(databases: Any) -> None:
+    """The owner of the key may reseal what he likes: what a receipt calls automatic has to stand beside it."""
+    policy = Policy("ait-devnet", POLICY.log, (), 0, POLICY.receipt_keys)
+    for leaves in (
+        [*paid(45, 5), receipt_of()],
+        [receipt_of(), *paid(45, 5)],
+        [*paid(45, 5), receipt_of("manual")],
+        [*paid(22, 2), receipt_of("manual")],
+        [line(3, "void", "ann", ESCROW, 60, "t2"), receipt_of("manual")],
+        [receipt_of("manual")],
+        [*paid(44, 5), receipt_of("")],
+    ):
+        assert audited(Made([*HELD, *leaves]), policy=policy).ok
+    for name, (leaves, said) in UNDERPAID.items():
+        wrong = audited(Made([*HELD, *leaves]), policy=policy).wrong
+        assert wrong is not None, name
+        assert (wrong.kind, said in wrong.what) == ("receipt", True), (name, wrong)

@@ -90,6 +90,21 @@ def test_a_draft_that_is_late_writes_nothing(db: Database) -> None:
     assert check(db).__dict__ == before.__dict__
 
 
+def test_a_draft_of_the_next_height_on_another_block_writes_nothing(db: Database) -> None:
+    """Its height is the right one and its leaves wait: only the previous hash says that it is of another chain."""
+    db.write_sync(append, 3)
+    assert seal(db)
+    db.write_sync(append, 3)
+    made = db.read_sync(sealer.draft, CHAIN, KEY)
+    assert made is not None
+    before = check(db)
+    other = made._replace(block=made.block._replace(previous_hash="ab" * 32))
+    assert not db.write_sync(sealer.seal, other)
+    assert check(db).__dict__ == before.__dict__
+    assert db.write_sync(sealer.seal, made), "the true one still fits"
+    check(db)
+
+
 def test_a_leaf_that_is_gone_is_no_block(db: Database) -> None:
     db.write_sync(append, 3)
     made = db.read_sync(sealer.draft, CHAIN, KEY)

@@ -76,10 +76,15 @@ def test_a_failed_job_is_one_line_and_exit_code_1(alice: User) -> None:
 
 
 def test_a_waiting_job_is_explained_and_cancelled(alice: User) -> None:
-    job_id = alice("submit", "hello", "-m", "nobody-has-this").out.strip()
+    submitted = alice("submit", "hello", "-m", "nobody-has-this")
+    job_id = submitted.out.strip()
+    assert f"on offer: llama3.2, nomic-embed-text, {MODEL}" in submitted.err, "known at once, so said at once"
     late = alice("submit", "hello", "-m", "nobody-has-this", "-w", "--timeout", "0.2")
     assert late.code == 1
+    assert "queued" in late.err.splitlines()[0]
+    assert "on offer: llama3.2" in late.err.splitlines()[0], "in the live line"
     assert "WAIT_TIMEOUT" in late.err
+    assert "on offer: llama3.2" in late.err.splitlines()[-1], "and where it gives up"
     assert "aitbc job cancel" in late.err
     explained = alice("job", "explain", job_id).out
     assert "0 of 1" in explained

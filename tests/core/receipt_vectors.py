@@ -132,7 +132,25 @@ def free_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
     return *make(request, "", unit_price="0", number=4), request
 
 
+def auto_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """The prompt in version 2, paid at once."""
+    fields, result, request = prompt_job()
+    return fields._replace(payment="auto"), result, request
+
+
+def manual_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """The prompt in version 2, paid by hand, or by itself three days later."""
+    fields, result, request = prompt_job()
+    return (
+        fields._replace(payment="manual", release_after=fields.completed_at + 3 * 86_400),
+        result,
+        request,
+    )
+
+
 JOBS = {
+    "auto": auto_job,
+    "manual": manual_job,
     "prompt": prompt_job,
     "chat_clipped": chat_job,
     "embedding_unsigned": embedding_job,
@@ -169,6 +187,7 @@ def _invalid() -> list[dict[str, str]]:
     foreign = fields._replace(chain_id="ait-othernet", miner_signature=None, claimed_tokens=None)
     unsigned = fields._replace(miner_signature=None)
     stranger = receipt.to_json(fields, receipt.sign(fields, MINER), result)
+    auto, manual = (document_of(job()[0], result) for job in (auto_job, manual_job))
     cases = [
         ("price is not units times unit price", document_of(overcharged)),
         ("fee above price", document_of(greedy)),
@@ -183,6 +202,12 @@ def _invalid() -> list[dict[str, str]]:
         ("unknown proof", {**good, "proof": "c2sp.org/tlog-proof@v1"}),
         ("id is not receipt_id", {**good, "id": good["job_id"]}),
         ("hash in upper case", {**good, "prompt_hash": good["prompt_hash"].upper()}),
+        ("version 1 that says how it is paid", {**good, "payment": "auto", "release_after": None}),
+        ("version 2 that does not", {**good, "version": "aitbc/receipt/v2"}),
+        ("an automatic payment with a time", {**auto, "release_after": manual["release_after"]}),
+        ("a manual payment without one", {**manual, "release_after": None}),
+        ("a manual payment called automatic", {**manual, "payment": "auto", "release_after": None}),
+        ("a payment of a third kind", {**auto, "payment": "later"}),
     ]
     texts = [
         ("a price with a superfluous zero", text.replace('"price":0.00021', '"price":0.000210')),
@@ -278,6 +303,7 @@ def build() -> dict[str, Any]:
         "invalid": _invalid(),
         "proven": [
             _proven("prompt", INDEX, SIZE),
+            _proven("manual", INDEX, SIZE),
             _proven("embedding_unsigned", 0, 1),
             _proven("free", 299, 300),
         ],

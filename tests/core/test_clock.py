@@ -74,3 +74,13 @@ def test_the_system_clock_is_the_systems() -> None:
     clock = SystemClock()
     assert abs(clock.now_ms() / 1000 - time.time()) < 5
     assert clock.monotonic() <= clock.monotonic()
+
+
+@pytest.mark.parametrize(
+    "text", ["9999-12-31T23:59:59-00:01", "9999-12-31T23:59:59.999-23:59", "0001-01-01T00:00:00+00:01"]
+)
+def test_a_time_that_is_read_can_be_written(text: str) -> None:
+    with pytest.raises(ValueError, match="years"):
+        parse_rfc3339(text)
+    for edge in ("9999-12-31T23:59:59.999Z", "0001-01-01T00:00:00.000Z"):
+        assert rfc3339(parse_rfc3339(edge)) == edge

@@ -23,11 +23,11 @@ from tests.core.receipt_vectors import (
     chat_job,
     document_of,
     embedding_job,
-    prompt_job,
+    manual_job,
 )
 
 Document = dict[str, Any]
-FIELDS, RESULT, _ = prompt_job()
+FIELDS, RESULT, _ = manual_job()
 GOOD = document_of(FIELDS, RESULT)
 
 
@@ -95,7 +95,7 @@ def test_what_is_no_receipt_has_no_text() -> None:
 
 
 def test_the_result_may_be_given_as_stored_text() -> None:
-    for fields, result, _ in (prompt_job(), embedding_job()):
+    for fields, result, _ in (manual_job(), embedding_job()):
         signature = receipt.sign(fields, COORDINATOR)
         text = result_text(fields.job_type, result)
         assert receipt.to_json(fields, signature, text) == receipt.to_json(fields, signature, result)

@@ -37,11 +37,11 @@ from tests.core.receipt_vectors import (
     LOG_KEYS,
     MINER,
     document_of,
-    prompt_job,
+    manual_job,
 )
 
 INDEX, SIZE = 21, 29
-FIELDS, RESULT, _ = prompt_job()
+FIELDS, RESULT, _ = manual_job()
 SIGNATURE = receipt.sign(FIELDS, COORDINATOR)
 LEAF = leaf_of(FIELDS, SIGNATURE)
 TREE = tree_with(LEAF, INDEX, SIZE)

@@ -10,6 +10,7 @@ from psycopg import errors as pg
 from sqlalchemy import text
 
 from aitbc.database import Database, Tx
+from aitbc.database.pipe import Pipe
 from aitbc.errors import InvalidRequest, StorageUnavailable
 from aitbc.ledger import service as ledger
 from tests.support_flows import in_loop
@@ -103,6 +104,19 @@ def test_a_call_that_spoils_the_group_is_undone_alone(calls: Calls, kind: str, e
     assert [type(one) for one in found] == [*[str] * 5, error, *[str] * 5]
     assert calls.names() == {name for _, name in good}
     assert sorted(calls.hooks) == sorted(calls.names()), "hooks ran once, and only what was committed"
+
+
+def test_a_silent_rollback_of_a_group_is_no_commit(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL answers the COMMIT of a failed transaction with ROLLBACK, and no error.
+
+    Here nothing notices before that the transaction has failed: the word that it answers decides. A group of
+    one, since a savepoint's end would tell as well.
+    """
+    monkeypatch.setattr(Pipe, "failed", property(lambda _pipe: False))
+    found = calls.together((calls.swallows, "no"), then=(calls.good, "c"))
+    assert [type(one) for one in found] == [RuntimeError, str], "and the connection goes on"
+    assert calls.names() == {"c"} == set(calls.hooks)
+    assert calls.runs["no"] == 2, "in its group, and then by itself"
 
 
 def test_a_connection_lost_before_the_commit_is_tried_again(calls: Calls, database_url: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from aitbc.core.clock import ManualClock
 from aitbc.errors import AitbcError
 from aitbc.flows import job_lifecycle, payment
+from aitbc.payments import service as payments
 from tests.support_flows import MODEL, UNITS, Market, spec_of
 
 PRICE = 1_000_000  # per 1000 tokens
@@ -59,4 +60,32 @@ def test_the_money_moves_once(market: Market, clock: ManualClock, answered: bool
     assert (balance.balance_units, balance.held_units) == (UNITS - paid, 0)
     fee = ended.fee_units if paid else 0
     assert market.balance("owner-m1").balance_units == paid - fee
+    market.check()
+
+
+def test_what_another_coordinator_released_meanwhile_is_passed_over(
+    market: Market, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them see the same payment due; the second to come finds it moved, and goes on with the next."""
+    alice, miner = market.client(), market.miner(models={MODEL: PRICE}, concurrency=2)
+    views = []
+    for _ in range(2):
+        spec = spec_of(cap=2 * PRICE)._replace(manual_payment=True)
+        job = market.db.write_sync(job_lifecycle.submit, market.ctx, alice, spec)
+        views.append(market.db.write_sync(payment.open_escrow, alice, job.id))
+        market.take(miner)
+        market.complete(miner, job.id)
+    clock.advance(4 * 86_400)
+    seen_before = market.db.read_sync(payments.due, 100)
+    assert [row.id for row in seen_before] == [view.id for view in views]
+    market.db.write_sync(payment.release, alice, views[0].id)
+    paid_once = market.balance("owner-m1")
+    monkeypatch.setattr(payments, "due", lambda _tx, _count: seen_before)
+    assert market.db.write_sync(payment.release_due) == 2
+    after = [market.db.read_sync(payment.show, alice, view.id) for view in views]
+    assert [view.status for view in after] == ["released", "released"]
+    paid_for_one = after[0].price_units - after[0].fee_units
+    assert market.balance("owner-m1").balance_units == paid_once.balance_units + paid_for_one
+    assert market.db.write_sync(payment.release_due) == 2, "and once more: nothing is left to move"
+    assert market.balance("owner-m1").balance_units == paid_once.balance_units + paid_for_one
     market.check()

@@ -321,6 +321,34 @@ def test_a_few_silent_miners_are_just_silent(market: Market, loop: Loop) -> None
     run(loop, main)
 
 
+@pytest.mark.parametrize(("silent", "frozen"), [(5, False), (6, True)])
+def test_half_of_the_miners_is_not_most_of_them(
+    market: Market, loop: Loop, silent: int, frozen: bool
+) -> None:
+    """Of ten: when five are silent the rest goes on, when six are it waits."""
+    miners, ids = crowd(market, 10)
+
+    async def main() -> None:
+        await loop.passes(LEASE_S + 1, alive=miners[silent:])
+        expected = "running" if frozen else "pending"
+        assert [loop.status(job) for job in ids[:silent]] == [expected] * silent
+        assert [loop.status(job) for job in ids[silent:]] == ["running"] * (10 - silent)
+
+    run(loop, main)
+
+
+def test_four_miners_are_too_few_for_an_outage(market: Market, loop: Loop) -> None:
+    """All of them silent: below FREEZE_MINERS a loss is just a loss."""
+    miners, ids = crowd(market, expiry.FREEZE_MINERS - 1)
+    assert len(miners) == len(ids)
+
+    async def main() -> None:
+        await loop.passes(LEASE_S + 1)
+        assert [loop.status(job) for job in ids] == ["pending"] * len(ids)
+
+    run(loop, main)
+
+
 def test_many_leases_at_once_end_in_several_rounds(market: Market, loop: Loop, monkeypatch: Any) -> None:
     monkeypatch.setattr(expiry, "BATCH", 7)
     client, miner = market.client(), market.miner(concurrency=30)

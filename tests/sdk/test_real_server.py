@@ -149,12 +149,32 @@ def test_a_job_that_waits_is_explained_and_cancelled(dora: Any) -> None:
     with pytest.raises(sdk.WaitTimeout) as late:
         dora.wait(job, timeout_s=0.3)
     assert late.value.job.status == "pending"
+    assert late.value.details["warnings"] == ["MODEL_NOT_SERVED"]
+    assert sorted(late.value.details["models"]) == ["llama3.2", "nomic-embed-text", MODEL]
+    assert MODEL in late.value.message
+    assert [warning.code for warning in job.warnings] == ["MODEL_NOT_SERVED"]
+    assert MODEL in job.warnings[0].models
     assert dora.cancel(job.job_id).status == "cancelled"
     assert dora.cancel(job.job_id).status == "cancelled"
     assert dora.balance().held == 0
     assert [event.type for event in dora.events(job.job_id)] == ["created", "cancelled"]
     with pytest.raises(sdk.JobFailed):
         dora.wait(job.job_id)
+
+
+def test_an_expiry_says_what_was_on_offer(dora: Any) -> None:
+    with pytest.raises(sdk.JobFailed) as expired:
+        dora.run("hello", model="nobody-has-this", ttl_s=1)
+    assert expired.value.code == "EXPIRED"
+    assert MODEL in expired.value.details["models"]
+    assert MODEL in expired.value.message
+
+
+def test_a_batch_warns_by_item(dora: Any) -> None:
+    fine, vain = dora.batch([sdk.prompt_job("a", model=MODEL), sdk.prompt_job("b", model="nobody-has-this")])
+    assert fine.warnings == ()
+    assert [warning.code for warning in vain.warnings] == ["MODEL_NOT_SERVED"]
+    dora.cancel(vain.job_id)
 
 
 def test_a_failure_has_its_cause(dora: Any) -> None:

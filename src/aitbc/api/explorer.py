@@ -11,6 +11,7 @@ from fastapi import Query
 from starlette.responses import Response
 
 from aitbc.api.amounts import ait
+from aitbc.api.errors import field_errors
 from aitbc.api.render import receipt_json, reply
 from aitbc.api.requests import ApiRequest
 from aitbc.api.responses import PUBLIC, PUBLIC_ONE
@@ -21,8 +22,9 @@ from aitbc.chain import counters, proofs, queries, witnessing
 from aitbc.chain.queries import Span
 from aitbc.chain.sealer import BlockRow, head
 from aitbc.core.clock import rfc3339
+from aitbc.core.numbers import read_count
 from aitbc.database import Tx
-from aitbc.errors import BlockNotFound, InvalidRequest
+from aitbc.errors import BlockNotFound
 from aitbc.flows import activity, explorer, log_entries
 from aitbc.flows.explorer import Address, Page, Transaction
 from aitbc.miners import queries as miner_queries
@@ -139,8 +141,8 @@ def _block_named(tx: Tx, name: str) -> BlockRow:
     row: BlockRow | None = None
     if len(name) == queries.HASH_DIGITS:
         row = next(iter(queries.blocks_by_hash(tx, name, 1)), None)
-    elif name.isascii() and name.isdigit() and len(name) <= 18:
-        row = proofs.block_at(tx, int(name))
+    elif (height := read_count(name)) is not None:
+        row = proofs.block_at(tx, height)
     if row is None or name not in (row.hash, str(row.height)):
         raise BlockNotFound(height=name)
     return row
@@ -291,6 +293,7 @@ def _path(found: explorer.Found) -> str:
 
 
 def _height(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise InvalidRequest("The cursor is not one of ours.")
-    return int(cursor)
+    height = read_count(cursor)
+    if height is None:
+        raise field_errors([("cursor", "must be an X-Next-Cursor")])
+    return height

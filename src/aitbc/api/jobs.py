@@ -12,9 +12,11 @@ from aitbc.api.amounts import ait
 from aitbc.api.polling import wait_for, wait_s
 from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply
 from aitbc.api.requests import ApiRequest
+from aitbc.api.routing import off_the_loop
+from aitbc.api.schemas.jobs import JobBatch, Submission
 from aitbc.database import Tx
 from aitbc.errors import AitbcError, JobNotFound
-from aitbc.flows import completion, job_lifecycle
+from aitbc.flows import completion, job_lifecycle, on_offer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
 from aitbc.flows.dispatch import Assignment
@@ -38,20 +40,29 @@ async def create(request: ApiRequest, principal: Principal, act: Callable[[Tx], 
     return reply(answer.body, answer.status, REPLAYED if answer.replayed else None)
 
 
-async def submit(request: ApiRequest, principal: Principal, spec: JobSpec) -> Response:
+async def submit(request: ApiRequest, principal: Principal, body: Submission) -> Response:
     """201 with the job."""
-    return await create(request, principal, partial(_submit, request.runtime.context, principal, spec))
+    job_type = body.unnamed_model()
+    model = None if job_type is None else await request.runtime.db.read(on_offer.default_model, job_type)
+    act = partial(_submit, request.runtime.context, principal, body.to_spec(model), body.ignored())
+    return await create(request, principal, act)
 
 
-def _submit(ctx: FlowContext, principal: Principal, spec: JobSpec, tx: Tx) -> Answer:
+def _submit(ctx: FlowContext, principal: Principal, spec: JobSpec, ignored: list[str], tx: Tx) -> Answer:
     job = job_lifecycle.submit(tx, ctx, principal, spec)
-    return Answer(201, orjson.dumps(job_json(job, spec.request_text)))
+    warned = on_offer.warnings(tx, ctx.on_offer, job)
+    if ignored:
+        warned.append(on_offer.fields_ignored(ignored))
+    return Answer(201, orjson.dumps(job_json(job, spec.request_text, warned=warned)))
 
 
-async def submit_batch(
-    request: ApiRequest, principal: Principal, specs: list[JobSpec | AitbcError]
-) -> Response:
-    """200 with one item for each spec."""
+async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch) -> Response:
+    """200 with one item for each job."""
+    models = {
+        job_type: await request.runtime.db.read(on_offer.default_model, job_type)
+        for job_type in body.unnamed_models()
+    }
+    specs = await off_the_loop(body.to_specs, models)
     return await create(request, principal, partial(_submit_batch, request.runtime.context, principal, specs))
 
 
@@ -59,26 +70,32 @@ def _submit_batch(
     ctx: FlowContext, principal: Principal, specs: list[JobSpec | AitbcError], tx: Tx
 ) -> Answer:
     done = job_lifecycle.submit_batch(tx, ctx, principal, specs)
-    return Answer(200, orjson.dumps({"items": [_batch_item(item) for item in done]}, default=str))
+    items = [_batch_item(tx, ctx, item) for item in done]
+    return Answer(200, orjson.dumps({"items": items}, default=str))
 
 
-def _batch_item(item: JobRow | AitbcError) -> dict[str, Any]:
+def _batch_item(tx: Tx, ctx: FlowContext, item: JobRow | AitbcError) -> dict[str, Any]:
     if isinstance(item, AitbcError):
         return {"ok": False, "error": error_json(item)}
     return {
         "ok": True,
-        "job": {"job_id": item.id, "status": item.status, "price_held": ait(item.held_units)},
+        "job": {
+            "job_id": item.id,
+            "status": item.status,
+            "price_held": ait(item.held_units),
+            "warnings": [warned._asdict() for warned in on_offer.warnings(tx, ctx.on_offer, item)],
+        },
     }
 
 
-def read_visible(tx: Tx, principal: Principal, job_id: str) -> bytes:
+def read_visible(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> bytes:
     """A job for its client, its miner or an admin. Raises JobNotFound."""
-    return shown(tx, job_lifecycle.visible_job(tx, principal, job_id))
+    return shown(tx, ctx, job_lifecycle.visible_job(tx, principal, job_id))
 
 
-def read_owned(tx: Tx, principal: Principal, job_id: str) -> bytes:
+def read_owned(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> bytes:
     """A job for its client or an admin. Raises JobNotFound."""
-    return shown(tx, owned(tx, principal, job_id))
+    return shown(tx, ctx, owned(tx, principal, job_id))
 
 
 def owned(tx: Tx, principal: Principal, job_id: str) -> JobRow:
@@ -89,11 +106,12 @@ def owned(tx: Tx, principal: Principal, job_id: str) -> JobRow:
     return job
 
 
-def shown(tx: Tx, job: JobRow) -> bytes:
-    """The job's JSON with its request, result and place in the queue."""
+def shown(tx: Tx, ctx: FlowContext, job: JobRow) -> bytes:
+    """The job's JSON with its request, result, place in the queue, and what keeps it there."""
     result = jobs.result_text(tx, job.id) if job.status == "completed" else None
     position = queries.position(tx, job) if job.status == "pending" else None
-    return orjson.dumps(job_json(job, jobs.request_text(tx, job.id), result, position))
+    warned = on_offer.warnings(tx, ctx.on_offer, job)
+    return orjson.dumps(job_json(job, jobs.request_text(tx, job.id), result, position, warned))
 
 
 async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s: float) -> Response:
@@ -103,13 +121,13 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
     await runtime.db.read(owned, principal, job_id)
     if waiting_s > 0:
         await wait_for(request, job_change(runtime, principal, job_id, waiting_s))
-    job, body = await runtime.db.read(_job_and_body, principal, job_id)
+    job, body = await runtime.db.read(_job_and_body, runtime.context, principal, job_id)
     return reply(body, 200 if job.status in TERMINAL else 202)
 
 
-def _job_and_body(tx: Tx, principal: Principal, job_id: str) -> tuple[JobRow, bytes]:
+def _job_and_body(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> tuple[JobRow, bytes]:
     job = owned(tx, principal, job_id)
-    return job, shown(tx, job)
+    return job, shown(tx, ctx, job)
 
 
 def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """From rows to the JSON that goes out. Bytes are made here once; FastAPI does not look at them again."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from aitbc.core.clock import rfc3339
 from aitbc.core.receipt import document_text
 from aitbc.errors import AitbcError
 from aitbc.flows.dispatch import Assignment
+from aitbc.flows.on_offer import Warned
 from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.jobs.rows import JobRow
 from aitbc.miners.rows import MinerRow, OfferRow
@@ -45,7 +47,11 @@ def _time(ms: int | None) -> str | None:
 
 
 def job_json(
-    job: JobRow, request_text: str | None, result_text: str | None = None, position: int | None = None
+    job: JobRow,
+    request_text: str | None,
+    result_text: str | None = None,
+    position: int | None = None,
+    warned: Sequence[Warned] = (),
 ) -> dict[str, Any]:
     """A job as both dialects show it. The texts are canonical JSON; None where there is none, or no more."""
     request: dict[str, Any] | None = None if request_text is None else orjson.loads(request_text)
@@ -86,6 +92,7 @@ def job_json(
         "receipt_id": job.receipt_id or None,
         "progress": 1.0 if ended else _PROGRESS[job.status],
         "queue_position": position,
+        "warnings": [warning._asdict() for warning in warned],
     }
 
 

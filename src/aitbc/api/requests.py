@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from aitbc.accounts.principal import Principal
-from aitbc.api.errors import ClientGone
-from aitbc.core.canonical import loads_strict
+from aitbc.api.errors import ClientGone, field_errors
+from aitbc.core.canonical import NumberRefused, loads_strict
+from aitbc.core.json_size import refuse_too_many_values
 from aitbc.errors import BodyTooLarge, InvalidRequest, ServerBusy
 from aitbc.idempotency.service import IdempotencyKey
 from aitbc.metrics import REFUSED
@@ -18,6 +19,8 @@ from aitbc.runtime import Runtime
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
+MAX_JSON_VALUES = 500_000
+"""A body may have so many values: a thousand embeddings of 384 numbers, a few hundred bytes of memory each."""
 SMALL_BODY_BYTES = 65_536
 """Bodies of no more are not counted: as many may be held as connections may be open."""
 CALLERS_SHARE = 4
@@ -151,13 +154,16 @@ class ApiRequest(Request):
 def parse_json(content: bytes, *, decimals: bool) -> Any:
     """The value of a JSON body; with `decimals`, numbers with a point or exponent are Decimals (for money).
 
-    Raises InvalidRequest for anything that is not strict JSON, and for NUL characters, which PostgreSQL
-    cannot store.
+    Raises InvalidRequest for anything that is not strict JSON, for a number out of bounds (named by its
+    field), and for NUL characters, which PostgreSQL cannot store.
     """
     if not content:
         raise InvalidRequest("The request needs a JSON body.")
     try:
+        refuse_too_many_values(content, MAX_JSON_VALUES)
         value = loads_strict(content, decimals=decimals)
+    except NumberRefused as error:
+        raise field_errors([(error.path, error.reason)]) from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {str(error)[:200]}") from None
     if b"\\u0000" in content and _holds_nul(value):

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from aitbc import __version__
 from aitbc.api.amounts import ait
 from aitbc.api.auth import Access
+from aitbc.api.errors import field_errors
 from aitbc.api.render import reply
 from aitbc.api.requests import ApiRequest
 from aitbc.api.responses import PUBLIC, PUBLIC_ONE, errors
@@ -20,6 +21,7 @@ from aitbc.core.block import genesis, origin_of
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import is_id
 from aitbc.core.money import UNITS_PER_AIT
+from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
 from aitbc.database import Tx
 from aitbc.errors import AccountNotFound, BlockNotFound, InvalidRequest, UnknownChain
@@ -31,8 +33,6 @@ from aitbc.parameters import service as parameters
 from aitbc.runtime import Runtime
 
 router = Router(tags=["RPC"])
-
-MAX_HEIGHT = (1 << 63) - 1
 
 
 @router.post(
@@ -144,11 +144,12 @@ def _head(tx: Tx, chain_id: str) -> dict[str, Any]:
 
 
 def _block_at(tx: Tx, chain_id: str, height: str) -> dict[str, Any]:
-    if not (height.isascii() and height.isdigit() and len(height) <= 19 and int(height) <= MAX_HEIGHT):
-        raise InvalidRequest("The request is not valid: height is a whole number.")
-    row = proofs.block_at(tx, int(height))
+    wanted = read_count(height)
+    if wanted is None:
+        raise field_errors([("height", "must be a whole number")])
+    row = proofs.block_at(tx, wanted)
     if row is None:
-        raise BlockNotFound(height=int(height))
+        raise BlockNotFound(height=wanted)
     return _block_json(tx, row, chain_id)
 
 

@@ -8,6 +8,8 @@ from typing import Self
 
 import httpx
 
+from aitbc.core.numbers import read_count
+
 TIMEOUT_S = 30.0
 TRIES = 6
 MAX_PAUSE_S = 60.0
@@ -72,8 +74,8 @@ class Coordinator:
 
 
 def _pause_s(response: httpx.Response, attempt: int) -> float:
-    told = response.headers.get("Retry-After", "")
-    return min(float(told), MAX_PAUSE_S) if told.isdigit() else 0.2 * 2**attempt
+    told_s = read_count(response.headers.get("Retry-After", ""))
+    return 0.2 * 2**attempt if told_s is None else min(told_s, MAX_PAUSE_S)
 
 
 def _read(response: httpx.Response, path: str, max_bytes: int) -> bytes:

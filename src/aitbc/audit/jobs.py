@@ -16,7 +16,7 @@ PAGE = 500
 JOBS = statement(
     text("""
 SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.status, j.hold_id, j.held_units,
-       j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms,
+       j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms, j.manual_payment,
        r.id AS receipt, r.body, r.price_units AS receipt_price,
        h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
        e.id AS end_id, e.kind AS end_kind
@@ -154,6 +154,8 @@ def _check_against_receipt(row: Any) -> None:
         "started_at": None if row.started_at_ms is None else row.started_at_ms // 1000,
         "completed_at": None if row.finished_at_ms is None else row.finished_at_ms // 1000,
     }
+    if "payment" in body:  # version 2
+        stated["payment"] = "manual" if row.manual_payment else "auto"
     for name, value in stated.items():
         if body.get(name) != value:
             raise Wrong("job", row.id, f"its {name} is {value!r}, its receipt says {body.get(name)!r}")
@@ -170,6 +172,8 @@ def _check_hold(row: Any) -> None:
         raise Wrong("job", row.id, "its hold is settled and it has not ended")
     if row.end_id is None and row.status in ("failed", "cancelled"):
         raise Wrong("job", row.id, "it has ended and its money is still held")
+    if row.end_id is None and row.status == "completed" and not row.manual_payment:
+        raise Wrong("job", row.id, "it is completed and was not paid")
 
 
 def _check_payment(row: Any) -> None:
@@ -196,6 +200,8 @@ def _payment_fault(row: Any) -> str:
         return f"its payee is {row.payee_id or 'nobody'}, the receipt's {body.get('provider')}"
     if row.price_units != (row.job_price if completed else 0) or (row.release_after_ms > 0) != completed:
         return "its price or its time of release is not that of its job"
+    if completed and "release_after" in body and row.release_after_ms != body["release_after"] * 1000:
+        return f"its time of release is not that of its receipt, {body['release_after']}"
     return _payment_state_fault(row, completed, int(body.get("fee_units", 0)))
 
 

@@ -69,6 +69,7 @@ class Outsider:
         self._books = Books()
         self._paid = Paid()
         self._tree = Tree()
+        self._newest_ms = 0
 
     def run(self) -> None:
         """Raises Wrong."""
@@ -220,6 +221,7 @@ class Outsider:
         if not same:
             raise Wrong("leaf", index, "it is not in canonical form")
         if kind == "aitbc/transfer/v1":
+            self._newest_ms = line.created_at_ms
             self._books.apply(line)
             self._paid.settled(self._books.settled())
             self._report.count("transfers")
@@ -234,6 +236,7 @@ class Outsider:
     def _check_books(self) -> None:
         self._progress.stage("books", 0)
         self._paid.settled(self._books.settled(all_of_them=True))
+        self._paid.close(self._newest_ms)
         accounts = len(self._books.balances.keys() | self._books.held.keys())
         self._books.close()
         self._report.counts |= {"accounts": accounts, "open_holds": self._books.open_holds}
@@ -241,6 +244,10 @@ class Outsider:
         if self._paid.unpaid:
             self._report.not_checked.append(
                 f"the payment of {self._paid.unpaid} receipts: released by hand, later or in part or not at all"
+            )
+        if self._receipts.of_version_1:
+            self._report.not_checked.append(
+                f"how {self._receipts.of_version_1} receipts of version 1 were to be paid: they do not say"
             )
 
 

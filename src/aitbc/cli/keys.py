@@ -13,6 +13,7 @@ from aitbc.cli.database import DatabaseOption, HomeOption, open_database, settin
 from aitbc.cli.failures import usage_error
 from aitbc.cli.output import note, print_json, say, table
 from aitbc.cli.profile import JsonOption
+from aitbc.core.clock import parse_rfc3339
 
 keys_app = typer.Typer(
     no_args_is_help=True, help="API keys of this coordinator: create, list, revoke, rotate."
@@ -161,7 +162,10 @@ def moment_ms(text: str) -> int:
         raise usage_error(f"not a time: {text!r}", "Examples: 12h, 30d, 2027-01-31.") from error
     if len(text.strip()) == len("2027-01-31"):
         moment = moment.replace(hour=23, minute=59, second=59)
-    at_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    try:
+        at_ms = parse_rfc3339((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat())
+    except ValueError as error:
+        raise usage_error(f"{text}: {error}") from error
     if at_ms <= now_ms:
         raise usage_error(f"{text} is in the past")
     return at_ms

@@ -72,9 +72,10 @@ def run(
     engine_key: Annotated[
         str | None, typer.Option(help="Key for the engine's own server; else AITBC_ENGINE_KEY.")
     ] = None,
-    job_timeout: Annotated[float, typer.Option(help="Seconds that a job may take.")] = 600.0,
+    job_timeout: Annotated[float, typer.Option(min=0, max=1e9, help="Seconds that a job may take.")] = 600.0,
     drain_grace: Annotated[
-        float, typer.Option(help="Seconds that running jobs may take to finish once told to stop.")
+        float,
+        typer.Option(min=0, max=1e9, help="Seconds that running jobs may take to finish once told to stop."),
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
 ) -> None:

@@ -158,6 +158,9 @@ def _fetch(client: Client, receipt_id: str, with_result: bool) -> Receipt:
     raise CommandError("RECEIPT_NOT_FOUND", "its job's receipts do not list this receipt")
 
 
+_PAID = {"auto": "with the receipt", "manual": "by hand, or by itself when its time has come"}
+
+
 def _show(receipt: Receipt) -> None:
     document = receipt.document
     miner = document.get("miner_signature")
@@ -175,6 +178,7 @@ def _show(receipt: Receipt) -> None:
             ("AIT per 1000", ait(receipt.unit_price)),
             ("price, AIT", ait(receipt.price)),
             ("fee, AIT", ait(receipt.fee)),
+            ("paid", _PAID.get(str(document.get("payment")), "the receipt does not say how")),
             ("prompt hash", receipt.prompt_hash),
             ("result hash", receipt.result_hash),
             ("signed by", receipt.key_id),

@@ -26,8 +26,12 @@ def submit(
         str | None, typer.Option("--model", "-m", help="Model, as `aitbc miners` lists them.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate; bounds the price.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 to 2; 0 is the likeliest answer.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Nucleus sampling, above 0 up to 1.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="0 to 2; 0 is the likeliest answer.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Nucleus sampling, above 0 up to 1.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Stop at this text; may be repeated.")] = None,
     system: Annotated[str | None, typer.Option(help="System message: makes the prompt a chat.")] = None,
@@ -35,7 +39,9 @@ def submit(
     max_price: Annotated[str | None, typer.Option(metavar="AIT", help="Most to pay for 1000 tokens.")] = None,
     miner: Annotated[str | None, typer.Option(metavar="ID", help="Only this miner.")] = None,
     region: Annotated[str | None, typer.Option(help="Only miners of this region.")] = None,
-    min_memory_gb: Annotated[float | None, typer.Option(help="Only miners with so much GPU memory.")] = None,
+    min_memory_gb: Annotated[
+        float | None, typer.Option(min=0, max=1e6, help="Only miners with so much GPU memory.")
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9, higher first.")] = None,
     ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None,
     payment: Annotated[
@@ -44,7 +50,7 @@ def submit(
     idempotency_key: Annotated[str | None, typer.Option(help="The same key submits only once.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait, and print the answer.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Wait no longer than this.")
+        float | None, typer.Option(min=0, max=1e9, metavar="SECONDS", help="Wait no longer than this.")
     ] = None,
     quote: Annotated[bool, typer.Option("--quote", help="Only say what it would cost.")] = False,
     as_json: JsonOption = False,
@@ -147,7 +153,8 @@ def describe(job: Job) -> str:
     if job.status == "pending":
         again = f", try {job.attempts + 1}" if job.attempts else ""
         place = f", place {job.queue_position}" if job.queue_position else ""
-        return f"queued{place}{again}"
+        why = "".join(f"; {warning.message.rstrip('.')}" for warning in job.warnings)
+        return f"queued{place}{again}{why}"
     if job.status == "running":
         return f"running on {job.miner_id}"
     if job.status == "completed":

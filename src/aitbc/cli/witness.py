@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from aitbc.cli.failures import usage_error
+from aitbc.core.numbers import read_count
 
 witness_app = typer.Typer(help="Vouch for a log: cosign what only ever grows.", no_args_is_help=True)
 
+MAX_PORT = 65535
 DEFAULT_HOME = Path("~/.aitbc/witness")
 
 
@@ -41,7 +43,7 @@ def run(
     from aitbc.witness.state import WitnessState
 
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not read_count(port, MAX_PORT):
         raise usage_error("--listen is HOST:PORT")
     if not name_is_valid(name):
         raise usage_error("--name has no white space and no plus sign")

@@ -12,14 +12,17 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
 from typing import Any, Never, cast
 
 import orjson
 import rfc8785
 
+from aitbc.core.numbers import NumberOutOfBounds, read_decimal, read_float, read_integer
+
 MAX_DEPTH = 64
 MAX_INTEGER = 2**53 - 1
+MAX_PATH_NAME_CHARS = 64
+"""A member's name in a NumberRefused's path is cut here."""
 
 # Between these, repr(), orjson and ECMAScript all write a float that is not whole without an exponent.
 _PLAIN_FLOAT_MIN = 1e-4
@@ -151,27 +154,35 @@ def refuse_constant(text: str) -> Never:
     raise ValueError(f"{text} is not JSON")
 
 
-def _finite_float(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"number out of range: {text[:40]}")
-    return number
+def strict_decoder(parse_float: Callable[[str], Any]) -> json.JSONDecoder:
+    """A JSON decoder that refuses what strict JSON has not; `parse_float` must bound what it reads."""
+    return json.JSONDecoder(
+        object_pairs_hook=unique_object,
+        parse_constant=refuse_constant,
+        parse_float=parse_float,
+        parse_int=read_integer,
+    )
 
 
-_FLOATS = json.JSONDecoder(
-    object_pairs_hook=unique_object, parse_constant=refuse_constant, parse_float=_finite_float
-)
-_DECIMALS = json.JSONDecoder(
-    object_pairs_hook=unique_object, parse_constant=refuse_constant, parse_float=Decimal
-)
+_FLOATS = strict_decoder(read_float)
+_DECIMALS = strict_decoder(read_decimal)
+
+
+class NumberRefused(ValueError):
+    """A JSON text holds a number out of bounds (`core.numbers`). `path` is where: `constraints.max_price`."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}" if path else reason)
 
 
 def loads_strict(data: bytes, *, decimals: bool = False) -> Any:
     """The value of a JSON text in UTF-8.
 
     With `decimals`, a number with a point or an exponent becomes a Decimal of exactly its digits (for money),
-    else a float. ValueError: not UTF-8 or not JSON, a duplicate key, NaN or Infinity (also by overflow),
-    nesting deeper than MAX_DEPTH, a lone surrogate in a string.
+    else a float. ValueError: not UTF-8 or not JSON, a duplicate key, NaN or Infinity, nesting deeper than
+    MAX_DEPTH, a lone surrogate in a string; NumberRefused, which is one, for a number out of bounds.
     """
     decode = cast(Callable[[str], Any], (_DECIMALS if decimals else _FLOATS).decode)
     return decode_checked(data, decode)
@@ -184,13 +195,51 @@ def decode_checked(data: bytes, decode: Callable[[str], Any]) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
-    value = decode(text)
+    try:
+        value = decode(text)
+    except NumberOutOfBounds as error:
+        raise NumberRefused(_first_refused(text, error), str(error)) from None
     if _SURROGATE_ESCAPE.search(data) is not None:
         try:
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
         except UnicodeEncodeError:
             raise ValueError("a string holds a lone surrogate") from None
     return value
+
+
+class _Refused:
+    """Stands where a number out of bounds is."""
+
+
+def _first_refused(text: str, error: NumberOutOfBounds) -> str:
+    """The path of the first number that is refused for this reason; "" where the text is not even JSON."""
+
+    def mark(read: Callable[[str], object]) -> Callable[[str], object]:
+        def read_or_mark(number: str) -> object:
+            try:
+                return read(number)
+            except NumberOutOfBounds as other:
+                return _Refused() if str(other) == str(error) else 0
+
+        return read_or_mark
+
+    decoder = json.JSONDecoder(parse_float=mark(read_float), parse_int=mark(read_integer))
+    try:
+        return ".".join(_way_to_refused(decoder.decode(text)) or ())
+    except ValueError:
+        return ""
+
+
+def _way_to_refused(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, _Refused):
+        return ()
+    if not isinstance(value, dict | list):
+        return None
+    for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+        way = _way_to_refused(item)
+        if way is not None:
+            return (str(name)[:MAX_PATH_NAME_CHARS], *way)
+    return None
 
 
 def _check_nesting(data: bytes) -> None:

@@ -10,6 +10,8 @@ from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_FIRST = datetime(1, 1, 1, tzinfo=UTC) - _EPOCH
+_END = datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH + timedelta(days=1)
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -92,8 +94,7 @@ def parse_rfc3339(text: str) -> int:
     date, clock, fraction, zone = match.groups()
     offset = "+00:00" if zone in "Zz" else zone
     moment = datetime.fromisoformat(f"{date}T{clock}{offset}")
-    try:
-        since = moment - _EPOCH
-    except OverflowError:
-        raise ValueError("a time lies in the years 1..9999") from None
+    since = moment - _EPOCH
+    if not _FIRST <= since < _END:  # its zone moves it out of what can be written back
+        raise ValueError("a time lies in the years 1..9999")
     return since // _MILLISECOND + (int(f"{fraction:0<3}"[:3]) if fraction else 0)

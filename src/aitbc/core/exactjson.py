@@ -7,7 +7,6 @@ that JSON writers are known to use and demands to find the very text it was give
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
@@ -16,7 +15,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from aitbc.core.canonical import decode_checked, refuse_constant, unique_object
+from aitbc.core.canonical import decode_checked, strict_decoder
+from aitbc.core.numbers import check_bounds
 
 # The spellings of a number's shortest digits in use: plain with no superfluous zero (12.5, 12.0, 0.00000001)
 # and with an exponent (1e-8, 1e-08, 1.5e+16). No two spellings of a number differ in one byte alone.
@@ -56,10 +56,7 @@ def loads_exact(data: bytes) -> Any:
         number_texts.append(text)
         return _shortest(text)
 
-    decoder = json.JSONDecoder(
-        object_pairs_hook=unique_object, parse_constant=refuse_constant, parse_float=read_float
-    )
-    value = decode_checked(data, decoder.decode)
+    value = decode_checked(data, strict_decoder(read_float).decode)
     if _is_compact(value, data):
         return value
     text = data.decode("utf-8").removesuffix("\n")
@@ -82,6 +79,7 @@ def _is_compact(value: Any, data: bytes) -> bool:
 
 
 def _shortest(text: str) -> float:
+    check_bounds(text)
     number = float(text)
     shortest = float.__repr__(number)
     if text == shortest and number:

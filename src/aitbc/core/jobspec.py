@@ -33,6 +33,8 @@ MAX_MESSAGES = 256
 MAX_INPUTS = 256
 MAX_DIMENSIONS = 16_384
 MAX_VECTOR_NUMBER = 2**53 - 1
+SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop")
+"""What a job's params may name; `max_completion_tokens` is another name of `max_tokens`."""
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 FINISH_REASONS = frozenset({"stop", "length"})
 UNIT_TOKENS = "tokens"
@@ -137,10 +139,13 @@ class LlmInference(JobType):
             value = params.get(name)
             return default if value is None else value
 
+        most, other_name = given("max_tokens", None), given("max_completion_tokens", None)
+        if most is not None and other_name not in (None, most):
+            errors.append(FieldError(f"{where}max_completion_tokens", "differs from max_tokens"))
+        if most is None:
+            most = DEFAULT_MAX_TOKENS if other_name is None else other_name
         read: dict[str, Any] = {
-            "max_tokens": _read_int(
-                given("max_tokens", DEFAULT_MAX_TOKENS), f"{where}max_tokens", errors, 1, MAX_TOKENS_LIMIT
-            ),
+            "max_tokens": _read_int(most, f"{where}max_tokens", errors, 1, MAX_TOKENS_LIMIT),
             "temperature": _read_number(
                 given("temperature", DEFAULT_TEMPERATURE), f"{where}temperature", errors, MAX_TEMPERATURE
             ),
@@ -269,14 +274,18 @@ def build_request(
     return request
 
 
-def request_from_parameters(job_type: object, parameters: object) -> Request:
-    """The canonical request of the dialect by role, where input, model and params lie in one object."""
+def request_from_parameters(job_type: object, parameters: object, *, model: str | None = None) -> Request:
+    """The canonical request of the dialect by role, where input, model and params lie in one object.
+
+    `model`: of a submission that names none.
+    """
     job_type_named(job_type)
     if not isinstance(parameters, Mapping):
         raise InvalidRequest([FieldError("parameters", "must be an object")])
+    named = parameters.get("model")
     return build_request(
         job_type,
-        model=parameters.get("model"),
+        model=model if named is None else named,
         body=parameters,
         params=parameters,
         where="parameters.",

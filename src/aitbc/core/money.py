@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from aitbc.core.numbers import MAX_NUMBER_CHARS
+
 UNITS_PER_AIT = 100_000_000
 DECIMALS = 8
 MAX_UNITS = 2**53 - 1
@@ -20,7 +22,6 @@ TOKENS_PER_PRICE = 1000
 BPS = 10_000
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
-_MAX_TEXT_CHARS = 400
 
 
 def parse_ait(value: str | int | Decimal | float) -> int:
@@ -40,7 +41,7 @@ def parse_ait(value: str | int | Decimal | float) -> int:
     if isinstance(value, Decimal):
         return _from_decimal(value)
     if isinstance(value, str):
-        if len(value) > _MAX_TEXT_CHARS or _NUMBER.fullmatch(value) is None:
+        if len(value) > MAX_NUMBER_CHARS or _NUMBER.fullmatch(value) is None:
             raise ValueError("an amount is a decimal number such as 12.5")
         return _from_decimal(Decimal(value))
     raise ValueError(f"an amount is a number, not {type(value).__name__}")
@@ -51,7 +52,7 @@ def _from_decimal(value: Decimal) -> int:
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         raise ValueError("an amount must be finite")
-    if len(digits) > _MAX_TEXT_CHARS:
+    if len(digits) > MAX_NUMBER_CHARS:
         raise ValueError("an amount has too many digits")
     if not any(digits):
         return 0

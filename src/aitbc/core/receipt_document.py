@@ -16,7 +16,9 @@ from aitbc.core import canonical, jobspec, money, signing
 from aitbc.core.metering import SOURCES
 from aitbc.core.signing import PrivateKey
 
-VERSION = "aitbc/receipt/v1"
+VERSION = "aitbc/receipt/v2"
+VERSION_1 = "aitbc/receipt/v1"  # which does not say how the job is paid; never issued any more
+PAYMENTS = ("auto", "manual")
 RESULT_VERSION = "aitbc/result/v1"
 MAX_TEXT_CHARS = 256
 MAX_COUNT = 2**53 - 1
@@ -66,6 +68,8 @@ class ReceiptFields(NamedTuple):
 
     `client` and `provider` are the accounts that pay and are paid; `unit_price_units` is for 1000 units;
     `claimed_tokens` are the (prompt, completion) counts in the miner's statement, None where it did not sign.
+    `payment` is auto (paid in the transaction that issued the receipt) or manual (released by its payer, or by
+    itself at `release_after`, unix seconds; None for auto). "" in a receipt of version 1, which has neither.
     """
 
     chain_id: str
@@ -90,12 +94,14 @@ class ReceiptFields(NamedTuple):
     result_hash: str
     miner_signature: MinerSignature | None = None
     claimed_tokens: tuple[int, int] | None = None
+    payment: str = ""
+    release_after: int | None = None
 
 
 def _signed_object(fields: ReceiptFields) -> dict[str, Any]:
     claimed, miner = fields.claimed_tokens, fields.miner_signature
-    return {
-        "version": VERSION,
+    signed: dict[str, Any] = {
+        "version": VERSION if fields.payment else VERSION_1,
         "chain_id": fields.chain_id,
         "receipt_id": fields.receipt_id,
         "job_id": fields.job_id,
@@ -119,6 +125,10 @@ def _signed_object(fields: ReceiptFields) -> dict[str, Any]:
         "claimed_tokens": None if claimed is None else list(claimed),
         "miner_signature": None if miner is None else miner.to_json(),
     }
+    if fields.payment:
+        signed["payment"] = fields.payment
+        signed["release_after"] = fields.release_after
+    return signed
 
 
 def signed_bytes(fields: ReceiptFields) -> bytes:
@@ -278,6 +288,7 @@ _OTHER_FIELDS = (
 _MONEY_SHOWN = {f"{name}_units": name for name in _MONEY_FIELDS}
 FIELD_NAMES = frozenset((*_TEXT_FIELDS, *_COUNT_FIELDS, *_HASH_FIELDS, *_MONEY_FIELDS, *_OTHER_FIELDS))
 OPTIONAL_NAMES = frozenset({"result"})
+PAYMENT_NAMES = frozenset({"payment", "release_after"})  # of version 2
 
 
 def parse(document: object) -> tuple[ReceiptFields, Signature]:
@@ -289,12 +300,13 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
     if not isinstance(document, dict):
         raise ReceiptInvalid("a receipt is a JSON object")
     names = document.keys()
-    if missing := FIELD_NAMES - names:
+    required = FIELD_NAMES | PAYMENT_NAMES if document.get("version") == VERSION else FIELD_NAMES
+    if missing := required - names:
         raise ReceiptInvalid(f"missing field {min(missing)}")
-    if unknown := names - FIELD_NAMES - OPTIONAL_NAMES:
+    if unknown := names - required - OPTIONAL_NAMES:
         raise ReceiptInvalid(f"unknown field {str(min(unknown, key=str))[:64]!r}")
-    if document["version"] != VERSION:
-        raise ReceiptInvalid(f"version is not {VERSION}")
+    if document["version"] not in (VERSION, VERSION_1):
+        raise ReceiptInvalid(f"version is neither {VERSION} nor {VERSION_1}")
     values: dict[str, Any] = {name: _text(document, name) for name in _TEXT_FIELDS}
     if document["id"] != values["receipt_id"]:
         raise ReceiptInvalid("id is not receipt_id")
@@ -314,11 +326,24 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
         metering=document["metering"],
         miner_signature=_miner_signature(document["miner_signature"]),
         claimed_tokens=_claimed(document["claimed_tokens"]),
+        **_payment(document),
     )
     if (fields.miner_signature is None) != (fields.claimed_tokens is None):
         raise ReceiptInvalid("claimed_tokens goes with miner_signature")
     key_id, sig = _signature_object(document["signature"], "signature", ("alg", "key_id", "sig"))
     return fields, Signature(key_id, sig)
+
+
+def _payment(document: dict[str, Any]) -> dict[str, Any]:
+    """The two members of version 2; nothing in version 1."""
+    if document["version"] == VERSION_1:
+        return {}
+    payment, after = document["payment"], document["release_after"]
+    if payment not in PAYMENTS:
+        raise ReceiptInvalid("payment is neither auto nor manual")
+    if (after is None) != (payment == "auto"):
+        raise ReceiptInvalid("release_after is a time where the payment is manual, else null")
+    return {"payment": payment, "release_after": None if after is None else _count(after, "release_after")}
 
 
 def _text(document: dict[str, Any], name: str) -> str:

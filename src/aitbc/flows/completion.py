@@ -191,6 +191,8 @@ def _settle(
         result_hash=answer.result_hash,
         miner_signature=answer.signature,
         claimed_tokens=answer.claimed,
+        payment="manual" if job.manual_payment else "auto",
+        release_after=escrow.release_after_s(tx, ctx, job) or None,
     )
 
 
@@ -200,9 +202,12 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
     try:
         request = json.loads(jobs.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
         result = kind.check_result(request, sent.result)
-        usage = metering.read_usage(sent.usage)
     except ValueError as error:
         raise InvalidRequest(str(error), field="result") from None
+    try:
+        usage = metering.read_usage(sent.usage)
+    except ValueError as error:
+        raise InvalidRequest(str(error), field="usage") from None
     result_bytes = kind.result_bytes(result)
     metered = metering.meter_within(job.prompt_bound, job.completion_bound, len(result_bytes), usage)
     result_hash = canonical.sha256_hex(result_bytes)

@@ -1,8 +1,9 @@
 """What every flow needs beside the transaction: who this network is and its limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aitbc.core.signing import PrivateKey
+from aitbc.miners.on_offer import OnOffer
 from aitbc.signatures import Signatures, SigningWorker
 
 
@@ -12,7 +13,7 @@ class FlowContext:
 
     `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account; `acceptance_ms`
     is how long after a job's completion its manual payment is released by itself; `worker` shares the
-    signatures of batches.
+    signatures of batches; `on_offer` remembers for a moment what miners offer.
     """
 
     chain_id: str
@@ -23,6 +24,7 @@ class FlowContext:
     max_pending_jobs: int = 10_000
     acceptance_ms: int = 3 * 86_400_000
     worker: SigningWorker | None = None
+    on_offer: OnOffer = field(default_factory=OnOffer, compare=False)
 
     def signatures(self, count: int) -> Signatures:
         """For the signatures of a batch of about `count` items."""

@@ -42,7 +42,7 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
         return 0
     fee = fee_units(price_units, fee_bps)
     if job.manual_payment:
-        release_after_ms = tx.now_ms + ctx.acceptance_ms
+        release_after_ms = release_after_s(tx, ctx, job) * 1000
         payments.set_price(tx, job.hold_id, provider_id, price_units, fee, release_after_ms)
         return fee
     payouts = [
@@ -52,6 +52,14 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
     ledger.post(tx, job.hold_id, job.client_id, job.held_units, payouts, job.id)
     release_spend(tx, job.key_id, job.spend_period_ms, job.held_units - price_units)
     return fee
+
+
+def release_after_s(tx: Tx, ctx: FlowContext, job: JobRow) -> int:
+    """When a manual payment of a job that is completed now is released by itself, in unix seconds; else 0.
+
+    A whole second, as the receipt states it.
+    """
+    return -(-(tx.now_ms + ctx.acceptance_ms) // 1000) if job.manual_payment else 0
 
 
 def give_back(tx: Tx, job: JobRow) -> None:

@@ -15,6 +15,7 @@ from aitbc.chain.search import by_hash, by_prefix
 from aitbc.core.address import AddressInvalid, canonical_address, looks_like_address
 from aitbc.core.ids import is_id
 from aitbc.core.leaf import TRANSFER
+from aitbc.core.numbers import MAX_COUNT, read_count
 from aitbc.database import Tx, statement
 from aitbc.errors import AccountNotFound, InvalidRequest, TransactionNotFound
 from aitbc.jobs import service as jobs
@@ -180,7 +181,7 @@ def transactions_of_block(tx: Tx, block: Span, cursor: str | None, limit: int, o
 def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int, offset: int) -> Page:
     """The transfers that an account paid or received."""
     if cursor is not None and "\0" in cursor:
-        raise InvalidRequest("The cursor is not one of ours.")
+        raise _bad_cursor()
     wanted = limit + offset
     address = account_named(address)
     ids: list[str] = []
@@ -275,9 +276,10 @@ def search(tx: Tx, text: str) -> list[Found]:
     names. A job is found as its receipt and its transfers."""
     wanted = text.strip()
     found: list[Found] = []
-    if wanted.isascii() and wanted.isdigit() and len(wanted) <= 18:
-        found += [Found("block", str(row.height)) for row in queries.blocks(tx, int(wanted) + 1, 1)]
-        found = [one for one in found if one.id == str(int(wanted))]
+    height = read_count(wanted, MAX_COUNT - 1)
+    if height is not None:
+        found += [Found("block", str(row.height)) for row in queries.blocks(tx, height + 1, 1)]
+        found = [one for one in found if one.id == str(height)]
     lower = wanted.lower()
     if queries.MIN_PREFIX <= len(lower) <= queries.HASH_DIGITS and set(lower) <= set("0123456789abcdef"):
         found += [Found("block", str(row.height)) for row in queries.blocks_by_hash(tx, lower, MAX_FOUND)]
@@ -326,6 +328,14 @@ def _is_hash(text: str) -> bool:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_SEQ):
-        raise InvalidRequest("The cursor is not one of ours.")
-    return int(text)
+    number = read_count(text)
+    if number is None:
+        raise _bad_cursor()
+    return number
+
+
+def _bad_cursor() -> InvalidRequest:
+    return InvalidRequest(
+        "The request is not valid: cursor: must be an X-Next-Cursor",
+        fields=[{"field": "cursor", "message": "must be an X-Next-Cursor"}],
+    )

@@ -13,13 +13,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from aitbc.core.canonical import encode, sha256_hex
+from aitbc.core.canonical import MAX_INTEGER, CanonicalError, encode, loads_strict, sha256_hex
 from aitbc.miner.engines.base import is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEEPALIVE_S = 2.0
+MAX_TOLD_S = 86_400
+"""A coordinator that tells longer times is not believed."""
 """Shorter than servers keep an idle connection, so that none is closed just as it is used again."""
 
 LARGE_RESULT_BYTES = 512 * 1024
@@ -105,7 +107,10 @@ def parse_assignment(data: Any) -> Assignment:
     if not all(name in request for name in wanted):
         raise BadAssignment(job_id, "its request is not a canonical one")
     # What is signed is the answer to this very request, so its hash is computed here and not taken on trust.
-    prompt_hash = sha256_hex(encode(dict(request)))
+    try:
+        prompt_hash = sha256_hex(encode(dict(request)))
+    except CanonicalError as error:
+        raise BadAssignment(job_id, f"its request is not a canonical one: {error}") from None
     if data.get("prompt_hash", prompt_hash) != prompt_hash:
         raise BadAssignment(job_id, "its prompt_hash is not that of its request")
     lease_id = data.get("lease_id")
@@ -116,7 +121,7 @@ def parse_assignment(data: Any) -> Assignment:
         request=request,
         prompt_hash=prompt_hash,
         lease_id=lease_id if isinstance(lease_id, str) else None,
-        attempt=int(data.get("attempt") or 1),
+        attempt=_count(data.get("attempt")) or 1,
     )
 
 
@@ -220,7 +225,7 @@ class CoordinatorClient:
     async def deregister(self, miner_id: str) -> int:
         """Leave; gives how many jobs went back to the queue."""
         data = await self._post("/v1/miner/deregister", {"miner_id": miner_id})
-        return int(data.get("requeued") or 0)
+        return _count(data.get("requeued")) or 0
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -319,11 +324,15 @@ def _outcome_of(item: Any) -> Delivered:
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        data = json.loads(content)
+        data = loads_strict(content)
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
 
 
 def _seconds(value: Any, default: float) -> float:
-    return float(value) if isinstance(value, int | float) and value > 0 else default
+    return float(value) if isinstance(value, int | float) and 0 < value <= MAX_TOLD_S else default
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 < value <= MAX_INTEGER else None

@@ -2,19 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import bindparam, func, literal, literal_column, select
 
 from aitbc.database import Tx, statement
 from aitbc.miners.models import Miner, Offer
 from aitbc.miners.rows import COLUMNS, MinerRow, OfferRow
 
-_m: Any = Miner.__table__.c  # type: ignore[attr-defined]
-_o: Any = Offer.__table__.c  # type: ignore[attr-defined]
+_miners: Any = Miner.__table__  # type: ignore[attr-defined]
+_offers: Any = Offer.__table__  # type: ignore[attr-defined]
+_m = _miners.c
+_o = _offers.c
 _ACTIVE = _m.status == literal_column("'active'")
 
 OTHERS_SERVE = statement(
     select(_o.miner_id)
-    .join(Miner.__table__, _m.id == _o.miner_id)  # type: ignore[attr-defined]
+    .join(_miners, _m.id == _o.miner_id)
     .where(
         _o.job_type == bindparam("job_type"),
         _o.model.in_([bindparam("model"), literal_column("'*'")]),
@@ -33,15 +35,88 @@ SERVING_TYPE = statement(
 )
 OFFERS_OF_LIVE = statement(
     select(_o.miner_id, *(_o[name] for name in OfferRow._fields))
-    .join(Miner.__table__, _m.id == _o.miner_id)  # type: ignore[attr-defined]
+    .join(_miners, _m.id == _o.miner_id)
     .where(_m.status != literal_column("'inactive'"))
 )
+_served = (
+    _o.job_type == bindparam("job_type"),
+    _o.model.in_([bindparam("model"), literal_column("'*'")]),
+    _ACTIVE,
+)
+SERVES = statement(select(_o.miner_id).join(_miners, _m.id == _o.miner_id).where(*_served).limit(1))
+CHEAPEST = statement(
+    select(func.min(_o.price_units).label("price")).join(_miners, _m.id == _o.miner_id).where(*_served)
+)
+COULD_RUN = statement(
+    select(_o.miner_id)
+    .join(_miners, _m.id == _o.miner_id)
+    .where(
+        *_served,
+        _o.price_units <= bindparam("cap"),
+        _m.memory_mb >= bindparam("memory"),
+        (bindparam("region") == literal_column("''")) | (_m.region == bindparam("region")),
+        (bindparam("miner") == literal_column("''")) | (_m.id == bindparam("miner")),
+    )
+    .limit(1)
+)
+
+
+def _models_on_offer() -> Any:
+    """Each model's name once, in order: from one to the next by the index, however many miners offer it."""
+    offer = _offers.alias("offer")
+    kind = offer.c.job_type == bindparam("job_type")
+    named = select(
+        select(func.min(offer.c.model)).where(kind).scalar_subquery().label("model"), literal(1).label("step")
+    ).cte("named", recursive=True)
+    following = select(func.min(offer.c.model)).where(kind, offer.c.model > named.c.model).scalar_subquery()
+    steps = named.union_all(
+        select(following, named.c.step + 1).where(named.c.model.is_not(None), named.c.step < MAX_STEPS)
+    )
+    here = (
+        select(_o.name)
+        .join(_miners, _m.id == _o.miner_id)
+        .where(_o.job_type == bindparam("job_type"), _o.model == steps.c.model, _ACTIVE)
+        .limit(1)
+        .scalar_subquery()
+    )
+    found = select(here.label("name")).where(steps.c.model != literal_column("'*'")).subquery()
+    return select(found.c.name).where(found.c.name.is_not(None)).limit(bindparam("count"))
+
+
+MAX_STEPS = 1_000  # names that a look for models on offer goes through
+MODELS_ON_OFFER = statement(_models_on_offer())
 MAX_LIVE = 5_000  # miners that an explanation or a quote looks at
 
 
 def others_serve(tx: Tx, job_type: str, model: str, miner_id: str) -> bool:
     """Whether an active miner other than this one offers the model."""
     return tx.one(OTHERS_SERVE, job_type=job_type, model=model, miner=miner_id) is not None
+
+
+def serves(tx: Tx, job_type: str, model: str) -> bool:
+    """Whether an active miner offers the model, by name or among all."""
+    return tx.one(SERVES, job_type=job_type, model=model) is not None
+
+
+def could_run(tx: Tx, *, job_type: str, model: str, cap: int, memory: int, region: str, miner: str) -> bool:
+    """Whether an active miner offers the model within a job's constraints ('' and 0: none)."""
+    found = tx.one(
+        COULD_RUN, job_type=job_type, model=model, cap=cap, memory=memory, region=region, miner=miner
+    )
+    return found is not None
+
+
+def cheapest(tx: Tx, job_type: str, model: str) -> int | None:
+    """The lowest price of an active miner for the model, base units per 1000 tokens; None without one."""
+    price = tx.one(CHEAPEST, job_type=job_type, model=model).price
+    return None if price is None else int(price)
+
+
+def models_on_offer(tx: Tx, job_type: str, count: int) -> list[str]:
+    """Names of models that active miners offer for the job type, each once, in order; at most `count`."""
+    # An alias without its tag stands beside the name itself, so up to twice as many rows.
+    rows = tx.all(MODELS_ON_OFFER, job_type=job_type, count=2 * count)
+    return list(dict.fromkeys(str(row.name) for row in rows))[:count]
 
 
 def count_by_status(tx: Tx) -> dict[str, int]:

@@ -28,7 +28,7 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
-from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent
+from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
 from aitbc.sdk.payments import Payment
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
@@ -56,6 +56,7 @@ __all__ = [
     "JobEvent",
     "JobFailed",
     "JobOptions",
+    "JobWarning",
     "Miner",
     "MinerModel",
     "Movement",

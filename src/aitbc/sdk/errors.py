@@ -109,26 +109,40 @@ class UnexpectedAnswer(AitbcClientError):
 
 
 class WaitTimeout(AitbcClientError):
-    """The job is still under way; it goes on without us. `job` is its last known state."""
+    """The job is still under way; it goes on without us. `job` is its last known state, with its warnings."""
 
     def __init__(self, job: Job, timeout_s: float) -> None:
+        why = "".join(f": {warning.message.rstrip('.')}" for warning in job.warnings)
         super().__init__(
             "WAIT_TIMEOUT",
-            f"job {job.job_id} is still {job.status} after {timeout_s:g} s",
-            {"job_id": job.job_id, "status": job.status},
+            f"job {job.job_id} is still {job.status} after {timeout_s:g} s{why}",
+            {"job_id": job.job_id, "status": job.status, **_warned(job)},
         )
         self.job = job
 
 
 class JobFailed(AitbcClientError):
-    """The job failed, expired or was cancelled; nothing was charged. `code`: its cause; `job`: its end."""
+    """The job failed, expired or was cancelled; nothing was charged. `code`: its cause; `job`: its end.
 
-    def __init__(self, job: Job) -> None:
+    `waited`: its last state before it ended, whose warnings say why it waited, where it was seen.
+    """
+
+    def __init__(self, job: Job, waited: Job | None = None) -> None:
         message = job.error or f"job {job.job_id} {job.status}"
-        super().__init__(
-            job.cause or job.status.upper(), message, {"job_id": job.job_id, "status": job.status}
-        )
+        details = {"job_id": job.job_id, "status": job.status}
+        if waited is not None and job.cause == "EXPIRED":
+            message += "".join(f": {warning.message.rstrip('.')}" for warning in waited.warnings)
+            details |= _warned(waited)
+        super().__init__(job.cause or job.status.upper(), message, details)
         self.job = job
+
+
+def _warned(job: Job) -> dict[str, Any]:
+    """The codes of a job's warnings, and the models on offer, for an error's details; {} without any."""
+    if not job.warnings:
+        return {}
+    models = [name for warning in job.warnings for name in warning.models]
+    return {"warnings": [warning.code for warning in job.warnings], "models": models}
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -53,7 +54,10 @@ class Fields:
     def opt_number(self, name: str) -> float | None:
         """A number that is not money."""
         value = self.opt_money(name)
-        return None if value is None else float(value)
+        number = None if value is None else float(value)
+        if number is not None and math.isinf(number):
+            raise self._wrong(name, "a number of this size")
+        return number
 
     def opt_money(self, name: str) -> Decimal | None:
         """A JSON number, exactly as it was written."""

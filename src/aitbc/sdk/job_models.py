@@ -17,12 +17,31 @@ TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
+class JobWarning:
+    """What the coordinator warns of: `code`, the same in words, and the models on offer instead (or none)."""
+
+    code: str
+    message: str
+    models: tuple[str, ...] = ()
+
+
+def _warnings(get: Fields) -> tuple[JobWarning, ...]:
+    found = [Fields("warning", item) for item in get.items("warnings") or ()]
+    return tuple(
+        JobWarning(
+            one.text("code"), one.text("message"), tuple(str(name) for name in one.items("models") or ())
+        )
+        for one in found
+    )
+
+
+@dataclass(frozen=True)
 class Job:
     """A job as its owner sees it. `account` pays; `price` and `receipt_id` are there once it is completed.
 
     `status`: pending, running, completed, failed or cancelled. `progress`: 0 to 1. `text` is the answer of an
     `llm_inference` job, `embeddings` that of an `embedding` job. `cause`, `error` and `actor` say why it
-    ended.
+    ended, `warnings` why no miner that is here now would run it.
     """
 
     job_id: str
@@ -52,6 +71,7 @@ class Job:
     receipt_id: str | None = None
     progress: float = 0.0
     queue_position: int | None = None
+    warnings: tuple[JobWarning, ...] = ()
     raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -105,18 +125,20 @@ class Job:
             receipt_id=get.opt_text("receipt_id"),
             progress=get.opt_number("progress") or 0.0,
             queue_position=get.opt_integer("queue_position"),
+            warnings=_warnings(get),
             raw=get.data,
         )
 
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One job of a batch: admitted (`job_id`, `status`, `price_held`), or refused (`error`)."""
+    """One job of a batch: admitted (`job_id`, `status`, `price_held`, `warnings`), or refused (`error`)."""
 
     ok: bool
     job_id: str | None = None
     status: str | None = None
     price_held: Decimal | None = None
+    warnings: tuple[JobWarning, ...] = ()
     error: AitbcClientError | None = None
     raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
@@ -134,6 +156,7 @@ class BatchItem:
             job_id=job.text("job_id"),
             status=job.opt_text("status"),
             price_held=job.opt_money("price_held"),
+            warnings=_warnings(job),
             raw=get.data,
         )
 

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from urllib.parse import quote as percent_encode
 
+from aitbc.core.numbers import read_count
 from aitbc.sdk.errors import (
     Conflict,
     CoordinatorUnreachable,
@@ -152,6 +153,7 @@ def wait(
     is false, `JobFailed` where the job did not complete.
     """
     job_id, seen = (job, None) if isinstance(job, str) else (job.job_id, job)
+    waited = seen
     start_s: float = yield Now()
     heard_s, polls = start_s, 0
     while seen is None or not seen.done:
@@ -174,12 +176,14 @@ def wait(
         heard_s = yield Now()
         if on_progress and (seen is None or _news(state) != _news(seen)):
             on_progress(state)
+        if not state.done:
+            waited = state
         seen = state
         if not seen.done and heard_s - now_s < hold_s / 2:
             # The coordinator did not hold the answer back (it is stopping, or allows less): do not spin.
             yield Sleep(min(0.5, hold_s))
     if check and seen.status != "completed":
-        raise JobFailed(seen)
+        raise JobFailed(seen, waited)
     return seen
 
 
@@ -192,7 +196,7 @@ def _hold_s(seen: Job | None, polls: int, watched: bool) -> float:
 
 
 def _news(state: Job) -> tuple[object, ...]:
-    return state.status, state.miner_id, state.queue_position, state.attempts
+    return state.status, state.miner_id, state.queue_position, state.attempts, state.warnings
 
 
 def events(job_id: str) -> Flow[list[JobEvent]]:
@@ -346,7 +350,7 @@ def _page(parse: Callable[[Any], T]) -> Callable[[Answer], Page[T]]:
     def parse_page(answer: Answer) -> Page[T]:
         total = answer.headers.get("x-total-count", "")
         cursor = answer.headers.get("x-next-cursor")
-        return Page(tuple(parse_items(answer)), int(total) if total.isdecimal() else None, cursor or None)
+        return Page(tuple(parse_items(answer)), read_count(total), cursor or None)
 
     return parse_page
 

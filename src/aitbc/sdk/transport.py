@@ -12,10 +12,10 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
+from aitbc.core.canonical import loads_strict
 from aitbc.sdk.errors import (
     AitbcClientError,
     ApiError,
@@ -216,7 +216,7 @@ def _answer(reply: HttpReply) -> Answer:
     """The JSON of a 2xx answer; raises the typed error of any other."""
     request_id = reply.headers.get("x-request-id")
     try:
-        data = json.loads(reply.body, parse_float=Decimal) if reply.body else None
+        data = loads_strict(reply.body, decimals=True) if reply.body else None
     except ValueError as error:
         if reply.status >= 500:
             reason = f"the server, or a proxy before it, answered {reply.status}"

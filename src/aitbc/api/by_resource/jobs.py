@@ -19,7 +19,7 @@ from aitbc.api.schemas.queries import JobList, Wait
 from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
 from aitbc.flows import explain as explaining
-from aitbc.flows import job_lifecycle
+from aitbc.flows import job_lifecycle, on_offer
 from aitbc.jobs import queries
 
 router = Router(tags=["Jobs"])
@@ -35,7 +35,7 @@ router = Router(tags=["Jobs"])
 )
 async def submit_job(request: ApiRequest, principal: Client, body: JobRequest) -> Response:
     """Text from a prompt or a chat. The worst-case price is held until the job has ended."""
-    return await acts.submit(request, principal, body.to_spec())
+    return await acts.submit(request, principal, body)
 
 
 @router.get("/v1/jobs", summary="List jobs", response_model=list[replies.Job], responses=READ)
@@ -63,7 +63,7 @@ def _list(tx: Tx, principal: Principal, query: JobList) -> tuple[bytes, int]:
 )
 async def submit_batch(request: ApiRequest, principal: Client, body: JobBatch) -> Response:
     """Each is admitted or refused by itself, in order."""
-    return await acts.submit_batch(request, principal, body.to_specs())
+    return await acts.submit_batch(request, principal, body)
 
 
 @router.post(
@@ -74,7 +74,7 @@ async def submit_batch(request: ApiRequest, principal: Client, body: JobBatch) -
 )
 async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest) -> Response:
     """Eligible miners, prices and expected wait. Nothing is created and nothing is held."""
-    quote = await request.runtime.db.read(explaining.quote, body.to_spec())
+    quote = await request.runtime.db.read(_quote, body)
     asks = quote.asks_units
     return reply(
         {
@@ -89,10 +89,17 @@ async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest)
     )
 
 
+def _quote(tx: Tx, body: AnyJobRequest) -> explaining.Quote:
+    job_type = body.unnamed_model()
+    model = None if job_type is None else on_offer.default_model(tx, job_type)
+    return explaining.quote(tx, body.to_spec(model))
+
+
 @router.get("/v1/jobs/{job_id}", summary="Get job details", response_model=replies.Job, responses=READ_ONE)
 async def get_job(request: ApiRequest, principal: AnyKey, job_id: str) -> Response:
     """For the job's client, the miner that holds or answered it, and admins."""
-    return reply(await request.runtime.db.read(acts.read_visible, principal, job_id))
+    runtime = request.runtime
+    return reply(await runtime.db.read(acts.read_visible, runtime.context, principal, job_id))
 
 
 @router.post("/v1/jobs/{job_id}/cancel", summary="Cancel a job", response_model=replies.Job, responses=CHANGE)
@@ -102,7 +109,8 @@ async def cancel_job(request: ApiRequest, principal: ClientOrAdmin, job_id: str)
 
 
 def _cancel(tx: Tx, request: ApiRequest, principal: Principal, job_id: str) -> bytes:
-    return acts.shown(tx, job_lifecycle.cancel(tx, request.runtime.context, principal, job_id))
+    ctx = request.runtime.context
+    return acts.shown(tx, ctx, job_lifecycle.cancel(tx, ctx, principal, job_id))
 
 
 @router.get(

@@ -29,7 +29,7 @@ router = Router(tags=["Client"])
 )
 async def submit_job(request: ApiRequest, principal: Client, body: RoleJobRequest) -> Response:
     """Any job type. The worst-case price is held until the job has ended."""
-    return await acts.submit(request, principal, body.to_spec())
+    return await acts.submit(request, principal, body)
 
 
 @router.get(
@@ -40,7 +40,8 @@ async def submit_job(request: ApiRequest, principal: Client, body: RoleJobReques
 )
 async def job_status(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
     """The client's own job."""
-    return reply(await request.runtime.db.read(acts.read_owned, principal, job_id))
+    runtime = request.runtime
+    return reply(await runtime.db.read(acts.read_owned, runtime.context, principal, job_id))
 
 
 @router.get(

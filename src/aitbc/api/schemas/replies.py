@@ -38,6 +38,14 @@ class Health(Reply):
     sealing_stopped: str | None = Field(description="Why no block is sealed any more; null while they are.")
 
 
+class JobWarning(Reply):
+    """What the client should know before it waits."""
+
+    code: Literal["MODEL_NOT_SERVED", "PRICE_ABOVE_CAP", "NO_MINER_FITS", "FIELDS_IGNORED"]
+    message: str
+    models: list[str] = Field(description="Models on offer, where the one that is asked for is not.")
+
+
 class Job(Reply):
     """A job. Money in AIT; prices per 1000 tokens; times RFC 3339 UTC."""
 
@@ -71,6 +79,9 @@ class Job(Reply):
     receipt_id: str | None
     progress: float = Field(ge=0, le=1)
     queue_position: int | None = Field(description="1 is next of its model; only where one job is asked for.")
+    warnings: list[JobWarning] = Field(
+        description="Why no miner that is here now would run it; only where one job is submitted or asked for."
+    )
 
 
 class Result(Job):
@@ -125,6 +136,7 @@ class SubmittedJob(Reply):
     job_id: str
     status: JobStatus
     price_held: float
+    warnings: list[JobWarning]
 
 
 class BatchItem(Reply):
@@ -168,7 +180,10 @@ class MinerSignature(Signature):
 
 
 class Receipt(Reply):
-    """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner."""
+    """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner.
+
+    `payment` and `release_after` (null unless the payment is manual) are not in receipts of version 1.
+    """
 
     id: str
     receipt_id: str
@@ -193,6 +208,8 @@ class Receipt(Reply):
     prompt_hash: str
     result_hash: str
     claimed_tokens: list[int] | None
+    payment: Literal["auto", "manual"] | None = None
+    release_after: int | None = None
     miner_signature: MinerSignature | None
     signature: Signature
     proof: str | None

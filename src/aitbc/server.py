@@ -95,11 +95,12 @@ def run(settings: Settings) -> None:
 def _spare_collections() -> None:
     """What is loaded by now stays for good: keep the garbage collector from looking at it again and again.
 
-    Requests make few cycles, so whole collections may be rare. Measured: a twentieth of a batch's time.
+    Requests make few cycles, so whole collections may be rare, but not so rare that what strangers make of
+    them stays: a million objects are a few hundred MB. Measured: a twentieth of a batch's time.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(20_000, 10, 5)
 
 
 def listen(settings: Settings) -> socket.socket:

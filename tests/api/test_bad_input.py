@@ -40,6 +40,13 @@ MALFORMED = {
 }
 
 
+ONLY_ITS_TEXT = (
+    "bad utf-8", "overlong utf-8", "lone surrogate", "surrogate in a key", "raw control", "nul", "nul in a key"
+)  # fmt: skip
+"""JSON but for a character: from a miner it is mended (tests/api/test_reports.py), for a refused report
+would leave its job where it is."""
+
+
 def test_malformed_bodies(api: Market) -> None:
     client, miner = api.key("client"), api.key("miner")
     routes = [
@@ -56,6 +63,8 @@ def test_malformed_bodies(api: Market) -> None:
     ]
     for name, body in MALFORMED.items():
         for path, headers in routes:
+            if name in ONLY_ITS_TEXT and headers is miner and not path.endswith("/claim"):
+                continue
             answer = api.post(path, headers, content=body)
             assert answer.status_code == 400, (name, path, answer.text)
             expect_error(answer, 400, "INVALID_REQUEST")

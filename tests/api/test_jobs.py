@@ -41,6 +41,8 @@ def test_a_job_by_resource(api: Market) -> None:
     )
     offered = checked(api.get("/v1/jobs/available", miner, params={"miner_id": "m1"}), replies.Job)
     assert offered["job_id"] == job_id
+    assert "Hello?" not in str(offered), "what is asked takes a lease"
+    assert (offered["prompt"], offered["parameters"], offered["params"]) == (None, {}, {})
     assert checked(api.get(f"/v1/jobs/{job_id}", client), replies.Job)["queue_position"] == 1
     pending = checked(api.get(f"/v1/jobs/{job_id}/result", client), replies.Result, 202)
     assert pending["status"] == "pending"

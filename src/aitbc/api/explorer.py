@@ -60,6 +60,7 @@ def block_json(block: BlockRow, final_height: int | None, cosignatures: int) -> 
         "tree_size": block.tree_size,
         "root": block.root,
         "proposer": block.proposer or None,
+        "signature": block.signature or None,
         "final": final_height is not None and block.height <= final_height,
         "cosignatures": cosignatures,
     }
@@ -131,7 +132,6 @@ def _block(tx: Tx, name: str, quorum: int) -> dict[str, Any]:
     shown = block_json(row, witnessing.final_height(tx, quorum), witnessing.count(tx, row.height))
     return {
         **shown,
-        "signature": row.signature or None,
         "checkpoint": proofs.checkpoint_of(tx, row) if row.checkpoint else None,
     }
 

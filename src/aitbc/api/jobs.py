@@ -1,6 +1,6 @@
 """What both dialects do with jobs: one function for each act, from the spec to the answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,14 +8,15 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.accounts.principal import Principal
-from aitbc.api.amounts import ait
+from aitbc.api.amounts import ait, plain
 from aitbc.api.polling import wait_for, wait_s
-from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply
+from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply, request_json
 from aitbc.api.requests import ApiRequest
 from aitbc.api.routing import off_the_loop
 from aitbc.api.schemas.jobs import JobBatch, Submission
+from aitbc.api.schemas.miners import Failure
 from aitbc.database import Tx
-from aitbc.errors import AitbcError, JobNotFound
+from aitbc.errors import AitbcError, InvalidRequest, JobNotFound, SignatureInvalid, SignatureRequired
 from aitbc.flows import completion, job_lifecycle, on_offer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
@@ -27,33 +28,48 @@ from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.receipts.service import ReceiptRow
+from aitbc.runtime import Runtime
 from aitbc.waiting import job_change
 
+REFUSED_RESULTS = (InvalidRequest, SignatureInvalid, SignatureRequired)
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 async def create(request: ApiRequest, principal: Principal, act: Callable[[Tx], Answer]) -> Response:
     """Runs `act` in one transaction, at most once per Idempotency-Key, and answers."""
+    answer = await created(request, principal, act)
+    return reply(answer.body, answer.status, REPLAYED if answer.replayed else None)
+
+
+async def created(request: ApiRequest, principal: Principal, act: Callable[[Tx], Answer]) -> Answer:
+    """The answer of `act`, run in one transaction, or the first one that was given under this Idempotency-Key."""
     key = request.idempotency_key(principal)
     database = request.runtime.db
-    answer = await (database.write(act) if key is None else database.write(once, key, act))
-    return reply(answer.body, answer.status, REPLAYED if answer.replayed else None)
+    return await (database.write(act) if key is None else database.write(once, key, act))
 
 
 async def submit(request: ApiRequest, principal: Principal, body: Submission) -> Response:
     """201 with the job."""
     job_type = body.unnamed_model()
     model = None if job_type is None else await request.runtime.db.read(on_offer.default_model, job_type)
-    act = partial(_submit, request.runtime.context, principal, body.to_spec(model), body.ignored())
-    return await create(request, principal, act)
+    spec = body.to_spec(model)
+    act = partial(_submit, request.runtime.context, principal, spec, body.ignored())
+    answer = await created(request, principal, act)
+    job = {name: plain(value) for name, value in orjson.loads(answer.body).items()}
+    job["constraints"] = {name: plain(value) for name, value in job["constraints"].items()}
+    if job["model"] != spec.model:  # the first answer, of when another model was the one on offer
+        spec = body.to_spec(job["model"])
+    job |= request_json(spec.request_text)
+    return reply(job, answer.status, REPLAYED if answer.replayed else None)
 
 
 def _submit(ctx: FlowContext, principal: Principal, spec: JobSpec, ignored: list[str], tx: Tx) -> Answer:
+    """The job without what was asked: whoever sends the same key again sends the same request again."""
     job = job_lifecycle.submit(tx, ctx, principal, spec)
     warned = on_offer.warnings(tx, ctx.on_offer, job)
     if ignored:
         warned.append(on_offer.fields_ignored(ignored))
-    return Answer(201, orjson.dumps(job_json(job, spec.request_text, warned=warned)))
+    return Answer(201, orjson.dumps(job_json(job, None, warned=warned)))
 
 
 async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch) -> Response:
@@ -89,8 +105,16 @@ def _batch_item(tx: Tx, ctx: FlowContext, item: JobRow | AitbcError) -> dict[str
 
 
 def read_visible(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> bytes:
-    """A job for its client, its miner or an admin. Raises JobNotFound."""
-    return shown(tx, ctx, job_lifecycle.visible_job(tx, principal, job_id))
+    """A job for its client, its miner or an admin. Raises JobNotFound.
+
+    To its miner what was asked is shown while it holds the lease, and what was answered not at all: it has
+    both, and a key that is lost later must not tell what was asked for weeks.
+    """
+    job = job_lifecycle.visible_job(tx, principal, job_id)
+    if job_lifecycle.is_owner(principal, job):
+        return shown(tx, ctx, job)
+    request_text = jobs.request_text(tx, job.id) if job.status == "running" else None
+    return orjson.dumps(job_json(job, request_text))
 
 
 def read_owned(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> bytes:
@@ -120,7 +144,7 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
     waiting_s = wait_s(request, asked_s)
     await runtime.db.read(owned, principal, job_id)
     if waiting_s > 0:
-        await wait_for(request, job_change(runtime, principal, job_id, waiting_s))
+        await wait_for(request, principal, job_change(runtime, principal, job_id, waiting_s))
     job, body = await runtime.db.read(_job_and_body, runtime.context, principal, job_id)
     return reply(body, 200 if job.status in TERMINAL else 202)
 
@@ -132,17 +156,40 @@ def _job_and_body(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -
 
 def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[str, Any]]:
     """Leased jobs as their miner gets them."""
-    lease_s = request.runtime.settings.lease_s
-    return [assignment_json(assignment, lease_s) for assignment in taken]
+    runtime = request.runtime
+    lease_s, now_ms = runtime.settings.lease_s, runtime.clock.now_ms()
+    return [assignment_json(assignment, lease_s, now_ms) for assignment in taken]
 
 
 async def complete(
     request: ApiRequest, principal: Principal, miner_id: str | None, sent: ResultSubmission
 ) -> Response:
-    """200 with the receipt."""
+    """200 with the receipt. A result that is refused counts as a try of the job."""
     runtime = request.runtime
-    row = await runtime.db.write(completion.complete, runtime.context, principal, miner_id, sent)
+    try:
+        row = await runtime.db.write(completion.complete, runtime.context, principal, miner_id, sent)
+    except REFUSED_RESULTS as error:
+        await _count_refused(runtime, principal, miner_id, [(sent, error)])
+        raise
     return reply(receipt_json(row))
+
+
+async def _count_refused(
+    runtime: Runtime,
+    principal: Principal,
+    miner_id: str | None,
+    refused: Sequence[tuple[ResultSubmission, AitbcError]],
+) -> None:
+    for sent, error in refused:
+        await runtime.db.write(
+            job_lifecycle.count_refused,
+            runtime.context,
+            principal,
+            miner_id=miner_id,
+            job_id=sent.job_id,
+            lease_id=sent.lease_id,
+            why=error.code,
+        )
 
 
 async def complete_batch(
@@ -156,6 +203,12 @@ async def complete_batch(
     done = await runtime.db.write(
         completion.complete_batch, runtime.context, principal, miner_id, [item for _, item in sent]
     )
+    refused = [
+        (item, error)
+        for (_, item), error in zip(sent, done, strict=True)
+        if isinstance(item, ResultSubmission) and isinstance(error, REFUSED_RESULTS)
+    ]
+    await _count_refused(runtime, principal, miner_id, refused)
     items = [_result_item(job_id, item) for (job_id, _), item in zip(sent, done, strict=True)]
     return reply(orjson.dumps({"items": items}, default=str))
 
@@ -166,28 +219,20 @@ def _result_item(job_id: str | None, item: ReceiptRow | AitbcError) -> dict[str,
     return {"ok": True, "job_id": item.job_id, "receipt_id": item.id, "receipt": receipt_json(item)}
 
 
-async def fail(
-    request: ApiRequest,
-    principal: Principal,
-    *,
-    miner_id: str,
-    job_id: str,
-    cause: str,
-    message: str | None,
-    retryable: bool | None,
-    lease_id: str | None,
-) -> Response:
+async def fail(request: ApiRequest, principal: Principal, job_id: str, body: Failure) -> Response:
     """200 with the job's new status."""
     runtime = request.runtime
+    cause, message = body.said()
     job = await runtime.db.write(
         job_lifecycle.fail,
         runtime.context,
         principal,
-        miner_id=miner_id,
+        miner_id=body.miner_id,
         job_id=job_id,
         cause=cause,
-        message=message or "",
-        retryable=retryable,
-        lease_id=lease_id,
+        message=message,
+        retryable=body.retryable,
+        lease_id=body.lease_id,
+        session=body.session_id,
     )
     return reply({"job_id": job.id, "status": job.status})

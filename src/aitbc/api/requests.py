@@ -17,6 +17,11 @@ from aitbc.metrics import REFUSED
 from aitbc.runtime import Runtime
 
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+_ESCAPES = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)|(?P<control>[\x00-\x08\x0b\x0c\x0e-\x1f])",
+    re.DOTALL,
+)
 
 
 MAX_JSON_VALUES = 500_000
@@ -151,14 +156,19 @@ class ApiRequest(Request):
         )
 
 
-def parse_json(content: bytes, *, decimals: bool) -> Any:
+def parse_json(content: bytes, *, decimals: bool, report: bool = False) -> Any:
     """The value of a JSON body; with `decimals`, numbers with a point or exponent are Decimals (for money).
 
-    Raises InvalidRequest for anything that is not strict JSON, for a number out of bounds (named by its
+    `report`: what a miner says of a job. It is not refused for what an engine wrote into it: broken UTF-8 and
+    lone surrogates become U+FFFD, NUL stays (its schema cleans what is stored as text).
+
+    Raises InvalidRequest for anything else that is not strict JSON, for a number out of bounds (named by its
     field), and for NUL characters, which PostgreSQL cannot store.
     """
     if not content:
         raise InvalidRequest("The request needs a JSON body.")
+    if report:
+        return _repaired(content, decimals)
     try:
         refuse_too_many_values(content, MAX_JSON_VALUES)
         value = loads_strict(content, decimals=decimals)
@@ -169,6 +179,25 @@ def parse_json(content: bytes, *, decimals: bool) -> Any:
     if b"\\u0000" in content and _holds_nul(value):
         raise InvalidRequest("The body holds a NUL character.")
     return value
+
+
+def _repaired(content: bytes, decimals: bool) -> Any:
+    try:
+        return loads_strict(content, decimals=decimals)
+    except (ValueError, RecursionError):
+        pass  # said below, if mending its text does not help
+    text = _ESCAPES.sub(_mended, content.decode("utf-8", "replace"))
+    try:
+        return loads_strict(text.encode(), decimals=decimals)
+    except NumberRefused as error:
+        raise field_errors([(error.path, error.reason)]) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {str(error)[:200]}") from None
+
+
+def _mended(found: re.Match[str]) -> str:
+    """An escape as it is, but for that of a lone surrogate; nor may a control character stand unescaped."""
+    return "\\ufffd" if found["lone"] or found["control"] else found[0]
 
 
 def _holds_nul(value: Any) -> bool:

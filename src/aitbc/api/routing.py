@@ -43,11 +43,13 @@ class Body(BaseModel):
     """Base of request bodies: exact types, unknown fields ignored.
 
     `decimals`: numbers arrive as Decimals, for bodies with money. `batch`: the larger size limit.
+    `report`: what a miner says, which is not refused for what its engine wrote (see `parse_json`).
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
     decimals: ClassVar[bool] = False
     batch: ClassVar[bool] = False
+    report: ClassVar[bool] = False
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
@@ -123,7 +125,7 @@ async def read_body(request: ApiRequest, model: type[AnyBody]) -> AnyBody:
 
 
 def _parsed(model: type[AnyBody], content: bytes) -> AnyBody:
-    return _validated(model, parse_json(content, decimals=model.decimals))
+    return _validated(model, parse_json(content, decimals=model.decimals, report=model.report))
 
 
 async def off_the_loop(act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

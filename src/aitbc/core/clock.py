@@ -41,6 +41,38 @@ class SystemClock:
         return time.monotonic()
 
 
+class SteadyClock:
+    """Wall time without its latest jump forward, for what must not be said of a time that is not there yet.
+
+    A jump ahead is believed once the wall clock has kept to it for `after_s`; a step back at once.
+    """
+
+    __slots__ = ("_after_s", "_clock", "_offset_ms", "_since_s", "_waiting_ms")
+
+    JUMP_MS = 2_000
+
+    def __init__(self, clock: Clock, after_s: float = 60.0) -> None:
+        self._clock = clock
+        self._after_s = after_s
+        self._offset_ms = self._apart_ms()
+        self._waiting_ms = self._offset_ms
+        self._since_s = 0.0
+
+    def now_ms(self) -> int:
+        """Never later than the wall clock."""
+        found, mono_s = self._apart_ms(), self._clock.monotonic()
+        if found <= self._offset_ms + self.JUMP_MS:
+            self._offset_ms = self._waiting_ms = found
+        elif abs(found - self._waiting_ms) > self.JUMP_MS:
+            self._waiting_ms, self._since_s = found, mono_s
+        elif mono_s - self._since_s >= self._after_s:
+            self._offset_ms = found
+        return round(mono_s * 1000) + self._offset_ms
+
+    def _apart_ms(self) -> int:
+        return self._clock.now_ms() - round(self._clock.monotonic() * 1000)
+
+
 class ManualClock:
     """A clock that moves only when told to."""
 

@@ -90,17 +90,17 @@ def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
     if forward_ms:
         for shift_expiries in deadlines.SHIFT_EXPIRIES:
             tx.run(shift_expiries, shift=forward_ms, before=tx.now_ms - forward_ms)
-    return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms)
+    return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms, now=tx.now_ms)
 
 
 def renew_leases(tx: Tx, ctx: FlowContext) -> int:
-    """The coordinator is back: every lease lasts its full time from now, and so does its job. Returns how many."""
+    """The coordinator is back: every lease lasts its full time from now, and its run as long at least. How many."""
     return tx.run(deadlines.RENEW_LEASES, latest=tx.now_ms + ctx.lease_ms)
 
 
 def lapse_miners(tx: Tx, ctx: FlowContext) -> int:
     """Miners not heard of for a lease and two heartbeats are inactive until they are heard of again."""
-    return miners.lapse(tx, tx.now_ms - ctx.lease_ms - 2 * ctx.heartbeat_ms)
+    return miners.lapse(tx, tx.now_ms - ctx.lapse_ms)
 
 
 def erase_old(tx: Tx, retention_days: float) -> int:

@@ -29,6 +29,9 @@ MINER_CAUSES = (
 )
 """What a miner may say when it gives a job back."""
 
+UNKNOWN_CAUSE = "ENGINE_ERROR"
+"""What a cause that is none of MINER_CAUSES counts as."""
+
 FINAL_MINER_CAUSES = frozenset({"CONTEXT_LENGTH_EXCEEDED", "BAD_REQUEST"})
 """Causes that another miner would meet as well: not retried unless the miner says otherwise."""
 

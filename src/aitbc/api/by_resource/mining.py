@@ -32,11 +32,12 @@ router = Router(tags=["Miners"])
 async def available_job(
     request: ApiRequest, principal: MinerKey, query: Annotated[AvailableJob, Query()]
 ) -> Response:
-    """The job that the miner could claim now, or null. Nothing is leased."""
+    """The job that the miner could claim now, or null. Nothing is leased, so what is asked is not shown:
+    `prompt` and `messages` are null, `parameters` and `params` empty."""
     waiting_s = wait_s(request, query.wait)
-    offering = offer(request.runtime, principal, query.miner_id, waiting_s)
-    offered = await (wait_for(request, offering) if waiting_s > 0 else offering)
-    return reply(None if offered.job is None else job_json(offered.job, offered.request_text))
+    offering = offer(request.runtime, principal, query.miner_id, waiting_s, query.session_id)
+    offered = await (wait_for(request, principal, offering) if waiting_s > 0 else offering)
+    return reply(None if offered.job is None else job_json(offered.job, None))
 
 
 @router.post(
@@ -48,7 +49,9 @@ async def available_job(
 async def claim_job(request: ApiRequest, principal: MinerKey, job_id: str, body: MinerName) -> Response:
     """Leases the job to the miner."""
     runtime = request.runtime
-    assignment = await runtime.db.write(dispatch.claim, runtime.context, principal, job_id, body.miner_id)
+    assignment = await runtime.db.write(
+        dispatch.claim, runtime.context, principal, job_id, body.miner_id, body.session_id
+    )
     return reply(acts.assignments_body(request, [assignment])[0])
 
 
@@ -71,7 +74,7 @@ async def complete_job(request: ApiRequest, principal: MinerKey, job_id: str, bo
 )
 async def fail_job(request: ApiRequest, principal: MinerKey, job_id: str, body: Failure) -> Response:
     """The job is tried again, by another miner first, or fails where that is of no use."""
-    return await acts.fail(request, principal, job_id=job_id, **body.model_dump())
+    return await acts.fail(request, principal, job_id, body)
 
 
 @router.post(

@@ -4,10 +4,12 @@ import math
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from aitbc.core.money import parse_ait
+from aitbc.core.text import clean
 
+MAX_JOB_ID_CHARS = 128
 MINER_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 
 
@@ -29,6 +31,18 @@ def _amount(value: Any) -> int:
     return parse_ait(value)
 
 
+def words(most_chars: int) -> Any:
+    """Free text that a miner gives: any JSON value, made text, cleaned and cut, so that it is never refused."""
+
+    def read(value: Any) -> str | None:
+        if value is None:
+            return None
+        return clean(value if isinstance(value, str) else str(value)[: 4 * most_chars], most_chars)
+
+    schema = {"type": "string", "description": f"Cut after {most_chars} characters."}
+    return Annotated[str | None, BeforeValidator(read), WithJsonSchema(schema)]
+
+
 def _text_or_number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError('must be a size such as "24GB"')
@@ -45,6 +59,12 @@ AmountUnits = Annotated[
 ]
 """A JSON number in AIT, as base units."""
 
+JobId = Annotated[
+    str, Field(max_length=MAX_JOB_ID_CHARS), AfterValidator(lambda text: clean(text, MAX_JOB_ID_CHARS))
+]
 MinerId = Annotated[str, Field(pattern=MINER_ID_PATTERN)]
+SessionId = Annotated[
+    str, Field(max_length=64, description="The session that the registration gave; left out: any.")
+]
 Size = Annotated[str, BeforeValidator(_text_or_number), Field(max_length=32)]
 """A memory size as text ("24GB") or a number of gigabytes."""

@@ -4,16 +4,17 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, field_validator
 
 from aitbc.api.errors import field_errors, invalid_fields
 from aitbc.api.routing import MAX_BATCH, Body
-from aitbc.api.schemas.fields import AmountUnits, MinerId, Number, Size
+from aitbc.api.schemas.fields import AmountUnits, JobId, MinerId, Number, SessionId, Size, words
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
+from aitbc.core.text import clean
 from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.flows.completion import ResultSubmission
-from aitbc.jobs.lifecycle import MINER_CAUSES
+from aitbc.jobs.lifecycle import MINER_CAUSES, UNKNOWN_CAUSE
 from aitbc.miners.rows import GpuSpec, MinerSpec, ModelSpec
 
 MAX_MODELS = 256
@@ -30,21 +31,21 @@ class ModelOffer(Body):
     """A model that a miner serves; `price_per_1k` in AIT per 1000 tokens, null for the network's default."""
 
     name: str = Field(pattern=_MODEL_PATTERN)
-    engine: str | None = Field(None, max_length=128)
+    engine: words(128) = None  # type: ignore[valid-type]
     context_length: int | None = Field(None, ge=0, le=2**31)
-    quantisation: str | None = Field(None, max_length=64)
+    quantisation: words(64) = None  # type: ignore[valid-type]
     price_per_1k: AmountUnits | None = None
 
 
 class GpuOffer(Body):
-    name: str = Field(max_length=128)
+    name: words(128)  # type: ignore[valid-type]
     memory_gb: Number = Field(ge=0, le=MAX_MEMORY_GB)
 
 
 class GpuInfo(Body):
     """One GPU as the documents write it: a name and a memory such as "24GB"."""
 
-    name: str | None = Field(None, max_length=128)
+    name: words(128) = None  # type: ignore[valid-type]
     memory: Size | None = None
 
     def to_gpu(self) -> GpuSpec:
@@ -64,6 +65,7 @@ class Offer(Body):
     """What a miner has: the typed form of its capabilities."""
 
     decimals: ClassVar[bool] = True
+    report: ClassVar[bool] = True
 
     models: list[ModelOffer] = Field([], max_length=MAX_MODELS)
     gpus: list[GpuOffer] = Field([], max_length=MAX_GPUS)
@@ -71,8 +73,8 @@ class Offer(Body):
     region: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{0,64}$")
     concurrency: int | None = Field(None, ge=1, le=MAX_CONCURRENCY)
     public_key: str | None = Field(None, max_length=64, description="Ed25519, base64.")
-    address: str | None = Field(None, max_length=256)
-    endpoint: str | None = Field(None, max_length=512)
+    address: words(256) = None  # type: ignore[valid-type]
+    endpoint: words(512) = None  # type: ignore[valid-type]
     prices: dict[str, AmountUnits] = Field({}, max_length=MAX_MODELS)
 
 
@@ -84,6 +86,13 @@ class MinerRegistration(Offer):
         [], description="Models and job types by name, or the typed form."
     )
     gpu_info: GpuInfo | None = None
+    session_id: SessionId | None = None
+    installation_id: str | None = Field(
+        None,
+        max_length=64,
+        description="The machine and folder that the miner runs in, the same at each start.",
+    )
+    takeover: bool = Field(False, description="Take the id over from a machine on which it is alive.")
 
     @field_validator("capabilities")
     @classmethod
@@ -110,7 +119,7 @@ class MinerRegistration(Offer):
         for name in job_types:
             if name not in JOB_TYPES:
                 raise InvalidJobType(job_type=name[:64], supported=sorted(JOB_TYPES))
-        gpus = [GpuSpec(gpu.name, int(gpu.memory_gb * 1024)) for gpu in (*typed.gpus, *self.gpus)]
+        gpus = [GpuSpec(gpu.name or "GPU", int(gpu.memory_gb * 1024)) for gpu in (*typed.gpus, *self.gpus)]
         if self.gpu_info is not None:
             gpus.append(self.gpu_info.to_gpu())
         models = tuple(
@@ -135,6 +144,9 @@ class MinerRegistration(Offer):
             address=_first(self.address, typed.address) or "",
             endpoint=_first(self.endpoint, typed.endpoint) or "",
             capabilities=tuple(named) or (*offers, *job_types),
+            session_id=self.session_id or "",
+            installation_id=self.installation_id or "",
+            takeover=self.takeover,
         )
 
 
@@ -160,6 +172,7 @@ class MinerName(Body):
     """Which of the account's miners."""
 
     miner_id: MinerId
+    session_id: SessionId | None = None
 
 
 class Load(Body):
@@ -168,13 +181,52 @@ class Load(Body):
     memory_used_gb: Number | None = Field(None, ge=0)
 
 
+def _readable_load(value: Any) -> Load | None:
+    """Of a load what can be read: a sensor that says 101 % must not cost the miner its leases."""
+    if not isinstance(value, dict):
+        return None
+    kept: dict[str, Any] = {}
+    for name in Load.model_fields:
+        try:
+            Load.model_validate({name: value.get(name)})
+        except ValidationError:
+            continue
+        kept[name] = value.get(name)
+    return Load.model_validate(kept)
+
+
+def _readable_progress(value: Any) -> dict[str, int] | None:
+    """What can be read of it: a heartbeat is never refused for what it reports."""
+    if not isinstance(value, dict):
+        return None
+    return {
+        job_id: tokens
+        for job_id, tokens in list(value.items())[:MAX_CONCURRENCY]
+        if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < 2**53
+    }
+
+
 class HeartbeatReport(Body):
     """A sign of life. `jobs`: what the miner runs (left out: all that it holds)."""
 
+    report: ClassVar[bool] = True
+
     miner_id: MinerId | None = None
     status: Literal["active", "draining"] = "active"
-    load: Load | None = None
+    load: Annotated[Load | None, BeforeValidator(_readable_load)] = None
     jobs: list[str] | None = Field(None, max_length=MAX_CONCURRENCY)
+    session_id: SessionId | None = None
+    progress: Annotated[
+        dict[str, int] | None,
+        BeforeValidator(_readable_progress),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "additionalProperties": {"type": "integer"},
+                "description": "Tokens generated so far, by job: what is paid for a job that is cancelled.",
+            }
+        ),
+    ] = None
 
 
 class Usage(Body):
@@ -203,31 +255,37 @@ UsageValue = Annotated[
 ]
 
 
+CompletedAt = Annotated[
+    Any, WithJsonSchema({"type": "string", "description": "Ignored: the coordinator stamps."})
+]
+SignatureValue = Annotated[
+    Any,
+    WithJsonSchema({"type": "object", "description": "alg, key_id, sig over the result statement."}),
+]
+
+
 class JobResult(Body):
     """A result. `signature` is needed of a miner that registered a public key."""
 
-    miner_id: MinerId
-    result: ResultValue
-    completed_at: str | None = Field(None, description="Ignored: the coordinator stamps.")
-    usage: UsageValue = None
-    lease_id: str | None = Field(None, max_length=64)
-    signature: dict[str, Any] | None = Field(None, description="alg, key_id, sig over the result statement.")
+    report: ClassVar[bool] = True
 
-    @field_validator("result")
-    @classmethod
-    def _given(cls, value: Any) -> Any:
-        if value is None:
-            raise ValueError("must be a string or an object")
-        return value
+    miner_id: MinerId
+    result: ResultValue = Field(...)
+    completed_at: CompletedAt = None
+    usage: UsageValue = None
+    lease_id: words(64) = None  # type: ignore[valid-type]
+    session_id: words(64) = None  # type: ignore[valid-type]
+    signature: SignatureValue = None
 
     def to_submission(self, job_id: str) -> ResultSubmission:
-        return ResultSubmission(job_id, self.result, self.usage, self.lease_id, self.signature)
+        signature = self.signature if isinstance(self.signature, dict) else None
+        return ResultSubmission(job_id, self.result, self.usage, self.lease_id, signature, self.session_id)
 
 
 class RoleJobResult(JobResult):
     """The same in the dialect by role, which names the job in the body."""
 
-    job_id: str = Field(max_length=128)
+    job_id: JobId
 
 
 class ResultItem(RoleJobResult):
@@ -240,6 +298,7 @@ class ResultBatch(Body):
     """Up to 1000 results of one miner; each succeeds or fails by itself."""
 
     batch: ClassVar[bool] = True
+    report: ClassVar[bool] = True
 
     miner_id: MinerId | None = None
     results: list[Any] = Field(min_length=1, max_length=MAX_BATCH)
@@ -260,17 +319,45 @@ def _submission_or_error(item: Any) -> tuple[str | None, ResultSubmission | Aitb
         return named, invalid_fields(error)
 
 
+Cause = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": f"One of {', '.join(MINER_CAUSES)}; anything else counts as {UNKNOWN_CAUSE}.",
+        }
+    ),
+]
+Flag = Annotated[
+    bool | None,
+    BeforeValidator(lambda value: value if isinstance(value, bool) else None),
+    WithJsonSchema({"type": "boolean"}),
+]
+
+
 class Failure(Body):
-    """A job given back. Left out, `retryable` follows from the cause."""
+    """A job given back. Nothing but who it is of can be wrong with it: what is not understood is cleaned or
+    counts as an ENGINE_ERROR, for a report that is refused would leave the job where it is."""
+
+    report: ClassVar[bool] = True
 
     miner_id: MinerId
-    cause: Literal[MINER_CAUSES]  # type: ignore[valid-type]
-    message: str | None = Field(None, max_length=4000)
-    retryable: bool | None = None
-    lease_id: str | None = Field(None, max_length=64)
+    cause: Cause = None
+    message: words(4000) = None  # type: ignore[valid-type]
+    retryable: Flag = None
+    lease_id: words(64) = None  # type: ignore[valid-type]
+    session_id: words(64) = None  # type: ignore[valid-type]
+
+    def said(self) -> tuple[str, str]:
+        """The cause that is known here, and the message; an unknown cause is kept in the message."""
+        message = self.message or ""
+        if isinstance(self.cause, str) and self.cause in MINER_CAUSES:
+            return self.cause, message
+        named = "" if self.cause is None else clean(str(self.cause)[:256], 64)
+        return UNKNOWN_CAUSE, ": ".join(filter(None, (named, message)))
 
 
 class RoleFailure(Failure):
     """The same in the dialect by role."""
 
-    job_id: str = Field(max_length=128)
+    job_id: JobId

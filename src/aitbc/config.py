@@ -131,10 +131,13 @@ class Settings(BaseSettings):
         1 << 20, ge=1024, le=1 << 30, description="Largest request body; batches 16 times it."
     )
     max_bodies_bytes: int = Field(
-        128 << 20, ge=1 << 20, description="Request bodies held at once, in all; one caller a quarter of it."
+        128 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="Request bodies held at once, in all; one caller a quarter of it.",
     )
     max_unsent_bytes: int = Field(
-        128 << 20, ge=1 << 20, description="Answers that their callers have not read, in all."
+        128 << 20, ge=1 << 20, le=1 << 40, description="Answers that their callers have not read, in all."
     )
     max_head_bytes: int = Field(
         16_384, ge=1024, le=1 << 20, description="Largest head of a request: its first line and headers."
@@ -151,6 +154,7 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(
         1024,
         ge=1,
+        le=1 << 20,
         description="The same for one address; behind a trusted proxy: requests of one forwarded address.",
     )
     head_timeout_s: float = Field(

@@ -22,7 +22,7 @@ from tests.support.server import ServerProcess
 pytestmark = sqlite_only  # nothing of it depends on the database
 
 MB = 1 << 20
-STRANGERS = {"TRUSTED_PROXIES": "192.0.2.1", "API_KEYS": "key1"}
+STRANGERS = {"TRUSTED_PROXIES": "192.0.2.1", "API_KEYS": "key-of-a-stranger-1"}
 QUICK = {
     **STRANGERS,
     "HEAD_TIMEOUT_S": "1",
@@ -31,7 +31,7 @@ QUICK = {
     "MIN_BYTES_PER_S": "100000000",
 }
 SOON_S = 6.0
-POLL = b"GET /v1/miner/jobs?wait=60&miner_id=m HTTP/1.1\r\nHost: x\r\nX-Api-Key: key1\r\n\r\n"
+POLL = b"GET /v1/miner/jobs?wait=60&miner_id=m HTTP/1.1\r\nHost: x\r\nX-Api-Key: key-of-a-stranger-1\r\n\r\n"
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 Start = Callable[..., ServerProcess]
@@ -166,7 +166,7 @@ def at_once(acts: list[Callable[[], None]]) -> None:
 def register_miner(server: ServerProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SOON_S)
     miner = {"miner_id": "m", "capabilities": ["llama3.2"], "concurrency": 8}
-    connection.request("POST", "/v1/miners/register", json.dumps(miner), {"X-Api-Key": "key1"})
+    connection.request("POST", "/v1/miners/register", json.dumps(miner), {"X-Api-Key": "key-of-a-stranger-1"})
     assert connection.getresponse().status == 201
     connection.close()
 
@@ -234,7 +234,7 @@ def test_what_comes_beside_a_body_is_bounded(start_server: Start) -> None:
 
 def test_what_does_not_arrive_in_time_is_ended(start_server: Start, closing: list[socket.socket]) -> None:
     server = start_server({**QUICK, "KEEP_ALIVE_S": "1"})
-    post = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: key1\r\nContent-Length: 1000\r\n\r\n{"
+    post = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: key-of-a-stranger-1\r\nContent-Length: 1000\r\n\r\n{"
     begun = time.monotonic()
     silent, half, body = dial(server), dial(server), dial(server)
     half.sendall(GET[:20])
@@ -311,7 +311,12 @@ def test_one_peer_cannot_take_all_connections(start_server: Start, closing: list
 
 
 def test_half_requests_lock_nobody_out(start_server: Start, closing: list[socket.socket]) -> None:
-    settings = {**STRANGERS, "MAX_CONNECTIONS": "40", "MAX_CONNECTIONS_PER_ADDRESS": "40", "API_KEYS": "key1"}
+    settings = {
+        **STRANGERS,
+        "MAX_CONNECTIONS": "40",
+        "MAX_CONNECTIONS_PER_ADDRESS": "40",
+        "API_KEYS": "key-of-a-stranger-1",
+    }
     server = start_server(settings)
     body = b"POST /v1/users/challenge HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
     for peer in range(10, 14):
@@ -350,7 +355,7 @@ def test_uploads_that_are_held_have_a_budget(start_server: Start, closing: list[
     server = start_server({**STRANGERS, "MAX_BODIES_BYTES": str(64 * MB)})
     size = 15 * MB
     head = (
-        b"POST /v1/jobs/batch HTTP/1.1\r\nHost: x\r\nX-Api-Key: key1\r\n"
+        b"POST /v1/jobs/batch HTTP/1.1\r\nHost: x\r\nX-Api-Key: key-of-a-stranger-1\r\n"
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
     )
     part = b" " * (size - 1)
@@ -389,7 +394,7 @@ def test_a_large_body_does_not_hold_up_the_others(start_server: Start) -> None:
     with Watch(server) as watch:
         for body in bodies:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-            connection.request("POST", "/v1/jobs/batch", body, {"X-Api-Key": "key1"})
+            connection.request("POST", "/v1/jobs/batch", body, {"X-Api-Key": "key-of-a-stranger-1"})
             answer = connection.getresponse()
             assert (answer.status, json.loads(answer.read())["error_code"]) == (400, "INVALID_REQUEST")
             connection.close()
@@ -399,12 +404,14 @@ def test_a_large_body_does_not_hold_up_the_others(start_server: Start) -> None:
 def test_a_forwarded_address_has_its_share_of_requests(
     start_server: Start, closing: list[socket.socket]
 ) -> None:
-    server = start_server({"API_KEYS": "key1", "MAX_CONNECTIONS_PER_ADDRESS": "5"})  # 127.0.0.1 is trusted
+    server = start_server(
+        {"API_KEYS": "key-of-a-stranger-1", "MAX_CONNECTIONS_PER_ADDRESS": "5"}
+    )  # 127.0.0.1 is trusted
     register_miner(server)
 
     def poll(forwarded: bytes) -> bytes:
         return (
-            b"GET /v1/miner/jobs?wait=60&miner_id=m HTTP/1.1\r\nHost: x\r\nX-Api-Key: key1\r\n"
+            b"GET /v1/miner/jobs?wait=60&miner_id=m HTTP/1.1\r\nHost: x\r\nX-Api-Key: key-of-a-stranger-1\r\n"
             b"X-Forwarded-For: %b\r\n\r\n" % forwarded
         )
 

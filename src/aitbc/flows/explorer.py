@@ -64,6 +64,11 @@ class Transaction(NamedTuple):
         """The job that the money is for. Other references are the parties' own business."""
         return self.row.ref if self.row.kind in JOB_KINDS and is_id(self.row.ref) else None
 
+    @property
+    def reason(self) -> str | None:
+        """Why money was made: the operator said so for everybody."""
+        return self.row.ref if self.row.kind == "mint" else None
+
 
 class Address(NamedTuple):
     """An account as everybody sees it. Times in ms, from the blocks; None before its first sealed transfer."""

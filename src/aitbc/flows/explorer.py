@@ -53,6 +53,9 @@ class Row(NamedTuple):
     created_at_ms: int
 
 
+GRANT = "grant:"  # how the ids of the devnet's grants begin
+
+
 class Transaction(NamedTuple):
     """A transfer as everybody sees it, and the block that sealed it (None until one does)."""
 
@@ -66,8 +69,8 @@ class Transaction(NamedTuple):
 
     @property
     def reason(self) -> str | None:
-        """Why money was made: the operator said so for everybody."""
-        return self.row.ref if self.row.kind == "mint" else None
+        """Why the operator made money, which was said for everybody; a grant needs none."""
+        return self.row.ref if self.row.kind == "mint" and not self.row.id.startswith(GRANT) else None
 
 
 class Address(NamedTuple):

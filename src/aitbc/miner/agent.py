@@ -271,9 +271,8 @@ class MinerAgent:
             for job in taken.jobs:
                 await self._jobs.accept(job)
             self._note_reason(taken)
-            if not taken.jobs and time.monotonic() - began_s < min(
-                QUICK_ANSWER_S, self._settings.poll_wait_s
-            ):
+            nothing_new = all(job.job_id in known for job in taken.jobs)
+            if nothing_new and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
                 least_s = min(taken.retry_after_s, MAX_REASON_WAIT_S)
                 await asyncio.sleep(max(least_s, random.uniform(0.5, 1.0)))
 

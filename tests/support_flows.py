@@ -17,6 +17,7 @@ from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import create_key
 from aitbc.audit.database import audit
 from aitbc.chain import founding
+from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
 from aitbc.core import ids, jobspec
 from aitbc.core.block import origin_of
@@ -83,9 +84,9 @@ def context(**limits: Any) -> FlowContext:
     return FlowContext(chain_id=CHAIN, signing_key=KEY, **limits)
 
 
-def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> None:
+def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> NetworkRow:
     """Founds the network, with an origin that is known beforehand."""
-    founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
+    return founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
 
 
 def prepare(tx: Tx, fee_bps: int) -> None:
@@ -170,7 +171,11 @@ class Market:
         return self.db.write_sync(job_lifecycle.cancel, self.ctx, client, job_id)
 
     def heartbeat(
-        self, miner: Provider, running: Collection[str] | None = None, status: str = "active"
+        self,
+        miner: Provider,
+        running: Collection[str] | None = None,
+        status: str = "active",
+        progress: Mapping[str, int] | None = None,
     ) -> registration.Heartbeat:
         return self.db.write_sync(
             registration.heartbeat,
@@ -179,6 +184,7 @@ class Market:
             miner_id=miner.miner_id,
             status=status,
             running=running,
+            progress=progress,
         )
 
     def leave(self, miner: Provider) -> int:

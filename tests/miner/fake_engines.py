@@ -101,6 +101,7 @@ class FakeOpenAI(FakeServer):
         self.bodies: list[dict[str, Any]] = []
         self.closed_early = asyncio.Event()
         self.health = 200
+        self.refuses = 0
         self.on_chat: Handler = self.answer
         self.on_completion: Handler = self.answer
         self.on_embed: Handler = self.embed
@@ -145,6 +146,8 @@ class FakeOpenAI(FakeServer):
         return JSONResponse({"data": rows[::-1], "usage": {"prompt_tokens": 4, "total_tokens": 4}})
 
     async def _models(self, request: Request) -> Response:
+        if self.refuses:
+            return JSONResponse({"error": {"message": "Invalid API key"}}, self.refuses)
         return JSONResponse({"object": "list", "data": self.models})
 
     async def _health(self, request: Request) -> Response:

@@ -102,6 +102,7 @@ class FakeCoordinator(FakeServer):
         self.refuse_fail: list[JSONResponse] = []
         self.fail_bodies: list[dict[str, Any]] = []
         self.break_batches = 0
+        self.no_work: dict[str, Any] = {}
         self.default_cap = 0.05
         self._heartbeat_s = heartbeat_s
         self._wake = asyncio.Event()
@@ -180,6 +181,8 @@ class FakeCoordinator(FakeServer):
         self.polls += 1
         known = set(filter(None, request.query_params.get("known", "").split(",")))
         limit = int(request.query_params["max"])
+        if self.no_work:
+            return JSONResponse({"jobs": [], **self.no_work})
         deadline = asyncio.get_running_loop().time() + float(request.query_params["wait"])
         while True:
             jobs = list(self.jobs.values())

@@ -182,11 +182,16 @@ def test_dead_engine_wrong_address_and_wrong_model_are_different_messages(tmp_pa
             FakeOpenAI() as openai,
             Page() as page,
             health as other,
+            FakeOpenAI() as locked,
         ):
+            locked.refuses = 401
+
             table: list[tuple[Engine, list[str]]] = [
                 (OllamaEngine(nowhere), [nowhere, "connection refused", "Is Ollama running"]),
                 (OpenAIEngine(nowhere), [nowhere, "connection refused", "OpenAI-compatible server running"]),
                 (OpenAIEngine("http://no-such-host.invalid"), ["no such host"]),
+                (OpenAIEngine(locked.url), ["wants another key", "--engine-key"]),
+                (OpenAIEngine(nowhere.replace("//", "//me:secret@")), [f" {nowhere}/v1"]),
                 (OllamaEngine(openai.url), ["is not Ollama", "OpenAI-compatible", "--engine openai --url"]),
                 (OpenAIEngine(ollama.url), ["it is Ollama", f"--engine ollama --url {ollama.url}"]),
                 (OpenAIEngine(f"{openai.url}/api/v2"), [f"--url {openai.url}/v1"]),
@@ -199,6 +204,7 @@ def test_dead_engine_wrong_address_and_wrong_model_are_different_messages(tmp_pa
             for engine, words in table:
                 said = await reason_of(coordinator, tmp_path, engine)
                 assert [word for word in words if word not in said] == [], said
+                assert "secret" not in said
             ollama.models = {}
             assert "ollama pull" in await reason_of(coordinator, tmp_path, OllamaEngine(ollama.url))
 

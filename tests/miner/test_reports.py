@@ -227,3 +227,40 @@ def test_the_picture_says_that_the_coordinator_is_away(tmp_path: Path) -> None:
             await until(lambda: not miner.events.view.coordinator_trouble)
 
     run(scenario())
+
+
+def test_a_reason_for_no_work_is_said_once_and_its_time_is_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as coordinator:
+            coordinator.no_work = {"reason": "PAUSED", "message": "It pauses.", "retry_after_s": 1.5}
+            async with mining(coordinator, tmp_path, FakeEngine()) as miner:
+                await until(lambda: miner.events.named("no_work"))
+                await asyncio.sleep(1)
+                assert coordinator.polls == 1
+                assert miner.events.named("no_work") == [{"code": "PAUSED", "message": "It pauses."}]
+                assert miner.events.view.no_work == "It pauses."
+                coordinator.no_work = {}
+                job = coordinator.submit()
+                await until(lambda: job.status == "completed")
+                assert len(miner.events.named("work_again")) == 1
+
+    run(scenario())
+
+
+def test_more_jobs_than_a_poll_can_name_are_no_reason_to_poll_in_a_circle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("aitbc.miner.client.MAX_KNOWN_CHARS", 12)
+        engine, gate = gated()
+        async with FakeCoordinator() as coordinator, mining(coordinator, tmp_path, engine, concurrency=5):
+            jobs = [coordinator.submit(str(n)) for n in range(4)]
+            await until(lambda: engine.running == 4)
+            before = coordinator.polls
+            await asyncio.sleep(1)
+            assert coordinator.polls - before < 4
+            gate.set()
+            await until(lambda: all(job.status == "completed" for job in jobs))
+            assert sorted(engine.ran) == ["0", "1", "2", "3"]
+
+    run(scenario())

@@ -109,12 +109,18 @@ class Model:
         self.jobs.append(job)
         return job
 
-    def cancel(self, client: str, job: Work) -> str:
+    def cancel(self, now: int, client: str, job: Work) -> str:
         if job.client != client:
             return "JOB_NOT_FOUND"
         if job.status not in OPEN:
             return "JOB_NOT_CANCELLABLE"
-        self._end(job, "cancelled", "cancelled")
+        if job.status == "running" and (run_ms := min(now, job.lease_ms) - job.started_ms) > 0:
+            generated = min(job.max_tokens, run_ms // 100)  # 10 tokens a second: no miner here says more
+            self._pay(job, ceil_price(-(-PROMPT_BYTES // 4) + generated, job.price_per))
+            job.status = "cancelled"
+            job.moves.append("cancelled")
+        else:
+            self._end(job, "cancelled", "cancelled")
         return "cancelled"
 
     # --- miners -----------------------------------------------------------------------------------------
@@ -184,16 +190,19 @@ class Model:
         if job.miner != name or stale:
             return "LEASE_LOST"
         units = min(usage[0], PROMPT_BYTES) + min(usage[1], job.max_tokens, len(text) + 1)
-        job.price = ceil_price(units, job.price_per)
         job.text = text
-        fee = job.price * FEE_BPS // 10_000
-        self.fees += fee
-        self.miners[name].earned += job.price - fee
-        self.wallets[job.client].paid += job.price
-        self._release(job, job.held - job.price)
+        self._pay(job, ceil_price(units, job.price_per))
         job.status = "completed"
         job.moves.append("completed")
         return job.price
+
+    def _pay(self, job: Work, price: int) -> None:
+        job.price = price
+        fee = price * FEE_BPS // 10_000
+        self.fees += fee
+        self.miners[job.miner].earned += price - fee
+        self.wallets[job.client].paid += price
+        self._release(job, job.held - price)
 
     def fail(self, now: int, name: str, job: Work, cause: str, retryable: bool | None) -> str:
         if job.status != "running":

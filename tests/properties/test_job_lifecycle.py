@@ -262,7 +262,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def cancel(self, client: str, number: int) -> None:
         job = self.pick(number)
-        expected = self.model.cancel(client, job)
+        expected = self.model.cancel(self.now, client, job)
         found = self.outcome(self.market.cancel, self.principals[client], self.ids[job.number])
         assert found == expected if isinstance(found, str) else found.status == expected
 

@@ -84,8 +84,10 @@ def job_json(
         "max_run_s": job.max_run_ms / 1000,
         "run_ends_at": rfc3339(job.run_ends_at_ms) if job.status == "running" else None,
         "price_held": ait(job.held_units),
-        "unit_price": ait(job.unit_price_units) if job.lease_id or job.receipt_id else None,
-        "price": ait(job.price_units) if job.receipt_id else None,
+        "unit_price": ait(job.unit_price_units)
+        if job.lease_id or job.receipt_id or job.price_units
+        else None,
+        "price": ait(job.price_units) if job.receipt_id or job.price_units else None,
         "receipt_id": job.receipt_id or None,
         "progress": 1.0 if ended else _PROGRESS[job.status],
         "queue_position": position,

@@ -298,6 +298,10 @@ class Outsider:
             self._report.not_checked.append(
                 f"the payment of {self._paid.unpaid} receipts: released by hand, later or in part or not at all"
             )
+        if self._paid.without_receipt:
+            self._report.not_checked.append(
+                f"{self._paid.without_receipt} payments without a receipt: what runs had cost when they were cancelled"
+            )
         if self._receipts.of_version_1:
             self._report.not_checked.append(
                 f"how {self._receipts.of_version_1} receipts of version 1 were to be paid: they do not say"

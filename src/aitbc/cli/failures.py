@@ -41,7 +41,7 @@ _HINTS = {
     "UNAUTHORIZED": "Give another with --key, AITBC_API_KEY or `aitbc login`.",
     "FORBIDDEN": "Use a key of the role that this needs.",
     "INSUFFICIENT_FUNDS": "See `aitbc balance` (`aitbc wallet balance`); a job with lower limits reserves less.",
-    "KEY_LIMIT_EXCEEDED": "The key's limit starts anew next period; see `aitbc balance`.",
+    "KEY_LIMIT_EXCEEDED": "A job with lower limits reserves less; see `aitbc balance`.",
     "JOB_NOT_FOUND": "List yours with `aitbc jobs`.",
     "JOB_NOT_CANCELLABLE": "See `aitbc job show`.",
     "PAYMENT_NOT_PENDING": "See `aitbc payment show`.",

@@ -66,13 +66,14 @@ def show(job: JobArgument, as_json: JsonOption = False, url: UrlOption = None, k
 def cancel(
     job: JobArgument, as_json: JsonOption = False, url: UrlOption = None, key: KeyOption = None
 ) -> None:
-    """Cancel a job that has not ended. What was reserved for it is returned."""
+    """Cancel a job that has not ended. What a run has cost so far is paid, the rest is returned."""
     with connect(url, key) as client:
         cancelled = client.cancel(job)
     if as_json:
         print_json(plain(cancelled.raw))
     else:
-        say(f"{cancelled.job_id} {cancelled.status}")
+        cost = f", {ait(cancelled.price)} AIT for what had run" if cancelled.price else ""
+        say(f"{cancelled.job_id} {cancelled.status}{cost}")
 
 
 @job_app.command()

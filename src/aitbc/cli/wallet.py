@@ -14,6 +14,7 @@ import typer
 from aitbc.cli.failures import CommandError, usage_error
 from aitbc.cli.output import ait, note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption, Profile, UrlOption, home, resolve, save_profile
+from aitbc.cli.wallet_network import NetworkOption, known_network, network_for
 
 if TYPE_CHECKING:
     from aitbc.core.signing import PrivateKey
@@ -92,6 +93,7 @@ def balance(
             {
                 "address": funds.address,
                 "chain_id": funds.chain_id,
+                "network_id": funds.network_id,
                 "balance": funds.balance,
                 "nonce": funds.nonce,
             }
@@ -101,6 +103,7 @@ def balance(
         [
             ("address", funds.address),
             ("network", funds.chain_id),
+            ("network id", funds.network_id),
             ("balance, AIT", ait(funds.balance)),
             ("transfers sent", funds.nonce),
         ]
@@ -120,6 +123,7 @@ def send(
         bool, typer.Option("--offline", help="Only print the signed transfer; needs --nonce.")
     ] = False,
     chain_id: ChainOption = DEFAULT_CHAIN,
+    network_id: NetworkOption = None,
     wallet: WalletOption = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
@@ -136,11 +140,12 @@ def send(
     if recipient == stored.address:
         raise usage_error("that is this wallet's own address")
 
-    def sign(number: int) -> tuple[dict[str, object], str]:
+    def sign(network: str, number: int) -> tuple[dict[str, object], str]:
         key = _unlock(stored)
         made = Transaction.make(
             key,
             chain_id=chain_id,
+            network_id=network,
             recipient=recipient,
             amount_units=amount_units,
             fee_units=fee_units,
@@ -149,11 +154,12 @@ def send(
         return made.signed(key), made.hash
 
     if offline and nonce is not None:
-        print_json(sign(nonce)[0])
+        print_json(sign(known_network(url, network_id), nonce)[0])
         return
     with connect_wallet(url) as client:
-        number = client.funds(stored.address, chain_id).nonce + 1 if nonce is None else nonce
-        document, transaction_hash = sign(number)
+        funds = client.funds(stored.address, chain_id if nonce is None else None)
+        number = funds.nonce + 1 if nonce is None else nonce
+        document, transaction_hash = sign(network_for(client.url, funds.network_id, network_id), number)
         client.send_transaction(document, transaction_hash)
     if as_json:
         print_json({"hash": transaction_hash, "nonce": number, "transaction": document})

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aitbc.accounts.principal import Principal
+from aitbc.core import metering
 from aitbc.core.ids import new_id
 from aitbc.core.money import price_units
 from aitbc.database import Tx
@@ -129,14 +130,36 @@ def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
 
 
 def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRow:
-    """Ends the caller's pending or running job; all money goes back. Raises JobNotCancellable."""
+    """Ends the caller's pending or running job. A run is paid for as far as it has come; the rest of the money,
+    or all of it, goes back. Raises JobNotCancellable.
+    """
     job = owned_job(tx, principal, job_id)
     by_admin = job.client_id != principal.account_id
     cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
-    if job.status in TERMINAL or not jobs.end(tx, job, "cancelled", "cancelled", cause, actor):
+    provider, run_ms, price = _owed(tx, job)
+    fee_bps = parameters.get(tx, "fee_bps")
+    if job.status in TERMINAL or not jobs.end(
+        tx, job, "cancelled", "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms
+    ):
         raise JobNotCancellable(job_id=job_id, status=job.status)
-    escrow.give_back(tx, job)
+    escrow.pay_cancelled(tx, job, provider, price, fee_bps)
     return _again(tx, job_id)
+
+
+def _owed(tx: Tx, job: JobRow) -> tuple[str, int, int]:
+    """Who is owed what for a running job that ends now by its client's wish: account, ms of the run, price.
+
+    The run counts while its miner was heard of, to the end of its lease at most: that also bounds what a clock
+    that jumped may add.
+    """
+    miner = miners.get(tx, job.miner_id) if job.status == "running" else None
+    if miner is None or job.started_at_ms is None:
+        return "", 0, 0
+    run_ms = max(0, min(tx.now_ms, job.lease_expires_at_ms) - job.started_at_ms)
+    units = metering.cancelled_units(
+        job.prompt_bound, job.completion_bound, run_ms, job.progress_tokens, job.progress_ms
+    )
+    return miner.account_id, run_ms, price_units(units, job.unit_price_units)
 
 
 def fail(

@@ -228,12 +228,12 @@ def _view(tx: Tx, payment: PaymentRow | None, job: JobRow) -> PaymentView:
             updated_at_ms=payment.updated_at_ms,
         )
     lines = ledger.lines_of_hold(tx, job.hold_id) if job.hold_id else []
-    back = job.status in ("failed", "cancelled")
+    back = job.status in ("failed", "cancelled") and not job.price_units
     return PaymentView(
         id=job.hold_id or job.id,
         job_id=job.id,
         mode="auto",
-        status=DERIVED[job.status],
+        status="released" if job.price_units else DERIVED[job.status],
         payer_id=job.client_id,
         payee_id=_payee(tx, job),
         amount_units=job.held_units,

@@ -1,6 +1,6 @@
 """Miners come, say that they are alive, and keep their leases."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from aitbc.accounts.principal import Principal
@@ -49,9 +49,11 @@ def heartbeat(
     load: dict[str, Any] | None = None,
     running: Collection[str] | None = None,
     session: str | None = None,
+    progress: Mapping[str, int] | None = None,
 ) -> Heartbeat:
     """Extends the leases of the jobs that the miner says it runs (of all that it holds where it says nothing).
 
+    `progress`: tokens generated so far, by job; what is paid for them should they be cancelled.
     Raises MinerNotFound, Forbidden, MinerInactive, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
@@ -59,6 +61,10 @@ def heartbeat(
     miner = miners.heartbeat(tx, miner, status, load)
     held = {job.id: job for job in jobs.held_by(tx, miner.id) if jobs.is_of_session(job, session)}
     kept = held.keys() if running is None else held.keys() & set(running)
-    leases = [(job_id, jobs.extend_lease(tx, held[job_id], ctx.lease_ms)) for job_id in sorted(kept)]
+    said = progress or {}
+    leases = [
+        (job_id, jobs.extend_lease(tx, held[job_id], ctx.lease_ms, said.get(job_id)))
+        for job_id in sorted(kept)
+    ]
     cancelled = [job_id for job_id in running or () if job_id not in held]
     return Heartbeat(miner, leases, cancelled)

@@ -79,6 +79,8 @@ def _taking(*conditions: Any) -> ClauseElement:
             lease_expires_at_ms=case((_run_end < _lease_end, _run_end), else_=_lease_end),
             run_ends_at_ms=_run_end,
             miner_session=bindparam("session"),
+            progress_tokens=0,
+            progress_ms=0,
             unit_price_units=bindparam("price"),
             attempts=_c.attempts + 1,
             event_count=_c.event_count + 1,

@@ -45,6 +45,8 @@ class Job(SQLModel, table=True):
     manual_payment 1 for a job whose payer opens the escrow and releases it (it has a row in `payments`).
     expires_at_ms  when its time to wait is over; it stands still while the job runs (see `requeue`).
     max_run_ms     how long one run may take; run_ends_at_ms when this one's time is over (0: it does not run).
+    progress_tokens, progress_ms  what the miner last said it had generated, and how long into the run (0: nothing).
+    paid_run_ms    of a run that was cancelled: how much of it its price is for (`core.metering.cancelled_units`).
     miner_session  the miner's session that was given the lease ('' for a miner that has none).
     """
 
@@ -110,6 +112,9 @@ class Job(SQLModel, table=True):
     max_run_ms: int = big(sa_column_kwargs={"server_default": "1800000"})
     run_ends_at_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     miner_session: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    progress_tokens: int = big(0, sa_column_kwargs={"server_default": "0"})
+    progress_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    paid_run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
 
 
 class JobRequest(SQLModel, table=True):

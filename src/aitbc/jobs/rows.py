@@ -47,6 +47,9 @@ class JobRow(NamedTuple):
     max_run_ms: int
     run_ends_at_ms: int
     miner_session: str
+    progress_tokens: int
+    progress_ms: int
+    paid_run_ms: int
 
     @property
     def max_units(self) -> int:

@@ -92,6 +92,8 @@ END = statement(
         cause=bindparam("why"),
         actor=bindparam("who"),
         message=bindparam("words"),
+        price_units=bindparam("price"),
+        paid_run_ms=bindparam("paid_run"),
         event_count=_c.event_count + 1,
         finished_at_ms=_now,
     )
@@ -132,7 +134,11 @@ PUT_INTO_QUEUE = statement(
 EXTEND = statement(
     update(_jobs)
     .where(_id, _c.status == _RUNNING, _c.miner_id == bindparam("miner"))
-    .values(lease_expires_at_ms=bindparam("lease_expires"))
+    .values(
+        lease_expires_at_ms=bindparam("lease_expires"),
+        progress_tokens=bindparam("tokens"),
+        progress_ms=bindparam("run"),
+    )
 )
 
 
@@ -218,6 +224,9 @@ def create(
         max_run_ms=max_run_ms,
         run_ends_at_ms=0,
         miner_session="",
+        progress_tokens=0,
+        progress_ms=0,
+        paid_run_ms=0,
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
@@ -257,10 +266,22 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
     return True
 
 
-def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, message: str = "") -> bool:
+def end(
+    tx: Tx,
+    job: JobRow,
+    after: str,
+    event: str,
+    cause: str,
+    actor: str,
+    message: str = "",
+    *,
+    price_units: int = 0,
+    paid_run_ms: int = 0,
+) -> bool:
     """Ends a pending or running job without a result. False where it moved meanwhile.
 
-    Nobody pays for what it stored, so a large input goes at once.
+    Nobody pays for what it stored, so a large input goes at once. `price_units`: what it costs all the same,
+    for `paid_run_ms` of its run.
     """
     moved = tx.run(
         END,
@@ -271,6 +292,8 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
         why=cause,
         who=actor,
         words=message,
+        price=price_units,
+        paid_run=paid_run_ms,
         now=tx.now_ms,
     )
     if moved != 1:
@@ -313,10 +336,17 @@ def count_try(tx: Tx, job: JobRow) -> None:
     tx.run(COUNT_TRY, job=job.id, lease=job.lease_id)
 
 
-def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:
-    """Moves the lease's end to now + lease, never past the end of the run. Returns the new end in ms."""
+def extend_lease(tx: Tx, job: JobRow, lease_ms: int, progress_tokens: int | None = None) -> int:
+    """Moves the lease's end to now + lease, never past the end of the run. Returns the new end in ms.
+
+    `progress_tokens`: what the miner says it has generated; it is only ever more.
+    """
     end_ms = min(tx.now_ms + lease_ms, max(job.run_ends_at_ms, tx.now_ms))
-    tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms)
+    tokens, run_ms = job.progress_tokens, job.progress_ms
+    so_far_ms = tx.now_ms - (job.started_at_ms or tx.now_ms)
+    if progress_tokens is not None and progress_tokens >= tokens and so_far_ms > run_ms:
+        tokens, run_ms = progress_tokens, so_far_ms
+    tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms, tokens=tokens, run=run_ms)
     return end_ms
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from aitbc.core.money import ait_number
 from aitbc.core.signing import public_to_text
 from aitbc.miner.engines.base import ModelInfo
+from aitbc.miner.engines.names import MODEL_NAME
 from aitbc.miner.gpu import Gpu
 from aitbc.miner.installation import installation_id
 from aitbc.miner.settings import MinerSettings
 
-MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}")
 MAX_MODELS = 256
 
 

@@ -271,9 +271,8 @@ class MinerAgent:
             for job in taken.jobs:
                 await self._jobs.accept(job)
             self._note_reason(taken)
-            if not taken.jobs and time.monotonic() - began_s < min(
-                QUICK_ANSWER_S, self._settings.poll_wait_s
-            ):
+            nothing_new = all(job.job_id in known for job in taken.jobs)
+            if nothing_new and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
                 least_s = min(taken.retry_after_s, MAX_REASON_WAIT_S)
                 await asyncio.sleep(max(least_s, random.uniform(0.5, 1.0)))
 
@@ -297,7 +296,7 @@ class MinerAgent:
             self._heartbeat_now.clear()
             try:
                 gone = await self._client.heartbeat(
-                    self.miner_id, self._status(), await self._load(), self._held()
+                    self.miner_id, self._status(), await self._load(), self._held(), self._progress()
                 )
             except (CoordinatorUnreachable, Refused) as error:
                 await self._after_failure(error, backoff)
@@ -368,13 +367,18 @@ class MinerAgent:
     async def _say_draining(self) -> None:
         load = await self._load()
         await _quietly(
-            self._client.heartbeat(self.miner_id, "draining", load, self._held()), SAY_DRAINING_TIMEOUT_S
+            self._client.heartbeat(self.miner_id, "draining", load, self._held(), self._progress()),
+            SAY_DRAINING_TIMEOUT_S,
         )
 
     # -- the shared picture
 
     def _held(self) -> set[str]:
         return self._jobs.ids() | self._outbox.ids()
+
+    def _progress(self) -> dict[str, int]:
+        """Pieces of text, which are tokens as near as we can tell before the engine has counted them."""
+        return {job.job_id: job.pieces for job in self._view.running.values()}
 
     def _free_slots(self) -> int:
         """The coordinator counts a job against our concurrency until its answer has arrived; so do we."""

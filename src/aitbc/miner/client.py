@@ -27,6 +27,9 @@ MAX_TOLD_S = 86_400
 
 LARGE_RESULT_BYTES = 512 * 1024
 MAX_BATCH = 64
+MAX_KNOWN_CHARS = 8192
+"""Room in a poll for the jobs that we hold. One left out comes again and is recognised."""
+
 STATUS_OF_ITEM_ERROR = {
     "INVALID_REQUEST": 400,
     "SIGNATURE_REQUIRED": 400,
@@ -195,10 +198,22 @@ class CoordinatorClient:
         )
 
     async def heartbeat(
-        self, miner_id: str, status: str, load: Mapping[str, Any], jobs: Collection[str]
+        self,
+        miner_id: str,
+        status: str,
+        load: Mapping[str, Any],
+        jobs: Collection[str],
+        progress: Mapping[str, int],
     ) -> set[str]:
-        """Extends the leases of `jobs`; gives those of them that this miner no longer holds."""
-        body = {"miner_id": miner_id, "status": status, "load": load, "jobs": sorted(jobs)}
+        """Extends the leases of `jobs`; gives those of them that this miner no longer holds. `progress`: tokens
+        generated so far, by job, which are paid for where a job is cancelled."""
+        body = {
+            "miner_id": miner_id,
+            "status": status,
+            "load": load,
+            "jobs": sorted(jobs),
+            "progress": dict(progress),
+        }
         data = await self._post("/v1/miner/heartbeat", self._in_session(body))
         cancelled = data.get("cancelled") or []
         return {job_id for job_id in cancelled if isinstance(job_id, str)}
@@ -209,7 +224,10 @@ class CoordinatorClient:
         if self.session_id is not None:
             query["session_id"] = self.session_id
         if known:
-            query["known"] = ",".join(sorted(known))
+            named = ",".join(sorted(known))
+            query["known"] = (
+                named if len(named) <= MAX_KNOWN_CHARS else named[:MAX_KNOWN_CHARS].rpartition(",")[0]
+            )
         data = await self._call("GET", "/v1/miner/jobs", params=query, timeout_s=wait_s + CALL_TIMEOUT_S)
         jobs = data.get("jobs")
         if not isinstance(jobs, list):

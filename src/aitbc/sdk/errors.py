@@ -172,7 +172,9 @@ class WaitTimeout(AitbcClientError):
 
 
 class JobFailed(AitbcClientError):
-    """The job failed, expired or was cancelled; nothing was charged. `code`: its cause; `job`: its end.
+    """The job failed, expired or was cancelled; nothing was charged but what a cancelled run had cost.
+
+    `code`: its cause; `job`: its end.
 
     `waited`: its last state before it ended, whose warnings say why it waited, where it was seen.
     """

@@ -121,7 +121,8 @@ def jobs(*, status: str | None = None, limit: int = 20, offset: int = 0) -> Flow
 
 
 def cancel(job_id: str) -> Flow[Job]:
-    """Cancel a job; what was reserved is returned. Raises `Conflict` where it has ended another way."""
+    """Cancel a job. What a run has cost so far is paid (`price`), the rest is returned. Raises `Conflict` where
+    it has ended another way."""
     path = id_path("/v1/jobs/{}/cancel", job_id)
     try:
         return (yield from send(Call("POST", path, _one(Job.from_json))))

@@ -16,17 +16,24 @@ from aitbc.sdk.transport import Answer, Call, send
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What an address has, in AIT, and the nonce of its last transfer."""
+    """What an address has, in AIT, the nonce of its last transfer, and which network says so."""
 
     address: str
     chain_id: str
+    network_id: str
     balance: Decimal
     nonce: int
 
     @classmethod
     def of(cls, answer: Answer) -> Funds:
         read = Fields("a balance", answer.data)
-        return cls(read.text("address"), read.text("chain_id"), read.money("balance"), read.integer("nonce"))
+        return cls(
+            read.text("address"),
+            read.text("chain_id"),
+            read.text("network_id"),
+            read.money("balance"),
+            read.integer("nonce"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

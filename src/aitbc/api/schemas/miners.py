@@ -195,6 +195,17 @@ def _readable_load(value: Any) -> Load | None:
     return Load.model_validate(kept)
 
 
+def _readable_progress(value: Any) -> dict[str, int] | None:
+    """What can be read of it: a heartbeat is never refused for what it reports."""
+    if not isinstance(value, dict):
+        return None
+    return {
+        job_id: tokens
+        for job_id, tokens in list(value.items())[:MAX_CONCURRENCY]
+        if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < 2**53
+    }
+
+
 class HeartbeatReport(Body):
     """A sign of life. `jobs`: what the miner runs (left out: all that it holds)."""
 
@@ -205,6 +216,17 @@ class HeartbeatReport(Body):
     load: Annotated[Load | None, BeforeValidator(_readable_load)] = None
     jobs: list[str] | None = Field(None, max_length=MAX_CONCURRENCY)
     session_id: SessionId | None = None
+    progress: Annotated[
+        dict[str, int] | None,
+        BeforeValidator(_readable_progress),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "additionalProperties": {"type": "integer"},
+                "description": "Tokens generated so far, by job: what is paid for a job that is cancelled.",
+            }
+        ),
+    ] = None
 
 
 class Usage(Body):

@@ -130,6 +130,50 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         1 << 20, ge=1024, le=1 << 30, description="Largest request body; batches 16 times it."
     )
+    max_bodies_bytes: int = Field(
+        128 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="Request bodies held at once, in all; one caller a quarter of it.",
+    )
+    max_unsent_bytes: int = Field(
+        128 << 20, ge=1 << 20, le=1 << 40, description="Answers that their callers have not read, in all."
+    )
+    max_head_bytes: int = Field(
+        16_384, ge=1024, le=1 << 20, description="Largest head of a request: its first line and headers."
+    )
+    max_pipelined: int = Field(
+        32, ge=0, le=1000, description="Requests that one connection may send before they are answered."
+    )
+    max_connections: int = Field(
+        4096,
+        ge=1,
+        le=1 << 20,
+        description="Connections open at once; fewer where the system allows fewer files.",
+    )
+    max_connections_per_address: int = Field(
+        1024,
+        ge=1,
+        le=1 << 20,
+        description="The same for one address; behind a trusted proxy: requests of one forwarded address.",
+    )
+    head_timeout_s: float = Field(
+        10, gt=0, le=3600, description="Seconds in which a request's head must arrive."
+    )
+    body_timeout_s: float = Field(
+        30, gt=0, le=3600, description="Seconds in which a body must arrive, beside MIN_BYTES_PER_S."
+    )
+    answer_timeout_s: float = Field(
+        30, gt=0, le=3600, description="Seconds in which an answer must be read, beside MIN_BYTES_PER_S."
+    )
+    min_bytes_per_s: int = Field(
+        16_384,
+        ge=1,
+        description="Bodies and answers may take as much longer as they have bytes at this rate.",
+    )
+    keep_alive_s: float = Field(
+        75, gt=0, le=86_400, description="An idle connection is closed after so long."
+    )
     max_wait_s: float = Field(60, ge=0, le=600, description="Longest long poll, seconds.")
     max_pending_jobs: int = Field(
         10_000,
@@ -182,6 +226,12 @@ class Settings(BaseSettings):
     witnesses: str = Field("", description="Witnesses asked to cosign each block: VKEY@URL, comma separated.")
     witness_quorum: int = Field(
         0, ge=0, le=64, description="Cosignatures that make a block final; 0: no block is called final."
+    )
+    clock_steady_s: float = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="A jump of the clock ahead is believed after so long; what cannot be undone waits for it.",
     )
     job_retention_days: float = Field(
         30, gt=0, le=36_500, description="Days that prompts and results of ended jobs are kept."

@@ -147,6 +147,7 @@ def rows(api: Market) -> int:
 @sqlite_only
 def test_a_transfer_of_ones_own_is_taken_whatever_others_sent(api: Market, clock: ManualClock) -> None:
     alice, bob = NativeWallet(), NativeWallet(2)
+    alice.network_id = api.runtime.network.network_id
     session(api, alice)
     first = alice.transfer(bob.address, 5, 1)
     assert send(api, first).status_code == 200

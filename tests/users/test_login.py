@@ -152,6 +152,7 @@ def test_expired_challenges_and_sessions_are_forgotten(door: Door) -> None:
     door.enter(wallet, door.ask(wallet).message)
     door.clock.advance(86_401)
     door.enter(wallet, door.ask(wallet).message)
+    door.db.write_sync(users.forget)
     assert door.count(ChallengeTable) == 1
     assert door.count(SessionTable) == 1
 

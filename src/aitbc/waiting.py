@@ -23,11 +23,12 @@ async def take(
     max_jobs: int,
     known: set[str],
     wait_s: float,
+    session: str | None = None,
 ) -> list[Assignment]:
     """Leases jobs to the miner, waiting up to `wait_s` for the first. [] where none came, and on shutdown."""
     database, context = runtime.db, runtime.context
     until = time.monotonic() + wait_s
-    taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
+    taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known, session)
     if taken.assignments or wait_s <= 0:
         return taken.assignments
     ticket: Ticket | None = None
@@ -48,7 +49,9 @@ async def take(
                 await runtime.waiting.wait(ticket, pause_s)
             else:
                 await database.signals.wait(("idle", principal.account_id), min(pause_s, FULL_LOOK_S))
-            taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
+            taken = await database.write(
+                dispatch.take, context, principal, miner_id, max_jobs, known, session
+            )
             if taken.assignments:
                 satisfied = True
                 return taken.assignments
@@ -58,11 +61,13 @@ async def take(
             runtime.waiting.leave(ticket, satisfied=satisfied)
 
 
-async def offer(runtime: Runtime, principal: Principal, miner_id: str, wait_s: float) -> Offered:
+async def offer(
+    runtime: Runtime, principal: Principal, miner_id: str, wait_s: float, session: str | None = None
+) -> Offered:
     """The job that the miner could claim, waiting up to `wait_s` for one."""
     database = runtime.db
     until = time.monotonic() + wait_s
-    offered = await database.write(dispatch.offer, principal, miner_id)
+    offered = await database.write(dispatch.offer, principal, miner_id, session)
     if offered.job is not None or wait_s <= 0 or not offered.may_wait:
         return offered
     ticket: Ticket | None = None
@@ -78,7 +83,7 @@ async def offer(runtime: Runtime, principal: Principal, miner_id: str, wait_s: f
                 break
             else:
                 await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
-            offered = await database.write(dispatch.offer, principal, miner_id)
+            offered = await database.write(dispatch.offer, principal, miner_id, session)
             if offered.job is not None or not offered.may_wait:
                 break
         return offered

@@ -5,14 +5,16 @@ Works on the file of a stopped coordinator (SQLite, its triggers dropped), with 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 
-from aitbc.core.block import BlockHeader, genesis, origin_of
+from aitbc.core.block import BlockHeader, genesis
 from aitbc.core.checkpoint import Checkpoint
 from aitbc.core.leaf import receipt_leaf, transfer_leaf
 from aitbc.core.merkle import leaf_hash, root_of
-from aitbc.core.note import Note, sign_note
+from aitbc.core.network import Founding
+from aitbc.core.note import Note, Verifier, sign_note
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text, vkey
 from tests.chain.logs import tiles_of
 from tests.support_flows import CHAIN
@@ -48,7 +50,8 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
     for (level, index), data in tiles_of(hashes[: ends[-1]]).items():
         db.execute("INSERT INTO tiles VALUES (?, ?, ?)", (level, index, data))
     db.execute("DELETE FROM blocks WHERE height > 0")
-    last, origin = genesis(CHAIN), origin_of(CHAIN)
+    origin, founding = db.execute("SELECT origin, founding FROM network").fetchone()
+    last = genesis(CHAIN, Founding.from_json(json.loads(founding)).hash)
     for end, time_ms in zip(ends, times, strict=False):
         kinds = [kind for _seq, kind, _ref in leaves[:end]]
         new = kinds[last.tree_size :]
@@ -65,6 +68,15 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
         )  # fmt: skip
         db.execute(f"INSERT INTO blocks VALUES ({', '.join('?' * len(row))})", row)
         last = replace(header)
+
+
+def refound(db: sqlite3.Connection, key: PrivateKey) -> None:
+    """The network as if it had been founded with this key: another genesis block, so another network."""
+    (text,) = db.execute("SELECT founding FROM network").fetchone()
+    before = Founding.from_json(json.loads(text))
+    made = replace(before, log_key=Verifier(before.origin, key.public_bytes).vkey)
+    db.execute("UPDATE network SET network_id = ?, founding = ?", (made.network_id, made.encode().decode()))
+    db.execute("UPDATE blocks SET hash = ?, previous_hash = ? WHERE height = 0", (made.network_id, made.hash))
 
 
 def resign_receipts(db: sqlite3.Connection, key: PrivateKey) -> None:

@@ -20,6 +20,8 @@ SOME_POST = "id = (SELECT MIN(id) FROM transfers WHERE kind = 'post')"
 RECEIPT = "id = (SELECT MIN(id) FROM receipts)"
 LATE_RECEIPT = "id = (SELECT MAX(id) FROM receipts)"  # in a leaf that no block seals yet
 DONE = "id = (SELECT MIN(id) FROM jobs WHERE status = 'completed' AND hold_id <> '')"
+STOPPED = "id = (SELECT MIN(id) FROM jobs WHERE status = 'cancelled' AND price_units > 0)"
+STOPPED_PAYMENT = "job_id IN (SELECT id FROM jobs WHERE status = 'cancelled') AND price_units > 0"
 LEAF = "leaf_index = 300"
 BLOCK = "height = 2"
 OTHER = f"'{OTHER_WALLET.address}'"
@@ -128,7 +130,33 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
         }.items()
     ),
     *(
-        ("payment", f"status = '{status}' AND price_units > 0", column, new, "id")
+        ("job", STOPPED, column, new, "id")
+        for column, new in {
+            "price_units": "price_units - 1",
+            "hold_id": "''",
+            "miner_id": "'m2'",
+            "unit_price_units": "unit_price_units * 2",
+            "status": "'failed'",
+            "prompt_bound": "prompt_bound + 40",
+            "progress_tokens": "progress_tokens + 3",
+            "progress_ms": "progress_ms - 500",
+            "paid_run_ms": "0",
+        }.items()
+    ),
+    *(
+        ("payment", STOPPED_PAYMENT, column, new, "id")
+        for column, new in {
+            "price_units": "price_units + 1",
+            "fee_units": "fee_units + 1",
+            "refunded_units": "1",
+            "payee_id": "'alice'",
+            "transfer_id": "'another'",
+            "status": "'refunded'",
+            "release_after_ms": "1",
+        }.items()
+    ),
+    *(
+        ("payment", f"status = '{status}' AND release_after_ms > 0", column, new, "id")
         for status in ("released", "refunded", "partially_refunded", "escrowed")
         for column, new in {
             "amount_units": "amount_units + 1",
@@ -186,10 +214,15 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
     ("counter", "name = 'final'", "mark", "'2:' || value", "name"),
     ("counter", "name = 'activity'", "value", "value || 'x'", "name"),
     ("payment", "status = 'pending'", "status", "'refunded'", "id"),
-    ("payment", "status = 'released'", "job_id", "(SELECT MAX(id) FROM jobs)", "id"),
+    ("payment", "status = 'released' AND release_after_ms > 0", "job_id", "(SELECT MAX(id) FROM jobs)", "id"),
     ("job", DONE, "finished_at_ms", "'yesterday'", "id"),
     ("account", "id = 'alice'", "balance_units", "'much'", "id"),
     ("leaf", LEAF, "hash", "'text'", "300"),
+    ("network", "1 = 1", "network_id", f"'{'0' * 64}'", "chain_id"),
+    ("network", "1 = 1", "origin", "'aitbc/ait-devnet/0'", "chain_id"),
+    ("network", "1 = 1", "chain_id", "'ait-othernet'", "chain_id"),
+    ("network", "1 = 1", "founding", "''", "chain_id"),
+    ("network", "1 = 1", "founding", "replace(founding, 'salt\":\"', 'salt\":\"0')", "chain_id"),
     ("key", "1 = 1", "public_key", "'A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg='", "id"),
     ("key", "1 = 1", "vkey", "substr(vkey, 2)", "id"),
 ]
@@ -198,6 +231,7 @@ TABLES = {
     "key": "signing_keys",
     "transaction": "wallet_transactions",
     "activity": "account_activity",
+    "network": "network",
 }
 
 
@@ -230,6 +264,7 @@ LOST = {
     "block": "DELETE FROM blocks WHERE height = 2 RETURNING 1",
     "last block": "DELETE FROM blocks WHERE height = 3 RETURNING 1",
     "genesis": "DELETE FROM blocks WHERE height = 0 RETURNING 1",
+    "network": "DELETE FROM network RETURNING 1",
     "tile": "DELETE FROM tiles WHERE level = 0 AND idx = 1 RETURNING 1",
     "account": "DELETE FROM accounts WHERE id = 'bob' RETURNING 1",
     "job": f"DELETE FROM jobs WHERE {DONE} RETURNING 1",

@@ -47,6 +47,7 @@ def by_another_key(db: sqlite3.Connection) -> None:
     """Without the coordinator's key: another one is listed, a mint is doubled, and all is signed anew."""
     without_witnesses(db)
     forger.list_key(db, FOREIGN)
+    forger.refound(db, FOREIGN)
     forger.double_a_mint(db)
     forger.resign_receipts(db, FOREIGN)
     forger.reseal(db, FOREIGN)
@@ -74,8 +75,11 @@ def test_who_has_no_key_cannot_sign_everything_anew(honest: Path, pins: str) -> 
     wrong = found(file, PINS[pins])
     assert wrong is not None
     assert str(wrong) == f"key {FOREIGN.key_id}: it is not among the keys that were given to be trusted"
-    alone = report_on(file)
-    assert alone.ok, "it agrees with itself"
+    taken_in = [PublishedKey(FOREIGN.public_bytes, START_MS, use=use) for use in ("receipts", USE_LOG)]
+    ids = Trust(keys=KeySet(CHAIN, taken_in, network_id="ab" * 32))
+    assert "the key set is for the network abab" in str(found(file, ids))
+    assert "it is of another network of this name" in str(found(file)), "no wallet signs anew what it signed"
+    alone = report_on(honest)
     assert any("they are this database's own word" in line for line in alone.not_checked)
     assert any("no checkpoint kept from before" in line for line in alone.not_checked)
 

@@ -18,7 +18,7 @@ def test_an_honest_database_passes(market: Market) -> None:
     assert report.ok, report.problems
     assert report.not_checked == []
     counts = report.counts
-    assert (counts["blocks"], counts["cosignatures"], counts["payments"]) == (4, 3, 6)
+    assert (counts["blocks"], counts["cosignatures"], counts["payments"]) == (4, 3, 7)
     assert counts["leaves"] == counts["transfers"] + counts["receipts"] > 256
     assert counts["receipts"] == 7
     assert counts["wallet_transactions"] == 3
@@ -32,4 +32,4 @@ def test_what_cannot_be_checked_is_said(market: Market) -> None:
     assert "whether the signing keys are the right ones: they are this database's own word" in keys
     assert "no checkpoint kept from before was given" in cut
     assert witnesses == "3 cosignatures by witnesses whose keys are not known here"
-    assert "genesis block of another" in market.db.read_sync(audit, "another").problems[0]
+    assert "the settings name another" in market.db.read_sync(audit, "another").problems[0]

@@ -64,6 +64,9 @@ class Work:
     day: int
     status: str = "pending"
     miner: str = ""
+    started_ms: int = 0
+    run_ends_ms: int = 0
+    max_run_s: int = 1800
     lease_ms: int = 0
     price_per: int = 0
     attempts: int = 0
@@ -106,12 +109,18 @@ class Model:
         self.jobs.append(job)
         return job
 
-    def cancel(self, client: str, job: Work) -> str:
+    def cancel(self, now: int, client: str, job: Work) -> str:
         if job.client != client:
             return "JOB_NOT_FOUND"
         if job.status not in OPEN:
             return "JOB_NOT_CANCELLABLE"
-        self._end(job, "cancelled", "cancelled")
+        if job.status == "running" and (run_ms := min(now, job.lease_ms) - job.started_ms) > 0:
+            generated = min(job.max_tokens, run_ms // 100)  # 10 tokens a second: no miner here says more
+            self._pay(job, ceil_price(-(-PROMPT_BYTES // 4) + generated, job.price_per))
+            job.status = "cancelled"
+            job.moves.append("cancelled")
+        else:
+            self._end(job, "cancelled", "cancelled")
         return "cancelled"
 
     # --- miners -----------------------------------------------------------------------------------------
@@ -155,7 +164,9 @@ class Model:
         return "running"
 
     def _start(self, now: int, name: str, job: Work) -> None:
-        job.status, job.miner, job.lease_ms = "running", name, now + LEASE_MS
+        job.status, job.miner, job.started_ms = "running", name, now
+        job.run_ends_ms = now + job.max_run_s * 1000
+        job.lease_ms = min(now + LEASE_MS, job.run_ends_ms)
         job.price_per = self.miners[name].prices[job.model]
         job.attempts += 1
         job.moves.append("claimed")
@@ -167,7 +178,7 @@ class Model:
         miner.state = state
         kept = [job for job in self.running(name) if named is None or job in named]
         for job in kept:
-            job.lease_ms = min(now + LEASE_MS, max(now, job.ends_ms))
+            job.lease_ms = min(now + LEASE_MS, max(now, job.run_ends_ms))
         return {job.number for job in kept}
 
     def complete(self, name: str, job: Work, text: str, usage: tuple[int, int], *, stale: bool) -> int | str:
@@ -179,16 +190,19 @@ class Model:
         if job.miner != name or stale:
             return "LEASE_LOST"
         units = min(usage[0], PROMPT_BYTES) + min(usage[1], job.max_tokens, len(text) + 1)
-        job.price = ceil_price(units, job.price_per)
         job.text = text
-        fee = job.price * FEE_BPS // 10_000
-        self.fees += fee
-        self.miners[name].earned += job.price - fee
-        self.wallets[job.client].paid += job.price
-        self._release(job, job.held - job.price)
+        self._pay(job, ceil_price(units, job.price_per))
         job.status = "completed"
         job.moves.append("completed")
         return job.price
+
+    def _pay(self, job: Work, price: int) -> None:
+        job.price = price
+        fee = price * FEE_BPS // 10_000
+        self.fees += fee
+        self.miners[job.miner].earned += price - fee
+        self.wallets[job.client].paid += price
+        self._release(job, job.held - price)
 
     def fail(self, now: int, name: str, job: Work, cause: str, retryable: bool | None) -> str:
         if job.status != "running":
@@ -209,7 +223,7 @@ class Model:
 
     def expire(self, now: int) -> None:
         for job in self.jobs:
-            if job.status in OPEN and now >= job.ends_ms and (job.status == "pending" or now >= job.lease_ms):
+            if job.status == "pending" and now >= job.ends_ms:
                 self._end(job, "failed", "expired")
         for job in self.jobs:
             if job.status == "running" and now >= job.lease_ms:
@@ -224,9 +238,10 @@ class Model:
             for name, miner in self.miners.items()
         )
         job.not_for, job.not_until_ms = (job.miner, now + EXCLUDED_MS) if others else ("", 0)
-        self._requeue(job)
+        self._requeue(now, job)
 
-    def _requeue(self, job: Work) -> None:
+    def _requeue(self, now: int, job: Work) -> None:
+        job.ends_ms += now - job.started_ms  # a run takes nothing of the time to wait
         job.status, job.miner, job.lease_ms, job.price_per = "pending", "", 0, 0
         job.moves.append("requeued")
 

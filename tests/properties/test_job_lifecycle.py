@@ -62,6 +62,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "max_tokens": st.integers(1, 60),
             "priority": st.integers(3, 6),
             "ttl_s": st.sampled_from([3600, 90, 20]),
+            "max_run_s": st.sampled_from([1800, 90, 25]),
             "region": st.sampled_from(["", "", "", "eu"]),
             "memory_gb": st.sampled_from([0, 0, 0, 8]),
             "only": st.sampled_from(["", "", "", "m2"]),
@@ -261,7 +262,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def cancel(self, client: str, number: int) -> None:
         job = self.pick(number)
-        expected = self.model.cancel(client, job)
+        expected = self.model.cancel(self.now, client, job)
         found = self.outcome(self.market.cancel, self.principals[client], self.ids[job.number])
         assert found == expected if isinstance(found, str) else found.status == expected
 

@@ -77,6 +77,7 @@ def transaction_json(found: Transaction) -> dict[str, Any]:
         "to": row.credit_id,
         "amount": ait(row.amount_units),
         "job_id": found.job_id,
+        "reason": found.reason,
         "leaf_index": row.leaf_index,
         "block_height": None if found.block is None else found.block.height,
         "timestamp": rfc3339(row.created_at_ms),

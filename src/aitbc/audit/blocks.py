@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aitbc.audit.findings import Wrong
-from aitbc.core.block import BlockHeader, genesis, origin_of
+from aitbc.audit.network import Network
+from aitbc.core.block import BlockHeader
 from aitbc.core.checkpoint import Checkpoint, cosignature_time
 from aitbc.core.keyset import PublishedKey
 from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
@@ -60,13 +61,14 @@ class Chain:
 
     def __init__(
         self,
-        chain_id: str,
+        network: Network,
         keys: Mapping[str, PublishedKey],
         witnesses: Iterable[Verifier] = (),
         counted: Iterable[Verifier] = (),
     ) -> None:
-        self.chain_id = chain_id
-        self.origin = origin_of(chain_id)
+        self.chain_id = network.chain_id
+        self.origin = network.origin
+        self.network = network
         self.cosignatures = 0
         self.unknown_cosignatures = 0
         self._keys = keys
@@ -77,9 +79,11 @@ class Chain:
 
     def first(self, row: BlockRow) -> None:
         """Raises Wrong where this is not the chain's genesis block."""
-        expected = genesis(self.chain_id)
+        expected = self.network.genesis
         if row.height != 0:
             raise Wrong("block", 0, "the genesis block is missing")
+        if not self.network.network_id:
+            raise Wrong("network", self.chain_id, "there are blocks, and nothing says of which network")
         if row.header(self.chain_id) != expected or row.hash != expected.hash:
             raise Wrong("block", 0, f"it is not the genesis block of {self.chain_id}")
         if (row.total_transactions, row.total_receipts, row.signature, row.checkpoint) != (0, 0, "", ""):

@@ -12,6 +12,7 @@ from aitbc.audit.derived import check_numbers
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
+from aitbc.audit.network import stored_network
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Trust
@@ -58,6 +59,7 @@ ACCOUNTS = statement(
 KEYS = statement(
     text("SELECT id, public_key, vkey, valid_from_ms, valid_to_ms FROM signing_keys ORDER BY id")
 )
+NETWORK = statement(text("SELECT network_id, chain_id, origin, founding FROM network"))
 COUNTS = statement(
     text(
         "SELECT (SELECT COUNT(*) FROM leaves) AS leaves, (SELECT COUNT(*) FROM transfers) AS transfers,"
@@ -126,12 +128,15 @@ class Auditor:
         self._held = Page(*(int(number or 0) for number in row))
         listed = list(self._read_keys())
         allowed, signing = trust.receipt_keys, trust.log_keys
-        self._receipts = ReceiptCheck(
-            KeySet(chain_id, [key for key in listed if allowed is None or key.public_bytes in allowed])
-        )
+        oldest = sorted(listed, key=lambda key: (key.valid_from_ms or 0, key.key_id))
+        report.at = ("network", chain_id)
+        network = stored_network(tx.all(NETWORK), chain_id, [key.public_bytes for key in oldest])
+        trust.check_network(network.origin, network.network_id)
+        counting = [key for key in listed if allowed is None or key.public_bytes in allowed]
+        self._receipts = ReceiptCheck(KeySet(chain_id, counting, network.origin, network.network_id))
         log_keys = {key.key_id: key for key in listed if signing is None or key.public_bytes in signing}
         counted = () if trust.policy is None else trust.policy.witnesses
-        self._chain = Chain(chain_id, log_keys, witnesses, counted)
+        self._chain = Chain(network, log_keys, witnesses, counted)
         known = (key.public_bytes for key in log_keys.values()) if signing is None else signing
         self._continuity = Continuity(trust.kept, known)
         self._leaves = Leaves(tx, self._receipts, report, progress)
@@ -148,7 +153,7 @@ class Auditor:
         report.checked.append("balances and holds")
         check_jobs(self._tx, report, self._progress)
         report.checked.append("jobs and payments")
-        check_wallets(self._tx, self._chain.chain_id, report, self._progress)
+        check_wallets(self._tx, self._chain.network, report, self._progress)
         report.checked.append("transfers that wallets signed")
         check_numbers(self._tx, self._leaves.activity, self._tree.size, report, self._progress)
         report.checked.append("the explorer's numbers")

@@ -8,9 +8,12 @@ from typing import Any
 
 from aitbc.audit.findings import Progress, Wrong
 from aitbc.audit.http import Coordinator, NotServed
-from aitbc.core.block import BlockHeader, genesis
+from aitbc.audit.network import founded, is_old
+from aitbc.core.block import BlockHeader, genesis, origin_of
 from aitbc.core.canonical import loads_strict
 from aitbc.core.checkpoint import Checkpoint
+from aitbc.core.keyset import KeySet
+from aitbc.core.policy import Policy
 
 PAGE = 100
 MAX_PAGE_BYTES = 4_000_000
@@ -45,7 +48,7 @@ class Headers:
 
 def check_blocks(
     coordinator: Coordinator,
-    chain_id: str,
+    key_set: KeySet | Policy,
     keys: Mapping[str, bytes],
     head: Checkpoint,
     progress: Progress,
@@ -56,10 +59,9 @@ def check_blocks(
     headers = Headers()
     last: BlockHeader | None = None
     for shown in _ascending(coordinator):
-        header = _header(shown, chain_id)
+        header = _header(shown, key_set.chain_id)
         if last is None:
-            if header != genesis(chain_id):
-                raise Wrong("block", 0, f"it is not the genesis block of {chain_id}")
+            _check_genesis(coordinator, header, key_set)
         elif fault := header.fault_after(last):
             raise Wrong("block", header.height, fault)
         elif header.tree_size > head.size:
@@ -75,6 +77,27 @@ def check_blocks(
         which = "newest" if last is None else last.height
         raise Wrong("block", which, f"it is not the block of the checkpoint of {head.size} leaves")
     return headers
+
+
+def _check_genesis(coordinator: Coordinator, header: BlockHeader, keys: KeySet | Policy) -> None:
+    """Block 0 follows from the founding that the coordinator shows, and the log is the one founded there."""
+    chain_id = keys.chain_id
+    if is_old(header):
+        expected, origin = genesis(chain_id), origin_of(chain_id)
+    else:
+        try:
+            info = _read(coordinator, "/rpc/info", dict)
+        except NotServed:
+            raise Wrong("block", 0, "what it was founded with cannot be read") from None
+        network = founded(info.get("founding"), chain_id)
+        expected, origin = network.genesis, network.origin
+    if header != expected:
+        raise Wrong("block", 0, f"it is not the genesis block of {chain_id}")
+    if origin != keys.origin:
+        raise Wrong("block", 0, f"its log is {origin}, and the keys are of {keys.origin}")
+    known = keys.network_id if isinstance(keys, KeySet) else ""
+    if known and not is_old(header) and header.hash != known:
+        raise Wrong("block", 0, "it is another network's than the keys are of")
 
 
 def _check_signature(

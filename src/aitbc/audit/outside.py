@@ -17,7 +17,6 @@ from aitbc.audit.paid import Paid
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Kept, Trust
-from aitbc.core.block import origin_of
 from aitbc.core.canonical import loads_strict
 from aitbc.core.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
 from aitbc.core.keyset import KeySet
@@ -94,6 +93,10 @@ class Outsider:
             self._continuity.close(0)
             report.not_checked.append("anything: no block has been sealed yet")
             return
+        if head.size == 0:
+            self._continuity.close(0)
+            report.not_checked.append("anything more: no block has been sealed yet")
+            return
         headers = self._fetch_headers(head)
         self._look_at_listed_keys()
         self._check_entries(head, headers)
@@ -150,12 +153,13 @@ class Outsider:
         try:
             note = parse_note(text)
             head = parse_checkpoint(note.text)
-            origin = origin_of(self._keys.chain_id)
+            origin = self._keys.origin if self._policy is None else self._policy.origin
             if head.origin != origin:
                 raise Wrong("checkpoint", head.size, f"it is of {head.origin}, not {origin}")
             if not verify_note(note, self._log_keys(origin)):
                 raise Wrong("checkpoint", head.size, f"no known key of {origin} signed it")
-            self._check_witnesses(note, head)
+            if head.size:  # an empty tree is brought to no witness
+                self._check_witnesses(note, head)
         except NoteInvalid as error:
             raise Wrong("checkpoint", "newest", str(error)) from None
         self._report.checked.append(f"the checkpoint of {head.size} leaves, signed by {origin}")
@@ -186,7 +190,9 @@ class Outsider:
         if self._policy is not None:
             log_keys = {key.key_id: key.public_bytes for key in self._policy.key_set().log_keys}
         try:
-            headers = check_blocks(self._coordinator, self._keys.chain_id, log_keys, head, self._progress)
+            headers = check_blocks(
+                self._coordinator, self._policy or self._keys, log_keys, head, self._progress
+            )
         except NotServed:
             self._report.not_checked.append("blocks: this coordinator has no explorer")
             return None
@@ -291,6 +297,10 @@ class Outsider:
         if self._paid.unpaid:
             self._report.not_checked.append(
                 f"the payment of {self._paid.unpaid} receipts: released by hand, later or in part or not at all"
+            )
+        if self._paid.without_receipt:
+            self._report.not_checked.append(
+                f"{self._paid.without_receipt} payments without a receipt: what runs had cost when they were cancelled"
             )
         if self._receipts.of_version_1:
             self._report.not_checked.append(

@@ -58,6 +58,20 @@ class Trust:
             if source is not None and source.chain_id != chain_id:
                 raise Wrong("keys", chain_id, f"the {what} is for {source.chain_id}")
 
+    def check_network(self, origin: str, network_id: str) -> None:
+        """Raises Wrong where what is trusted is of another log than this one, or of another network of its name."""
+        for what, source in (("policy", self.policy), ("key set", self.keys)):
+            if source is not None and source.origin != origin:
+                raise Wrong(
+                    "network", network_id, f"its log is {origin}, and the {what} is for {source.origin}"
+                )
+        if self.keys is not None and self.keys.network_id not in ("", network_id):
+            raise Wrong("network", network_id, f"the key set is for the network {self.keys.network_id}")
+        for one in self.kept:
+            if one.head.origin != origin:
+                what = f"its log is {origin}, and what was kept in {one.source} is of {one.head.origin}"
+                raise Wrong("network", network_id, what)
+
     def check_listed(self, key_id: str, public: bytes) -> None:
         """Raises Wrong where a key that the audited lists as its own is none of those pinned."""
         pinned = [keys for keys in (self.log_keys, self.receipt_keys) if keys is not None]

@@ -9,7 +9,8 @@ from aitbc.core.checkpoint import Checkpoint
 from aitbc.core.note import NoteInvalid, Verifier, parse_note, verify_note
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Tx
-from aitbc.headfile import Intent, Kept
+from aitbc.errors import LogRefused
+from aitbc.headfile import HeadFile, HeadFileError, Intent, Kept
 
 UNREADABLE = (LookupError, TypeError, ValueError)
 """What tiles or blocks lead to that were changed by hand."""
@@ -59,6 +60,28 @@ def look(tx: Tx, kept: Kept, chain_id: str, key: PrivateKey) -> Look:
         return Look("", newest, draft=made)
     except UNREADABLE as error:
         return Look(f"its blocks and tiles cannot be read: {error}")
+
+
+def check(tx: Tx, head_file: HeadFile, chain_id: str, key: PrivateKey) -> None:
+    """Raises LogRefused where the database does not continue the head that was kept outside it."""
+    try:
+        kept = head_file.read()
+    except HeadFileError as error:
+        raise LogRefused(reason=str(error)) from error
+    if kept.head is None and kept.intent is None:
+        return
+    fault = look(tx, kept, chain_id, key).fault
+    if fault:
+        raise LogRefused(reason=refusal(fault, head_file))
+
+
+def refusal(fault: str, head_file: HeadFile) -> str:
+    """What the operator is told."""
+    return (
+        f"this database does not continue the log whose head is kept in {head_file.path}: {fault}."
+        " Start on the newest database; `aitbc log head` compares the two, and `aitbc log accept` gives up what was"
+        " signed beyond it"
+    )
 
 
 def _head_fault(tx: Tx, head: Checkpoint, last: BlockRow | None) -> str:

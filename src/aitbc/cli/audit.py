@@ -102,7 +102,7 @@ def _of_database(database_url: str | None, home: Path | None, trust: Trust, prog
 
     settings = settings_from(home, database_url)
     witnesses = [witness for witness, _url in split_witnesses(settings.witnesses)]
-    with open_database(settings, create=False) as database:
+    with open_database(settings) as database:
         return database.read_sync(audit_database, settings.chain_id, witnesses, progress, trust)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from aitbc.core.clock import Clock, SystemClock
-from aitbc.database.postgres import PostgresBackend
+from aitbc.database.postgres import TURN, PostgresBackend
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import SqliteBackend
 from aitbc.database.statements import Statement, insert_into, statement
 from aitbc.database.tx import Tx
 
-__all__ = ["Database", "Signals", "Statement", "Tx", "insert_into", "sqlite_path", "statement"]
+__all__ = ["TURN", "Database", "Signals", "Statement", "Tx", "insert_into", "sqlite_path", "statement"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

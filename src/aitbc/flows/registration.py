@@ -1,10 +1,11 @@
 """Miners come, say that they are alive, and keep their leases."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from aitbc.accounts.principal import Principal
 from aitbc.database import Tx
+from aitbc.flows import retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.miners import service as miners
@@ -20,10 +21,21 @@ class Heartbeat(NamedTuple):
     cancelled: list[str]
 
 
-def register(tx: Tx, principal: Principal, spec: MinerSpec) -> tuple[MinerRow, tuple[OfferRow, ...]]:
-    """Registers or updates a miner of the caller's account. Raises Forbidden for another account's miner."""
+def register(
+    tx: Tx, ctx: FlowContext, principal: Principal, spec: MinerSpec
+) -> tuple[MinerRow, tuple[OfferRow, ...]]:
+    """Registers or updates a miner of the caller's account. One that is alive on another machine stays as it is,
+    unless it is taken over: what it runs is then tried again elsewhere.
+
+    Raises Forbidden for another account's miner, MinerIdInUse, MinerSessionReplaced.
+    """
     price_units = parameters.get(tx, "default_price_per_1k_tokens")
-    miner = miners.register(tx, principal.account_id, spec, price_units)
+    known = miners.for_registration(tx, principal.account_id, spec, ctx.lapse_ms)
+    miner = miners.register(tx, known, principal.account_id, spec, price_units)
+    changed = known is not None and known.session_id != miner.session_id
+    if known is not None and changed and (spec.takeover or known.public_key != miner.public_key):
+        for job in jobs.held_by(tx, miner.id):
+            retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "", again=True)
     return miner, miners.offers(tx, miner)
 
 
@@ -36,11 +48,23 @@ def heartbeat(
     status: str = "active",
     load: dict[str, Any] | None = None,
     running: Collection[str] | None = None,
+    session: str | None = None,
+    progress: Mapping[str, int] | None = None,
 ) -> Heartbeat:
-    """Extends the leases of the jobs that the miner says it runs (of all that it holds where it says nothing)."""
-    miner = miners.heartbeat(tx, miners.owned(tx, principal.account_id, miner_id), status, load)
-    held = {job.id: job for job in jobs.held_by(tx, miner.id)}
+    """Extends the leases of the jobs that the miner says it runs (of all that it holds where it says nothing).
+
+    `progress`: tokens generated so far, by job; what is paid for them should they be cancelled.
+    Raises MinerNotFound, Forbidden, MinerInactive, MinerSessionReplaced.
+    """
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    miners.hold_session(miner, session)
+    miner = miners.heartbeat(tx, miner, status, load)
+    held = {job.id: job for job in jobs.held_by(tx, miner.id) if jobs.is_of_session(job, session)}
     kept = held.keys() if running is None else held.keys() & set(running)
-    leases = [(job_id, jobs.extend_lease(tx, held[job_id], ctx.lease_ms)) for job_id in sorted(kept)]
+    said = progress or {}
+    leases = [
+        (job_id, jobs.extend_lease(tx, held[job_id], ctx.lease_ms, said.get(job_id)))
+        for job_id in sorted(kept)
+    ]
     cancelled = [job_id for job_id in running or () if job_id not in held]
     return Heartbeat(miner, leases, cancelled)

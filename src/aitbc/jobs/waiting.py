@@ -43,9 +43,18 @@ class WaitingMiners:
         return len(self._tickets)
 
     def hear(self, signal: Any) -> None:
-        """A listener for `Signals`: wakes a miner for each `queued` signal."""
+        """A listener for `Signals`: wakes a miner for each `queued` signal, and one that has changed or left."""
         if self._tickets and signal[0] == "queued":
             self.wake(Wanted(*signal[1:]))
+        elif self._tickets and signal[0] == "miner":
+            self._rouse(signal[1])
+
+    def _rouse(self, miner_id: str) -> None:
+        """Has the miner's polls look again, for whether they may still wait."""
+        for ticket in self._tickets:
+            future = ticket.future
+            if ticket.profile.needs.miner_id == miner_id and future is not None and not future.done():
+                future.set_result(None)
 
     def enter(self, profile: MinerProfile) -> Ticket:
         """Takes a place. Look for work once more after entering, so that nothing falls between."""

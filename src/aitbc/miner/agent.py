@@ -15,13 +15,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aitbc.keyfile import load_or_create_key
-from aitbc.miner.advertise import offered
-from aitbc.miner.backoff import Backoff
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
+from aitbc.miner.backoff import Backoff, wait
+from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration, Taken
 from aitbc.miner.delivery import Delivery
-from aitbc.miner.engine_state import EngineState
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineNotReady, ModelInfo
-from aitbc.miner.engines.diagnose import why_no_model, why_unusable
+from aitbc.miner.engine_watch import EngineWatch
+from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
 from aitbc.miner.enrolment import Enrolment
 from aitbc.miner.gpu import Gpu, detect_gpus, read_load
 from aitbc.miner.jobs import JobRunner
@@ -30,12 +28,19 @@ from aitbc.miner.lock import MinerLock
 from aitbc.miner.outbox import Outbox
 from aitbc.miner.progress import MinerView, Reporter
 from aitbc.miner.settings import MinerSettings
+from aitbc.miner.tally import TallyReporter
 from aitbc.miner.work import Failure
 
 QUICK_ANSWER_S = 0.5
 """A long poll that comes back empty sooner than this did not wait: do not ask again at once."""
 
+ORDINARY_REASONS = frozenset({"BUSY", "DRAINING"})
+"""Reasons for no work that a miner knows itself."""
+
+MAX_REASON_WAIT_S = 15.0
 UNKNOWN_MINER_CODES = frozenset({"MINER_NOT_FOUND", "MINER_INACTIVE"})
+REPLACED = "MINER_SESSION_REPLACED"
+IN_USE_STATUS = "id in use"
 DEREGISTER_TIMEOUT_S = 5.0
 SAY_DRAINING_TIMEOUT_S = 2.0
 
@@ -60,13 +65,13 @@ class MinerAgent:
         used."""
         self._settings = settings
         self._engine = engine
-        self._reporter = reporter
         home = settings.home / "miner"
         self.key = load_or_create_key(home / "key.json")
         self.miner_id = settings.miner_id or f"miner-{self.key.key_id}"
         folder = home / self.miner_id
         self._lock = MinerLock(folder)
         self._client = CoordinatorClient(settings.coordinator, settings.key)
+        reporter = self._reporter = TallyReporter(reporter, folder, self._client.url)
         self._outbox = Outbox(folder / "outbox", self._client.url)
         self._gpus = detect_gpus() if gpus is None else gpus
         self._view = MinerView(
@@ -85,7 +90,14 @@ class MinerAgent:
         self._jobs.on_change = self._jobs_changed
         self._jobs.on_failure = self._job_failed
         self._models: list[ModelInfo] = []
-        self._left_out: set[str] = set()
+        self._watch = EngineWatch(
+            engine,
+            reporter,
+            refresh_s=settings.refresh_s,
+            new_backoff=self._link.new_backoff,
+            not_ready=self._jobs.engine_not_ready,
+        )
+        self._watch.on_change, self._watch.on_models = self._engine_changed, self._offer
         self._enrolment = Enrolment(
             settings,
             self._client,
@@ -94,12 +106,12 @@ class MinerAgent:
             public_bytes=self.key.public_bytes,
             gpus=self._gpus,
             on_registered=self._registered,
+            on_in_use=self._in_use,
         )
-        self._engine_state = EngineState(reporter)
         self._is_draining = False
+        self._no_work = ""
         self._may_poll = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
-        self._refresh_now = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._quit_asked = asyncio.Event()
 
@@ -114,6 +126,10 @@ class MinerAgent:
                 lease_s=round(self._enrolment.current.lease_s),
             )
         self._stop_asked.set()
+
+    def close_reporter(self) -> None:
+        """For an end without `run`'s: leave the terminal as it was."""
+        self._reporter.close()
 
     async def run(self) -> int:
         """Until stopped; gives the process's exit status: 0 drained, 1 could not go on, 130 told twice to
@@ -145,7 +161,7 @@ class MinerAgent:
                     "poll": self._poll_loop(),
                     "heartbeat": self._heartbeat_loop(),
                     "delivery": self._delivery.run(),
-                    "refresh": self._refresh_loop(),
+                    "refresh": self._watch.run(),
                 }.items()
             }
             failed = await self._unless_stopped(list(loops.values()))
@@ -198,10 +214,8 @@ class MinerAgent:
     async def _start(self) -> None:
         if self._gpus:
             self._reporter.event("gpus", gpus=self._view.gpus)
-        await self._engine.start()
-        self._set_models(await self._first_models())
-        self._reporter.event("engine_ready", engine=self._engine.name, models=self._model_names())
-        self._report_models_left_out()
+        await self._watch.start()
+        self._set_models(self._watch.models)
         self._delivery.report_found()
         await self._enrolment.register_patiently()
         self._reporter.event(
@@ -228,36 +242,14 @@ class MinerAgent:
                 "price_above_cap", models=models, price_units=price_units, cap_units=cap_units
             )
 
-    async def _first_models(self) -> list[ModelInfo]:
-        """What the engine has, once it has loaded. Raises EngineError that says what is there instead."""
-        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
-        while True:
-            try:
-                models = offered(await self._engine.models())
-            except EngineNotReady as error:
-                self._engine_state.set(False, error.message, is_loading=True)
-                self._set_status(self._engine_state.status)
-                await asyncio.sleep(backoff.next_s())
-            except EngineError as error:
-                raise EngineError(error.cause, await why_unusable(self._engine, error)) from error
-            else:
-                self._engine_state.set(True)
-                if models:
-                    return models
-                raise EngineError(Cause.MODEL_NOT_FOUND, why_no_model(self._engine))
-
-    def _report_models_left_out(self) -> None:
-        """Says once of each model why it is not offered."""
-        selection, skipped = self._engine.selection, self._engine.skipped
-        for name in sorted(set(selection.missing) - self._left_out):
-            self._reporter.event("model_missing", model=name, found=selection.found)
-        for name in sorted(set(skipped) - self._left_out):
-            self._reporter.event("model_skipped", model=name, reason=skipped[name])
-        self._left_out = {*selection.missing, *skipped}
-
     def _registered(self, registration: Registration) -> None:
         self._jobs.chain_id = registration.chain_id
         self._heartbeat_now.set()
+
+    def _in_use(self, refusal: Refused) -> None:
+        if self._view.status != IN_USE_STATUS:
+            self._reporter.event("id_in_use", code=refusal.code, message=refusal.message)
+            self._set_status(IN_USE_STATUS)
 
     # -- the loops
 
@@ -268,7 +260,7 @@ class MinerAgent:
             began_s = time.monotonic()
             known = self._held() | self._delivery.let_go()
             try:
-                jobs = await self._client.take(
+                taken = await self._client.take(
                     self.miner_id, max(1, self._free_slots()), self._settings.poll_wait_s, known
                 )
             except (CoordinatorUnreachable, Refused) as error:
@@ -276,20 +268,35 @@ class MinerAgent:
                 continue
             self._link.succeeded()
             backoff.reset()
-            for job in jobs:
+            for job in taken.jobs:
                 await self._jobs.accept(job)
-            if not jobs and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
-                await asyncio.sleep(random.uniform(0.5, 1.0))
+            self._note_reason(taken)
+            nothing_new = all(job.job_id in known for job in taken.jobs)
+            if nothing_new and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
+                least_s = min(taken.retry_after_s, MAX_REASON_WAIT_S)
+                await asyncio.sleep(max(least_s, random.uniform(0.5, 1.0)))
+
+    def _note_reason(self, taken: Taken) -> None:
+        """Says once why the coordinator gives this miner no work, and when that has ended."""
+        reason = "" if taken.jobs or taken.reason in ORDINARY_REASONS else taken.reason
+        if reason == self._no_work:
+            return
+        self._no_work, self._view.no_work = reason, taken.message if reason else ""
+        if reason:
+            self._reporter.event("no_work", code=reason, message=taken.message)
+        else:
+            self._reporter.event("work_again")
+        self._changed()
 
     async def _heartbeat_loop(self) -> None:
         backoff = self._link.new_backoff()
         while True:
             interval_s = self._enrolment.current.heartbeat_interval_s
-            await _wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
+            await wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
             self._heartbeat_now.clear()
             try:
                 gone = await self._client.heartbeat(
-                    self.miner_id, self._status(), await self._load(), self._held()
+                    self.miner_id, self._status(), await self._load(), self._held(), self._progress()
                 )
             except (CoordinatorUnreachable, Refused) as error:
                 await self._after_failure(error, backoff)
@@ -299,25 +306,6 @@ class MinerAgent:
             backoff.reset()
             for job_id in gone:
                 self._jobs.abandon(job_id)
-
-    async def _refresh_loop(self) -> None:
-        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
-        while True:
-            wait_s = self._settings.refresh_s if self._engine_state.is_up else backoff.next_s()
-            await _wait(self._refresh_now, wait_s)
-            self._refresh_now.clear()
-            try:
-                models = offered(await self._engine.models())
-            except EngineError as error:
-                self._set_engine(False, error.message, is_loading=isinstance(error, EngineNotReady))
-                continue
-            if self._jobs.engine_not_ready():
-                continue  # it lists its models, and the jobs that wait for it know better
-            backoff.reset()
-            self._set_engine(True)
-            self._report_models_left_out()
-            if models != self._models:
-                await self._offer(models)
 
     async def _offer(self, models: list[ModelInfo]) -> None:
         """The engine's models are others now. With none left we only drain: no models would mean any
@@ -333,7 +321,12 @@ class MinerAgent:
                 self._reporter.event("refused", code=refusal.code, message=refusal.message)
 
     async def _after_failure(self, error: CoordinatorUnreachable | Refused, backoff: Backoff) -> None:
-        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us."""
+        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us.
+
+        Raises Refused once another machine has taken this miner's place: going on would only run its jobs twice.
+        """
+        if isinstance(error, Refused) and error.code == REPLACED and not self._is_draining:
+            raise error
         if isinstance(error, Refused) and error.code in UNKNOWN_MINER_CODES and not self._is_draining:
             await self._enrolment.register_patiently()
             await asyncio.sleep(backoff.next_s())  # it may forget us again: do not run in a circle
@@ -343,17 +336,12 @@ class MinerAgent:
     def _job_failed(self, failure: Failure) -> None:
         """What a failed job says about the engine."""
         if failure.cause is Cause.ENGINE_UNAVAILABLE:
-            self._set_engine(False, failure.message)
+            self._watch.set(False, failure.message)
         elif failure.cause is Cause.MODEL_NOT_FOUND:
-            self._refresh_now.set()
+            self._watch.look()
 
     def _jobs_changed(self) -> None:
-        """A job that waits for the engine, or that it has begun, tells whether it is ready."""
-        not_ready = self._jobs.engine_not_ready()
-        if not_ready:
-            self._set_engine(False, not_ready, is_loading=True)
-        elif self._engine_state.is_loading:
-            self._refresh_now.set()
+        self._watch.jobs_changed()
         self._changed()
 
     # -- stopping
@@ -379,7 +367,8 @@ class MinerAgent:
     async def _say_draining(self) -> None:
         load = await self._load()
         await _quietly(
-            self._client.heartbeat(self.miner_id, "draining", load, self._held()), SAY_DRAINING_TIMEOUT_S
+            self._client.heartbeat(self.miner_id, "draining", load, self._held(), self._progress()),
+            SAY_DRAINING_TIMEOUT_S,
         )
 
     # -- the shared picture
@@ -387,23 +376,22 @@ class MinerAgent:
     def _held(self) -> set[str]:
         return self._jobs.ids() | self._outbox.ids()
 
+    def _progress(self) -> dict[str, int]:
+        """Pieces of text, which are tokens as near as we can tell before the engine has counted them."""
+        return {job.job_id: job.pieces for job in self._view.running.values()}
+
     def _free_slots(self) -> int:
         """The coordinator counts a job against our concurrency until its answer has arrived; so do we."""
         return self._settings.concurrency - len(self._held())
 
     def _status(self) -> str:
         """What the coordinator is told: without an engine there is no point in offering us jobs."""
-        ready = self._engine_state.is_up and self._models
+        ready = self._watch.is_up and self._models
         return "active" if ready and not self._is_draining else "draining"
 
-    def _set_engine(self, is_up: bool, reason: str = "", *, is_loading: bool = False) -> None:
-        if not self._engine_state.set(is_up, reason, is_loading=is_loading):
-            return
-        if not is_up:
-            self._refresh_now.set()
-        self._set_status(self._engine_state.status or self._status())
+    def _engine_changed(self) -> None:
+        self._set_status(self._watch.status or self._status())
         self._heartbeat_now.set()
-        self._changed()
 
     def _set_status(self, status: str) -> None:
         self._view.status = status
@@ -432,15 +420,6 @@ class MinerAgent:
             if gpu is not None:
                 load |= {"gpu_utilisation": gpu.gpu_utilisation, "memory_used_gb": gpu.memory_used_gb}
         return load
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for `event`, but no longer than `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return  # the time is up, which is as good a reason to go on
 
 
 async def _quietly(call: Coroutine[Any, Any, Any], limit_s: float) -> None:

@@ -136,7 +136,9 @@ class JobRunner:
             return refusal
         signer = Signer(self._key, self._miner_id, self.chain_id)
         try:
-            return await work(self._engine, running.assignment, signer, self._limit_s, running)
+            left_s = running.assignment.run_left_s
+            limit_s = self._limit_s if left_s is None else min(self._limit_s, left_s)
+            return await work(self._engine, running.assignment, signer, limit_s, running)
         except asyncio.CancelledError:
             if running.reason == "lost":
                 job_id = running.assignment.job_id

@@ -44,6 +44,7 @@ class MinerView:
     coordinator: str = ""
     status: str = "starting"
     coordinator_trouble: str = ""
+    no_work: str = ""
     models: list[str] = field(default_factory=list)
     gpus: list[str] = field(default_factory=list)
     running: dict[str, JobView] = field(default_factory=dict)
@@ -153,12 +154,15 @@ class LiveReporter:
             seconds = f"{self._clock() - job.started_s:.1f}"
             pieces = "waits for the engine" if job.waits_for else str(job.pieces)
             table.add_row(job.job_id, job.model, pieces, seconds)
-        trouble = [
-            Text(_printable(f"the coordinator does not serve us: {view.coordinator_trouble}"), style="red")
+        troubles = [
+            Text(_printable(text), style="red")
+            for text in (
+                view.coordinator_trouble and f"the coordinator does not serve us: {view.coordinator_trouble}",
+                view.no_work and f"no work comes: {view.no_work}",
+            )
+            if text
         ]
-        return Group(
-            head, *(trouble if view.coordinator_trouble else ()), offers, totals, table, *self._recent
-        )
+        return Group(head, *troubles, offers, totals, table, *self._recent)
 
 
 def sentence(name: str, facts: dict[str, Any]) -> str:
@@ -192,6 +196,8 @@ SENTENCES = {
     "engine_back": "the engine is back",
     "coordinator_down": "the coordinator does not serve us ({reason}); trying again in {retry_s} s",
     "coordinator_back": "the coordinator is back",
+    "no_work": "the coordinator gives this miner no work ({code}): {message}",
+    "work_again": "the coordinator gives this miner work again",
     "job_started": "job {job_id}: started ({model})",
     "job_answered": "job {job_id}: answered in {seconds} s ({tokens} tokens)",
     "job_done": "job {job_id}: done, receipt {receipt_id}, earned {earned_units} AIT",
@@ -211,6 +217,7 @@ SENTENCES = {
     "interrupted": "ended at once, giving up {jobs}: they are tried elsewhere when their leases end (within "
     "{lease_s} s) and earn nothing here; {undelivered} finished answers wait on disk for the next start",
     "stopped": "stopped: {completed} jobs done, {failed} failed, {earned_units} AIT earned",
+    "id_in_use": "waiting for this id to be free, {code}: {message}",
     "undelivered": "{count} answers could not be delivered; the next start delivers them",
     "refused": "the coordinator refuses this miner, {code}: {message}",
 }

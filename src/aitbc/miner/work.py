@@ -32,7 +32,7 @@ READY_FIRST_S = 0.5
 READY_CAP_S = 5.0
 """A job that waits for its engine asks again after the first time, then less often, up to the second."""
 
-BUSY_WAIT_S = 20.0
+BUSY_WAIT_S = 60.0
 """How long a job waits for an engine that says it is busy, before it goes to another miner."""
 
 

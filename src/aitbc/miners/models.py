@@ -1,6 +1,7 @@
 """Miners and what each of them offers."""
 
 from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
 from aitbc.database.columns import big, listed, small, text
@@ -13,6 +14,9 @@ class Miner(SQLModel, table=True):
 
     capabilities, job_types, gpus and load are JSON. `revision` is random and new at each registration, so
     that caches notice a change. `deregistered` is 1 after it left by itself: only a registration undoes it.
+
+    session_id      given by the registration that is in force; another machine's registration ends it
+    installation_id what the miner's program calls the machine it runs on ('' where it does not say)
     """
 
     __tablename__ = "miners"
@@ -40,6 +44,8 @@ class Miner(SQLModel, table=True):
     endpoint: str = text("")
     registered_at_ms: int = big()
     last_heartbeat_ms: int = big()
+    session_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    installation_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
 
 
 class Offer(SQLModel, table=True):

@@ -26,18 +26,18 @@ async def why_unusable(engine: Engine, error: EngineError) -> str:
     there is something else."""
     if not engine.url:
         return error.message
-    wanted = SERVERS.get(engine.name, engine.name)
+    url, wanted = _shown(engine.url), SERVERS.get(engine.name, engine.name)
     if isinstance(error, EngineUnreachable):
-        return f"nothing usable answers at {engine.url}: {error.why}. Is {wanted} running there?"
+        return f"no engine answers at {url}: {error.why}. Is {wanted} running there?"
     if "refused our key" in error.message or "HTTP 401" in error.message or "HTTP 403" in error.message:
-        return f"the server at {engine.url} wants another key: --engine-key or AITBC_ENGINE_KEY"
+        return f"the server at {url} wants another key: --engine-key or AITBC_ENGINE_KEY"
     found, advice = await _what_answers(engine.url)
-    return f"what answers at {engine.url} is not {wanted}: {found}. {advice}"
+    return f"what answers at {url} is not {wanted}: {found}. {advice}"
 
 
 def why_no_model(engine: Engine) -> str:
     """One line for an engine that answers and has nothing to offer."""
-    where = f" at {engine.url}" if engine.url else ""
+    where = f" at {_shown(engine.url)}" if engine.url else ""
     missing, found = engine.selection.missing, engine.selection.found
     if missing and found:
         return f"the engine{where} has no model {_listed(missing)}; it has {_listed(found)}"
@@ -48,6 +48,12 @@ def why_no_model(engine: Engine) -> str:
     return f"the engine{where} answers and has none of the models to offer{hint or ': it lists none'}"
 
 
+def _shown(url: str) -> str:
+    """An address without the name and password that it may have: what is said of it ends up in logs."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more
@@ -56,14 +62,14 @@ def _listed(names: list[str]) -> str:
 async def _what_answers(url: str) -> tuple[str, str]:
     """What listens at an engine's URL, and what to do about it."""
     parts = urlsplit(url)
-    root = f"{parts.scheme}://{parts.netloc}"
+    root, host = f"{parts.scheme}://{parts.netloc}", _shown(f"{parts.scheme}://{parts.netloc}")
     async with http_client(root) as http:
         ollama = await _json(http, "/api/tags")
         if isinstance(ollama, dict) and isinstance(ollama.get("models"), list):
-            return "it is Ollama", f"Use --engine ollama --url {root}"
+            return "it is Ollama", f"Use --engine ollama --url {host}"
         openai = await _json(http, "/v1/models")
         if isinstance(openai, list) or (isinstance(openai, dict) and isinstance(openai.get("data"), list)):
-            return "it is an OpenAI-compatible server", f"Use --engine openai --url {root}/v1"
+            return "it is an OpenAI-compatible server", f"Use --engine openai --url {host}/v1"
         health = await _json(http, "/health")
         if isinstance(health, dict) and "chain_id" in health:
             return "it is an AITBC coordinator", "--url is the engine's address, --coordinator that one's"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
+MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}")
 NOT_A_NAME = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 MAX_NAME_CHARS = 128
 LATEST = ":latest"

@@ -61,15 +61,15 @@ class _Server(uvicorn.Server):
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed."""
+    """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed, LogRefused."""
     configure_logs(settings.log_level)
     listener = listen(settings)
     runtime = Runtime.open(settings)
     try:
         runtime.check_history()
-    except LogRefused as error:
+    except LogRefused:
         listener.close()
-        raise StartupFailed(str(error.details["reason"])) from error
+        raise
     limits = ConnectionLimits(settings, time.monotonic)
     config = uvicorn.Config(
         create_app(runtime),

@@ -78,9 +78,8 @@ def check(tx: Tx, head_file: HeadFile, chain_id: str, key: PrivateKey) -> None:
 def refusal(fault: str, head_file: HeadFile) -> str:
     """What the operator is told."""
     return (
-        f"this database does not continue the log whose head is kept in {head_file.path}: {fault}."
-        " Start on the newest database; `aitbc log head` compares the two, and `aitbc log accept` gives up what was"
-        " signed beyond it"
+        f"this database does not continue the log whose head is kept in {head_file.path}: {fault}; start on the"
+        " newest database, or give up what was signed beyond it (`aitbc log accept --help`)"
     )
 
 

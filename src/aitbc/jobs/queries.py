@@ -78,13 +78,22 @@ class QueueState(NamedTuple):
 def listed(
     tx: Tx, client_id: str | None, *, status: str | None, limit: int, offset: int
 ) -> tuple[list[JobRow], int]:
-    """A client's jobs (everybody's for None), newest first, and how many there are, counted up to MAX_COUNTED."""
+    """A client's jobs (everybody's for None), newest first, and how many there are, counted up to MAX_COUNTED.
+
+    Those that ended in one way are looked for among the newest MAX_COUNTED jobs.
+    """
     where: list[Any] = [] if client_id is None else [_c.client_id == client_id]
+    newest = select(*COLUMNS).order_by(_c.id.desc())
+    if status in TERMINAL:
+        # Of the newest so many: those of one end may be few among millions.
+        looked = newest.where(*where).limit(MAX_COUNTED).subquery()
+        found: Any = select(looked).where(looked.c.status == status)
+        rows = tx.query(found.order_by(looked.c.id.desc()).limit(limit).offset(offset))
+        total = tx.query(select(func.count().label("count")).select_from(found.subquery()))[0].count
+        return [JobRow._make(row) for row in rows], int(total)
     if status is not None:
-        where.append(_c.status == status)
-        # As the partial indexes have it, or they would not be used.
-        where.append(_c.finished_at_ms.is_not(None) if status in TERMINAL else sql(OPEN[status]))
-    rows = tx.query(select(*COLUMNS).where(*where).order_by(_c.id.desc()).limit(limit).offset(offset))
+        where.append(sql(OPEN[status]))  # as the partial indexes have it, or they would not be used
+    rows = tx.query(newest.where(*where).limit(limit).offset(offset))
     counted = (
         select(literal_column("1").label("one")).select_from(Job).where(*where).limit(MAX_COUNTED).subquery()
     )

@@ -76,15 +76,25 @@ class QueueState(NamedTuple):
 
 
 def listed(
-    tx: Tx, client_id: str | None, *, status: str | None, limit: int, offset: int
+    tx: Tx,
+    client_id: str | None,
+    *,
+    status: str | None,
+    limit: int,
+    offset: int = 0,
+    before_id: str | None = None,
 ) -> tuple[list[JobRow], int]:
-    """A client's jobs (everybody's for None), newest first, and how many there are, counted up to MAX_COUNTED."""
+    """A client's jobs (everybody's for None), newest first, and how many there are, counted up to MAX_COUNTED.
+
+    `before_id` continues below that job, whatever was submitted or changed its state meanwhile.
+    """
     where: list[Any] = [] if client_id is None else [_c.client_id == client_id]
     if status is not None:
         where.append(_c.status == status)
         # As the partial indexes have it, or they would not be used.
         where.append(_c.finished_at_ms.is_not(None) if status in TERMINAL else sql(OPEN[status]))
-    rows = tx.query(select(*COLUMNS).where(*where).order_by(_c.id.desc()).limit(limit).offset(offset))
+    page = where if before_id is None else [*where, _c.id < before_id]
+    rows = tx.query(select(*COLUMNS).where(*page).order_by(_c.id.desc()).limit(limit).offset(offset))
     counted = (
         select(literal_column("1").label("one")).select_from(Job).where(*where).limit(MAX_COUNTED).subquery()
     )

@@ -129,6 +129,9 @@ def prepare(tx: Tx, settings: Settings, context: FlowContext) -> NetworkRow:
     ledger.open_system_accounts(tx)
     ensure_static_accounts(tx, settings)
     receipts.publish_key(tx, context.signing_key, founded.origin)
+    newest = sealer.head(tx)
+    for retired in receipts.retire_other_keys(tx, context.signing_key, newest.time_ms if newest else 0):
+        log.warning("signing_key_retired", key_id=retired, now_signs=context.signing_key.key_id)
     expiry.renew_leases(tx, context)
     return founded
 

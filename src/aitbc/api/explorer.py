@@ -227,7 +227,7 @@ async def list_receipts(request: ApiRequest, query: Annotated[schemas.ReceiptPag
 
 
 def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None]:
-    rows = receipts.find(
+    page = receipts.find(
         tx,
         client=query.client,
         provider=query.provider,
@@ -236,7 +236,7 @@ def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None
         limit=query.limit,
         offset=query.offset,
     )
-    return [receipt_json(row) for row in rows], rows[-1].id if len(rows) == query.limit else None
+    return [receipt_json(row) for row in page.rows], page.next_before
 
 
 @router.get(

@@ -19,8 +19,9 @@ from aitbc.errors import AitbcError, InvalidRequest, JobNotFound, SignatureInval
 from aitbc.flows import completion, job_lifecycle, on_offer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
-from aitbc.flows.dispatch import Assignment
+from aitbc.flows.dispatch import Assignment, Taken
 from aitbc.flows.idempotency import once
+from aitbc.flows.trust import WORDS
 from aitbc.idempotency.service import Answer
 from aitbc.jobs import queries
 from aitbc.jobs import service as jobs
@@ -144,6 +145,21 @@ def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[
     """Leased jobs as their miner gets them."""
     lease_s = request.runtime.settings.lease_s
     return [assignment_json(assignment, lease_s) for assignment in taken]
+
+
+def taken_body(request: ApiRequest, taken: Taken) -> dict[str, Any]:
+    """Leased jobs; without any, why the miner could have had none."""
+    jobs_leased = assignments_body(request, taken.assignments)
+    reason = "" if jobs_leased else taken.room.reason
+    if not reason:
+        return {"jobs": jobs_leased, "reason": None, "message": None, "retry_after_s": None}
+    left_ms = taken.room.until_ms - request.runtime.clock.now_ms() if taken.room.until_ms else None
+    return {
+        "jobs": [],
+        "reason": reason,
+        "message": WORDS[reason],
+        "retry_after_s": None if left_ms is None else max(0.0, left_ms / 1000),
+    }
 
 
 async def complete(

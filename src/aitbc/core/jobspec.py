@@ -35,6 +35,8 @@ MAX_DIMENSIONS = 16_384
 MAX_VECTOR_NUMBER = 2**53 - 1
 SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop")
 """What a job's params may name; `max_completion_tokens` is another name of `max_tokens`."""
+MOST_BYTES_OF_A_TOKEN = 6
+"""No text that people write has more UTF-8 bytes to a token on average (English prose has 4 to 5)."""
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 FINISH_REASONS = frozenset({"stop", "length"})
 UNIT_TOKENS = "tokens"
@@ -115,6 +117,16 @@ class JobType(ABC):
         return len(encode(request["input"]))
 
 
+    @abstractmethod
+    def context_floor(self, request: Request) -> int:
+        """Tokens of context that the request needs at the least, by MOST_BYTES_OF_A_TOKEN: an engine with less
+        cannot hold it, one with more may still refuse it."""
+
+
+def _least_tokens(text: str) -> int:
+    return len(text.encode("utf-8")) // MOST_BYTES_OF_A_TOKEN
+
+
 class LlmInference(JobType):
     """Text from a prompt or a chat."""
 
@@ -160,6 +172,11 @@ class LlmInference(JobType):
 
     def completion_bound(self, request: Request) -> int:
         return int(request["params"]["max_tokens"])
+
+    def context_floor(self, request: Request) -> int:
+        asked = request["input"]
+        texts = [asked["prompt"]] if "prompt" in asked else [one["content"] for one in asked["messages"]]
+        return sum(map(_least_tokens, texts)) + self.completion_bound(request)
 
     def read_result(self, result: object) -> Result:
         if isinstance(result, str):
@@ -207,6 +224,9 @@ class Embedding(JobType):
 
     def completion_bound(self, request: Request) -> int:
         return 0
+
+    def context_floor(self, request: Request) -> int:
+        return max(map(_least_tokens, request["input"]["input"]))  # each text has the context to itself
 
     def read_result(self, result: object) -> Result:
         rows = result.get("embeddings") if isinstance(result, Mapping) else result

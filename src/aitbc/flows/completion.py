@@ -27,6 +27,7 @@ from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.jobs.rows import JobRow
 from aitbc.miners import service as miners
+from aitbc.miners import standing
 from aitbc.miners.rows import MinerRow
 from aitbc.parameters import service as parameters
 from aitbc.receipts import service as receipts
@@ -167,6 +168,9 @@ def _settle(
     receipt_id = new_id(tx.now_ms)
     if not jobs.complete(tx, job, price, receipt_id, orjson.dumps(answer.result).decode()):
         raise LeaseLost(job_id=job.id)
+    run_ms = tx.now_ms - (job.started_at_ms or tx.now_ms)
+    own = job.client_id == miner.account_id
+    standing.delivered(tx, miner, run_ms, answer.metered.units, for_itself=own)
     fee = escrow.pay(tx, ctx, job, miner.account_id, price, fee_bps)
     return documents.ReceiptFields(
         chain_id=ctx.chain_id,

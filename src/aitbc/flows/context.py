@@ -13,7 +13,8 @@ class FlowContext:
 
     `signing_key` signs receipts; times in ms; `max_pending_jobs` is per account; `acceptance_ms`
     is how long after a job's completion its manual payment is released by itself; `worker` shares the
-    signatures of batches; `on_offer` remembers for a moment what miners offer.
+    signatures of batches; `on_offer` remembers for a moment what miners offer; `only_approved`: accounts
+    that the operator has not approved get no work; `deposit_units` are held for each registered miner.
     """
 
     chain_id: str
@@ -24,6 +25,8 @@ class FlowContext:
     max_pending_jobs: int = 10_000
     acceptance_ms: int = 3 * 86_400_000
     worker: SigningWorker | None = None
+    only_approved: bool = False
+    deposit_units: int = 0
     on_offer: OnOffer = field(default_factory=OnOffer, compare=False)
 
     def signatures(self, count: int) -> Signatures:

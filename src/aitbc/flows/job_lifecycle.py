@@ -18,7 +18,7 @@ from aitbc.errors import (
 from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
-from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES, TERMINAL
+from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.miners import service as miners
 from aitbc.parameters import service as parameters
@@ -111,7 +111,7 @@ def fail(
     retryable: bool | None = None,
     lease_id: str | None = None,
 ) -> JobRow:
-    """The miner gives a job back. It is tried again, by another miner first, at most `max_attempts` times.
+    """The miner gives a job back. What comes of it is for `retries` to say, not for the miner.
 
     Raises MinerNotFound, Forbidden, JobNotFound, JobNotRunning, LeaseLost.
     """
@@ -123,8 +123,7 @@ def fail(
         raise JobNotRunning(job_id=job_id, status=job.status)
     if job.miner_id != miner.id or lease_id not in (None, job.lease_id):
         raise LeaseLost(job_id=job_id)
-    again = cause not in FINAL_MINER_CAUSES if retryable is None else retryable
-    retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], again=again)
+    retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], retryable=retryable)
     return _again(tx, job_id)
 
 
@@ -149,7 +148,7 @@ def count_refused(
         jobs.count_try(tx, job)
         return
     message = f"The miner's result was refused: {why}."
-    retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message, again=True)
+    retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message)
 
 
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
@@ -161,7 +160,7 @@ def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:
-        retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "", again=True)
+        retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
     return len(held)
 
 

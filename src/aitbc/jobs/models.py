@@ -13,6 +13,7 @@ from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
 QUEUED = "queued = 1"
 PENDING = "status = 'pending'"
 RUNNING = "status = 'running'"
+REVIEWED = "queued = 1 AND review_at_ms > 0"
 OPEN = {"pending": PENDING, "running": RUNNING}
 
 
@@ -27,8 +28,8 @@ MATCHED: tuple[Any, ...] = (
     "min_memory_mb",
     "region",
     "required_miner_id",
-    "excluded_miner_id",
-    "excluded_until_ms",
+    "min_context",
+    "excluded",
 )
 
 
@@ -37,8 +38,9 @@ class Job(SQLModel, table=True):
 
     rank     9 - priority, so that the queue's order is (rank, id) ascending; ids are ordered by time.
     held     what the client's account holds for it: worst-case units at the cap, in base units.
-    required / excluded miner, region: '' for none. The excluded one is the miner that failed it last:
-             until `excluded_until_ms` the job is for others.
+    required miner, region: '' for none. min_context: tokens of context that it needs at the least.
+    excluded whom it is kept from after failures (see `jobs.exclusion`), looked at again at `review_at_ms`
+             (0: never, nobody is kept away).
     manual_payment 1 for a job whose payer opens the escrow and releases it (it has a row in `payments`).
     """
 
@@ -57,6 +59,7 @@ class Job(SQLModel, table=True):
         partial("ix_jobs_queue_any", "job_type", "rank", "id", *MATCHED, where=QUEUED),
         # An index more is a tree more to change at every move of a job. What runs is little: the leases that
         # have ended are found among all of it.
+        partial("ix_jobs_review", "review_at_ms", where=REVIEWED),
         partial("ix_jobs_expiry", "expires_at_ms", "id", where=PENDING),
         partial("ix_jobs_backlog", "client_id", "id", where=PENDING),
         partial("ix_jobs_running", "miner_id", "id", "lease_expires_at_ms", where=RUNNING),
@@ -77,8 +80,8 @@ class Job(SQLModel, table=True):
     min_memory_mb: int = big(0)
     region: str = text("")
     required_miner_id: str = text("")
-    excluded_miner_id: str = text("")
-    excluded_until_ms: int = big(0)
+    excluded: str = text("")
+    review_at_ms: int = big(0)
     hold_id: str = text("")
     held_units: int = big(0)
     prompt_bound: int = big()
@@ -100,6 +103,7 @@ class Job(SQLModel, table=True):
     finished_at_ms: int | None = big(None, nullable=True)
     expires_at_ms: int = big()
     manual_payment: int = small(0, sa_column_kwargs={"server_default": "0"})
+    min_context: int = big(0, sa_column_kwargs={"server_default": "0"})
 
 
 class JobRequest(SQLModel, table=True):

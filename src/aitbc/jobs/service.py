@@ -14,7 +14,7 @@ from aitbc.database.columns import among
 from aitbc.jobs import history
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
-from aitbc.jobs.models import PENDING, RUNNING, Job, JobRequest, JobResult
+from aitbc.jobs.models import PENDING, QUEUED, RUNNING, Job, JobRequest, JobResult
 from aitbc.jobs.rows import COLUMNS, JobRow, JobSpec
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -95,10 +95,16 @@ REQUEUE = statement(
         started_at_ms=None,
         cause=bindparam("why"),
         message=bindparam("words"),
-        excluded_miner_id=bindparam("excluded"),
-        excluded_until_ms=bindparam("excluded_until"),
+        excluded=bindparam("kept_from"),
+        review_at_ms=bindparam("review_at"),
+        min_context=bindparam("context"),
         event_count=_c.event_count + 1,
     )
+)
+KEEP_FROM = statement(
+    update(_jobs)
+    .where(_id, sql(QUEUED), _c.excluded == bindparam("before"))
+    .values(excluded=bindparam("kept_from"), review_at_ms=bindparam("review_at"))
 )
 COUNT_TRY = statement(update(_jobs).where(*_HELD).values(attempts=_c.attempts + 1))
 PUT_INTO_QUEUE = statement(
@@ -121,21 +127,11 @@ EXTEND = statement(
 
 def queued_signal(job: JobRow) -> tuple[Any, ...]:
     """What waiting miners must know to see whether the job is for them (see `jobs.waiting`)."""
-    return (
-        "queued",
-        job.job_type,
-        job.model,
-        job.max_price_units,
-        job.min_memory_mb,
-        job.region,
-        job.required_miner_id,
-        job.excluded_miner_id,
-    )
+    return ("queued", *wanted_by(job))
 
 
-def wanted_by(job: JobRow, now_ms: int) -> Wanted:
-    """A job's side of the match at this time."""
-    excluded = job.excluded_miner_id if job.excluded_until_ms > now_ms else ""
+def wanted_by(job: JobRow) -> Wanted:
+    """A job's side of the match."""
     return Wanted(
         job.job_type,
         job.model,
@@ -143,7 +139,9 @@ def wanted_by(job: JobRow, now_ms: int) -> Wanted:
         job.min_memory_mb,
         job.region,
         job.required_miner_id,
-        excluded,
+        job.excluded,
+        job.min_context,
+        job.max_units,
     )
 
 
@@ -174,8 +172,8 @@ def create(
         min_memory_mb=spec.min_memory_mb,
         region=spec.region,
         required_miner_id=spec.required_miner_id,
-        excluded_miner_id="",
-        excluded_until_ms=0,
+        excluded="",
+        review_at_ms=0,
         hold_id=hold_id,
         held_units=held_units,
         prompt_bound=spec.prompt_bound,
@@ -197,6 +195,7 @@ def create(
         finished_at_ms=None,
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
         manual_payment=1 if spec.manual_payment else 0,
+        min_context=spec.min_context,
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
@@ -257,25 +256,41 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
 
 
 def requeue(
-    tx: Tx, job: JobRow, cause: str, actor: str, message: str = "", *, exclude_for_ms: int = 0
+    tx: Tx,
+    job: JobRow,
+    cause: str,
+    actor: str,
+    message: str = "",
+    *,
+    excluded: str = "",
+    review_at_ms: int = 0,
+    min_context: int = 0,
 ) -> bool:
-    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over."""
-    excluded = job.miner_id if exclude_for_ms else ""
+    """Puts a running job back, kept from `excluded` until a review. False where it moved meanwhile."""
+    context = max(job.min_context, min_context)
     moved = tx.run(
         REQUEUE,
         job=job.id,
         lease=job.lease_id,
         why=cause,
         words=message,
-        excluded=excluded,
-        excluded_until=tx.now_ms + exclude_for_ms if exclude_for_ms else 0,
+        kept_from=excluded,
+        review_at=review_at_ms,
+        context=context,
     )
     if moved != 1:
         return False
     history.record(tx, job.id, job.event_count + 1, "requeued", "pending", actor, cause, job.miner_id)
     tx.signal(("job", job.id))
-    tx.signal(queued_signal(job._replace(excluded_miner_id=excluded)))
+    tx.signal(queued_signal(job._replace(excluded=excluded, min_context=context)))
     return True
+
+
+def keep_from(tx: Tx, job: JobRow, excluded: str, review_at_ms: int) -> None:
+    """After a review: whom a waiting job is kept from now; miners that wait hear of it where these are fewer."""
+    moved = tx.run(KEEP_FROM, job=job.id, before=job.excluded, kept_from=excluded, review_at=review_at_ms)
+    if moved == 1 and excluded != job.excluded:
+        tx.signal(queued_signal(job._replace(excluded=excluded)))
 
 
 def count_try(tx: Tx, job: JobRow) -> None:

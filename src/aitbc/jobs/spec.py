@@ -55,6 +55,7 @@ def make_spec(
         priority=rank,
         ttl_s=ttl,
         manual_payment=payment == "manual",
+        min_context=kind.context_floor(request),
     )
 
 

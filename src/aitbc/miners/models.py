@@ -1,4 +1,4 @@
-"""Miners and what each of them offers."""
+"""Miners, what each of them offers, and how far the accounts behind them are trusted."""
 
 from sqlalchemy import CheckConstraint, Index
 from sqlmodel import SQLModel
@@ -6,6 +6,7 @@ from sqlmodel import SQLModel
 from aitbc.database.columns import big, listed, small, text
 
 STATUSES = ("active", "draining", "inactive")
+APPROVALS = ("none", "approved", "revoked")
 
 
 class Miner(SQLModel, table=True):
@@ -13,6 +14,10 @@ class Miner(SQLModel, table=True):
 
     capabilities, job_types, gpus and load are JSON. `revision` is random and new at each registration, so
     that caches notice a change. `deregistered` is 1 after it left by itself: only a registration undoes it.
+
+    strikes    failures since its last answer: it gets no work until `paused_until_ms`.
+    delivered, failed, run_ms, units: what it did lately (see `jobs.merit`).
+    deposit    what its account holds for it while it is registered.
     """
 
     __tablename__ = "miners"
@@ -40,6 +45,35 @@ class Miner(SQLModel, table=True):
     endpoint: str = text("")
     registered_at_ms: int = big()
     last_heartbeat_ms: int = big()
+    strikes: int = small(0, sa_column_kwargs={"server_default": "0"})
+    paused_until_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    delivered: int = big(0, sa_column_kwargs={"server_default": "0"})
+    failed: int = big(0, sa_column_kwargs={"server_default": "0"})
+    run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    units: int = big(0, sa_column_kwargs={"server_default": "0"})
+    deposit_hold_id: str = text("", sa_column_kwargs={"server_default": ""})
+    deposit_units: int = big(0, sa_column_kwargs={"server_default": "0"})
+
+
+class Provider(SQLModel, table=True):
+    """An account that has miners. All its miners together hold at most `allowance` leases.
+
+    approval  approved: by the operator, trusted without limit; revoked: gets no work at all.
+    strikes   failures of its miners since an answer of any of them; many pause the whole account.
+    """
+
+    __tablename__ = "providers"
+    __table_args__ = (
+        listed("approval", "approval", APPROVALS),
+        CheckConstraint("allowance >= 1 AND strikes >= 0", name="counts"),
+    )
+
+    account_id: str = text(primary_key=True, foreign_key="accounts.id")
+    approval: str = text("none")
+    allowance: int = small()
+    delivered: int = big(0)
+    strikes: int = small(0)
+    paused_until_ms: int = big(0)
 
 
 class Offer(SQLModel, table=True):

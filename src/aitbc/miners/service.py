@@ -10,8 +10,9 @@ from sqlalchemy import bindparam, delete, literal_column, select, update
 from aitbc.core.ids import new_id
 from aitbc.database import Tx, insert_into, statement
 from aitbc.errors import Forbidden, MinerInactive, MinerNotFound
+from aitbc.miners import standing
 from aitbc.miners.models import Miner, Offer
-from aitbc.miners.rows import COLUMNS, MinerRow, MinerSpec, ModelSpec, OfferRow
+from aitbc.miners.rows import MinerRow, MinerSpec, ModelSpec, OfferRow, select_miners
 
 _miners: Any = Miner.__table__  # type: ignore[attr-defined]
 _offers: Any = Offer.__table__  # type: ignore[attr-defined]
@@ -25,14 +26,33 @@ DEFAULT_JOB_TYPES = ("llm_inference",)
 TOUCH_MS = 5_000  # a sign of life is written down at most this often
 KEPT_OFFERS = 8192  # miners whose offers are remembered between claims
 
-INSERT_MINER = insert_into(Miner)
+INSERT_MINER = insert_into(
+    Miner,
+    "id",
+    "account_id",
+    "status",
+    "revision",
+    "deregistered",
+    "capabilities",
+    "job_types",
+    "gpus",
+    "load",
+    "region",
+    "memory_mb",
+    "concurrency",
+    "public_key",
+    "address",
+    "endpoint",
+    "registered_at_ms",
+    "last_heartbeat_ms",
+)
 INSERT_OFFER = insert_into(Offer)
-_by_id = select(*COLUMNS).where(_own)
-_by_account = select(*COLUMNS).where(_m.account_id == bindparam("account")).order_by(_m.id).limit(2)
+_by_id = select_miners().where(_own)
+_by_account = select_miners().where(_m.account_id == bindparam("account")).order_by(_m.id).limit(2)
 SELECT_MINER = statement(_by_id, MinerRow)
 SELECT_OF_ACCOUNT = statement(_by_account, MinerRow)
-LOCK_MINER = statement(_by_id.with_for_update(key_share=True), MinerRow)
-LOCK_OF_ACCOUNT = statement(_by_account.with_for_update(key_share=True), MinerRow)
+LOCK_MINER = statement(_by_id.with_for_update(key_share=True, of=_miners), MinerRow)
+LOCK_OF_ACCOUNT = statement(_by_account.with_for_update(key_share=True, of=_miners), MinerRow)
 SELECT_OFFERS = statement(
     select(*(_o[name] for name in OfferRow._fields))
     .where(_o.miner_id == bindparam("miner"))
@@ -99,6 +119,7 @@ def register(tx: Tx, account_id: str, spec: MinerSpec, default_price_units: int)
         "endpoint": spec.endpoint,
         "last_heartbeat_ms": tx.now_ms,
     }
+    standing.open_provider(tx, account_id)
     if known is None:
         tx.run(
             INSERT_MINER,
@@ -177,6 +198,13 @@ def offers(tx: Tx, miner: MinerRow) -> tuple[OfferRow, ...]:
         if len(_offers_of) > KEPT_OFFERS:
             _offers_of.popitem(last=False)
     return found
+
+
+def context_of(tx: Tx, miner: MinerRow, job_type: str, model: str) -> int:
+    """The context that the miner offers the model with, tokens; 0 where it does not say."""
+    served = {offer.model: offer for offer in offers(tx, miner) if offer.job_type == job_type}
+    offer = served.get(model) or served.get(ANY_MODEL)
+    return 0 if offer is None else offer.context_length
 
 
 def touch(tx: Tx, miner: MinerRow) -> MinerRow:

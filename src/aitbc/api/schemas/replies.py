@@ -317,7 +317,12 @@ class Assignment(Reply):
 
 
 class Assignments(Reply):
+    """Leased jobs. Where there is none for a reason of the miner's own, it is said."""
+
     jobs: list[Assignment]
+    reason: Literal["DRAINING", "NOT_APPROVED", "PAUSED", "TRUST", "BUSY"] | None
+    message: str | None
+    retry_after_s: float | None = Field(description="When the reason ends, where that is known.")
 
 
 class FailedJob(Reply):

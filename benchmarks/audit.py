@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aitbc.audit.database import audit
-from aitbc.chain import sealer
+from aitbc.chain import founding, sealer
 from aitbc.core.signing import public_to_text
 from aitbc.database import Database, Tx
 from aitbc.flows.context import FlowContext
@@ -45,7 +45,7 @@ def fill(folder: Path, leaves: int) -> str:
     ctx, miner = flow_context(), Miner("", MODEL, CHAIN_ID)
     try:
         database.write_sync(receipts.publish_key, ctx.signing_key, CHAIN_ID)
-        database.write_sync(sealer.ensure_genesis, CHAIN_ID)
+        database.write_sync(founding.ensure, CHAIN_ID, ctx.signing_key)
         public_key = public_to_text(miner.signing_key.public_bytes)
         database.write_sync(register_one, miner.miner_id, MODEL, public_key, concurrency=2)
         for _ in range(0, leaves, PER_JOB * JOBS_AT_ONCE):

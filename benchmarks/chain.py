@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aitbc import migrate
-from aitbc.chain import proofs, sealer
+from aitbc.chain import founding, proofs, sealer
+from aitbc.chain.network import NetworkRow
 from aitbc.chain.service import head_of
 from aitbc.core import tiles
-from aitbc.core.block import GENESIS_TIME_MS, genesis
+from aitbc.core.block import GENESIS_TIME_MS
 from aitbc.core.ids import new_id
 from aitbc.core.leaf import transfer_leaf
 from aitbc.core.merkle import leaf_hash
@@ -86,7 +87,7 @@ def fill(path: Path, count: int) -> None:
     migrate.upgrade(f"sqlite:///{path}")
     database = Database.open(f"sqlite:///{path}")
     try:
-        database.write_sync(_open_accounts, count)
+        founded = database.write_sync(_open_accounts, count)
     finally:
         database.close()
     connection = sqlite3.connect(path, isolation_level=None)
@@ -114,19 +115,20 @@ def fill(path: Path, count: int) -> None:
         size += len(part)
     connection.execute("BEGIN")
     _insert(connection, "tiles", ("level", "idx", "hashes"), [(*tile, data) for tile, data in stored.items()])
-    block = _block(count, tiles.root(count, lambda _wanted: stored))
+    block = _block(founded, count, tiles.root(count, lambda _wanted: stored))
     _insert(connection, "blocks", block._fields, [block])
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 
-def _open_accounts(tx: Tx, count: int) -> None:
+def _open_accounts(tx: Tx, count: int) -> NetworkRow:
     ledger.open_system_accounts(tx)
-    sealer.ensure_genesis(tx, CHAIN_ID)
+    founded = founding.ensure(tx, CHAIN_ID, KEY)
     for account in ("a", "b"):
         ledger.open_account(tx, account)
     tx._cursor.execute("UPDATE accounts SET balance_units = 1000000000 WHERE id = 'a' OR id = 'b'")
+    return founded
 
 
 def _insert(connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: list[Any]) -> None:
@@ -134,10 +136,9 @@ def _insert(connection: sqlite3.Connection, table: str, columns: tuple[str, ...]
     connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
 
-def _block(count: int, root: bytes) -> sealer.BlockRow:
-    first = genesis(CHAIN_ID)
+def _block(founded: NetworkRow, count: int, root: bytes) -> sealer.BlockRow:
     header = sealer.BlockHeader(
-        CHAIN_ID, 1, first.hash, GENESIS_TIME_MS, 0, count, root.hex(), count, 0, KEY.key_id
+        CHAIN_ID, 1, founded.network_id, GENESIS_TIME_MS, 0, count, root.hex(), count, 0, KEY.key_id
     )
     return sealer.BlockRow(
         height=1,
@@ -153,7 +154,7 @@ def _block(count: int, root: bytes) -> sealer.BlockRow:
         total_receipts=0,
         proposer=header.proposer,
         signature=header.sign(KEY),
-        checkpoint=sealer._signed_checkpoint(CHAIN_ID, count, root, KEY),
+        checkpoint=sealer.signed_checkpoint(founded.origin, count, root, KEY),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from aitbc.accounts.principal import Principal
-from aitbc.chain import sealer
+from aitbc.chain import founding, sealer
 from aitbc.chain.service import head_of
 from aitbc.core import jobspec
 from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
@@ -264,7 +264,7 @@ def seal_all(url: str) -> None:
     database = Database.open(url)
     key = PrivateKey.generate()
     try:
-        database.write_sync(sealer.ensure_genesis, CHAIN_ID)
+        database.write_sync(founding.ensure, CHAIN_ID, key)
         while (made := database.read_sync(sealer.draft, CHAIN_ID, key)) is not None:
             if not database.write_sync(sealer.seal, made):
                 raise MeasurementFailed("a block could not be sealed while the database was filled")

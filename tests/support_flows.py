@@ -16,8 +16,11 @@ from aitbc import migrate
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import create_key
 from aitbc.audit.database import audit
+from aitbc.chain import founding
+from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
 from aitbc.core import ids, jobspec
+from aitbc.core.block import origin_of
 from aitbc.core.clock import ManualClock
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
@@ -81,6 +84,11 @@ def context(**limits: Any) -> FlowContext:
     return FlowContext(chain_id=CHAIN, signing_key=KEY, **limits)
 
 
+def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> NetworkRow:
+    """Founds the network, with an origin that is known beforehand."""
+    return founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
+
+
 def prepare(tx: Tx, fee_bps: int) -> None:
     ledger.open_system_accounts(tx)
     receipts.publish_key(tx, KEY, CHAIN)
@@ -122,7 +130,7 @@ class Market:
         self.db.write_sync(ledger.open_account, name)
         principal = Principal(name, "miner", f"key-{name}", frozenset({"miner"}))
         spec = miner_spec(miner_id, models, **options)
-        row, _offers = self.db.write_sync(registration.register, principal, spec)
+        row, _offers = self.db.write_sync(registration.register, self.ctx, principal, spec)
         return Provider(principal, row.id)
 
     def submit(self, client: Principal, **spec: Any) -> JobRow:
@@ -163,7 +171,11 @@ class Market:
         return self.db.write_sync(job_lifecycle.cancel, self.ctx, client, job_id)
 
     def heartbeat(
-        self, miner: Provider, running: Collection[str] | None = None, status: str = "active"
+        self,
+        miner: Provider,
+        running: Collection[str] | None = None,
+        status: str = "active",
+        progress: Mapping[str, int] | None = None,
     ) -> registration.Heartbeat:
         return self.db.write_sync(
             registration.heartbeat,
@@ -172,6 +184,7 @@ class Market:
             miner_id=miner.miner_id,
             status=status,
             running=running,
+            progress=progress,
         )
 
     def leave(self, miner: Provider) -> int:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
-from aitbc.chain import proofs, sealer, witnessing
+from aitbc.chain import network, proofs, sealer, witnessing
 from aitbc.chain.sealer import BlockRow
 from aitbc.config import split_witnesses
 from aitbc.core import tiles
-from aitbc.core.block import origin_of
 from aitbc.core.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
 from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
 from aitbc.core.signing import public_from_text
@@ -106,7 +105,7 @@ class Cosigner:
 
         ValueError where what it shows is not a checkpoint of our own log, so proves nothing.
         """
-        origin = origin_of(self.runtime.settings.chain_id)
+        origin = (await self.runtime.db.read(network.of)).origin
         origin_hash = hashlib.sha256(origin.encode()).hexdigest()
         status, answer = await self._call("GET", f"{peer.url}/{origin_hash}/checkpoint")
         if status == 404:  # it never cosigned anything of ours, or is read elsewhere

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from aitbc.core.money import ait_number, format_ait
+
 
 class _Missing(dict[str, Any]):
     def __missing__(self, key: str) -> str:
@@ -28,6 +30,24 @@ class AitbcError(Exception):
         super().__init__(self.message)
 
 
+class MoneyError(AitbcError):
+    """Base of refusals over amounts, which say their numbers.
+
+    A detail named `…_units` is an amount in base units: the message has it in exact decimals of AIT, and the
+    details under the name without `_units` as the JSON number in AIT.
+    """
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        texts, numbers = dict(details), {}
+        for name, value in details.items():
+            if name.endswith("_units"):
+                texts[name.removesuffix("_units")] = format_ait(value)
+                numbers[name.removesuffix("_units")] = ait_number(value)
+            else:
+                numbers[name] = value
+        super().__init__(self.template.format_map(_Missing(texts)) if message is None else message, **numbers)
+
+
 class InternalError(AitbcError):
     """An unexpected failure. The cause is logged under the request id, never sent."""
 
@@ -36,6 +56,16 @@ class InvalidRequest(AitbcError):
     status = 400
     code = "INVALID_REQUEST"
     template = "The request is not valid."
+
+
+class FeeTooLow(MoneyError, InvalidRequest):
+    template = "The fee of {fee} AIT is too low: a transfer costs at least {min_fee} AIT here."
+
+
+class RefundTooLarge(MoneyError, InvalidRequest):
+    template = (
+        "A refund of {amount} AIT is not possible: it is more than 0 and at most the price of {price} AIT."
+    )
 
 
 class InvalidJobType(AitbcError):
@@ -53,7 +83,18 @@ class UnknownChain(AitbcError):
 class TxWrongChain(AitbcError):
     status = 400
     code = "TX_WRONG_CHAIN"
-    template = "The transaction was signed for another network; this is {chain_id}."
+    template = (
+        "The transaction was signed for another network; this is {chain_id} with the network_id {network_id}."
+    )
+
+
+class TxOldVersion(AitbcError):
+    status = 400
+    code = "TX_OLD_VERSION"
+    template = (
+        "A transaction of this version is good on every network of its name, and taken nowhere any more:"
+        " sign it as {version}, with the network_id {network_id}."
+    )
 
 
 class TxBadAddress(AitbcError):
@@ -81,9 +122,59 @@ class SignatureInvalid(AitbcError):
 
 
 class Unauthorized(AitbcError):
+    """Nobody is told what he could not know: that a key was revoked or has expired learns who shows its secret.
+
+    `reason` in the details: missing, unknown, revoked, expired, rotated or ended; with `key_id` or `session_id` where
+    the secret was right.
+    """
+
     status = 401
     code = "UNAUTHORIZED"
-    template = "Show a valid API key (X-Api-Key or Authorization: Bearer) or session (X-Session-Token)."
+    template = "This needs an API key (X-Api-Key or Authorization: Bearer) or a session (X-Session-Token)."
+    reason: ClassVar[str] = "missing"
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        super().__init__(message, reason=self.reason, **{k: v for k, v in details.items() if k != "reason"})
+
+
+class KeyUnknown(Unauthorized):
+    template = "The API key that was shown is not known here."
+    reason = "unknown"
+
+
+class KeyRevoked(Unauthorized):
+    template = "The API key {key_id} was revoked at {at}."
+    reason = "revoked"
+
+
+class KeyExpired(Unauthorized):
+    template = "The API key {key_id} expired at {at}."
+    reason = "expired"
+
+
+class KeyRotated(Unauthorized):
+    template = "The API key {key_id} has a new secret; the one that was shown ended at {at}."
+    reason = "rotated"
+
+
+class CredentialEnded(Unauthorized):
+    template = "The key or session ended while the request waited: it was revoked or rotated, or has expired."
+    reason = "ended"
+
+
+class SessionUnknown(Unauthorized):
+    template = "The session that was shown is not known here, or ended long ago; log in again."
+    reason = "unknown"
+
+
+class SessionRevoked(Unauthorized):
+    template = "The session {session_id} was ended at {at}; log in again."
+    reason = "revoked"
+
+
+class SessionExpired(Unauthorized):
+    template = "The session {session_id} expired at {at}; log in again."
+    reason = "expired"
 
 
 class ChallengeInvalid(AitbcError):
@@ -110,16 +201,29 @@ class LoginSignatureInvalid(AitbcError):
     template = "The signature is not this address's over the login text: {reason}."
 
 
-class InsufficientFunds(AitbcError):
+LOGIN_ERRORS = (ChallengeInvalid, ChallengeExpired, ChallengeUsed, LoginSignatureInvalid)
+
+
+class InsufficientFunds(MoneyError):
     status = 402
     code = "INSUFFICIENT_FUNDS"
-    template = "The account does not have enough AIT available."
+    template = (
+        "This needs {needed} AIT and the account has {available} AIT available: {balance} AIT, of which {held} AIT"
+        " are held."
+    )
 
 
-class KeyLimitExceeded(AitbcError):
+class PriceTooLarge(InsufficientFunds):
+    template = "The worst-case price of {needed} AIT is more than the {limit} AIT that a receipt can state."
+
+
+class KeyLimitExceeded(MoneyError):
     status = 402
     code = "KEY_LIMIT_EXCEEDED"
-    template = "This key's spending limit for the {limit_period} would be exceeded."
+    template = (
+        "This needs {needed} AIT and key {key_id} has {available} AIT left: it may spend {limit} AIT a"
+        " {limit_period}, {reserved} AIT are spent or reserved, and it starts anew at {resets_at}."
+    )
 
 
 class Forbidden(AitbcError):
@@ -215,6 +319,23 @@ class MinerInactive(AitbcError):
     template = "The miner is not taking jobs: {miner_id}"
 
 
+class MinerIdInUse(AitbcError):
+    """`reason`: KEY_DIFFERS or MACHINE_DIFFERS; `lapses_in_s`: until then, where it is not heard of again."""
+
+    status = 409
+    code = "MINER_ID_IN_USE"
+    template = (
+        "A miner of this id is alive {by}: {miner_id}. Take another id, stop that one, or take it over"
+        " (takeover; aitbc miner run --takeover)."
+    )
+
+
+class MinerSessionReplaced(AitbcError):
+    status = 409
+    code = "MINER_SESSION_REPLACED"
+    template = "Another registration of this miner has taken this session's place: {miner_id}"
+
+
 class IdempotencyConflict(AitbcError):
     status = 409
     code = "IDEMPOTENCY_CONFLICT"
@@ -284,6 +405,14 @@ class ForkRefused(AitbcError):
     template = "Block {height} does not fit the log; it was not sealed."
 
 
+class WrongNetwork(AitbcError):
+    """The database and the settings name different networks: nothing is begun."""
+
+    status = 500
+    code = "WRONG_NETWORK"
+    template = "The database is of the network {database}, and CHAIN_ID is {configured}."
+
+
 class TxReplayed(AitbcError):
     status = 409
     code = "TX_REPLAYED"
@@ -299,7 +428,7 @@ class TxWrongNonce(AitbcError):
 class TooManyKeys(AitbcError):
     status = 409
     code = "TOO_MANY_KEYS"
-    template = "The account has {limit} keys that are in force; revoke one first."
+    template = "The account has {in_force} keys that are in force, and {limit} are allowed; revoke one first."
 
 
 class TransferConflict(AitbcError):
@@ -308,6 +437,22 @@ class TransferConflict(AitbcError):
     status = 409
     code = "TRANSFER_CONFLICT"
     template = "That transfer was already made with other terms."
+
+
+class RequestTimeout(AitbcError):
+    """A request's head or body came too slowly (HEAD_TIMEOUT_S, BODY_TIMEOUT_S)."""
+
+    status = 408
+    code = "REQUEST_TIMEOUT"
+    template = "The request did not arrive in time."
+
+
+class HeadTooLarge(AitbcError):
+    status = 431
+    code = "HEAD_TOO_LARGE"
+    template = (
+        "The request's head is larger than {max_head_bytes} bytes, or has more than {max_headers} headers."
+    )
 
 
 class BodyTooLarge(AitbcError):
@@ -327,7 +472,16 @@ class RateLimited(AitbcError):
 class QueueFull(AitbcError):
     status = 429
     code = "QUEUE_FULL"
-    template = "Too many jobs are waiting; try again when some have run."
+    template = "{waiting} jobs of this account are waiting, and {limit} may; try again when some have run."
+
+
+class InputQuotaExceeded(AitbcError):
+    status = 429
+    code = "INPUT_QUOTA_EXCEEDED"
+    template = (
+        "This input of {input_bytes} bytes does not fit: {waiting_bytes} bytes of the account's large inputs"
+        " wait, and {limit_bytes} may; try again when some have run."
+    )
 
 
 class StorageUnavailable(AitbcError):
@@ -336,6 +490,14 @@ class StorageUnavailable(AitbcError):
     status = 503
     code = "STORAGE_UNAVAILABLE"
     template = "The database is not available at the moment; nothing was changed."
+
+
+class ServerBusy(AitbcError):
+    """A limit of the whole server is reached: connections, or bodies held at once."""
+
+    status = 503
+    code = "SERVER_BUSY"
+    template = "The coordinator has as much to do as it may have at once; try again in a moment."
 
 
 class ShuttingDown(AitbcError):
@@ -352,6 +514,10 @@ def _all_errors(base: type[AitbcError]) -> list[type[AitbcError]]:
 
 
 def error_table() -> list[tuple[int, str, str]]:
-    """(status, code, message template) of every error, by status then code; the docs list this."""
-    rows = {(error.status, error.code, error.template) for error in _all_errors(AitbcError)}
+    """(status, code, message template) of every code, by status then code; the docs list this.
+
+    A class without a code of its own says the same in other words, as where more is known; it has no row.
+    """
+    coded = [error for error in _all_errors(AitbcError) if "code" in vars(error)]
+    rows = {(error.status, error.code, error.template) for error in coded}
     return sorted(rows)

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection, make_url
 
 from aitbc import __version__
 from aitbc.database import postgres_url, sqlite_path
+from aitbc.database.files import create_private
 
 LOCK_WAIT_S = 60
 """How long one process waits for another that is upgrading the same database."""
@@ -169,10 +170,12 @@ def _postgres_engine(url: str, write: bool) -> sa.Engine:
 
 def _sqlite_engine(path: Path, write: bool) -> sa.Engine:
     if write:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_private(path)
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
+        # "rw": the file must be there; to look at a database must not make one.
+        name = f"{path.absolute().as_uri()}?mode=rw"
+        return sqlite3.connect(name, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
 

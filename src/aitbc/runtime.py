@@ -3,30 +3,42 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import structlog
+
 from aitbc import keyfile
-from aitbc.chain import sealer
+from aitbc.chain import founding, network, sealer
+from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
-from aitbc.core.block import origin_of
-from aitbc.core.clock import Clock, SystemClock
-from aitbc.core.signing import PrivateKey
+from aitbc.core.block import NO_HASH, genesis, origin_of
+from aitbc.core.clock import Clock, SteadyClock, SystemClock
+from aitbc.core.money import parse_ait
+from aitbc.core.network import new_origin
+from aitbc.core.signing import PrivateKey, parse_vkey, public_from_text
 from aitbc.database import Database, Tx
-from aitbc.flows import expiry
+from aitbc.errors import WrongNetwork
+from aitbc.flows import expiry, newest
 from aitbc.flows.context import FlowContext
 from aitbc.flows.onboarding import ensure_static_accounts
 from aitbc.jobs.waiting import WaitingMiners
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
 from aitbc.signatures import SigningWorker
+from aitbc.users import service as users
+
+log = structlog.get_logger(__name__)
 
 KEY_FILE = "coordinator.key"
+NO_GAP_MS = 3_600_000  # a start so long after the newest job or block is nothing strange
 
 
 @dataclass
 class Runtime:
     """What endpoints and background loops share. `shutdown` is set once: long polls answer at once.
 
-    `sealing_stopped` says why no block is sealed any more ('' while they are): a witness proved that this
-    database is not the one that the log was last sealed from. Only another start asks again.
+    `clock` is what the database's transactions go by; `steady` says whether it can be trusted now, and is that
+    same clock in a coordinator. `sealing_stopped` says why no block is sealed any more ('' while they are): a
+    witness proved that this database is not the one that the log was last sealed from. Only another start asks
+    again.
     """
 
     settings: Settings
@@ -34,13 +46,22 @@ class Runtime:
     context: FlowContext
     clock: Clock
     waiting: WaitingMiners
+    steady: SteadyClock = field(init=False)
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
+    founded: NetworkRow | None = None
+    login_secret: bytes = b""
+
+    def __post_init__(self) -> None:
+        clock = self.clock
+        self.steady = (
+            clock if isinstance(clock, SteadyClock) else SteadyClock(clock, self.settings.clock_steady_s)
+        )
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
         """Opens the (migrated) database and the signing key; starts nothing."""
-        clock = clock or SystemClock()
+        clock = SteadyClock(clock or SystemClock(), settings.clock_steady_s)
         database = Database.open(settings.database_url, clock, pool_size=settings.database_pool_size)
         key = signing_key(settings)
         context = FlowContext(
@@ -50,8 +71,13 @@ class Runtime:
             heartbeat_ms=int(settings.heartbeat_s * 1000),
             max_attempts=settings.max_attempts,
             max_pending_jobs=settings.max_pending_jobs,
+            max_pending_bytes=settings.max_pending_bytes,
             acceptance_ms=int(settings.acceptance_window_s * 1000),
+            default_max_run_ms=settings.default_max_run_s * 1000,
+            max_max_run_ms=settings.max_max_run_s * 1000,
             worker=SigningWorker(key),
+            only_approved=settings.miner_admission == "approved",
+            deposit_units=parse_ait(settings.miner_deposit),
         )
         waiting = WaitingMiners()
         database.signals.listen(waiting.hear)
@@ -65,7 +91,27 @@ class Runtime:
     async def start(self) -> None:
         """Prepares the database for service: system accounts, the published key, leases after an outage."""
         await self.db.start()
-        await self.db.write(prepare, self.settings, self.context)
+        await self._look_at_the_clock()
+        self.founded = await self.db.write(prepare, self.settings, self.context)
+        self.login_secret = await self.db.write(users.login_secret)
+        wanted = self.settings.log_url
+        if wanted and new_origin("", "", wanted) != self.founded.origin:
+            log.warning("log_origin_kept", origin=self.founded.origin, public_url=self.settings.public_url)
+
+    @property
+    def network(self) -> NetworkRow:
+        """The network that this coordinator serves; known from its start on."""
+        if self.founded is None:
+            raise RuntimeError("the coordinator has not started")
+        return self.founded
+
+    async def _look_at_the_clock(self) -> None:
+        """A wall clock that is behind the newest job or block, or far ahead, has to prove itself first."""
+        newest_ms = await self.db.read(newest.time_ms)
+        ahead_ms = self.clock.now_ms() - newest_ms
+        if newest_ms and not -SteadyClock.JUMP_MS <= ahead_ms <= NO_GAP_MS:
+            self.steady.distrust()
+            log.warning("clock_to_prove_itself", ahead_s=ahead_ms // 1000, for_s=self.settings.clock_steady_s)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers."""
@@ -80,13 +126,52 @@ class Runtime:
             self.context.worker.close()
 
 
-def prepare(tx: Tx, settings: Settings, context: FlowContext) -> None:
-    """What a coordinator makes sure of each time it starts."""
+def prepare(tx: Tx, settings: Settings, context: FlowContext) -> NetworkRow:
+    """What a coordinator makes sure of each time it starts; its network. WrongNetwork with nothing written."""
+    founded = found_network(tx, settings, context.signing_key)
     ledger.open_system_accounts(tx)
     ensure_static_accounts(tx, settings)
-    receipts.publish_key(tx, context.signing_key, origin_of(settings.chain_id))
-    sealer.ensure_genesis(tx, settings.chain_id)
+    receipts.publish_key(tx, context.signing_key, founded.origin)
+    newest = sealer.head(tx)
+    for retired in receipts.retire_other_keys(tx, context.signing_key, newest.time_ms if newest else 0):
+        log.warning("signing_key_retired", key_id=retired, now_signs=context.signing_key.key_id)
     expiry.renew_leases(tx, context)
+    return founded
+
+
+def found_network(tx: Tx, settings: Settings, key: PrivateKey) -> NetworkRow:
+    """Makes a new database one of CHAIN_ID's network, whose log `key` signs; WrongNetwork where it is another's.
+
+    Whoever writes to a database that no coordinator has opened yet does this first: what is in it is then of
+    that network for good.
+    """
+    check_network(tx, settings.chain_id)
+    first = [public_from_text(row.public_key) for row in receipts.keys(tx)[:1]]
+    founded = founding.ensure(tx, settings.chain_id, key, settings.log_url, first[0] if first else None)
+    if not first:
+        receipts.publish_key(tx, key, founded.origin)
+    return founded
+
+
+def check_network(tx: Tx, chain_id: str) -> None:
+    """Raises WrongNetwork, with both names, where the database is of another network.
+
+    Looks at databases of earlier versions as well, which have no table that says so.
+    """
+    block = sealer.block_zero(tx)
+    if block is None:
+        return
+    old = block.previous_hash == NO_HASH
+    name = _network_named(tx) if old else network.of(tx).chain_id
+    if (block.hash != genesis(chain_id).hash) if old else (name != chain_id):
+        raise WrongNetwork(database=name, configured=chain_id)
+
+
+def _network_named(tx: Tx) -> str:
+    """What the database's network is called: the genesis hash does not say, the log's keys do."""
+    for row in receipts.keys(tx):
+        return parse_vkey(row.vkey)[0].removeprefix(origin_of(""))
+    return "another name"
 
 
 def signing_key(settings: Settings) -> PrivateKey:

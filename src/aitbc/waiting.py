@@ -23,11 +23,12 @@ async def take(
     max_jobs: int,
     known: set[str],
     wait_s: float,
+    session: str | None = None,
 ) -> Taken:
     """Leases jobs to the miner, waiting up to `wait_s` for the first; none where none came, and on shutdown."""
     database, context = runtime.db, runtime.context
     until = time.monotonic() + wait_s
-    taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
+    taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known, session)
     if taken.assignments or wait_s <= 0:
         return taken
     ticket: Ticket | None = None
@@ -51,7 +52,9 @@ async def take(
                 if taken.room.until_ms:
                     look_s = min(look_s, max(0.0, taken.room.until_ms - runtime.clock.now_ms()) / 1000 + 0.01)
                 await database.signals.wait(("idle", principal.account_id), look_s)
-            taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known)
+            taken = await database.write(
+                dispatch.take, context, principal, miner_id, max_jobs, known, session
+            )
             if taken.assignments:
                 satisfied = True
                 return taken
@@ -61,11 +64,13 @@ async def take(
             runtime.waiting.leave(ticket, satisfied=satisfied)
 
 
-async def offer(runtime: Runtime, principal: Principal, miner_id: str, wait_s: float) -> Offered:
+async def offer(
+    runtime: Runtime, principal: Principal, miner_id: str, wait_s: float, session: str | None = None
+) -> Offered:
     """The job that the miner could claim, waiting up to `wait_s` for one."""
-    database = runtime.db
+    database, context = runtime.db, runtime.context
     until = time.monotonic() + wait_s
-    offered = await database.write(dispatch.offer, context, principal, miner_id)
+    offered = await database.write(dispatch.offer, context, principal, miner_id, session)
     if offered.job is not None or wait_s <= 0 or not offered.may_wait:
         return offered
     ticket: Ticket | None = None
@@ -81,7 +86,7 @@ async def offer(runtime: Runtime, principal: Principal, miner_id: str, wait_s: f
                 break
             else:
                 await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
-            offered = await database.write(dispatch.offer, context, principal, miner_id)
+            offered = await database.write(dispatch.offer, context, principal, miner_id, session)
             if offered.job is not None or not offered.may_wait:
                 break
         return offered

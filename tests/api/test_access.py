@@ -61,6 +61,7 @@ PROTECTED: list[tuple[str, str, Any, set[str], str | None]] = [
     ("POST", "/v1/jobs/{job2}/fail", {**FAILURE, "retryable": False}, {"miner"}, "FORBIDDEN"),
     ("POST", "/v1/miner/fail", {**FAILURE, "job_id": "{job3}", "retryable": False}, {"miner"}, "FORBIDDEN"),
     ("POST", "/v1/jobs/{pending2}/cancel", None, {"client", "admin"}, "JOB_NOT_FOUND"),
+    ("GET", "/v1/miner/status?miner_id=m1", None, {"miner"}, "FORBIDDEN"),
     ("POST", "/v1/miner/deregister", MINER, {"miner"}, "FORBIDDEN"),
     ("GET", "/v1/account", None, {"client", "miner", "admin"}, None),
     ("GET", "/v1/statements", None, {"client", "miner", "admin"}, None),
@@ -183,8 +184,10 @@ def test_a_key_revoked_elsewhere_works_for_a_second_at_most(api: Market, clock: 
 
 @sqlite_only
 def test_static_keys(start_api: Callable[..., Market]) -> None:
-    api = start_api(api_keys="key1, miner:key2,admin:key3", devnet_grant="7")
-    both, miner, admin = ({"X-Api-Key": f"key{i}"} for i in (1, 2, 3))
+    api = start_api(
+        api_keys="first-static-key, miner:second-static-key,admin:third-static-key", devnet_grant="7"
+    )
+    both, miner, admin = ({"X-Api-Key": f"{one}-static-key"} for one in ("first", "second", "third"))
     account = api.get("/v1/account", both).json()
     assert account["account"].startswith("static-")
     assert account["balance"] == 7
@@ -194,8 +197,8 @@ def test_static_keys(start_api: Callable[..., Market]) -> None:
     expect_error(api.post("/v1/jobs", miner, json=JOB_BODY), 403, "FORBIDDEN")
     expect_error(api.post("/v1/jobs", admin, json=JOB_BODY), 403, "FORBIDDEN")
     assert api.get(f"/v1/jobs/{job_id}", admin).status_code == 200
-    expect_error(api.get("/v1/account", {"X-Api-Key": "key1,"}), 401, "UNAUTHORIZED")
-    expect_error(api.get("/v1/account", {"X-Api-Key": "miner:key2"}), 401, "UNAUTHORIZED")
+    expect_error(api.get("/v1/account", {"X-Api-Key": "first-static-key,"}), 401, "UNAUTHORIZED")
+    expect_error(api.get("/v1/account", {"X-Api-Key": "miner:second-static-key"}), 401, "UNAUTHORIZED")
 
 
 @sqlite_only

@@ -23,7 +23,8 @@ def test_a_new_key_says_who_holds_it(db: Database, make_key: Callable[..., servi
     assert len(made.key_id) == 12
     assert len(made.key.split("_", 3)[3]) == 43
     principal = db.read_sync(service.authenticate, made.key)
-    assert principal == Principal("acme", "miner", made.key_id, frozenset({"miner"}))
+    shown = service.hash_key(made.key)
+    assert principal == Principal("acme", "miner", made.key_id, frozenset({"miner"}), secret_hash=shown)
 
 
 def test_the_database_does_not_hold_the_secret(db: Database, make_key: Callable[..., service.NewKey]) -> None:
@@ -191,33 +192,39 @@ def test_static_keys() -> None:
         ("", "x:y"),
         ("", "admin:"),
     ]
-    settings = load_settings(api_keys="key1,miner:key2,admin:key3")
-    bare = service.static_principal(settings, "key1")
+    settings = load_settings(api_keys="first-static-key,miner:second-static-key,admin:third-static-key")
+    bare = service.static_principal(settings, "first-static-key")
     assert bare is not None
     assert bare.scopes == {"client", "miner"}
     assert bare.account_id.startswith("static-")
     assert len(bare.account_id) == len("static-") + 8
-    miner = service.static_principal(settings, "key2")
+    miner = service.static_principal(settings, "second-static-key")
     assert miner is not None
     assert miner.scopes == {"miner"}
-    admin = service.static_principal(settings, "key3")
+    admin = service.static_principal(settings, "third-static-key")
     assert admin is not None
     assert admin.is_admin
     assert len({bare.account_id, miner.account_id, admin.account_id}) == 3
-    for wrong in ("", "key", "key11", "miner:key2", "key1,miner:key2"):
+    for wrong in (
+        "",
+        "key",
+        "first-static-first-static-key",
+        "miner:second-static-key",
+        "first-static-key,miner:second-static-key",
+    ):
         assert service.static_principal(settings, wrong) is None
-    secret = load_settings(api_keys="key1", secret_key="pepper of these tests")
-    other = service.static_principal(secret, "key1")
+    secret = load_settings(api_keys="first-static-key", secret_key="pepper of these tests")
+    other = service.static_principal(secret, "first-static-key")
     assert other is not None
     assert other.account_id != bare.account_id
 
 
 def test_static_accounts_are_opened_once_with_the_grant(db: Database) -> None:
-    settings = load_settings(api_keys="key1,miner:key2", devnet_grant="5")
+    settings = load_settings(api_keys="first-static-key,miner:second-static-key", devnet_grant="5")
     for _ in range(2):
         db.write_sync(onboarding.ensure_static_accounts, settings)
     for principal in service.static_principals(settings):
         assert db.read_sync(ledger.balance, principal.account_id).balance_units == 5 * 10**8
-    elsewhere = load_settings(api_keys="key9", chain_id="ait-main")
+    elsewhere = load_settings(api_keys="ninth-static-key", chain_id="ait-main")
     db.write_sync(onboarding.ensure_static_accounts, elsewhere)
     assert db.read_sync(ledger.balance, service.static_principals(elsewhere)[0].account_id).balance_units == 0

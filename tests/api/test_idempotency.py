@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import httpx
+from sqlalchemy import text
 
 from aitbc.core.clock import ManualClock
 from aitbc.idempotency.service import purge
@@ -86,3 +87,43 @@ def test_old_answers_are_purged(api: Market, clock: ManualClock) -> None:
     assert api.write(purge, clock.now_ms() - 10_000) == 0
     assert api.write(purge, clock.now_ms()) == 1
     assert api.post("/v1/jobs", with_key(client), json=JOB).json()["job_id"] != first["job_id"]
+
+
+def stored_bytes(api: Market) -> int:
+    query = text("SELECT sum(length(body)) AS n FROM idempotent_answers")
+    return int(api.run(api.runtime.db.read(lambda tx: tx.query(query)))[0].n)
+
+
+def test_a_long_prompt_is_not_stored_with_its_answer(api: Market) -> None:
+    """It is in the request that asks for the answer again."""
+    client, prompt = api.key("client"), "word " * 100_000
+    for path, body in (
+        ("/v1/jobs", {"prompt": prompt, "model": "huge"}),
+        ("/v1/client/jobs", {"job_type": "llm_inference", "parameters": {"prompt": prompt, "model": "huge"}}),
+    ):
+        first = api.post(path, with_key(client), json=body)
+        assert first.json()["prompt"] == prompt
+        again = api.post(path, with_key(client), json=body)
+        assert again.content == first.content
+        assert again.headers["idempotency-replayed"] == "true"
+    assert stored_bytes(api) < 10_000
+
+
+def test_a_replay_keeps_the_model_that_was_meant_then(api: Market) -> None:
+    client, miner = api.key("client"), api.key("miner")
+    api.miner(miner, "m1", capabilities=["tiny"])
+    first = api.post("/v1/jobs", with_key(client), json=JOB)
+    assert first.json()["model"] == "tiny"
+    api.miner(miner, "m2", capabilities=["llama3.2"])
+    again = api.post("/v1/jobs", with_key(client), json=JOB)
+    assert again.content == first.content
+    assert api.post("/v1/jobs", client, json=JOB).json()["model"] == "llama3.2"
+
+
+def test_a_long_answer_is_stored_packed(api: Market) -> None:
+    miner = with_key(api.key("miner"))
+    body = {"miner_id": "m1", "models": [{"name": f"model-{n}", "engine": "ollama"} for n in range(256)]}
+    first = api.post("/v1/miners/register", miner, json=body)
+    assert first.status_code == 201
+    assert api.post("/v1/miners/register", miner, json=body).content == first.content
+    assert stored_bytes(api) < len(first.content) / 4

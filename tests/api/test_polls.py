@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from aitbc.accounts.principal import Principal
 from aitbc.api.schemas import replies
 from aitbc.metrics import WAITING_POLLS
 from tests.api.conftest import sqlite_only
@@ -180,10 +181,11 @@ def test_a_cancelled_server_task_stays_cancelled(api: Market) -> None:
             await asyncio.sleep(30)
             return {"type": "http.disconnect"}
 
+        caller = Principal("somebody", "client", "k", frozenset({"client"}))
         request = ApiRequest(
             {"type": "http", "headers": [], "aitbc.polls": api.app.polls}, receive, api.runtime, "r"
         )
-        task = asyncio.ensure_future(wait_for(request, asyncio.sleep(30)))
+        task = asyncio.ensure_future(wait_for(request, caller, asyncio.sleep(30)))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,13 +1,15 @@
 """The chain's RPC: what it tells of balances, blocks and transactions, and the transfers it takes."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import rfc8785
 
 from aitbc.api.schemas import wallets
 from aitbc.chain import sealer
-from aitbc.core.block import BlockHeader, genesis
+from aitbc.core.block import BlockHeader
 from aitbc.core.note import Verifier, parse_note
 from aitbc.core.transaction import is_signed, read_transaction
 from tests.api.conftest import sqlite_only
@@ -17,6 +19,12 @@ from tests.users.support import EvmWallet, NativeWallet
 
 ALICE, BOB, EVA = NativeWallet(1), NativeWallet(2), EvmWallet()
 HEADER = ("hash", "signature", "checkpoint")
+
+
+@pytest.fixture(autouse=True)
+def of_this_network(api: Market) -> None:
+    for wallet in (ALICE, BOB):
+        wallet.network_id = api.runtime.network.network_id
 
 
 def send(api: Market, document: Any) -> Any:
@@ -69,6 +77,10 @@ def test_transfers_that_are_refused(api: Market) -> None:
     error = expect_error(send(api, ALICE.transfer(BOB.address, 5, 3)), 409, "TX_WRONG_NONCE")
     assert error["error"]["details"] == {"expected": 2}
     expect_error(send(api, ALICE.transfer(BOB.address, 5, 2, chain_id="other")), 400, "TX_WRONG_CHAIN")
+    elsewhere = ALICE.transfer(BOB.address, 5, 2, network_id="cd" * 32)
+    error = expect_error(send(api, elsewhere), 400, "TX_WRONG_CHAIN")
+    assert error["error"]["details"]["network_id"] == ALICE.network_id
+    expect_error(send(api, ALICE.transfer(BOB.address, 5, 2, network_id="")), 400, "TX_OLD_VERSION")
     expect_error(send(api, ALICE.transfer(BOB.address, 10**12, 2)), 402, "INSUFFICIENT_FUNDS")
     good = ALICE.transfer(BOB.address, 5, 2)
     expect_error(send(api, {**good, "amount_units": "6"}), 400, "TX_BAD_SIGNATURE")
@@ -112,7 +124,13 @@ def test_balances(api: Market) -> None:
     assert balance(api, BOB.address) == (0, 0)
     assert balance(api, "carl") == (1000, 0)
     own = api.get(f"/rpc/getBalance/{EVA.address}?chain_id=ait-devnet").json()
-    assert own == {"address": EVA.account, "chain_id": "ait-devnet", "balance": 1000, "nonce": 0}
+    assert own == {
+        "address": EVA.account,
+        "chain_id": "ait-devnet",
+        "network_id": ALICE.network_id,
+        "balance": 1000,
+        "nonce": 0,
+    }
     error = expect_error(api.get(f"/rpc/getBalance/{EVA.address}?chain_id=ait-mainnet"), 400, "UNKNOWN_CHAIN")
     assert error["error"]["details"] == {"known": "ait-devnet"}
     expect_error(api.get("/rpc/getBalance/nobody"), 404, "ACCOUNT_NOT_FOUND")
@@ -122,7 +140,12 @@ def test_balances(api: Market) -> None:
 
 def test_blocks_can_be_verified_by_whoever_reads_them(api: Market) -> None:
     head = api.get("/rpc/head").json()
-    assert head["hash"] == genesis("ait-devnet").hash
+    info = api.get("/rpc/info").json()
+    assert head["hash"] == info["network_id"] == info["genesis_hash"]
+    assert head["previous_hash"] == hashlib.sha256(rfc8785.dumps(info["founding"])).hexdigest()
+    assert (info["founding"]["chain_id"], info["founding"]["origin"]) == ("ait-devnet", info["origin"])
+    keys = api.get("/v1/keys").json()
+    assert (keys["network_id"], keys["origin"]) == (info["network_id"], info["origin"])
     assert (head["height"], head["signature"], head["checkpoint"]) == (0, None, None)
     api.key("client", "carl")
     seal(api)
@@ -134,7 +157,7 @@ def test_blocks_can_be_verified_by_whoever_reads_them(api: Market) -> None:
     assert header.is_signed(public, head["signature"])
     info = api.get("/rpc/info").json()
     assert (info["height"], info["head_hash"], info["tree_size"]) == (1, head["hash"], head["tree_size"])
-    assert (info["genesis_hash"], info["min_fee"]) == (genesis("ait-devnet").hash, 0)
+    assert (info["genesis_hash"], info["min_fee"]) == (info["network_id"], 0)
     assert Verifier.parse(info["log_key"]).public_bytes == public
     assert parse_note(head["checkpoint"]).text.startswith(info["origin"] + "\n")
 
@@ -180,7 +203,7 @@ def test_answers_are_as_documented(api: Market) -> None:
 
 
 @sqlite_only
-def test_sending_is_limited_by_peer(start_api: Callable[..., Market]) -> None:
+def test_sending_is_limited_by_sender(start_api: Callable[..., Market]) -> None:
     api = start_api(rate_limit_user=2)
     document = ALICE.transfer(BOB.address, 5, 1)
     for _ in range(2):

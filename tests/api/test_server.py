@@ -17,13 +17,13 @@ from aitbc.server import StartupFailed, listen
 from tests.api.conftest import sqlite_only
 from tests.support.server import ServerProcess
 
-KEY = {"X-Api-Key": "key1"}
+KEY = {"X-Api-Key": "first-static-key"}
 STOP_WITHIN_S = 5.0
 
 
 @pytest.fixture
 def with_key(start_server) -> ServerProcess:  # type: ignore[no-untyped-def]
-    started: ServerProcess = start_server({"API_KEYS": "key1"})
+    started: ServerProcess = start_server({"API_KEYS": "first-static-key"})
     return started
 
 
@@ -38,7 +38,7 @@ def request(server: ServerProcess, method: str, path: str, body: object = None) 
 
 def open_poll(server: ServerProcess, path: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Api-Key: key1\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Api-Key: first-static-key\r\n\r\n".encode())
     return connection
 
 
@@ -73,12 +73,12 @@ def test_sigterm_answers_open_polls_and_exits_soon(with_key: ServerProcess) -> N
 
 @sqlite_only
 def test_what_goes_over_the_wire_and_into_the_log(start_server) -> None:  # type: ignore[no-untyped-def]
-    server: ServerProcess = start_server({"API_KEYS": "key1", "LOG_LEVEL": "debug"})
+    server: ServerProcess = start_server({"API_KEYS": "first-static-key", "LOG_LEVEL": "debug"})
     marked = {"prompt": "marked-prompt", "params": {"stop": ["marked-stop"]}}
     assert request(server, "POST", "/v1/jobs?marked-query=1", marked)[0] == 201
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
-            b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: key1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Api-Key: first-static-key\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
         for _ in range(20):
@@ -92,7 +92,7 @@ def test_what_goes_over_the_wire_and_into_the_log(start_server) -> None:  # type
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert any(line.get("path") == "/v1/jobs" and line.get("status") == 201 for line in lines)
     assert "marked" not in log
-    assert "key1" not in log
+    assert "first-static-key" not in log
 
 
 @sqlite_only

@@ -2,12 +2,22 @@
 
 import json
 import logging
+import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import structlog
+from annotated_types import Ge, Gt, Le, Lt
 
-from aitbc.config import Settings, SettingsError, load_settings
+from aitbc.config import (
+    OTHER_NAMES,
+    Settings,
+    SettingsError,
+    environment_name,
+    load_settings,
+    strange_settings,
+)
 from aitbc.errors import AitbcError, JobNotFound, RateLimited, error_table
 from aitbc.logs import configure_logs, describe
 
@@ -22,7 +32,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for name, value in {
         "AITBC_HOME": str(tmp_path),
         "API_PORT": "0",
-        "API_KEYS": "key1,key2,key3",
+        "API_KEYS": "first-static-key-1,second-static-key,third-static-key1",
         "RATE_LIMIT_CLIENT": "7",
         "DEVNET_GRANT": "0.5",
         "LOG_LEVEL": "DEBUG",
@@ -44,6 +54,93 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert load_settings().api_port == 1234
 
 
+STRANGE = "no number, key or address"
+"""As a text it is another than every default, else it is refused by the name it came under."""
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_each_setting_has_its_documented_name_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    """A field's own name once was one as well: HOME was taken for AITBC_HOME."""
+    plain = load_settings().model_dump()
+
+    def loaded(variables: dict[str, str]) -> dict[str, object]:
+        (tmp_path / ".env").unlink(missing_ok=True)
+        if place == "file":
+            (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+            return load_settings().model_dump()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return load_settings().model_dump()
+
+    for field in Settings.model_fields:
+        name = environment_name(field)
+        others = {field, field.title(), f"AITBC_{field}", f"AITBC_{field.upper()}", f"aitbc_{field}"}
+        others |= {field.upper(), f"{field.upper()}_DIR", f"{field}_dir", f"SETTINGS__{name}"}
+        # HOME says where ~ is: see the next test.
+        assert loaded(dict.fromkeys(others - {name, "HOME"}, STRANGE)) == plain, field
+        try:
+            assert loaded({name: STRANGE})[field] != plain[field], field
+        except SettingsError as error:
+            assert str(error).startswith(f"{name}: "), field
+
+
+def test_home_is_not_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings().home == tmp_path / ".aitbc"
+    assert load_settings().database_url == f"sqlite:///{tmp_path}/.aitbc/coordinator.db"
+
+
+def test_what_looks_like_a_setting_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "some.env"
+    file.write_text("SECERT_KEY=marked\nAITBC_FOO=marked\nUNRELATED=1\nLEASE_S=9\n")
+    environment = {
+        "AITBC_HOEM": "marked",
+        "API_KEY": "marked",
+        "API_POORT": "marked",
+        "DATABASEURL": "marked",
+        "MAX_WAIT_": "marked",
+        "chain_id": "marked",
+        "AITBC_DATABASE_URL": "marked",
+        "HOME": "/root",
+        "PATH": "/bin",
+        "API_PORT": "1",
+        **dict.fromkeys(OTHER_NAMES, "x"),
+    }
+    found = strange_settings(environment, file)
+    meant = {name: re.findall(r"mean (\w+)\?", sentence) for name, sentence in found}
+    assert meant == {
+        "AITBC_HOEM": ["AITBC_HOME"],
+        "API_KEY": ["API_KEYS"],
+        "API_POORT": ["API_PORT"],
+        "DATABASEURL": ["DATABASE_URL"],
+        "MAX_WAIT_": ["MAX_WAIT_S"],
+        "chain_id": ["CHAIN_ID"],
+        "AITBC_DATABASE_URL": ["DATABASE_URL"],
+        "SECERT_KEY": ["SECRET_KEY"],
+        "AITBC_FOO": [],
+    }
+    assert "marked" not in str(found)
+    for name in map(environment_name, Settings.model_fields):
+        assert strange_settings({name: "x"}, tmp_path / "none") == []
+        for at in range(len(name)):
+            for typo in (
+                name[:at] + name[at + 1 :],
+                f"{name[:at]}#{name[at:]}",
+                f"{name[:at]}#{name[at + 1 :]}",
+            ):
+                assert strange_settings({typo: "x"}, tmp_path / "none"), typo
+
+
+def test_every_variable_of_ours_in_the_code_is_known() -> None:
+    source = Path(Settings.__module__.replace(".", "/")).parent
+    folder = Path(__file__).parents[2] / "src" / source
+    text = "".join(file.read_text() for file in folder.rglob("*.py") if file.name != "config.py")
+    assert set(re.findall(r"AITBC_[A-Z_]*[A-Z]", text)) == {*OTHER_NAMES, "AITBC_HOME"}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -58,7 +155,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("LOG_LEVEL", "loud"),
         ("LEASE_S", "0"),
         ("HEARTBEAT_S", "90"),
-        ("API_KEYS", "secret key"),
+        ("API_KEYS", "secret key with spaces"),
+        ("API_KEYS", "client:secret-of-15-ch,miner:a-key-that-is-long-enough"),
     ],
 )
 def test_each_bad_setting_has_one_line_without_its_value(
@@ -136,3 +234,24 @@ def test_logs_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert all("time" in line for line in lines)
     assert all("oops" in line["exception"] for line in lines[2:])
     assert "marked" not in str(lines)
+
+
+def test_every_number_has_bounds() -> None:
+    for name, field in Settings.model_fields.items():
+        if field.annotation in (int, float, Decimal):
+            kinds = {type(bound) for bound in field.metadata}
+            assert kinds & {Ge, Gt} and kinds & {Le, Lt}, name
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", "1e400", "1e1000000", "1e99999999999999999999", "9" * 5000, "9" * 30, "-1", "0x10"]
+)
+def test_a_number_beyond_its_bounds_is_one_line(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    numbers = [name for name, one in Settings.model_fields.items() if one.annotation in (int, float, Decimal)]
+    for name in numbers:
+        with monkeypatch.context() as patch:
+            patch.setenv(environment_name(name), text)
+            with pytest.raises(SettingsError) as error:
+                load_settings()
+        assert str(error.value).startswith(f"{environment_name(name)}: "), name
+        assert len(str(error.value)) < 200

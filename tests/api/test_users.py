@@ -251,35 +251,38 @@ def test_a_token_is_no_key_and_a_key_no_token(api: Market) -> None:
 
 
 @sqlite_only
-def test_logins_are_limited_by_wallet_and_by_peer(
-    start_api: Callable[..., Market], clock: ManualClock
-) -> None:
+def test_what_a_wallet_did_itself_is_limited(start_api: Callable[..., Market], clock: ManualClock) -> None:
     api = start_api(rate_limit_user=4)
     wallet, other = NativeWallet(), EvmWallet()
-    headers = session(api, wallet)  # two requests of this wallet
-    for _ in range(2):
-        assert ask(api, wallet)
-    refused = api.post("/v1/users/challenge", json={"wallet_address": other.address})
-    expect_error(refused, 429, "RATE_LIMITED")  # by peer: all came from here
+    headers = session(api, wallet)
+    for _ in range(3):
+        assert session(api, wallet)
+    refused = enter(api, wallet)
+    expect_error(refused, 429, "RATE_LIMITED")
     assert int(refused.headers["retry-after"]) in range(1, 61)
-    assert refused.headers["ratelimit"].startswith('"peer";r=0')
-    peers = httpx.ASGITransport(app=api.app, client=("10.0.0.9", 1))
-    elsewhere = httpx.AsyncClient(transport=peers, base_url="http://api")
-
-    def knock(address: str) -> httpx.Response:
-        call = elsewhere.post("/v1/users/challenge", json={"wallet_address": address})
-        answer: httpx.Response = api.run(call)
-        return answer
-
-    expect_error(knock(wallet.address), 429, "RATE_LIMITED")  # by wallet, from wherever
-    assert knock(other.address).status_code == 200
+    assert refused.headers["ratelimit"].startswith('"wallet";r=0')
+    assert session(api, other)
     for left in (3, 2, 1, 0):
         assert api.get("/v1/users/me", headers).headers["ratelimit"] == f'"user";r={left};t=60'
     expect_error(api.get("/v1/users/me", headers), 429, "RATE_LIMITED")
     clock.advance(60)
     assert api.get("/v1/users/me", headers).status_code == 200
-    assert ask(api, other)
-    api.run(elsewhere.aclose())
+    assert session(api, wallet)
+
+
+@sqlite_only
+def test_so_many_new_wallets_come_from_an_address(
+    start_api: Callable[..., Market], clock: ManualClock
+) -> None:
+    """Each opens an account for good. Wallets that are known already are let in all the same."""
+    api = start_api(rate_limit_user=2)
+    known = NativeWallet(1)
+    for wallet in (known, NativeWallet(2)):
+        assert session(api, wallet)
+    expect_error(enter(api, NativeWallet(3)), 429, "RATE_LIMITED")
+    assert session(api, known)
+    clock.advance(60)
+    assert session(api, NativeWallet(3))
 
 
 @sqlite_only

@@ -13,7 +13,7 @@ from aitbc.flows import activity, completion, payment, wallet_transfer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
-from tests.support_flows import CHAIN, KEY, Market, Provider
+from tests.support_flows import CHAIN, KEY, Market, Provider, found
 from tests.users.support import NativeWallet
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
@@ -24,7 +24,7 @@ WITNESS = Verifier("witness.example/w1", WITNESS_KEY.public_bytes, COSIGNATURE_V
 
 def seal(market: Market) -> None:
     """Seals what waits, as the coordinator does, and has the witness cosign the block."""
-    market.db.write_sync(sealer.ensure_genesis, CHAIN)
+    market.db.write_sync(found)
     made = market.db.read_sync(sealer.draft, CHAIN, KEY)
     assert made is not None
     assert market.db.write_sync(sealer.seal, made)
@@ -86,9 +86,15 @@ class Scene:
             self.manual(status)
         market.submit(self.alice, payment="manual")
         market.cancel(self.alice, market.submit(self.alice).id)
+        (stopped,) = self.take(market.submit(self.alice))
+        market.clock.advance(1)
+        market.heartbeat(self.miner, progress={stopped.id: 3})
+        market.clock.advance(1)
+        market.cancel(self.alice, stopped.id)
         (failing,) = self.take(market.submit(self.alice))
         market.fail(self.miner, failing.id, retryable=False)
         self.manual("failed")
+        self.manual("cancelled")
         seal(market)
         self.job()
         market.db.write_sync(_fund, WALLET.address)
@@ -117,8 +123,10 @@ class Scene:
 
     def pay(self, nonce: int, to: str, fee_units: int = 0) -> None:
         """A signed transfer of the wallet's."""
+        write, network_id = self.market.db.write_sync, self.market.db.write_sync(found).network_id
+        WALLET.network_id = network_id
         document = WALLET.transfer(to, 10 * nonce, nonce, fee_units=fee_units)
-        self.market.db.write_sync(wallet_transfer.apply, wallet_transfer.read(document, CHAIN))
+        write(wallet_transfer.apply, wallet_transfer.read(document, CHAIN, network_id))
 
     def manual(self, status: str) -> None:
         """A job with a manual payment, moved to `status`."""
@@ -128,6 +136,10 @@ class Scene:
         self.take(job)
         if status == "failed":
             market.fail(self.miner, job.id, retryable=False)
+            return
+        if status == "cancelled":
+            market.clock.advance(1)
+            market.cancel(self.alice, job.id)
             return
         self.answer(job)
         if status == "released":

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aitbc.api.render import json_bytes, receipt_json
+from aitbc.chain import sealer
 from aitbc.core.note import COSIGNATURE_V1, Verifier
 from aitbc.core.policy import Policy
 from aitbc.core.signing import PrivateKey
@@ -74,7 +75,11 @@ def test_one_file_and_a_policy_prove_a_receipt(user: User, market: Market, tmp_p
 def test_the_audit_of_a_database(user: User, market: Market, database_url: str, tmp_path: Path) -> None:
     Scene(market, grants=3)
     words = ["audit", "--database-url", database_url]
-    report: Any = user(*words, "--json", "--policy", policy_file(tmp_path, POLICY)).json
+    head = market.db.read_sync(sealer.head)
+    assert head is not None
+    (tmp_path / "kept").write_text(head.checkpoint)
+    pins = ["--policy", policy_file(tmp_path, POLICY), "--since", str(tmp_path / "kept")]
+    report: Any = user(*words, "--json", *pins).json
     assert (report["ok"], report["wrong"], report["not_checked"]) == (True, None, [])
     assert report["counts"]["cosignatures"] == 3
     market.db.write_sync(
@@ -85,7 +90,11 @@ def test_the_audit_of_a_database(user: User, market: Market, database_url: str, 
     assert "WRONG    job " in wrong.out
     found = user(*words, "--json").json["wrong"]
     assert (found["kind"], "price" in found["what"]) == ("job", True)
-    for mixed in (["--keys", "x"], ["--url", "http://127.0.0.1:9", *words[1:]]):
-        assert user("audit", *mixed).code == 2
+    assert user("audit", "--url", "http://127.0.0.1:9", *words[1:]).code == 2
+    for option in ("--keys", "--policy", "--since"):
+        missing = user(*words, option, str(tmp_path / "nothing"))
+        assert (missing.code, "cannot be read" in missing.err) == (1, True)
+    (tmp_path / "kept").write_text("no checkpoint")
+    assert "is not a checkpoint" in user(*words, "--since", str(tmp_path / "kept")).err
     nobody = user("audit", "--url", "http://127.0.0.1:9", "--policy", policy_file(tmp_path, POLICY))
     assert (nobody.code, len(nobody.err.splitlines())) == (3, 1)

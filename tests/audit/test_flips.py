@@ -5,93 +5,23 @@ On SQLite without its triggers, CHECKs and indexes, as somebody would have it wh
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from aitbc.audit.database import audit
 from aitbc.audit.findings import Wrong
-from aitbc.core.clock import ManualClock
-from aitbc.database import Database
-from tests.audit.scene import OTHER_WALLET, WITNESS, Scene
-from tests.conftest import START_MS
-from tests.support.databases import Databases
-from tests.support_flows import CHAIN, Market
+from tests.audit.scene import OTHER_WALLET
+from tests.audit.tampered import changed, found
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def honest(
-    databases: Databases, memory_folder: Path, _scenes: dict[str, Path], ids_of_this_time: None
-) -> Path:
-    """A database file in which everything happened; made once, stripped of what keeps it honest."""
-    if "file" not in _scenes:
-        url = databases.migrated(memory_folder)
-        db = Database.open(url, clock=ManualClock(now_ms=START_MS))
-        Scene(Market(db, db.clock))
-        db.close()
-        file = Path(url.removeprefix("sqlite:///"))
-        with _changing(file) as connection:
-            for kind, name in connection.execute(
-                "SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL AND"
-                " (type = 'trigger' OR (type = 'index' AND sql LIKE 'CREATE UNIQUE%'))"
-            ).fetchall():
-                connection.execute(f"DROP {kind} {name}")
-        _scenes["file"] = Path(shutil.copy(file, _scenes["folder"] / "honest.db"))
-    return _scenes["file"]
-
-
-@pytest.fixture(scope="module")
-def _scenes() -> Iterator[dict[str, Path]]:
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="aitbc-test-", dir=shared if shared.is_dir() else None) as folder:
-        yield {"folder": Path(folder)}
-
-
-@contextmanager
-def _changing(file: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA ignore_check_constraints = ON")
-    try:
-        yield connection
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.close()
-
-
-def found(file: Path) -> Wrong | None:
-    db = Database.open(f"sqlite:///{file}")
-    try:
-        return db.read_sync(audit, CHAIN, [WITNESS]).wrong
-    finally:
-        db.close()
-
-
-def changed(honest: Path, sql: str, *values: Any) -> tuple[Any, Wrong | None]:
-    """Does `sql` (UPDATE … RETURNING what names the row) to a copy; the name, and what the audit says."""
-    copy = honest.with_name("changed.db")
-    for suffix in ("-wal", "-shm"):
-        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
-    shutil.copy(honest, copy)
-    with _changing(copy) as connection:
-        rows = connection.execute(sql, values).fetchall()
-        assert len(rows) == 1, f"{len(rows)} rows: {sql}"
-    return rows[0][0], found(copy)
-
 
 # table, which row, column, what it becomes (SQL), what the finding is called (None: the table's own row)
 SOME_POST = "id = (SELECT MIN(id) FROM transfers WHERE kind = 'post')"
 RECEIPT = "id = (SELECT MIN(id) FROM receipts)"
 LATE_RECEIPT = "id = (SELECT MAX(id) FROM receipts)"  # in a leaf that no block seals yet
 DONE = "id = (SELECT MIN(id) FROM jobs WHERE status = 'completed' AND hold_id <> '')"
+STOPPED = "id = (SELECT MIN(id) FROM jobs WHERE status = 'cancelled' AND price_units > 0)"
+STOPPED_PAYMENT = "job_id IN (SELECT id FROM jobs WHERE status = 'cancelled') AND price_units > 0"
 LEAF = "leaf_index = 300"
 BLOCK = "height = 2"
 OTHER = f"'{OTHER_WALLET.address}'"
@@ -200,7 +130,33 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
         }.items()
     ),
     *(
-        ("payment", f"status = '{status}' AND price_units > 0", column, new, "id")
+        ("job", STOPPED, column, new, "id")
+        for column, new in {
+            "price_units": "price_units - 1",
+            "hold_id": "''",
+            "miner_id": "'m2'",
+            "unit_price_units": "unit_price_units * 2",
+            "status": "'failed'",
+            "prompt_bound": "prompt_bound + 40",
+            "progress_tokens": "progress_tokens + 3",
+            "progress_ms": "progress_ms - 500",
+            "paid_run_ms": "0",
+        }.items()
+    ),
+    *(
+        ("payment", STOPPED_PAYMENT, column, new, "id")
+        for column, new in {
+            "price_units": "price_units + 1",
+            "fee_units": "fee_units + 1",
+            "refunded_units": "1",
+            "payee_id": "'alice'",
+            "transfer_id": "'another'",
+            "status": "'refunded'",
+            "release_after_ms": "1",
+        }.items()
+    ),
+    *(
+        ("payment", f"status = '{status}' AND release_after_ms > 0", column, new, "id")
         for status in ("released", "refunded", "partially_refunded", "escrowed")
         for column, new in {
             "amount_units": "amount_units + 1",
@@ -258,10 +214,15 @@ FLIPS: list[tuple[str, str, str, str, str]] = [
     ("counter", "name = 'final'", "mark", "'2:' || value", "name"),
     ("counter", "name = 'activity'", "value", "value || 'x'", "name"),
     ("payment", "status = 'pending'", "status", "'refunded'", "id"),
-    ("payment", "status = 'released'", "job_id", "(SELECT MAX(id) FROM jobs)", "id"),
+    ("payment", "status = 'released' AND release_after_ms > 0", "job_id", "(SELECT MAX(id) FROM jobs)", "id"),
     ("job", DONE, "finished_at_ms", "'yesterday'", "id"),
     ("account", "id = 'alice'", "balance_units", "'much'", "id"),
     ("leaf", LEAF, "hash", "'text'", "300"),
+    ("network", "1 = 1", "network_id", f"'{'0' * 64}'", "chain_id"),
+    ("network", "1 = 1", "origin", "'aitbc/ait-devnet/0'", "chain_id"),
+    ("network", "1 = 1", "chain_id", "'ait-othernet'", "chain_id"),
+    ("network", "1 = 1", "founding", "''", "chain_id"),
+    ("network", "1 = 1", "founding", "replace(founding, 'salt\":\"', 'salt\":\"0')", "chain_id"),
     ("key", "1 = 1", "public_key", "'A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg='", "id"),
     ("key", "1 = 1", "vkey", "substr(vkey, 2)", "id"),
 ]
@@ -270,6 +231,7 @@ TABLES = {
     "key": "signing_keys",
     "transaction": "wallet_transactions",
     "activity": "account_activity",
+    "network": "network",
 }
 
 
@@ -302,6 +264,7 @@ LOST = {
     "block": "DELETE FROM blocks WHERE height = 2 RETURNING 1",
     "last block": "DELETE FROM blocks WHERE height = 3 RETURNING 1",
     "genesis": "DELETE FROM blocks WHERE height = 0 RETURNING 1",
+    "network": "DELETE FROM network RETURNING 1",
     "tile": "DELETE FROM tiles WHERE level = 0 AND idx = 1 RETURNING 1",
     "account": "DELETE FROM accounts WHERE id = 'bob' RETURNING 1",
     "job": f"DELETE FROM jobs WHERE {DONE} RETURNING 1",

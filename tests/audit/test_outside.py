@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from aitbc.audit.findings import Report, Unwatched, Wrong
 from aitbc.audit.http import Coordinator, NotServed
 from aitbc.audit.outside import Outsider, audit_url
+from aitbc.audit.trust import Kept, Trust, read_kept
 from aitbc.core.checkpoint import Checkpoint, parse_checkpoint
 from aitbc.core.keyset import KeySet
 from aitbc.core.leaf import receipt_leaf, transfer_leaf
@@ -49,10 +50,12 @@ class Served:
         return self.change(path, self.cache[path])
 
 
-def audited(served: Served, keys: KeySet | None = None, policy: Policy | None = POLICY) -> Report:
+def audited(
+    served: Served, keys: KeySet | None = None, policy: Policy | None = POLICY, kept: Iterable[Kept] = ()
+) -> Report:
     report = Report()
     try:
-        Outsider(served, keys, policy, Unwatched(), report).run()  # type: ignore[arg-type]
+        Outsider(served, Trust(keys, policy, tuple(kept)), Unwatched(), report).run()  # type: ignore[arg-type]
     except Wrong as wrong:
         report.wrong = wrong
     return report
@@ -70,7 +73,7 @@ def served(market: Market, database_url: str, tmp_path: Path) -> Iterator[Served
 def test_an_honest_log_passes(served: Served) -> None:
     report = audited(served)
     assert report.ok, report.problems
-    assert report.counts["leaves"] == report.counts["transfers"] + report.counts["receipts"] == 335
+    assert report.counts["leaves"] == report.counts["transfers"] + report.counts["receipts"] == 339
     assert report.counts["open_holds"] == 3
     assert report.counts["cosignatures"] == 1
     # The payments that were refunded, in part, and the one that is held.
@@ -127,10 +130,36 @@ def test_blocks_that_do_not_fit_are_named(served: Served) -> None:
         assert wrong is not None
         assert wrong.kind == "block", member
 
-    served.change = only(
-        "/v1/explorer/blocks/", lambda _path, data: data.replace(b'"signature":"', b'"signature":"A')
-    )
-    assert "signature" in str(audited(served).wrong)
+
+def test_every_block_is_signed_by_a_key_that_is_known(served: Served) -> None:
+    """Not only the newest. Coordinators of before list blocks without signatures: there each is asked for."""
+
+    def change(height: int, edit: Callable[[dict[str, Any]], None]) -> Change:
+        def changed(_path: str, data: bytes) -> bytes:
+            blocks = json.loads(data)
+            for block in blocks if isinstance(blocks, list) else [blocks]:
+                if block["height"] == height:
+                    edit(block)
+            return json.dumps(blocks).encode()
+
+        return changed
+
+    for height in (1, 2, 4):
+        served.change = only(
+            "/v1/explorer/blocks", change(height, lambda block: block.update(signature="A" * 86 + "=="))
+        )
+        assert f"block {height}: its proposer's signature does not match" in str(audited(served).wrong)
+
+    def without(_path: str, data: bytes) -> bytes:
+        return json.dumps(
+            [{k: v for k, v in b.items() if k != "signature"} for b in json.loads(data)]
+        ).encode()
+
+    served.change = only("/v1/explorer/blocks?", without)
+    assert audited(served).ok
+    one = only("/v1/explorer/blocks/1", change(1, lambda block: block.update(signature=None)))
+    served.change = lambda path, data: one(path, only("/v1/explorer/blocks?", without)(path, data))
+    assert "block 1: its proposer's signature does not match" in str(audited(served).wrong)
 
 
 def bundle(leaves: list[bytes]) -> bytes:
@@ -203,7 +232,7 @@ def test_the_policy_decides(served: Served) -> None:
     policy = Policy("ait-devnet", (stranger,), (), 0, (KEY.public_bytes,))
     assert "no known key" in str(audited(served, policy=policy).wrong)
     lone = parse_note(served.get("/log/checkpoint", 0).decode())
-    assert parse_checkpoint(lone.text).size == 335
+    assert parse_checkpoint(lone.text).size == 339
     served.change = only(
         "/log/checkpoint", lambda _path, _data: str(Note(lone.text, lone.signatures[:1])).encode()
     )
@@ -304,3 +333,27 @@ def test_an_underpaid_miner_is_seen_from_outside(databases: Any) -> None:
         wrong = audited(Made([*HELD, *leaves]), policy=policy).wrong
         assert wrong is not None, name
         assert (wrong.kind, said in wrong.what) == ("receipt", True), (name, wrong)
+
+
+def test_a_kept_checkpoint_is_held_against_what_is_served(databases: Any) -> None:
+    """A log that was cut or signed anew by its own key is sound in itself: only who kept a checkpoint sees it."""
+    policy = Policy("ait-devnet", POLICY.log, (), 0, POLICY.receipt_keys)
+    grant, more = line(1, "mint", MINT, "ann", 100), line(2, "mint", MINT, "ann", 1)
+    before = Made([grant, more])
+    kept = read_kept("kept.txt", before.get("/log/checkpoint", 0).decode())
+    for leaves, said in (
+        ([grant, more], ""),
+        ([grant, more, line(3, "mint", MINT, "ann", 2)], ""),
+        ([grant], "the log was cut: it has 1 sealed leaves"),
+        ([], "the log was cut: it has 0 sealed leaves"),
+        ([line(1, "mint", MINT, "ann", 200), more], "the log was rewritten"),
+        ([line(1, "mint", MINT, "ann", 200), more, line(3, "mint", MINT, "ann", 2)], "the log was rewritten"),
+    ):
+        served = Made(leaves)
+        assert audited(served, policy=policy).ok, "it agrees with itself"
+        report = audited(served, policy=policy, kept=[kept])
+        assert report.ok == (not said)
+        assert said in str(report.wrong)
+        assert said or "that the log continues kept.txt" in report.checked
+    stranger = Policy("ait-devnet", (Verifier(ORIGIN, WITNESS.public_bytes),), (), 0, POLICY.receipt_keys)
+    assert "in kept.txt" in str(audited(before, policy=stranger, kept=[kept]).wrong)

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from aitbc.chain import sealer, service
-from aitbc.core.block import genesis, origin_of
+from aitbc.chain import network, sealer, service
+from aitbc.core.block import genesis
 from aitbc.core.note import Verifier, parse_note, verify_note
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
@@ -84,7 +84,8 @@ class Chain:
     """What is stored, checked from scratch. `checkpoints` are the notes by tree size."""
 
     def __init__(self, tx: Tx, key: PrivateKey = KEY) -> None:
-        self.log = Verifier(origin_of(CHAIN), key.public_bytes)
+        self.network = network.of(tx)
+        self.log = Verifier(self.network.origin, key.public_bytes)
         leaves = rows(tx, "SELECT seq, kind, hash, leaf_index FROM leaves ORDER BY leaf_index, seq")
         self.waiting = sum(1 for leaf in leaves if leaf.leaf_index is None)
         sealed = [leaf for leaf in leaves if leaf.leaf_index is not None]
@@ -99,8 +100,9 @@ class Chain:
 
     def _check_blocks(self) -> dict[int, str]:
         first, *others = self.blocks
-        assert first.header(CHAIN) == genesis(CHAIN)
-        assert first.hash == genesis(CHAIN).hash
+        founded = hashlib.sha256(self.network.founding.encode()).hexdigest()
+        assert first.header(CHAIN) == genesis(CHAIN, founded)
+        assert first.hash == genesis(CHAIN, founded).hash == self.network.network_id
         found = {}
         tree = Tree(self.hashes)
         receipts, before = 0, first

@@ -23,7 +23,7 @@ from aitbc.runtime import Runtime
 from tests.chain.logs import Published, append, seal
 from tests.faults.injection import COMMIT_AFTER, COMMIT_BEFORE, Faults
 from tests.support.server import ServerProcess
-from tests.support_flows import CHAIN, KEY, context, in_loop
+from tests.support_flows import CHAIN, KEY, context, found, in_loop
 
 pytestmark = pytest.mark.faults
 MOST_STATEMENTS = 30
@@ -32,7 +32,7 @@ MOST_STATEMENTS = 30
 @pytest.fixture
 def published(db: Database) -> Published:
     """A chain whose next block completes a tile, and so grows two levels and begins a new tile."""
-    db.write_sync(sealer.ensure_genesis, CHAIN)
+    db.write_sync(found)
     db.write_sync(append, 500)
     assert seal(db)
     return Published(db)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import stat
 import time
 from pathlib import Path
@@ -168,6 +169,11 @@ def test_a_receipt_of_another_coordinator_is_not_proven(alice: User, tmp_path: P
             4,
             "INSUFFICIENT_FUNDS",
         ),
+        (
+            ["submit", "x", "-m", MODEL, "--max-tokens", "32768", "--max-price", "1000000"],
+            4,
+            "AIT available",
+        ),
         (["submit", "x", "--max-price", "a lot"], 2, "USAGE"),
         (["submit", ""], 2, "the prompt is empty"),
         (["submit", "x", "--no-such"], 2, "--no-such"),
@@ -193,6 +199,14 @@ def test_errors_as_json(alice: User) -> None:
     error = json.loads(outcome.err)["error"]
     assert error["code"] == "JOB_NOT_FOUND"
     assert error["details"]["request_id"]
+    dear = alice("submit", "x", "-m", MODEL, "--max-tokens", "32768", "--max-price", "1000000", "--json")
+    amounts = json.loads(dear.err)["error"]["details"]
+    for name in ("needed", "available", "balance", "held"):
+        assert isinstance(amounts[name], int | float), amounts
+    for words in (["balance", "--key", "aitbc_client_abcdefghijkl_no"], ["balance", "--key", "nonsense"]):
+        said = alice(*words).err.removeprefix("aitbc: UNAUTHORIZED: ")
+        sentences = [part.strip() for part in re.split(r"[.?]", said) if part.strip()]
+        assert len(set(sentences)) == len(sentences) >= 2
 
 
 def test_login_saves_a_private_profile(user: User, network: Network) -> None:

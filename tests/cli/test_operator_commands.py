@@ -65,6 +65,7 @@ def test_a_key_without_an_account_gets_one(user: User) -> None:
     ],
 )
 def test_wrong_key_commands(user: User, words: list[str], code: int, text: str) -> None:
+    user("init")
     outcome = user("keys", *words)
     assert (outcome.code, outcome.out) == (code, "")
     assert text in outcome.err
@@ -98,7 +99,7 @@ def test_the_database_from_nothing_to_current(user: User) -> None:
     assert version == {"database": first["after"], "program": first["after"], "current": True}
     checked = user("db", "check", "--json").json
     assert checked["ok"]
-    assert [finding["name"] for finding in checked["checks"]] == ["database", "soundness"]
+    assert [finding["name"] for finding in checked["checks"]] == ["database", "network", "soundness"]
 
 
 def test_a_newer_or_foreign_database_is_refused(user: User, tmp_path: Path) -> None:

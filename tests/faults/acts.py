@@ -26,7 +26,7 @@ from aitbc.jobs.rows import JobRow
 from aitbc.payments import service as payments
 from aitbc.payments.service import PaymentRow
 from aitbc.users import service as users
-from tests.support_flows import CHAIN, Market, Provider, miner_spec, result_of, spec_of
+from tests.support_flows import CHAIN, Market, Provider, found, miner_spec, result_of, spec_of
 from tests.users.support import NativeWallet
 
 
@@ -207,11 +207,12 @@ class WalletScene(Scene):
     def __init__(self, market: Market, *, paid: bool = False) -> None:
         super().__init__(market)
         self.wallet = NativeWallet(1_000 + Scene.numbers)
+        self.wallet.network_id = market.db.write_sync(found).network_id
         self.other = NativeWallet(1_000_000 + Scene.numbers)
         if paid:
             market.db.write_sync(open_account_with_grant, self.wallet.account, 100)
-        terms = login.Terms("here", "http://here", CHAIN)
-        asked = market.db.write_sync(login.challenge, terms, self.wallet.account)
+        terms = login.Terms("here", "http://here", CHAIN, b"secret")
+        asked = login.challenge(terms, market.clock.now_ms(), self.wallet.account)
         signature = self.wallet.sign(asked.message)
         self.proven = login.prove(
             terms,
@@ -223,7 +224,9 @@ class WalletScene(Scene):
         )
 
     def transfer(self) -> wallet_transfer.Signed:
-        return wallet_transfer.read(self.wallet.transfer(self.other.account, 60, 1, fee_units=1), CHAIN)
+        return wallet_transfer.read(
+            self.wallet.transfer(self.other.account, 60, 1, fee_units=1), CHAIN, self.wallet.network_id
+        )
 
     def is_in(self) -> bool:
         """One session, and the grant once."""
@@ -313,17 +316,22 @@ ACTS: dict[str, Act] = {
         lambda s: (expiry.expire_due, s.market.ctx),
         lambda s: ended(s, "failed", "expired"),
     ),
-    "running_job_expires": Act(
-        lambda m: later(Scene(m).taken(ttl_s=50), 61),
+    "run_takes_too_long": Act(
+        lambda m: later(Scene(m).taken(max_run_s=20), 21),
         lambda s: (expiry.expire_due, s.market.ctx),
-        lambda s: ended(s, "failed", "claimed", "expired"),
+        requeued,
     ),
     "leave": Act(
         lambda m: Scene(m).taken(), lambda s: (job_lifecycle.leave, s.market.ctx, *s.miner), requeued
     ),
     "register": Act(
         lambda m: Scene(m).submitted(cap=50),
-        lambda s: (registration.register, s.miner.principal, miner_spec(s.miner.miner_id, {s.tag: 50})),
+        lambda s: (
+            registration.register,
+            s.market.ctx,
+            s.miner.principal,
+            miner_spec(s.miner.miner_id, {s.tag: 50}),
+        ),
         lambda s: len(s.market.take(s.miner)) == 1,
     ),
     "open_escrow": Act(

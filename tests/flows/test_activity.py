@@ -9,11 +9,11 @@ from aitbc.core.ids import new_id
 from aitbc.database import Tx
 from aitbc.flows import activity
 from aitbc.ledger import service as ledger
-from tests.support_flows import CHAIN, KEY, Market
+from tests.support_flows import CHAIN, KEY, Market, found
 
 
 def seal(market: Market) -> None:
-    market.db.write_sync(sealer.ensure_genesis, CHAIN)
+    market.db.write_sync(found)
     while (made := market.db.read_sync(sealer.draft, CHAIN, KEY)) is not None:
         assert market.db.write_sync(sealer.seal, made)
 

@@ -1,16 +1,21 @@
 """Miners that lapse, prompts that are erased, and loops that go on."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
 
 from aitbc import background
-from aitbc.errors import StorageUnavailable
+from aitbc.accounts.principal import Principal
+from aitbc.errors import InputQuotaExceeded, StorageUnavailable
+from aitbc.flows import job_lifecycle
 from aitbc.jobs import service as jobs
+from aitbc.jobs.models import LARGE_INPUT_BYTES
+from aitbc.jobs.rows import JobRow
 from aitbc.receipts import service as receipts
 from tests.flows.loops import LEASE_S, Loop, run
-from tests.support_flows import Market, runtime_over
+from tests.support_flows import Market, runtime_over, spec_of
 
 
 @pytest.fixture
@@ -96,3 +101,66 @@ def test_a_result_that_comes_late_but_before_the_lease_was_ended_is_accepted(mar
     market.take(miner)
     market.clock.advance(LEASE_S + 0.4)
     assert market.complete(miner, job.id).job_id == job.id
+
+
+LONG = "x" * (LARGE_INPUT_BYTES + 1)
+
+
+def stored(market: Market, job_id: str) -> bool:
+    return market.db.read_sync(jobs.request_text, job_id) is not None
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire", "fail"])
+def test_a_large_input_goes_with_its_job_where_nobody_paid_for_it(market: Market, end: str) -> None:
+    client, miner = market.client(), market.miner(concurrency=9)
+    large, small = (market.submit(client, prompt=prompt, ttl_s=60) for prompt in (LONG, "short"))
+    if end == "cancel":
+        for job in (large, small):
+            market.cancel(client, job.id)
+    elif end == "expire":
+        market.clock.advance(61)
+        market.expire()
+    else:
+        for _ in range(market.ctx.max_attempts):
+            market.clock.advance(10)
+            for job in market.take(miner, 2):
+                market.fail(miner, job.id)
+    assert {market.job(job.id).status for job in (large, small)} <= {"failed", "cancelled"}
+    assert (stored(market, large.id), stored(market, small.id)) == (False, True)
+    market.check()
+
+
+def test_a_large_input_that_is_tried_again_or_answered_stays(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client, prompt=LONG)
+    market.take(miner)
+    market.fail(miner, job.id)
+    assert stored(market, job.id)
+    market.clock.advance(10)
+    assert [taken.id for taken in market.take(miner)] == [job.id]
+    market.complete(miner, job.id)
+    assert stored(market, job.id)
+
+
+def test_large_inputs_that_wait_have_a_bound(market: Market) -> None:
+    """In all, whether they come one by one or in a batch; small ones are bounded by their number."""
+    ctx = dataclasses.replace(market.ctx, max_pending_bytes=4 * len(LONG) - 1)
+    client, other = market.client(), market.client("bob")
+    write = market.db.write_sync
+
+    def submit(who: Principal, prompt: str = LONG) -> JobRow:
+        return write(job_lifecycle.submit, ctx, who, spec_of(prompt=prompt))
+
+    waiting = [submit(client), submit(client)]
+    done = write(
+        job_lifecycle.submit_batch, ctx, client, [spec_of(prompt=LONG), spec_of(prompt=LONG), spec_of()]
+    )
+    assert [type(item) for item in done] == [JobRow, InputQuotaExceeded, JobRow]
+    with pytest.raises(InputQuotaExceeded) as refused:
+        submit(client)
+    assert refused.value.details["limit_bytes"] == ctx.max_pending_bytes
+    assert refused.value.details["waiting_bytes"] > 3 * LARGE_INPUT_BYTES
+    assert submit(client, "short").status == submit(other).status == "pending"
+    market.cancel(client, waiting[0].id)
+    assert submit(client).status == "pending"
+    market.check()

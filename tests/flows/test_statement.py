@@ -28,6 +28,8 @@ def submit(market: Market, client: Principal, *, manual: bool = False) -> JobRow
 
 def pages(db: Database, account: str, start: int, end: int | None, limit: int) -> list[StatementPage]:
     found: list[StatementPage] = []
+    if end is None:
+        end = db.write_sync(statement.settle, start, None, db.clock.now_ms())
     cursor: str | None = None
     while not found or cursor is not None:
         found.append(db.read_sync(statement.read, account, start, end, limit, cursor))
@@ -157,6 +159,6 @@ def test_bad_cursors_and_times(market: Market) -> None:
     ]
     for cursor in bad:
         with pytest.raises(InvalidRequest):
-            market.db.read_sync(statement.read, "alice", 0, None, 10, cursor)
+            market.db.read_sync(statement.read, "alice", 0, 1, 10, cursor)
     with pytest.raises(InvalidRequest):
         market.db.read_sync(statement.read, "alice", 2, 1, 10, None)

@@ -102,7 +102,11 @@ def test_a_transfer_is_done_once_by_its_id(books: Books) -> None:
 
 def test_nobody_but_the_mint_goes_below_zero(books: Books) -> None:
     error = books.refuses(InsufficientFunds, lambda: books.transfer("t", "alice", "bob", 1001))
-    assert error.details == {"needed": 0.00001001, "available": 0.00001}
+    numbers = {"needed": 0.00001001, "available": 0.00001, "balance": 0.00001, "held": 0}
+    assert error.details == numbers
+    assert error.message == (
+        "This needs 0.00001001 AIT and the account has 0.00001 AIT available: 0.00001 AIT, of which 0 AIT are held."
+    )
     books.refuses(InsufficientFunds, lambda: books.transfer("t", TREASURY, "bob", 1))
     books.refuses(InsufficientFunds, lambda: books.hold("h", "bob", 1))
     books.hold("h", "alice", 600)

@@ -35,6 +35,7 @@ class FakeOllama(FakeServer):
         }
         self.loaded: dict[str, int] = {}
         self.chats: list[dict[str, Any]] = []
+        self.on_show: Handler | None = None
         self.shows = 0
         self.on_chat: Handler = self.answer
         self.on_embed: Handler = self.embed
@@ -76,7 +77,10 @@ class FakeOllama(FakeServer):
 
     async def _show(self, request: Request) -> Response:
         self.shows += 1
-        return JSONResponse(self.models[(await request.json())["model"]])
+        body = await request.json()
+        if self.on_show is not None:
+            return await self.on_show(body)
+        return JSONResponse(self.models[body["model"]])
 
     async def _chat(self, request: Request) -> Response:
         body = await request.json()
@@ -96,11 +100,14 @@ class FakeOpenAI(FakeServer):
         self.lm_studio: list[dict[str, Any]] | None = None
         self.bodies: list[dict[str, Any]] = []
         self.closed_early = asyncio.Event()
+        self.health = 200
+        self.refuses = 0
         self.on_chat: Handler = self.answer
         self.on_completion: Handler = self.answer
         self.on_embed: Handler = self.embed
         super().__init__(
             [
+                Route("/health", self._health),
                 Route("/v1/models", self._models),
                 Route("/api/v0/models", self._lm_studio),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
@@ -139,7 +146,14 @@ class FakeOpenAI(FakeServer):
         return JSONResponse({"data": rows[::-1], "usage": {"prompt_tokens": 4, "total_tokens": 4}})
 
     async def _models(self, request: Request) -> Response:
+        if self.refuses:
+            return JSONResponse({"error": {"message": "Invalid API key"}}, self.refuses)
         return JSONResponse({"object": "list", "data": self.models})
+
+    async def _health(self, request: Request) -> Response:
+        return JSONResponse(
+            {"error": {"message": "Loading model"}} if self.health == 503 else {}, self.health
+        )
 
     async def _lm_studio(self, request: Request) -> Response:
         if self.lm_studio is None:

@@ -99,6 +99,11 @@ class FakeCoordinator(FakeServer):
         self.status = "active"
         self.key = "aitbc_miner_k"
         self.refuse_complete: list[JSONResponse] = []
+        self.refuse_fail: list[JSONResponse] = []
+        self.fail_bodies: list[dict[str, Any]] = []
+        self.break_batches = 0
+        self.no_work: dict[str, Any] = {}
+        self.default_cap = 0.05
         self._heartbeat_s = heartbeat_s
         self._wake = asyncio.Event()
         super().__init__(
@@ -150,6 +155,7 @@ class FakeCoordinator(FakeServer):
                 "chain_id": CHAIN_ID,
                 "heartbeat_interval_s": self._heartbeat_s,
                 "lease_s": 60,
+                "default_max_price_per_1k": self.default_cap,
             }
         )
 
@@ -175,6 +181,8 @@ class FakeCoordinator(FakeServer):
         self.polls += 1
         known = set(filter(None, request.query_params.get("known", "").split(",")))
         limit = int(request.query_params["max"])
+        if self.no_work:
+            return JSONResponse({"jobs": [], **self.no_work})
         deadline = asyncio.get_running_loop().time() + float(request.query_params["wait"])
         while True:
             jobs = list(self.jobs.values())
@@ -205,6 +213,9 @@ class FakeCoordinator(FakeServer):
 
     async def _complete_batch(self, request: Request) -> Response:
         self.batches += 1
+        if self.break_batches:
+            self.break_batches -= 1
+            return error(500, "INTERNAL_ERROR")
         items: list[dict[str, Any]] = []
         for body in (await request.json())["results"]:
             answer = json.loads(self._completed(self.jobs[body["job_id"]], body).body)
@@ -245,6 +256,9 @@ class FakeCoordinator(FakeServer):
     async def _fail(self, request: Request) -> Response:
         body = await request.json()
         job = self.jobs[request.path_params["job_id"]]
+        self.fail_bodies.append(body)
+        if self.refuse_fail:
+            return self.refuse_fail.pop(0)
         if job.status != "running":
             return error(409, "LEASE_LOST")
         job.failures.append(body)

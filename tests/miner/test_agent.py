@@ -195,7 +195,7 @@ def test_an_engine_that_is_not_there_ends_the_miner_with_a_reason(tmp_path: Path
         engine.offers = []
         async with FakeCoordinator() as coordinator, mining(coordinator, tmp_path, engine) as miner:
             assert await asyncio.wait_for(miner.task, 5) == EXIT_FAILED
-            assert "none of the models" in miner.events.named("engine_down")[0]["reason"]
+            assert "none of the models" in miner.events.named("engine_unusable")[0]["reason"]
 
     run(scenario())
 

@@ -12,11 +12,12 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from aitbc.core import jobspec
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineResult, ModelInfo, classify
+from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineResult, ModelInfo
 from aitbc.miner.engines.detect import EngineChoice, NoEngine, choose_engine, ollama_url
 from aitbc.miner.engines.llamacpp import LlamaCppEngine
 from aitbc.miner.engines.ollama import OllamaEngine
 from aitbc.miner.engines.openai_compatible import OpenAIEngine, base_url
+from aitbc.miner.engines.verdict import classify
 from tests.miner.fake_engines import FakeOllama, FakeOpenAI, ndjson, sse
 from tests.miner.fakes import FakeCoordinator, free_port
 from tests.miner.harness import mining, run, until
@@ -407,6 +408,8 @@ def test_auto_finds_ollama_else_a_gguf_else_the_starter_model(
             alias = await choose_engine(EngineChoice(engine="llamacpp", models=[f"llama3.2={gguf}"]))
             assert isinstance(alias, LlamaCppEngine)
             assert (alias.model_name, alias.path) == ("llama3.2", gguf)
+            served = EngineChoice(url=openai.url, models=["mine=/models/x.gguf"])
+            assert isinstance(await choose_engine(served), OpenAIEngine)
             ollama.models = {}
             starter = await choose_engine(EngineChoice())
             assert isinstance(starter, LlamaCppEngine)
@@ -424,6 +427,10 @@ def test_auto_finds_ollama_else_a_gguf_else_the_starter_model(
         EngineChoice(engine="llamacpp"),
         EngineChoice(engine="llamacpp", models=["/nowhere/x.gguf"]),
         EngineChoice(engine="tensorflow"),
+        EngineChoice(engine="openai", url="localhost:8001"),
+        EngineChoice(engine="ollama", url="http://"),
+        EngineChoice(url="http://[1"),
+        EngineChoice(engine="openai", url="http://h:1", models=["my model=m"]),
     ],
 )
 def test_a_choice_that_cannot_be_made_says_why(choice: EngineChoice) -> None:

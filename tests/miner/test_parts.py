@@ -207,6 +207,9 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_the_document_names_every_event_and_option() -> None:
     document = (SOURCE.parents[2] / "docs" / "miner.md").read_text()
     assert [name for name in SENTENCES if f"`{name}`" not in document] == []
-    options = CliRunner().invoke(app, ["miner", "run", "--help"], env={"COLUMNS": "200"}).output
+    options = "".join(
+        CliRunner().invoke(app, ["miner", command, "--help"], env={"COLUMNS": "200"}).output
+        for command in ("run", "status")
+    )
     for option in set(re.findall(r"--[a-z][a-z-]+", document)) - {"--role"}:
         assert option in options, option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,22 +13,25 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import JSONResponse
 
 from aitbc.core.keyset import KeySet
 from aitbc.core.receipt import verify_bytes
 from aitbc.miner.agent import MinerAgent
 from aitbc.miner.settings import MinerSettings
 from tests.miner.fake_engines import FakeEngine, FakeOpenAI
+from tests.miner.fakes import free_port
 from tests.miner.harness import Events, RunningMiner, run, until
 from tests.support.server import AITBC, ServerProcess
 
 CLIENT_KEY = "client-key-of-these-tests"
 OTHER_MINER_KEY = "key-of-another-miner"
 MINER_KEY = "miner-key-of-these-tests"
+STATUS_KEY = "key-of-the-miner-that-is-asked-how-it-stands"
 SETTINGS = {
     "HEARTBEAT_S": "0.2",
     "LEASE_S": "20",
-    "API_KEYS": f"client:{CLIENT_KEY},miner:{MINER_KEY},miner:{OTHER_MINER_KEY}",
+    "API_KEYS": f"client:{CLIENT_KEY},miner:{MINER_KEY},miner:{OTHER_MINER_KEY},miner:{STATUS_KEY}",
     "SECRET_KEY": "a secret of these tests",
 }
 
@@ -250,5 +254,93 @@ def test_another_accounts_miner_id_is_refused_with_a_reason(
         assert await agent("c", CLIENT_KEY, clients).run() == 1
         assert clients.named("refused")[0]["code"] == "FORBIDDEN"
         assert await owner.stop() == 0
+
+    against(server, scenario)
+
+
+def test_a_copied_home_is_refused_until_it_takes_over_and_the_first_is_told(
+    coordinator_process: ServerProcess, tmp_path: Path
+) -> None:
+    server = coordinator_process
+
+    def agent(home: str, events: Events, *, takeover: bool = False) -> MinerAgent:
+        settings = MinerSettings(
+            coordinator=server.url, key=MINER_KEY, home=tmp_path / home, miner_id="copied", takeover=takeover
+        )
+        return MinerAgent(settings, FakeEngine(), events, gpus=[])
+
+    async def scenario(coordinator: Coordinator) -> None:
+        first = RunningMiner(agent("first", seen := Events()), seen)
+        await until(lambda: seen.named("registered"))
+        shutil.copytree(tmp_path / "first" / "miner", tmp_path / "second" / "miner")
+        second = RunningMiner(agent("second", refused := Events()), refused)
+        await until(lambda: refused.named("id_in_use"))
+        assert refused.named("id_in_use")[0]["code"] == "MINER_ID_IN_USE"
+        assert await second.stop() == 0 and not refused.named("registered")
+        third = RunningMiner(agent("second", taking := Events(), takeover=True), taking)
+        await until(lambda: taking.named("registered"))
+        assert await asyncio.wait_for(first.task, 10) == 1
+        assert seen.named("refused")[0]["code"] == "MINER_SESSION_REPLACED"
+        job = await coordinator.ended(await coordinator.submit("hello", "tiny"))
+        assert job["status"] == "completed" and not refused.named("job_started")
+        assert await third.stop() == 0
+
+    against(server, scenario)
+
+
+def test_status_says_what_was_done_earned_failed_and_missed(
+    coordinator_process: ServerProcess, tmp_path: Path
+) -> None:
+    server = coordinator_process
+
+    async def scenario(coordinator: Coordinator) -> None:
+        async def status(*more: str) -> tuple[int, str]:
+            process = await asyncio.create_subprocess_exec(
+                *(str(AITBC), "miner", "status", "--url", server.url, "--key", STATUS_KEY),
+                *("--home", str(tmp_path), "--id", "m-status", *more),
+                env=server.environment,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            out, _ = await process.communicate()
+            return int(process.returncode or 0), out.decode()
+
+        async with FakeOpenAI() as engine:
+            engine.models = [{"id": "status-model", "max_model_len": 4096}]
+            arguments = ("--engine", "openai", "--url", engine.url, "--price", "0.9", "--key", STATUS_KEY)
+            async with MinerProcess(coordinator, tmp_path, "m-status", *arguments) as miner:
+                await miner.saw("registered")
+                assert (await miner.saw("price_above_cap"))["cap"] == 0.1
+                wants = {"constraints": {"max_price": 1}}
+                done = await coordinator.ended(await coordinator.submit("one", "status-model", **wants))
+                assert done["status"] == "completed"
+
+                async def refuse(body: dict[str, Any]) -> Any:
+                    return JSONResponse({"error": "bad"}, 400)
+
+                engine.on_chat = refuse
+                assert (await coordinator.ended(await coordinator.submit("two", "status-model", **wants)))[
+                    "cause"
+                ]
+                await miner.saw("fail_reported")
+                code, shown = await status("--json")
+                assert code == 0, shown
+                facts = json.loads(shown)
+                assert facts["runs_here"] is True
+                assert facts["at_coordinator"]["status"] in ("active", "draining")
+                assert facts["at_coordinator"]["models"][0]["name"] == "status-model"
+                assert facts["earned"]["earned"] == (await miner.saw("job_done"))["earned"] > 0
+                assert facts["earned"]["jobs"] == 1
+                miner.signal(signal.SIGTERM)
+                assert await miner.status() == 0
+            code, shown = await status("--json")
+            here = json.loads(shown)["here"]
+            assert (here["completed"], here["failed"], here["lost"]) == (1, {"BAD_REQUEST": 1}, 0)
+            code, shown = await status()
+            assert code == 0
+            for words in ("m-status", "not running", "BAD_REQUEST", "status-model", "above the 0.1"):
+                assert words in shown, shown
+            code, shown = await status("--url", f"http://127.0.0.1:{free_port()}")
+            assert code == 3 and "does not answer" in shown and "BAD_REQUEST" in shown
 
     against(server, scenario)

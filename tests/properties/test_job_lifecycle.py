@@ -1,6 +1,7 @@
 """Jobs and their money against a model: whoever does what, in whatever order and however late."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -62,6 +63,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "max_tokens": st.integers(1, 60),
             "priority": st.integers(3, 6),
             "ttl_s": st.sampled_from([3600, 90, 20]),
+            "max_run_s": st.sampled_from([1800, 90, 25]),
             "region": st.sampled_from(["", "", "", "eu"]),
             "memory_gb": st.sampled_from([0, 0, 0, 8]),
             "only": st.sampled_from(["", "", "", "m2"]),
@@ -191,9 +193,11 @@ class Lifecycle(RuleBasedStateMachine):
             memory_mb=memory_mb,
             concurrency=places,
         )
-        self.model.miners[name] = job_model.Machine(
-            prices, region, memory_mb, places, earned=known.earned if known else 0
-        )
+        fresh = job_model.Machine(prices, region, memory_mb, places)
+        if known is not None:  # what it did stays with it
+            fresh = replace(known, prices=prices, region=region, memory_mb=memory_mb, places=places)
+            fresh.state = "active"
+        self.model.miners[name] = fresh
 
     def submit(self, client: str, model: str, ttl_s: int, memory_gb: int, only: str, **asked: Any) -> None:
         expected = self.model.submit(
@@ -261,7 +265,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def cancel(self, client: str, number: int) -> None:
         job = self.pick(number)
-        expected = self.model.cancel(client, job)
+        expected = self.model.cancel(self.now, client, job)
         found = self.outcome(self.market.cancel, self.principals[client], self.ids[job.number])
         assert found == expected if isinstance(found, str) else found.status == expected
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -223,14 +224,19 @@ def test_what_is_not_allowed(dora: Any, network: Network) -> None:
         bob.job(job.job_id)
     with (
         Client(network.url, "aitbc_client_abcdefghijkl_wrong") as nobody,
-        pytest.raises(sdk.AuthenticationError),
+        pytest.raises(sdk.AuthenticationError) as unknown,
     ):
         nobody.balance()
+    assert unknown.value.reason == "unknown"
     with Client(network.url, network.carol.key) as miner, pytest.raises(sdk.PermissionDenied):
         miner.submit("hello")
     with pytest.raises(sdk.PaymentRequired) as broke:
         dora.submit("hello", model=MODEL, max_tokens=32768, max_price=100_000)
     assert broke.value.code == "INSUFFICIENT_FUNDS"
+    needed, available = broke.value.needed, broke.value.available
+    assert needed is not None and available is not None and needed > available
+    assert (broke.value.balance, broke.value.limit) == (available + (broke.value.held or 0), None)
+    assert f"needs {needed} AIT" in broke.value.message
     with pytest.raises(sdk.InvalidRequest) as invalid:
         dora.submit("hello", temperature=9)
     assert invalid.value.details
@@ -245,3 +251,54 @@ def test_what_the_server_answers_is_all_understood(dora: Any) -> None:
     for field in job.raw:
         assert renamed.get(field, field) in named, field
     assert inspect.isfunction(Client.run)
+
+
+def check_named(found: Any, name: str) -> Any:
+    return next(check for check in found.checks if check.name == name)
+
+
+def test_a_jobs_receipt_is_held_against_the_job(dora: Any) -> None:
+    """Not only whether it is genuine: whether it is of this job, this question and this answer."""
+    keys = dora.keys()
+    job, other = dora.run("hello", model=MODEL), dora.run("good bye", model=MODEL)
+    found = dora.verify_receipt(job, keys=keys)
+    assert found.ok
+    for name in ("document", "result", "signature", "job", "prompt", "answer"):
+        assert check_named(found, name).ok, name
+    assert all(check.detail for check in found.unchecked), "it says what it could not check"
+    wrong = {
+        "job": replace(job, job_id=other.job_id, receipt_id=other.receipt_id, model="another"),
+        "prompt": replace(job, parameters={**job.parameters, "prompt": "what?"}),
+        "answer": replace(job, output={**job.output, "text": "You said: nothing"}),
+    }
+    for name, changed in wrong.items():
+        held = dora.verify_receipt(changed, keys=keys)
+        assert not held.ok, name
+        assert check_named(held, name).ok is False, name
+    erased = dora.verify_receipt(replace(job, parameters={}, output=None), keys=keys)
+    assert erased.ok
+    assert {check.name for check in erased.unchecked} >= {"prompt", "answer"}
+    waiting = dora.submit("hello", model="nobody-has-this")
+    with pytest.raises(ValueError, match="no receipt"):
+        dora.verify_receipt(waiting, keys=keys)
+    dora.cancel(waiting.job_id)
+
+
+def test_a_receipt_without_its_proof_yet_lacks_it_and_is_not_wrong(dora: Any) -> None:
+    from aitbc.core.block import origin_of
+    from aitbc.core.note import Verifier
+    from aitbc.core.receipt import Policy
+
+    keys = dora.keys()
+    policy = Policy(
+        chain_id=keys.chain_id,
+        log=tuple(Verifier(origin_of(keys.chain_id), key.public_bytes) for key in keys.log_keys),
+        receipt_keys=tuple(key.public_bytes for key in keys if key.use == "receipts"),
+    )
+    job = dora.run("hello", model=MODEL)
+    (receipt,) = dora.job_receipts(job.job_id)
+    early = dora.verify_receipt({**receipt.document, "proof": None}, policy=policy)
+    assert not early.ok
+    assert [check.missing for check in early.failures] == [True]
+    forged = dora.verify_receipt({**receipt.document, "proof": None, "model": "another"}, policy=policy)
+    assert not all(check.missing for check in forged.failures)

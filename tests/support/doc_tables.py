@@ -14,7 +14,7 @@ from aitbc import metrics
 from aitbc.api.app import ROUTERS
 from aitbc.api.auth import SESSION_SCOPES
 from aitbc.api.routing import Endpoint
-from aitbc.config import Settings
+from aitbc.config import Settings, environment_name
 from aitbc.errors import error_table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -27,21 +27,19 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def setting_name(field: str) -> str:
-    return "AITBC_HOME" if field == "home" else field.upper()
-
-
 def settings() -> dict[str, str]:
     """Environment variables by name, with the default as one would write it ("" for none)."""
     found = {}
     for field, info in Settings.model_fields.items():
         default = info.default
-        found[setting_name(field)] = "" if default in (PydanticUndefined, None) else str(default)
+        found[environment_name(field)] = "" if default in (PydanticUndefined, None) else str(default)
     return found
 
 
 def settings_table() -> str:
-    meanings = {setting_name(name): info.description or "" for name, info in Settings.model_fields.items()}
+    meanings = {
+        environment_name(name): info.description or "" for name, info in Settings.model_fields.items()
+    }
     return table(
         ("Variable", "Default", "Meaning"),
         (

@@ -32,7 +32,7 @@ from tests.users.support import EvmWallet, NativeWallet, Wallet
 
 __all__ = ["database_url", "memory_folder"]
 
-TERMS = Terms("127.0.0.1:8000", "http://127.0.0.1:8000", "ait-devnet")
+TERMS = Terms("127.0.0.1:8000", "http://127.0.0.1:8000", "ait-devnet", b"a secret of 32 random bytes here")
 GRANT = 5_000
 
 
@@ -44,7 +44,7 @@ class Door:
         self.clock = clock
 
     def ask(self, wallet: Wallet, terms: Terms = TERMS) -> Challenge:
-        return self.db.write_sync(login.challenge, terms, wallet.account)
+        return login.challenge(terms, self.clock.now_ms(), wallet.account)
 
     def enter(
         self,
@@ -152,6 +152,7 @@ def test_expired_challenges_and_sessions_are_forgotten(door: Door) -> None:
     door.enter(wallet, door.ask(wallet).message)
     door.clock.advance(86_401)
     door.enter(wallet, door.ask(wallet).message)
+    door.db.write_sync(users.forget)
     assert door.count(ChallengeTable) == 1
     assert door.count(SessionTable) == 1
 
@@ -174,7 +175,7 @@ def test_nobody_gets_in_with_anothers_signature(door: Door, wallet: Wallet, othe
 
 @WALLETS
 def test_a_text_of_another_domain_is_refused(door: Door, wallet: Wallet) -> None:
-    elsewhere = Terms("evil.example", "http://evil.example", "ait-devnet")
+    elsewhere = Terms("evil.example", "http://evil.example", "ait-devnet", TERMS.secret)
     asked = door.ask(wallet, elsewhere)
     door.refused(ChallengeInvalid, wallet, asked.message)
     ours = door.ask(wallet)

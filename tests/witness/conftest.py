@@ -2,14 +2,13 @@
 
 import pytest
 
-from aitbc.chain import sealer
 from aitbc.database import Database
-from tests.support_flows import CHAIN, database_url, memory_folder
+from tests.support_flows import database_url, found, memory_folder
 
 __all__ = ["database_url", "memory_folder"]
 
 
 @pytest.fixture
 def db(db: Database) -> Database:
-    db.write_sync(sealer.ensure_genesis, CHAIN)
+    db.write_sync(found)
     return db

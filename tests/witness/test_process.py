@@ -21,7 +21,7 @@ from aitbc.database import Database
 from aitbc.keyfile import derive_key
 from tests.chain.logs import append
 from tests.support.server import AITBC, ServerProcess, free_port
-from tests.support_flows import CHAIN
+from tests.support_flows import CHAIN, found
 from tests.witness.logs import origin_hash
 from tests.witness.network import copied
 
@@ -68,7 +68,7 @@ def wait_for(true: Callable[[], bool], seconds: float = 20) -> None:
 def test_blocks_become_final_again_when_the_witness_is_back(
     db: Database, tmp_path: Path, start_server: Callable[..., ServerProcess]
 ) -> None:
-    db.write_sync(sealer.ensure_genesis, CHAIN)
+    db.write_sync(found)
     home, port = tmp_path / "witness", free_port()
 
     def head() -> sealer.BlockRow:

@@ -17,6 +17,7 @@ class Principal:
 
     `scopes` are the roles it may act in; an admin may also read everything.
     `limited` is False where the key has no spending limit, so that nothing needs to be reserved on it.
+    `secret_hash` is of the key as it was shown ('' for a static key and a session): a rotation ends it.
     `expires_at_ms` is when the credential that was shown stops working (None: never).
     """
 
@@ -26,6 +27,7 @@ class Principal:
     scopes: frozenset[str]
     limited: bool = False
     expires_at_ms: int | None = None
+    secret_hash: str = ""
 
     @property
     def is_admin(self) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
@@ -19,8 +21,10 @@ from sqlalchemy import bindparam, null, select, update
 from aitbc.accounts.models import ApiKey
 from aitbc.accounts.principal import ROLES, Principal, Role
 from aitbc.config import Settings, split_api_keys
+from aitbc.core.clock import rfc3339
 from aitbc.database import Tx, insert_into, statement
-from aitbc.errors import InvalidRequest, KeyNotFound, Unauthorized
+from aitbc.database.columns import among
+from aitbc.errors import InvalidRequest, KeyExpired, KeyNotFound, KeyRevoked, KeyRotated, KeyUnknown
 
 ID_LENGTH = 12
 ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -32,6 +36,10 @@ STATIC_PREFIX = "static-"
 _SCOPES: dict[str, frozenset[str]] = {role: frozenset({role}) for role in ROLES}
 _STATIC_SCOPES = frozenset({"client", "miner"})
 _NO_HASH = "0" * 64
+_KEY = re.compile(
+    rf"aitbc_(?:{'|'.join(ROLES)})_[{ID_ALPHABET}]{{{ID_LENGTH}}}_[A-Za-z0-9_-]{{1,{MAX_KEY_CHARS}}}",
+    re.ASCII,
+)
 
 _K = ApiKey.__table__.c  # type: ignore[attr-defined]
 _BY_ID = statement(
@@ -45,6 +53,33 @@ _BY_ID = statement(
         _K.revoked_at_ms,
         _K.limit_units,
     ).where(_K.id == bindparam("key_id"))
+)
+_given: Any = bindparam("given")
+_now: Any = bindparam("now")
+ENDED = statement(
+    select(_K.id).where(
+        _K.id == bindparam("key_id"),
+        _K.revoked_at_ms.is_not(None)
+        | (_K.expires_at_ms <= _now)
+        | (
+            (_K.secret_hash != _given)
+            & (
+                _K.previous_hash.is_(None)
+                | (_K.previous_hash != _given)
+                | (_K.previous_expires_at_ms <= _now)
+            )
+        ),
+    )
+)
+_SECRETS = statement(
+    lambda dialect: select(
+        _K.id,
+        _K.secret_hash,
+        _K.previous_hash,
+        _K.previous_expires_at_ms,
+        _K.expires_at_ms,
+        _K.revoked_at_ms,
+    ).where(among(dialect, "api_keys.id", "keys"))
 )
 _INSERT = insert_into(ApiKey)
 _REVOKE = statement(
@@ -112,24 +147,35 @@ def hash_key(key_text: str) -> str:
     return hashlib.sha256(key_text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def looks_like_key(key_text: str) -> bool:
+    """Whether the text has the form of a key; what has not needs no look into the database."""
+    return _KEY.fullmatch(key_text) is not None
+
+
 def authenticate(tx: Tx, key_text: str) -> Principal:
-    """The holder of a key. Raises Unauthorized, always with the same words, for one that is not good now."""
-    parts = key_text.split("_", 3)
-    if len(key_text) > MAX_KEY_CHARS or len(parts) != 4 or parts[0] != "aitbc":
-        raise Unauthorized()
-    key_id = parts[2]
-    row = tx.one(_BY_ID, key_id=key_id) if key_id.isascii() and key_id.isalnum() else None
+    """The holder of a key.
+
+    Raises KeyUnknown, with the same words whether its id or its secret is wrong; to who shows the right
+    secret KeyRevoked, KeyExpired, or KeyRotated for a secret that was replaced.
+    """
+    if not looks_like_key(key_text):
+        raise KeyUnknown()
+    key_id = key_text.split("_", 3)[2]
+    row = tx.one(_BY_ID, key_id=key_id)
     given = hash_key(key_text)
     current = hmac.compare_digest(given, row.secret_hash if row else _NO_HASH)
     previous = hmac.compare_digest(given, (row.previous_hash if row else None) or _NO_HASH)
-    if row is None or not (current or previous) or row.revoked_at_ms is not None:
-        raise Unauthorized()
-    ends = [
-        at for at in (row.expires_at_ms, None if current else row.previous_expires_at_ms) if at is not None
-    ]
+    if row is None or not (current or previous):
+        raise KeyUnknown()
+    if row.revoked_at_ms is not None:
+        raise KeyRevoked(key_id=key_id, at=rfc3339(row.revoked_at_ms))
+    if row.expires_at_ms is not None and row.expires_at_ms <= tx.now_ms:
+        raise KeyExpired(key_id=key_id, at=rfc3339(row.expires_at_ms))
+    replaced_at_ms = None if current else row.previous_expires_at_ms
+    if replaced_at_ms is not None and replaced_at_ms <= tx.now_ms:
+        raise KeyRotated(key_id=key_id, at=rfc3339(replaced_at_ms))
+    ends = [at for at in (row.expires_at_ms, replaced_at_ms) if at is not None]
     expires_at_ms = min(ends) if ends else None
-    if expires_at_ms is not None and expires_at_ms <= tx.now_ms:
-        raise Unauthorized()
     return Principal(
         account_id=row.account_id,
         role=row.role,
@@ -137,7 +183,32 @@ def authenticate(tx: Tx, key_text: str) -> Principal:
         scopes=_SCOPES[row.role],
         limited=row.limit_units is not None,
         expires_at_ms=expires_at_ms,
+        secret_hash=given,
     )
+
+
+def is_good(tx: Tx, principal: Principal) -> bool:
+    """Whether the key that was shown still works. Cheap: as a rule it does (see `Tx.none`)."""
+    return tx.none(ENDED, key_id=principal.key_id, given=principal.secret_hash, now=tx.now_ms)
+
+
+def ended(tx: Tx, principals: Collection[Principal]) -> set[Principal]:
+    """Those of the holders whose key, as it was shown, works no more."""
+    if not principals:
+        return set()
+    keys = json.dumps(sorted({one.key_id for one in principals}))
+    rows = {row.id: row for row in tx.all(_SECRETS, keys=keys)}
+    return {one for one in principals if not _works(rows.get(one.key_id), one.secret_hash, tx.now_ms)}
+
+
+def _works(row: Any, given: str, now_ms: int) -> bool:
+    if row is None or row.revoked_at_ms is not None:
+        return False
+    if row.expires_at_ms is not None and row.expires_at_ms <= now_ms:
+        return False
+    if given == row.secret_hash:
+        return True
+    return bool(given == row.previous_hash and (row.previous_expires_at_ms or 0) > now_ms)
 
 
 def create_key(

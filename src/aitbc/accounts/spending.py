@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, case, select, update
 
 from aitbc.accounts.models import ApiKey
 from aitbc.accounts.service import STATIC_PREFIX, KeyInfo
+from aitbc.core.clock import rfc3339
 from aitbc.database import Tx, statement
 from aitbc.errors import KeyLimitExceeded
 
@@ -18,7 +19,9 @@ _SPENT_NOW = case((_K.period_start_ms >= bindparam("start"), _K.spent_units), el
 _PERIOD_NOW = case((_K.period_start_ms >= bindparam("start"), _K.period_start_ms), else_=bindparam("start"))
 
 _LIMIT = statement(
-    select(_K.limit_units, _K.limit_period, _K.period_start_ms).where(_K.id == bindparam("key_id"))
+    select(_K.limit_units, _K.limit_period, _K.period_start_ms, _K.spent_units).where(
+        _K.id == bindparam("key_id")
+    )
 )
 _RESERVE = statement(
     update(ApiKey)
@@ -49,8 +52,24 @@ def reserve_spend(tx: Tx, key_id: str, units: int) -> int:
         return 0
     start = period_start(row.limit_period, tx.now_ms)
     if tx.run(_RESERVE, key_id=key_id, units=units, start=start) != 1:
-        raise KeyLimitExceeded(limit_period=row.limit_period, key_id=key_id)
+        raise _exceeded(tx, key_id, units, start)
     return max(start, int(row.period_start_ms))
+
+
+def _exceeded(tx: Tx, key_id: str, units: int, start: int) -> KeyLimitExceeded:
+    """The refusal, with the numbers as they are now: another request may have been quicker."""
+    row = tx.one(_LIMIT, key_id=key_id)
+    begun_ms = max(start, row.period_start_ms)
+    reserved = row.spent_units if row.period_start_ms >= start else 0
+    return KeyLimitExceeded(
+        needed_units=units,
+        available_units=row.limit_units - reserved,
+        limit_units=row.limit_units,
+        reserved_units=reserved,
+        limit_period=row.limit_period,
+        key_id=key_id,
+        resets_at=rfc3339(period_end(row.limit_period, begun_ms)),
+    )
 
 
 def release_spend(tx: Tx, key_id: str, period_start_ms: int, units: int) -> None:
@@ -63,6 +82,11 @@ def spent_now(key: KeyInfo, now_ms: int) -> int:
     """What counts against the key's limit at `now_ms`, base units: 0 once its period is over."""
     over = key.limit_period is None or key.period_start_ms < period_start(key.limit_period, now_ms)
     return 0 if over else key.spent_units
+
+
+def period_end(period: str, start_ms: int) -> int:
+    """When the UTC day or month that began at `start_ms` is over, ms since the epoch."""
+    return period_start(period, start_ms + (24 if period == "day" else 32 * 24) * 3_600_000)
 
 
 def period_start(period: str, now_ms: int) -> int:

@@ -1,25 +1,37 @@
 """Who is calling: a request's API key or session, looked up, remembered for a moment, held to scope and rate."""
 
+import asyncio
 import hashlib
+import re
 from collections import OrderedDict
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import Request
 
 from aitbc.accounts.principal import Principal
-from aitbc.accounts.service import authenticate, static_principal
+from aitbc.accounts.service import authenticate, looks_like_key, static_principal
+from aitbc.api.metrics import Gauges
 from aitbc.api.ratelimit import RateLimits
 from aitbc.api.requests import ApiRequest
 from aitbc.database import Tx
-from aitbc.errors import Forbidden, RateLimited, Unauthorized
+from aitbc.errors import AitbcError, Forbidden, KeyUnknown, RateLimited, SessionUnknown, Unauthorized
 from aitbc.runtime import Runtime
 from aitbc.users import service as users
 
 CACHE_S = 1.0
 """How long a key's holder is remembered: a key revoked by another process works at most this much longer."""
 CACHE_ENTRIES = 10_000
+REFUSED_S = 10.0
+"""How long a credential that was not good is remembered: asking the database again would say the same."""
+REFUSED_ENTRIES = 10_000
+SUSPECT_LOOKUPS = 1
+"""Credentials from addresses that failed too often are looked up so many at a time, in the order they came:
+others wait for one of them at most."""
 
 API_KEY = APIKeyHeader(name="X-Api-Key", scheme_name="ApiKey", auto_error=False)
 BEARER = HTTPBearer(scheme_name="Bearer", auto_error=False, description="An API key as a bearer token.")
@@ -30,28 +42,36 @@ SESSION = APIKeyHeader(
     description="A wallet user's session: acts as a client of the wallet's account, never as a miner.",
 )
 SESSION_SCOPES = frozenset({"client", "user"})
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,%d}" % users.MAX_TOKEN_CHARS)
 
 
 class KeyRing:
-    """Principals by key, with a short memory in front of the database."""
+    """Principals by key, with a short memory in front of the database.
+
+    Every credential is looked at, whatever came from its address before. What bad ones cost is bounded: one
+    of a form that none has is refused unseen, one that was refused is remembered, and the rest is one read by
+    primary key, few at a time for addresses that failed too often.
+    """
 
     def __init__(self, runtime: Runtime, limits: RateLimits) -> None:
         self._runtime = runtime
         self._limits = limits
         self._known: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._refused: OrderedDict[bytes, tuple[Callable[[], Unauthorized], float]] = OrderedDict()
+        self._suspects = asyncio.Semaphore(SUSPECT_LOOKUPS)
         runtime.db.signals.listen(self._hear)
 
     async def identify(self, request: ApiRequest) -> Principal:
         """The holder of the request's key; of its session where it shows no key.
 
-        Raises Unauthorized without a good one, RateLimited where its address has failed too often.
+        Raises Unauthorized without a good one, RateLimited in its place where the address failed too often.
         """
         shown = shown_key(request)
         session = shown is None
         if shown is None:
             shown = request.fields.get(b"x-session-token")
         if not shown:
-            raise self._refused(request)
+            raise failed(request, self._limits, "address", Unauthorized())
         # A token is no key: it has its own place in the memory (no header holds a line feed).
         digest = hashlib.sha256(b"session\n" + shown if session else shown).digest()
         known = self._known.get(digest)
@@ -61,30 +81,34 @@ class KeyRing:
             if clock.monotonic() < until and not _expired(principal, clock.now_ms()):
                 return principal
             del self._known[digest]
-        return await self._look_up(request, shown.decode("latin-1"), digest, session)
+        refused = self._refused.get(digest)
+        if refused is not None and clock.monotonic() < refused[1]:
+            raise failed(request, self._limits, "address", refused[0]())
+        try:
+            return await self._look_up(request, shown, digest, session)
+        except Unauthorized as error:
+            again = partial(type(error), **error.details)  # an exception raised twice would keep both stacks
+            _remember(self._refused, REFUSED_ENTRIES, digest, again, clock.monotonic() + REFUSED_S)
+            raise failed(request, self._limits, "address", error) from None
 
-    async def _look_up(self, request: ApiRequest, shown: str, digest: bytes, session: bool) -> Principal:
-        self._limits.check("address", request.client_address)
+    async def _look_up(self, request: ApiRequest, shown: bytes, digest: bytes, session: bool) -> Principal:
         runtime = self._runtime
         asked_at = runtime.clock.monotonic()
-        principal = None if session else static_principal(runtime.settings, shown)
+        text = shown.decode("latin-1")
+        principal = None if session else static_principal(runtime.settings, text)
         if principal is None:
-            try:
-                principal = await runtime.db.read(_session_holder if session else authenticate, shown)
-            except Unauthorized:
-                raise self._refused(request) from None
-        if len(self._known) >= CACHE_ENTRIES:
-            self._known.popitem(last=False)
-        self._known[digest] = (principal, asked_at + CACHE_S)
+            if session and _TOKEN.fullmatch(shown) is None:
+                raise SessionUnknown()
+            if not session and not looks_like_key(text):
+                raise KeyUnknown()
+            act = _session_holder if session else authenticate
+            if self._limits.allows("address", request.client_address):
+                principal = await runtime.db.glance(act, text)
+            else:
+                async with self._suspects:
+                    principal = await runtime.db.glance(act, text)
+        _remember(self._known, CACHE_ENTRIES, digest, principal, asked_at + CACHE_S)
         return principal
-
-    def _refused(self, request: ApiRequest) -> Unauthorized | RateLimited:
-        """A failed attempt counts against the caller's address."""
-        try:
-            request.limit_headers = self._limits.hit("address", request.client_address)
-        except RateLimited as error:
-            return error
-        return Unauthorized()
 
     def forget(self, key_id: str) -> None:
         """Drops a key from memory: it was revoked or rotated."""
@@ -125,10 +149,12 @@ class Auth:
             if "admin" in held and (self.admin or not self.scopes):
                 return principal
             if self.scopes:
-                access.charge(request, principal.role, principal)
+                access.charge(request, "session" if principal.role == "user" else principal.role, principal)
                 raise Forbidden(f"This needs {self.wanted}.")
             used = principal.role
-        access.charge(request, "user" if principal.role == "user" else used, principal)
+        if principal.role == "user" and self.scopes != ("user",):
+            used = "session"
+        access.charge(request, used, principal)
         return principal
 
     @property
@@ -140,16 +166,34 @@ class Auth:
 
 
 class Access:
-    """Keys and limits of one application. `started`: when it was made, on the monotonic clock."""
+    """Keys, limits and gauges of one application. `started`: when it was made, on the monotonic clock."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.started = runtime.clock.monotonic()
         self.limits = RateLimits(runtime.settings, runtime.clock.monotonic)
         self.keys = KeyRing(runtime, self.limits)
+        self.gauges = Gauges(runtime)
 
     def charge(self, request: ApiRequest, name: str, principal: Principal) -> None:
-        """Counts the request against the key's limit of this name. Raises RateLimited."""
-        self.count(request, name, principal.key_id)
+        """Counts the request against the account's limit of this name. Raises RateLimited."""
+        self.count(request, name, principal.account_id)
+
+    def admit(self, request: ApiRequest, name: str, who: str) -> None:
+        """Raises RateLimited where `who` has used up the limit. Counts nothing: `note` does, when it is done."""
+        try:
+            self.limits.check(name, who)
+        except RateLimited:
+            request.limit_headers = self.limits.headers(name, who)
+            raise
+
+    def note(self, request: ApiRequest, name: str, who: str) -> None:
+        """Counts what was admitted and cannot be refused any more."""
+        with suppress(RateLimited):
+            self.count(request, name, who)
+
+    def failed(self, request: ApiRequest, error: AitbcError) -> AitbcError:
+        """What to raise for a login or a transfer that is refused: counts it against the caller's address."""
+        return failed(request, self.limits, "peer", error)
 
     def count(self, request: ApiRequest, name: str, who: str) -> None:
         """Counts the request of `who` against a limit; its headers go out with the answer. Raises RateLimited."""
@@ -158,6 +202,32 @@ class Access:
         except RateLimited:
             request.limit_headers = self.limits.headers(name, who)
             raise
+
+
+def failed(request: ApiRequest, limits: RateLimits, name: str, error: AitbcError) -> AitbcError:
+    """What to raise for a failed attempt, which counts against the caller's address: `error`, or RateLimited.
+
+    A credential whose holder proved to have it, though it has ended, is answered with its reason always.
+    """
+    if isinstance(error, Unauthorized) and error.details.keys() & {"key_id", "session_id"}:
+        return error
+    try:
+        request.limit_headers = limits.hit(name, request.client_address)
+    except RateLimited as refusal:
+        request.limit_headers = limits.headers(name, request.client_address)
+        return RateLimited(
+            "Too many attempts from your address have failed ({limit} a minute are answered); a good key, session"
+            " or signature is let in all the same.".format(**refusal.details),
+            **refusal.details,
+        )
+    return error
+
+
+def _remember(memory: OrderedDict[bytes, Any], most: int, digest: bytes, what: object, until: float) -> None:
+    memory.pop(digest, None)
+    if len(memory) >= most:
+        memory.popitem(last=False)
+    memory[digest] = (what, until)
 
 
 def shown_key(request: ApiRequest) -> bytes | None:

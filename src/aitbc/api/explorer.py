@@ -60,6 +60,7 @@ def block_json(block: BlockRow, final_height: int | None, cosignatures: int) -> 
         "tree_size": block.tree_size,
         "root": block.root,
         "proposer": block.proposer or None,
+        "signature": block.signature or None,
         "final": final_height is not None and block.height <= final_height,
         "cosignatures": cosignatures,
     }
@@ -76,6 +77,7 @@ def transaction_json(found: Transaction) -> dict[str, Any]:
         "to": row.credit_id,
         "amount": ait(row.amount_units),
         "job_id": found.job_id,
+        "reason": found.reason,
         "leaf_index": row.leaf_index,
         "block_height": None if found.block is None else found.block.height,
         "timestamp": rfc3339(row.created_at_ms),
@@ -131,7 +133,6 @@ def _block(tx: Tx, name: str, quorum: int) -> dict[str, Any]:
     shown = block_json(row, witnessing.final_height(tx, quorum), witnessing.count(tx, row.height))
     return {
         **shown,
-        "signature": row.signature or None,
         "checkpoint": proofs.checkpoint_of(tx, row) if row.checkpoint else None,
     }
 

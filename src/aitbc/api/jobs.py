@@ -8,10 +8,11 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.accounts.principal import Principal
-from aitbc.api.amounts import ait
+from aitbc.api.amounts import ait, plain
 from aitbc.api.polling import wait_for, wait_s
-from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply
+from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply, request_json
 from aitbc.api.requests import ApiRequest
+from aitbc.api.routing import off_the_loop
 from aitbc.api.schemas.jobs import JobBatch, Submission
 from aitbc.api.schemas.miners import Failure
 from aitbc.database import Tx
@@ -37,26 +38,39 @@ REPLAYED = {"Idempotency-Replayed": "true"}
 
 async def create(request: ApiRequest, principal: Principal, act: Callable[[Tx], Answer]) -> Response:
     """Runs `act` in one transaction, at most once per Idempotency-Key, and answers."""
+    answer = await created(request, principal, act)
+    return reply(answer.body, answer.status, REPLAYED if answer.replayed else None)
+
+
+async def created(request: ApiRequest, principal: Principal, act: Callable[[Tx], Answer]) -> Answer:
+    """The answer of `act`, run in one transaction, or the first one that was given under this Idempotency-Key."""
     key = request.idempotency_key(principal)
     database = request.runtime.db
-    answer = await (database.write(act) if key is None else database.write(once, key, act))
-    return reply(answer.body, answer.status, REPLAYED if answer.replayed else None)
+    return await (database.write(act) if key is None else database.write(once, key, act))
 
 
 async def submit(request: ApiRequest, principal: Principal, body: Submission) -> Response:
     """201 with the job."""
     job_type = body.unnamed_model()
     model = None if job_type is None else await request.runtime.db.read(on_offer.default_model, job_type)
-    act = partial(_submit, request.runtime.context, principal, body.to_spec(model), body.ignored())
-    return await create(request, principal, act)
+    spec = body.to_spec(model)
+    act = partial(_submit, request.runtime.context, principal, spec, body.ignored())
+    answer = await created(request, principal, act)
+    job = {name: plain(value) for name, value in orjson.loads(answer.body).items()}
+    job["constraints"] = {name: plain(value) for name, value in job["constraints"].items()}
+    if job["model"] != spec.model:  # the first answer, of when another model was the one on offer
+        spec = body.to_spec(job["model"])
+    job |= request_json(spec.request_text)
+    return reply(job, answer.status, REPLAYED if answer.replayed else None)
 
 
 def _submit(ctx: FlowContext, principal: Principal, spec: JobSpec, ignored: list[str], tx: Tx) -> Answer:
+    """The job without what was asked: whoever sends the same key again sends the same request again."""
     job = job_lifecycle.submit(tx, ctx, principal, spec)
     warned = on_offer.warnings(tx, ctx.on_offer, job)
     if ignored:
         warned.append(on_offer.fields_ignored(ignored))
-    return Answer(201, orjson.dumps(job_json(job, spec.request_text, warned=warned)))
+    return Answer(201, orjson.dumps(job_json(job, None, warned=warned)))
 
 
 async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch) -> Response:
@@ -65,7 +79,7 @@ async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch
         job_type: await request.runtime.db.read(on_offer.default_model, job_type)
         for job_type in body.unnamed_models()
     }
-    specs = body.to_specs(models)
+    specs = await off_the_loop(body.to_specs, models)
     return await create(request, principal, partial(_submit_batch, request.runtime.context, principal, specs))
 
 
@@ -131,7 +145,7 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
     waiting_s = wait_s(request, asked_s)
     await runtime.db.read(owned, principal, job_id)
     if waiting_s > 0:
-        await wait_for(request, job_change(runtime, principal, job_id, waiting_s))
+        await wait_for(request, principal, job_change(runtime, principal, job_id, waiting_s))
     job, body = await runtime.db.read(_job_and_body, runtime.context, principal, job_id)
     return reply(body, 200 if job.status in TERMINAL else 202)
 
@@ -143,8 +157,9 @@ def _job_and_body(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -
 
 def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[str, Any]]:
     """Leased jobs as their miner gets them."""
-    lease_s = request.runtime.settings.lease_s
-    return [assignment_json(assignment, lease_s) for assignment in taken]
+    runtime = request.runtime
+    lease_s, now_ms = runtime.settings.lease_s, runtime.clock.now_ms()
+    return [assignment_json(assignment, lease_s, now_ms) for assignment in taken]
 
 
 def taken_body(request: ApiRequest, taken: Taken) -> dict[str, Any]:
@@ -234,5 +249,6 @@ async def fail(request: ApiRequest, principal: Principal, job_id: str, body: Fai
         message=message,
         retryable=body.retryable,
         lease_id=body.lease_id,
+        session=body.session_id,
     )
     return reply({"job_id": job.id, "status": job.status})

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from aitbc.api.requests import ApiRequest
 from aitbc.api.responses import Responses, errors
 from aitbc.api.routing import QueryFields, Router
-from aitbc.chain import proofs
+from aitbc.chain import proofs, sealer
+from aitbc.core.merkle import EMPTY_ROOT
 from aitbc.core.signing import encode_b64
 from aitbc.flows import log_entries
 
@@ -46,11 +47,14 @@ class Sizes(QueryFields):
     "/log/checkpoint",
     summary="The newest signed tree head",
     response_class=Response,
-    responses={**_TEXT_REPLY, **_NOT_CHANGED, **errors(404, 503)},
+    responses={**_TEXT_REPLY, **_NOT_CHANGED, **errors(503)},
 )
 async def checkpoint(request: ApiRequest) -> Response:
-    """A C2SP checkpoint with its witnesses' cosignatures. 404 before the first block."""
-    text = await request.runtime.db.read(proofs.latest_checkpoint)
+    """A C2SP checkpoint with its witnesses' cosignatures; before the first block, that of the empty tree."""
+    runtime = request.runtime
+    text = await runtime.db.read(proofs.latest_checkpoint)
+    if text is None:  # whatever follows continues it, so that nothing has to be kept of it
+        text = sealer.signed_checkpoint(runtime.network.origin, 0, EMPTY_ROOT, runtime.signing_key)
     return _tagged(request, text.encode(), FRESH, TEXT)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,6 +12,10 @@ from aitbc import metrics
 from aitbc.database import Tx, statement
 from aitbc.jobs import queries
 from aitbc.miners.models import Miner
+from aitbc.runtime import Runtime
+
+LEVELS_S = 2.0
+"""How old the gauges may be."""
 
 _M = Miner.__table__.c  # type: ignore[attr-defined]
 _MINERS = statement(
@@ -39,6 +44,28 @@ def levels(tx: Tx) -> Levels:
     miners = tx.one(_MINERS)
     age_ms = 0 if queue.oldest_ms is None else max(0, tx.now_ms - queue.oldest_ms)
     return Levels(pending, running, queue.depth, age_ms / 1000, int(miners.registered), int(miners.active))
+
+
+class Gauges:
+    """The levels of one database, read at most every LEVELS_S however often they are asked for.
+
+    Counting what waits takes the longer the more it is; so it is not done for each who asks, who may be anybody.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._reading = asyncio.Lock()
+        self._known: Levels | None = None
+        self._read_s = 0.0
+
+    async def now(self) -> Levels:
+        """Levels at most LEVELS_S old. Raises StorageUnavailable."""
+        async with self._reading:
+            clock = self._runtime.clock
+            if self._known is None or clock.monotonic() - self._read_s >= LEVELS_S:
+                self._known = await self._runtime.db.read(levels)
+                self._read_s = clock.monotonic()
+            return self._known
 
 
 def expose(now: Levels) -> tuple[bytes, str]:

@@ -3,29 +3,49 @@
 import orjson
 
 from aitbc.accounts.principal import Principal
+from aitbc.api.amounts import ait
 from aitbc.api.render import json_bytes, listed_miner_json, miner_json
 from aitbc.api.schemas.queries import MinerList
+from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
 from aitbc.flows import registration
 from aitbc.flows.context import FlowContext
 from aitbc.idempotency.service import Answer
 from aitbc.jobs import queries as job_queries
+from aitbc.jobs import service as jobs
 from aitbc.miners import queries
 from aitbc.miners import service as miners
 from aitbc.miners.rows import MinerSpec
+from aitbc.parameters import service as parameters
+
+MAX_HELD = 100  # jobs that a miner's state names
 
 
 def register(ctx: FlowContext, principal: Principal, spec: MinerSpec, status: int, tx: Tx) -> Answer:
     """The miner as its owner sees it."""
-    miner, offers = registration.register(tx, principal, spec)
+    miner, offers = registration.register(tx, ctx, principal, spec)
     shown = miner_json(
         miner,
         offers,
         chain_id=ctx.chain_id,
         lease_s=ctx.lease_ms / 1000,
         heartbeat_s=ctx.heartbeat_ms / 1000,
+        cap_units=parameters.get(tx, "default_max_price_per_1k_tokens"),
     )
     return Answer(status, orjson.dumps(shown))
+
+
+def state(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None) -> bytes:
+    """How one's own miner stands: what it offers and holds, and what clients pay by default."""
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    held = jobs.held_by(tx, miner.id)
+    shown = listed_miner_json(miner, miners.offers(tx, miner), len(held))
+    shown["held"] = [
+        {"job_id": job.id, "model": job.model, "lease_expires_at": rfc3339(job.lease_expires_at_ms or 0)}
+        for job in held[:MAX_HELD]
+    ]
+    shown["default_max_price_per_1k"] = ait(parameters.get(tx, "default_max_price_per_1k_tokens"))
+    return json_bytes(shown)
 
 
 def listed(tx: Tx, query: MinerList) -> bytes:

@@ -1,10 +1,15 @@
-"""Rate limits: so many requests a minute for each key or address, counted in this process."""
+"""Rate limits: so many requests a minute for each account, and failures for each address, in this process.
+
+Who proves himself is limited by what he did himself, and by nothing that others can do in his place: failed
+attempts count against the network address that they come from, and only failed ones are refused for them.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
 from math import ceil
 from typing import Any
 
@@ -17,7 +22,10 @@ from aitbc.errors import RateLimited
 from aitbc.metrics import RATE_LIMITED
 
 MAX_COUNTERS = 100_000
-"""Keys and addresses that are counted at once; the oldest counter makes room."""
+"""Accounts and addresses that are counted at once; the oldest counter makes room."""
+
+BY_ADDRESS = frozenset({"address", "peer", "newcomer"})
+"""Limits by network address; the others are by account."""
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -71,23 +79,45 @@ class WindowCounters(Storage):
         self._counters.pop(key, None)
 
 
+def network_of(address: str) -> str:
+    """What one caller has of addresses: an IPv4 address, or the first 64 bits of an IPv6 one."""
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or IPv6Network((int(found) >> 64 << 64, 64)))
+
+
+class _PerMinute(RateLimitItemPerMinute):
+    """Limits of one namespace share their counters, whatever their amounts are."""
+
+    def key_for(self, *identifiers: bytes | str | int | float) -> str:
+        return f"{self.namespace}/{identifiers[0]!s}"
+
+
 class RateLimits:
-    """The limits of one application. A limit that is switched off (0) costs one dict lookup."""
+    """The limits of one application. A limit that is switched off (0) costs one dict lookup.
+
+    By account: `client` and `miner` for requests with such keys; `session` for a wallet's session that acts
+    as a client, which shares the counter of its account's client keys; `user` for what only a session may;
+    `wallet` for logins and `sender` for transfers with a good signature. By network address: `address` for
+    keys and sessions that were not good, `peer` for logins and transfers that were refused, `newcomer` for
+    wallets that log in for the first time.
+    """
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._now = monotonic
-        self._windows = FixedWindowRateLimiter(WindowCounters(monotonic))
-        amounts = {
-            "client": settings.rate_limit_client,
-            "miner": settings.rate_limit_miner,
-            "user": settings.rate_limit_user,
-            "address": settings.rate_limit_user,
-            "peer": settings.rate_limit_user,
-            "wallet": settings.rate_limit_user,
-        }
-        self._items = {
-            name: RateLimitItemPerMinute(amount, namespace=name) for name, amount in amounts.items() if amount
-        }
+        self._accounts = FixedWindowRateLimiter(WindowCounters(monotonic))
+        # Apart, or whoever has many addresses could push his account's counter out.
+        self._networks = FixedWindowRateLimiter(WindowCounters(monotonic))
+        user = settings.rate_limit_user
+        amounts = {"client": settings.rate_limit_client, "miner": settings.rate_limit_miner}
+        amounts |= dict.fromkeys(("user", "wallet", "sender", "address", "peer", "newcomer"), user)
+        self._items = {name: _PerMinute(amount, namespace=name) for name, amount in amounts.items() if amount}
+        if user or settings.rate_limit_client:
+            self._items["session"] = _PerMinute(user or settings.rate_limit_client, namespace="client")
         self._policies = {
             name: (b"ratelimit-policy", f'"{name}";q={item.amount};w={item.get_expiry()}'.encode())
             for name, item in self._items.items()
@@ -101,7 +131,8 @@ class RateLimits:
         item = self._items.get(name)
         if item is None:
             return ()
-        if not self._windows.hit(item, who):
+        windows, who = self._of(name, who)
+        if not windows.hit(item, who):
             raise self._refusal(name, item, who)
         return self._headers(name, item, who)
 
@@ -110,14 +141,29 @@ class RateLimits:
         item = self._items.get(name)
         return () if item is None else self._headers(name, item, who)
 
+    def allows(self, name: str, who: str) -> bool:
+        """Whether one more would be let in, without counting."""
+        item = self._items.get(name)
+        if item is None:
+            return True
+        windows, who = self._of(name, who)
+        return windows.test(item, who)
+
     def check(self, name: str, who: str) -> None:
         """Raises RateLimited where `who` has used up the limit, without counting."""
-        item = self._items.get(name)
-        if item is not None and not self._windows.test(item, who):
-            raise self._refusal(name, item, who)
+        if not self.allows(name, who):
+            raise self._refusal(name, self._items[name], who)
+
+    def _of(self, name: str, who: str) -> tuple[FixedWindowRateLimiter, str]:
+        """Where the limit is counted, and under which name."""
+        return (self._networks, network_of(who)) if name in BY_ADDRESS else (self._accounts, who)
+
+    def _stats(self, name: str, item: Any, who: str) -> Any:
+        windows, who = self._of(name, who)
+        return windows.get_window_stats(item, who)
 
     def _headers(self, name: str, item: Any, who: str) -> Headers:
-        stats = self._windows.get_window_stats(item, who)
+        stats = self._stats(name, item, who)
         reset_s = max(0, ceil(stats.reset_time - self._now()))
         return (
             (b"ratelimit", f'"{name}";r={stats.remaining};t={reset_s}'.encode()),
@@ -126,5 +172,5 @@ class RateLimits:
 
     def _refusal(self, name: str, item: Any, who: str) -> RateLimited:
         RATE_LIMITED.labels(name).inc()
-        stats = self._windows.get_window_stats(item, who)
+        stats = self._stats(name, item, who)
         return RateLimited(limit=item.amount, retry_after_s=max(1, ceil(stats.reset_time - self._now())))

@@ -54,8 +54,6 @@ def job_json(
     warned: Sequence[Warned] = (),
 ) -> dict[str, Any]:
     """A job as both dialects show it. The texts are canonical JSON; None where there is none, or no more."""
-    request: dict[str, Any] | None = None if request_text is None else orjson.loads(request_text)
-    asked: dict[str, Any] = request["input"] if request else {}
     output = None if result_text is None else orjson.loads(result_text)
     ended = job.status in TERMINAL
     updated_ms = job.finished_at_ms or job.started_at_ms or job.created_at_ms
@@ -67,10 +65,7 @@ def job_json(
         "status": job.status,
         "job_type": job.job_type,
         "model": job.model,
-        "prompt": asked.get("prompt"),
-        "messages": asked.get("messages"),
-        "parameters": jobspec.parameters_of(request) if request else {},
-        "params": request["params"] if request else {},
+        **request_json(request_text),
         "constraints": _constraints(job),
         "priority": MAX_PRIORITY - job.rank,
         "result": None if output is None else jobspec.result_text(job.job_type, output),
@@ -86,13 +81,30 @@ def job_json(
         "completed_at": _time(job.finished_at_ms),
         "updated_at": rfc3339(updated_ms),
         "expires_at": rfc3339(job.expires_at_ms),
+        "max_run_s": job.max_run_ms / 1000,
+        "run_ends_at": rfc3339(job.run_ends_at_ms) if job.status == "running" else None,
         "price_held": ait(job.held_units),
-        "unit_price": ait(job.unit_price_units) if job.lease_id or job.receipt_id else None,
-        "price": ait(job.price_units) if job.receipt_id else None,
+        "unit_price": ait(job.unit_price_units)
+        if job.lease_id or job.receipt_id or job.price_units
+        else None,
+        "price": ait(job.price_units) if job.receipt_id or job.price_units else None,
         "receipt_id": job.receipt_id or None,
         "progress": 1.0 if ended else _PROGRESS[job.status],
         "queue_position": position,
         "warnings": [warning._asdict() for warning in warned],
+    }
+
+
+def request_json(request_text: str | None) -> dict[str, Any]:
+    """What of a job's JSON is from its request."""
+    if request_text is None:
+        return {"prompt": None, "messages": None, "parameters": {}, "params": {}}
+    request: dict[str, Any] = orjson.loads(request_text)
+    return {
+        "prompt": request["input"].get("prompt"),
+        "messages": request["input"].get("messages"),
+        "parameters": jobspec.parameters_of(request),
+        "params": request["params"],
     }
 
 
@@ -112,7 +124,7 @@ def _gb(megabytes: int) -> int | float:
     return megabytes / 1024 if rest else whole
 
 
-def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
+def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> dict[str, Any]:
     """A leased job as its miner gets it."""
     job = assignment.job
     request: dict[str, Any] = orjson.loads(assignment.request_text)
@@ -128,6 +140,9 @@ def assignment_json(assignment: Assignment, lease_s: float) -> dict[str, Any]:
         "lease_id": job.lease_id,
         "lease_expires_at": rfc3339(job.lease_expires_at_ms),
         "lease_s": lease_s,
+        "max_run_s": job.max_run_ms / 1000,
+        "run_left_s": max(0, job.run_ends_at_ms - now_ms) / 1000,
+        "run_ends_at": rfc3339(job.run_ends_at_ms),
         "unit_price": ait(job.unit_price_units),
         "attempt": job.attempts,
         "priority": MAX_PRIORITY - job.rank,
@@ -177,7 +192,13 @@ def listed_miner_json(miner: MinerRow, offers: tuple[OfferRow, ...], running: in
 
 
 def miner_json(
-    miner: MinerRow, offers: tuple[OfferRow, ...], *, chain_id: str, lease_s: float, heartbeat_s: float
+    miner: MinerRow,
+    offers: tuple[OfferRow, ...],
+    *,
+    chain_id: str,
+    lease_s: float,
+    heartbeat_s: float,
+    cap_units: int,
 ) -> dict[str, Any]:
     """A miner as its owner sees it, with what its program needs to know of the network."""
     return {
@@ -193,8 +214,10 @@ def miner_json(
         "region": miner.region or None,
         "concurrency": miner.concurrency,
         "public_key": miner.public_key or None,
+        "session_id": miner.session_id or None,
         "heartbeat_interval_s": heartbeat_s,
         "lease_s": lease_s,
+        "default_max_price_per_1k": ait(cap_units),
         "chain_id": chain_id,
         "registered_at": rfc3339(miner.registered_at_ms),
         "last_heartbeat": rfc3339(miner.last_heartbeat_ms),

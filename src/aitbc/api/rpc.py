@@ -17,14 +17,22 @@ from aitbc.api.schemas import wallets
 from aitbc.chain import proofs, sealer
 from aitbc.chain.sealer import BlockRow
 from aitbc.core.address import AddressInvalid, canonical_address, looks_like_address
-from aitbc.core.block import genesis, origin_of
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import is_id
 from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
 from aitbc.database import Tx
-from aitbc.errors import AccountNotFound, BlockNotFound, InvalidRequest, UnknownChain
+from aitbc.errors import (
+    AccountNotFound,
+    AitbcError,
+    BlockNotFound,
+    FeeTooLow,
+    InsufficientFunds,
+    InvalidRequest,
+    RateLimited,
+    UnknownChain,
+)
 from aitbc.flows import transactions, wallet_transfer
 from aitbc.flows.transactions import Found
 from aitbc.flows.wallet_transfer import Signed
@@ -44,10 +52,24 @@ router = Router(tags=["RPC"])
 async def send_transaction(request: ApiRequest, body: wallets.SendTransaction) -> Response:
     """Applied at once or refused, with a code that says why. Its signature is all the permission it needs."""
     access: Access = request.scope["aitbc.access"]
-    access.count(request, "peer", request.client_address)
     runtime = request.runtime
-    signed = wallet_transfer.read(body.model_dump(by_alias=True), runtime.settings.chain_id)
-    transfer_id = await runtime.db.write(wallet_transfer.apply, signed)
+    try:
+        signed = wallet_transfer.read(
+            body.model_dump(by_alias=True, exclude_none=True),
+            runtime.network.chain_id,
+            runtime.network.network_id,
+        )
+        # What counts for the sender is what only the owner can do: a transfer whose turn it is.
+        access.admit(request, "sender", signed.transaction.sender)
+        transfer_id = await runtime.db.write(wallet_transfer.apply, signed)
+    except (InsufficientFunds, FeeTooLow):
+        access.note(request, "sender", signed.transaction.sender)
+        raise
+    except RateLimited:
+        raise
+    except AitbcError as error:
+        raise access.failed(request, error) if error.status < 500 else error from None
+    access.note(request, "sender", signed.transaction.sender)
     return reply(_sent_json(signed, transfer_id))
 
 
@@ -65,7 +87,7 @@ async def get_balance(
     if query.chain_id is not None and query.chain_id != chain_id:
         raise UnknownChain(known=chain_id)
     found = await request.runtime.db.read(_balance, address)
-    return reply({**found, "chain_id": chain_id})
+    return reply({**found, "chain_id": chain_id, "network_id": request.runtime.network.network_id})
 
 
 @router.get("/rpc/head", summary="The newest block", response_model=wallets.ChainBlock, responses=PUBLIC_ONE)
@@ -109,6 +131,7 @@ def _sent_json(signed: Signed, transfer_id: str) -> dict[str, Any]:
         "transfer_id": transfer_id,
         "status": "applied",
         "chain_id": sent.chain_id,
+        "network_id": sent.network_id,
         "from": sent.sender,
         "to": sent.recipient,
         "amount": ait(sent.amount_units),
@@ -180,18 +203,21 @@ def _transaction_json(found: Found) -> dict[str, Any]:
 
 
 def _info(tx: Tx, runtime: Runtime) -> dict[str, Any]:
-    chain_id = runtime.settings.chain_id
-    row = sealer.head(tx)
-    first = genesis(chain_id)
+    network = runtime.network
+    first, row = sealer.block_zero(tx), sealer.head(tx)
+    if first is None or row is None:
+        raise BlockNotFound(height=0)
     return {
-        "chain_id": chain_id,
+        "chain_id": network.chain_id,
         "version": __version__,
-        "height": 0 if row is None else row.height,
-        "head_hash": first.hash if row is None else row.hash,
-        "tree_size": 0 if row is None else row.tree_size,
+        "height": row.height,
+        "head_hash": row.hash,
+        "tree_size": row.tree_size,
+        "network_id": network.network_id,
         "genesis_hash": first.hash,
-        "origin": origin_of(chain_id),
-        "log_key": vkey(origin_of(chain_id), runtime.signing_key.public_bytes),
+        "founding": network.founding_json(),
+        "origin": network.origin,
+        "log_key": vkey(network.origin, runtime.signing_key.public_bytes),
         "units_per_ait": UNITS_PER_AIT,
         "min_fee": ait(parameters.get(tx, "min_transaction_fee")),
     }

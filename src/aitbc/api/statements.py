@@ -39,16 +39,16 @@ async def get_statement(
 ) -> Response:
     """Every movement of the balance in [from, to), oldest first: what was spent, earned, received and sent.
 
+    `to` in the answer is never later than now: what is yet to come belongs to the next statement, which begins there.
+    A statement's pages add up to its totals, and it opens with what the one before closed with, also while money moves.
     As JSON, or as CSV, whose pages joined are one file; there X-Next-Cursor and X-Opening-Balance,
     X-Closing-Balance, X-Total-In and X-Total-Out stand in the header."""
-    from_ms = _moment(query.from_, "from")
-    page = await request.runtime.db.read(
-        statement.read,
-        principal.account_id,
-        from_ms or 0,
-        _moment(query.to, "to"),
-        query.limit,
-        query.cursor,
+    from_ms, to_ms = _moment(query.from_, "from") or 0, _moment(query.to, "to")
+    runtime = request.runtime
+    if not query.cursor and not await runtime.db.read(statement.settled, to_ms):
+        to_ms = await runtime.db.write(statement.settle, from_ms, to_ms, runtime.steady.now_ms())
+    page = await runtime.db.read(
+        statement.read, principal.account_id, from_ms, to_ms or 0, query.limit, query.cursor
     )
     return _csv(page) if query.format == "csv" else reply(_json(page))
 

@@ -22,7 +22,7 @@ async def health(request: ApiRequest) -> Response:
     runtime = request.runtime
     if runtime.shutdown.is_set():
         raise ShuttingDown()
-    await runtime.db.read(_touch)
+    await runtime.db.glance(_touch)
     return reply(
         {
             "status": "ok",
@@ -47,5 +47,6 @@ def _touch(tx: Tx) -> None:
 )
 async def show_metrics(request: ApiRequest) -> Response:
     """For the operator's network: not behind a key, so keep it from the internet at the proxy."""
-    body, media_type = metrics.expose(await request.runtime.db.read(metrics.levels))
+    gauges: metrics.Gauges = request.scope["aitbc.access"].gauges
+    body, media_type = metrics.expose(await gauges.now())
     return Response(body, headers={"Content-Type": media_type})

@@ -16,10 +16,11 @@ from aitbc.api.schemas import wallets
 from aitbc.core.address import EVM, AddressInvalid, canonical_address, checksummed
 from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
-from aitbc.errors import UserNotFound
+from aitbc.errors import LOGIN_ERRORS, RateLimited, UserNotFound
 from aitbc.flows import login as logins
 from aitbc.flows import user_keys
 from aitbc.ledger import service as ledger
+from aitbc.runtime import Runtime
 from aitbc.users import service as users
 from aitbc.users.service import NewSession, UserRow
 
@@ -32,13 +33,14 @@ ME = "me"
     "/v1/users/challenge",
     summary="Ask for a login text",
     response_model=wallets.Challenge,
-    responses=errors(400, 413, 429, 503),
+    responses=errors(400, 413),
 )
 async def challenge(request: ApiRequest, body: wallets.ChallengeRequest) -> Response:
     """A text for the wallet to sign (EIP-4361; CAIP-122 for ait1 addresses): good once, for five minutes."""
-    address = _counted(request, body.wallet_address)
-    terms = logins.Terms.of(request.runtime.settings)
-    made = await request.runtime.db.write(logins.challenge, terms, address)
+    runtime = request.runtime
+    made = logins.challenge(
+        _terms(runtime), runtime.clock.now_ms(), logins.wallet_address(body.wallet_address)
+    )
     return reply(
         {
             "wallet_address": body.wallet_address,
@@ -57,17 +59,32 @@ async def challenge(request: ApiRequest, body: wallets.ChallengeRequest) -> Resp
 )
 async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
     """A session of 24 hours for a signed challenge. The first login opens the wallet's account."""
-    address = _counted(request, body.wallet_address)
-    runtime = request.runtime
-    proven = logins.prove(
-        logins.Terms.of(runtime.settings),
-        runtime.clock.now_ms(),
-        address,
-        body.message,
-        body.signature,
-        body.public_key,
-    )
-    session, user = await runtime.db.write(_log_in, proven, runtime.settings.devnet_grant_units)
+    access: Access = request.scope["aitbc.access"]
+    runtime, peer = request.runtime, request.client_address
+    address = logins.wallet_address(body.wallet_address)
+    try:
+        proven = logins.prove(
+            _terms(runtime),
+            runtime.clock.now_ms(),
+            address,
+            body.message,
+            body.signature,
+            body.public_key,
+        )
+        # What counts for the wallet is what only its owner can do: a login that succeeded.
+        access.admit(request, "wallet", address)
+        may_open = access.limits.allows("newcomer", peer)
+        session, user, is_new = await runtime.db.write(
+            _log_in, proven, runtime.settings.devnet_grant_units, may_open
+        )
+    except LOGIN_ERRORS as error:
+        raise access.failed(request, error) from None
+    if session is None:
+        access.admit(request, "newcomer", peer)
+        raise RateLimited(limit=runtime.settings.rate_limit_user, retry_after_s=1)  # the minute is just over
+    if is_new:
+        access.note(request, "newcomer", peer)
+    access.note(request, "wallet", address)
     return reply(
         {
             "session_token": session.token,
@@ -79,9 +96,19 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
     )
 
 
-def _log_in(tx: Tx, proven: logins.Proven, grant_units: int) -> tuple[NewSession, dict[str, Any]]:
+def _terms(runtime: Runtime) -> logins.Terms:
+    return logins.Terms.of(runtime.settings, runtime.login_secret)
+
+
+def _log_in(
+    tx: Tx, proven: logins.Proven, grant_units: int, may_open: bool
+) -> tuple[NewSession | None, dict[str, Any], bool]:
+    """The session (None where a new wallet may not be opened now), the user, and whether it is new."""
+    is_new = users.get(tx, proven.address) is None
+    if is_new and not may_open:
+        return None, {}, True
     session = logins.log_in(tx, proven, grant_units)
-    return session, _profile(tx, proven.address)
+    return session, _profile(tx, proven.address), is_new
 
 
 @router.post(
@@ -190,15 +217,6 @@ def _balance(tx: Tx, principal: Principal, user_id: str) -> dict[str, Any]:
         raise UserNotFound(user_id=user_id)
     user = _user(tx, account)
     return {"user_id": user.id, "address": _shown(user), **_money(tx, user.id)}
-
-
-def _counted(request: ApiRequest, address: str) -> str:
-    """The canonical address. Counts the request against the caller's network address, then the wallet's."""
-    access: Access = request.scope["aitbc.access"]
-    access.count(request, "peer", request.client_address)
-    canonical = logins.wallet_address(address)
-    access.count(request, "wallet", canonical)
-    return canonical
 
 
 def _user(tx: Tx, user_id: str) -> UserRow:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aitbc.audit.findings import Wrong
-from aitbc.core.block import BlockHeader, genesis, origin_of
+from aitbc.audit.network import Network
+from aitbc.core.block import BlockHeader
 from aitbc.core.checkpoint import Checkpoint, cosignature_time
+from aitbc.core.keyset import PublishedKey
 from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
+from aitbc.core.receipt_proof import VALIDITY_TOLERANCE_MS
 
 
 class BlockRow(NamedTuple):
@@ -53,23 +56,34 @@ class Sealed(NamedTuple):
 
 
 class Chain:
-    """Checks block after block. `keys` are public keys by key id; `witnesses` those whose lines can be checked."""
+    """Checks block after block. `keys` are the keys that may sign them, by key id, with when each may; `witnesses`
+    those whose lines can be checked, and `counted` those of them that count for a policy's quorum."""
 
-    def __init__(self, chain_id: str, keys: Mapping[str, bytes], witnesses: Iterable[Verifier] = ()) -> None:
-        self.chain_id = chain_id
-        self.origin = origin_of(chain_id)
+    def __init__(
+        self,
+        network: Network,
+        keys: Mapping[str, PublishedKey],
+        witnesses: Iterable[Verifier] = (),
+        counted: Iterable[Verifier] = (),
+    ) -> None:
+        self.chain_id = network.chain_id
+        self.origin = network.origin
+        self.network = network
         self.cosignatures = 0
         self.unknown_cosignatures = 0
         self._keys = keys
-        self._witnesses = {witness.name: witness for witness in witnesses}
+        self._witnesses = {witness.name: witness for witness in (*witnesses, *counted)}
+        self._counted = frozenset(counted)
         self._last: BlockHeader | None = None
         self._totals = (0, 0)
 
     def first(self, row: BlockRow) -> None:
         """Raises Wrong where this is not the chain's genesis block."""
-        expected = genesis(self.chain_id)
+        expected = self.network.genesis
         if row.height != 0:
             raise Wrong("block", 0, "the genesis block is missing")
+        if not self.network.network_id:
+            raise Wrong("network", self.chain_id, "there are blocks, and nothing says of which network")
         if row.header(self.chain_id) != expected or row.hash != expected.hash:
             raise Wrong("block", 0, f"it is not the genesis block of {self.chain_id}")
         if (row.total_transactions, row.total_receipts, row.signature, row.checkpoint) != (0, 0, "", ""):
@@ -99,8 +113,10 @@ class Chain:
         key = self._keys.get(row.proposer)
         if key is None:
             raise Wrong("block", height, f"its proposer's key {row.proposer} is not listed")
-        if not header.is_signed(key, row.signature):
+        if not header.is_signed(key.public_bytes, row.signature):
             raise Wrong("block", height, "its proposer's signature does not match")
+        if not key.may_sign_at(row.time_ms, VALIDITY_TOLERANCE_MS):
+            raise Wrong("block", height, f"key {row.proposer} was not valid when it was sealed")
         self._totals = (self._totals[0] + row.transactions, self._totals[1] + row.receipts)
         if (row.total_transactions, row.total_receipts) != self._totals:
             raise Wrong("block", height, f"its totals are not {self._totals[0]} and {self._totals[1]}")
@@ -114,14 +130,14 @@ class Chain:
             note = parse_note(row.checkpoint)
             if note.text != expected:
                 raise Wrong("block", row.height, "its checkpoint is not of its tree size and root")
-            signer = Verifier(self.origin, self._keys[row.proposer])
+            signer = Verifier(self.origin, self._keys[row.proposer].public_bytes)
             if len(note.signatures) != 1 or verify_note(note, [signer]) != [signer]:
                 raise Wrong("block", row.height, "its checkpoint is not signed by its proposer alone")
         except NoteInvalid as error:
             raise Wrong("block", row.height, f"its checkpoint: {error}") from None
 
-    def cosigned(self, row: BlockRow, witness: str, line: str) -> None:
-        """Raises Wrong where a witness's line is not one on this block's checkpoint."""
+    def cosigned(self, row: BlockRow, witness: str, line: str) -> bool:
+        """Whether a witness's line counts for the quorum. Raises Wrong where it is not on this block's checkpoint."""
         which = f"{row.height} {witness}"
         try:
             made = parse_signature_line(line.removesuffix("\n"))
@@ -130,10 +146,11 @@ class Chain:
             verifier = self._witnesses.get(witness)
             if verifier is None or verifier.key_id != made.key_id:
                 self.unknown_cosignatures += 1
-                return
+                return False
             note = Note(parse_note(row.checkpoint).text, (made,))
             if cosignature_time(note, verifier) is None:
                 raise Wrong("cosignature", which, "the witness did not sign this checkpoint")
         except NoteInvalid as error:
             raise Wrong("cosignature", which, str(error)) from None
         self.cosignatures += 1
+        return verifier in self._counted

@@ -12,10 +12,12 @@ from aitbc.audit.derived import check_numbers
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
+from aitbc.audit.network import stored_network
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
+from aitbc.audit.trust import Continuity, Trust
 from aitbc.audit.wallets import check_wallets
-from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
+from aitbc.core.keyset import KeySet, PublishedKey
 from aitbc.core.leaf import RECEIPT, TRANSFER
 from aitbc.core.note import Verifier
 from aitbc.core.signing import key_id, parse_vkey, public_from_text
@@ -57,6 +59,7 @@ ACCOUNTS = statement(
 KEYS = statement(
     text("SELECT id, public_key, vkey, valid_from_ms, valid_to_ms FROM signing_keys ORDER BY id")
 )
+NETWORK = statement(text("SELECT network_id, chain_id, origin, founding FROM network"))
 COUNTS = statement(
     text(
         "SELECT (SELECT COUNT(*) FROM leaves) AS leaves, (SELECT COUNT(*) FROM transfers) AS transfers,"
@@ -66,19 +69,26 @@ COUNTS = statement(
 )
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a value of the wrong type or form leads to: SQLite stores any type in any column."""
+NOTHING = Trust()
+COSIGNING_MS = 60_000
+"""How long a block may wait for its witnesses before a policy's quorum is missed."""
 ACCOUNT_KINDS = {"system:mint": "mint", "system:treasury": "treasury", "system:escrow": "escrow"}
 
 
 def audit(
-    tx: Tx, chain_id: str = "ait-devnet", witnesses: Iterable[Verifier] = (), progress: Progress | None = None
+    tx: Tx,
+    chain_id: str = "ait-devnet",
+    witnesses: Iterable[Verifier] = (),
+    progress: Progress | None = None,
+    trust: Trust = NOTHING,
 ) -> Report:
     """Recomputes everything that the database says; the report names the first thing that is wrong.
 
-    `witnesses`: verifier keys of the witnesses whose cosignatures are to be checked.
+    `witnesses`: verifier keys of the witnesses whose cosignatures are to be checked beside the policy's.
     """
     report = Report()
     try:
-        Auditor(tx, chain_id, witnesses, progress or Unwatched(), report).run()
+        Auditor(tx, chain_id, witnesses, progress or Unwatched(), report, trust).run()
     except Wrong as wrong:
         report.wrong = wrong
     except UNREADABLE as error:
@@ -100,17 +110,35 @@ class Auditor:
     """One audit of one snapshot."""
 
     def __init__(
-        self, tx: Tx, chain_id: str, witnesses: Iterable[Verifier], progress: Progress, report: Report
+        self,
+        tx: Tx,
+        chain_id: str,
+        witnesses: Iterable[Verifier],
+        progress: Progress,
+        report: Report,
+        trust: Trust,
     ) -> None:
         self._tx = tx
         self._progress = progress
         self._report = report
+        self._trust = trust
+        self._policy = trust.policy
+        trust.check_chain(chain_id)
         row = tx.one(COUNTS)
         self._held = Page(*(int(number or 0) for number in row))
-        self._keys: dict[str, bytes] = {}
-        published = list(self._read_keys())
-        self._receipts = ReceiptCheck(KeySet(chain_id, published))
-        self._chain = Chain(chain_id, self._keys, witnesses)
+        listed = list(self._read_keys())
+        allowed, signing = trust.receipt_keys, trust.log_keys
+        oldest = sorted(listed, key=lambda key: (key.valid_from_ms or 0, key.key_id))
+        report.at = ("network", chain_id)
+        network = stored_network(tx.all(NETWORK), chain_id, [key.public_bytes for key in oldest])
+        trust.check_network(network.origin, network.network_id)
+        counting = [key for key in listed if allowed is None or key.public_bytes in allowed]
+        self._receipts = ReceiptCheck(KeySet(chain_id, counting, network.origin, network.network_id))
+        log_keys = {key.key_id: key for key in listed if signing is None or key.public_bytes in signing}
+        counted = () if trust.policy is None else trust.policy.witnesses
+        self._chain = Chain(network, log_keys, witnesses, counted)
+        known = (key.public_bytes for key in log_keys.values()) if signing is None else signing
+        self._continuity = Continuity(trust.kept, known)
         self._leaves = Leaves(tx, self._receipts, report, progress)
         self._tree = Tree()
 
@@ -125,7 +153,7 @@ class Auditor:
         report.checked.append("balances and holds")
         check_jobs(self._tx, report, self._progress)
         report.checked.append("jobs and payments")
-        check_wallets(self._tx, self._chain.chain_id, report, self._progress)
+        check_wallets(self._tx, self._chain.network, report, self._progress)
         report.checked.append("transfers that wallets signed")
         check_numbers(self._tx, self._leaves.activity, self._tree.size, report, self._progress)
         report.checked.append("the explorer's numbers")
@@ -134,6 +162,7 @@ class Auditor:
             report.not_checked.append(
                 f"the miner's signature on {self._receipts.unsigned_by_miner} receipts: their miners have no key"
             )
+        self._say_what_was_trusted()
         if self._chain.unknown_cosignatures:
             report.not_checked.append(
                 f"{self._chain.unknown_cosignatures} cosignatures by witnesses whose keys are not known here"
@@ -150,16 +179,43 @@ class Auditor:
                     raise Wrong("key", row.id, "its verifier key is another key")
             except ValueError as error:
                 raise Wrong("key", row.id, str(error)) from None
-            self._keys[row.id] = public
+            self._trust.check_listed(row.id, public)
             valid_to_ms = None if row.valid_to_ms is None else int(row.valid_to_ms)
-            yield PublishedKey(public, int(row.valid_from_ms), valid_to_ms)
-            yield PublishedKey(public, int(row.valid_from_ms), valid_to_ms, USE_LOG)
+            key = PublishedKey(public, int(row.valid_from_ms), valid_to_ms)
+            self._check_dates(key)
+            yield key
+
+    def _check_dates(self, key: PublishedKey) -> None:
+        """As they were when the keys were saved; one may have been retired since. Raises Wrong."""
+        saved = None if self._trust.keys is None else self._trust.keys.get(key.key_id)
+        if saved is None:
+            return
+        if key.valid_from_ms != saved.valid_from_ms:
+            raise Wrong("key", key.key_id, "it is valid from another time than in the keys that were given")
+        if saved.valid_to_ms is not None and key.valid_to_ms != saved.valid_to_ms:
+            raise Wrong("key", key.key_id, "it is valid to another time than in the keys that were given")
+
+    def _say_what_was_trusted(self) -> None:
+        report, trust = self._report, self._trust
+        if trust.receipt_keys is None or trust.log_keys is None:
+            report.not_checked.append(
+                "whether the signing keys are the right ones: they are this database's own word"
+                " (--policy or --keys says which you trust)"
+            )
+        if not trust.kept:
+            report.not_checked.append(
+                "whether the newest blocks were cut off, or all was signed anew: no checkpoint kept from before was"
+                " given (--since)"
+            )
 
     def _check_chain(self) -> None:
         """Blocks in order, each over its leaves; then the tiles that are not whole."""
         self._progress.stage("chain", self._held.leaves)
         size = 0
         blocks = 0
+        quorum_at = due = (
+            0  # the newest block with the policy's quorum; the newest that should have it by now
+        )
         leaves = self._leaves.sealed()
         for row, lines in self._blocks():
             if row.height != blocks:
@@ -172,12 +228,26 @@ class Auditor:
                 self._chain.begin(row)
                 self._chain.end(row, self._seal(row, leaves))
                 size = row.tree_size
-            for witness, line in lines:
-                self._chain.cosigned(row, witness, line)
+            counted = sum(self._chain.cosigned(row, witness, line) for witness, line in lines)
+            if self._policy is not None and counted >= self._policy.quorum:
+                quorum_at = row.height
+            if row.time_ms <= self._tx.now_ms - COSIGNING_MS:
+                due = row.height
+        self._check_quorum(quorum_at, due)
+        self._continuity.close(size)
+        self._report.checked += [f"that the log continues {source}" for source in self._continuity.continued]
         self._report.counts |= {"blocks": blocks, "cosignatures": self._chain.cosignatures}
         for tile, data in self._tree.edge():
             self._check_tile(tile, data)
         self._check_strays(size)
+
+    def _check_quorum(self, quorum_at: int, due: int) -> None:
+        """Only the newest block is brought to the witnesses, and their lines on it stand for all before it."""
+        policy = self._policy
+        if policy is None or policy.quorum == 0 or quorum_at >= due:
+            return
+        what = f"fewer than {policy.quorum} of the policy's {len(policy.witnesses)} witnesses cosigned it"
+        raise Wrong("block", due, f"{what} or a block after it; the newest with that many is {quorum_at}")
 
     def _seal(self, row: BlockRow, leaves: Iterator[Any]) -> Sealed:
         """Takes the block's leaves."""
@@ -193,6 +263,8 @@ class Auditor:
             counts[leaf.kind] += 1
             for tile, data in self._tree.append(hashed):
                 self._check_tile(tile, data)
+            if self._tree.size == self._continuity.next_size:
+                self._continuity.compare(self._tree.root())
         self._report.at = ("block", row.height)
         return Sealed(counts[TRANSFER], counts[RECEIPT], self._tree.root())
 

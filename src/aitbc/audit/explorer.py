@@ -8,9 +8,12 @@ from typing import Any
 
 from aitbc.audit.findings import Progress, Wrong
 from aitbc.audit.http import Coordinator, NotServed
-from aitbc.core.block import BlockHeader, genesis
+from aitbc.audit.network import founded, is_old
+from aitbc.core.block import BlockHeader, genesis, origin_of
 from aitbc.core.canonical import loads_strict
 from aitbc.core.checkpoint import Checkpoint
+from aitbc.core.keyset import KeySet
+from aitbc.core.policy import Policy
 
 PAGE = 100
 MAX_PAGE_BYTES = 4_000_000
@@ -45,7 +48,7 @@ class Headers:
 
 def check_blocks(
     coordinator: Coordinator,
-    chain_id: str,
+    key_set: KeySet | Policy,
     keys: Mapping[str, bytes],
     head: Checkpoint,
     progress: Progress,
@@ -56,10 +59,9 @@ def check_blocks(
     headers = Headers()
     last: BlockHeader | None = None
     for shown in _ascending(coordinator):
-        header = _header(shown, chain_id)
+        header = _header(shown, key_set.chain_id)
         if last is None:
-            if header != genesis(chain_id):
-                raise Wrong("block", 0, f"it is not the genesis block of {chain_id}")
+            _check_genesis(coordinator, header, key_set)
         elif fault := header.fault_after(last):
             raise Wrong("block", header.height, fault)
         elif header.tree_size > head.size:
@@ -67,23 +69,47 @@ def check_blocks(
         if shown.get("hash") != header.hash:
             raise Wrong("block", header.height, "its hash is not that of its header")
         if last is not None:
+            _check_signature(coordinator, header, shown, keys)
             headers.add(header)
             progress.step(1)
         last = header
     if last is None or last.tree_size != head.size or last.root != head.root.hex():
         which = "newest" if last is None else last.height
         raise Wrong("block", which, f"it is not the block of the checkpoint of {head.size} leaves")
-    _check_signature(coordinator, last, keys)
     return headers
 
 
-def _check_signature(coordinator: Coordinator, header: BlockHeader, keys: Mapping[str, bytes]) -> None:
-    """One signature covers all blocks before it, because each names the hash of the one before."""
-    try:
-        block = _read(coordinator, f"/v1/explorer/blocks/{header.height}", dict)
-    except NotServed:
-        raise Wrong("block", header.height, "it is listed and cannot be read") from None
-    key, signature = keys.get(header.proposer), block.get("signature")
+def _check_genesis(coordinator: Coordinator, header: BlockHeader, keys: KeySet | Policy) -> None:
+    """Block 0 follows from the founding that the coordinator shows, and the log is the one founded there."""
+    chain_id = keys.chain_id
+    if is_old(header):
+        expected, origin = genesis(chain_id), origin_of(chain_id)
+    else:
+        try:
+            info = _read(coordinator, "/rpc/info", dict)
+        except NotServed:
+            raise Wrong("block", 0, "what it was founded with cannot be read") from None
+        network = founded(info.get("founding"), chain_id)
+        expected, origin = network.genesis, network.origin
+    if header != expected:
+        raise Wrong("block", 0, f"it is not the genesis block of {chain_id}")
+    if origin != keys.origin:
+        raise Wrong("block", 0, f"its log is {origin}, and the keys are of {keys.origin}")
+    known = keys.network_id if isinstance(keys, KeySet) else ""
+    if known and not is_old(header) and header.hash != known:
+        raise Wrong("block", 0, "it is another network's than the keys are of")
+
+
+def _check_signature(
+    coordinator: Coordinator, header: BlockHeader, shown: dict[str, Any], keys: Mapping[str, bytes]
+) -> None:
+    """The proposer's. Coordinators of before list blocks without it; there each block is read by itself."""
+    if "signature" not in shown:
+        try:
+            shown = _read(coordinator, f"/v1/explorer/blocks/{header.height}", dict)
+        except NotServed:
+            raise Wrong("block", header.height, "it is listed and cannot be read") from None
+    key, signature = keys.get(header.proposer), shown.get("signature")
     if key is None:
         raise Wrong("block", header.height, f"its proposer's key {header.proposer} is not known")
     if not isinstance(signature, str) or not header.is_signed(key, signature):

@@ -9,6 +9,8 @@ from sqlalchemy import text
 
 from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.core.metering import cancelled_units
+from aitbc.core.money import price_units
 from aitbc.database import Statement, Tx, statement
 
 PAGE = 500
@@ -17,6 +19,7 @@ JOBS = statement(
     text("""
 SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.status, j.hold_id, j.held_units,
        j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms, j.manual_payment,
+       j.prompt_bound, j.completion_bound, j.progress_tokens, j.progress_ms, j.paid_run_ms,
        r.id AS receipt, r.body, r.price_units AS receipt_price,
        h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
        e.id AS end_id, e.kind AS end_kind
@@ -32,21 +35,23 @@ PAYMENTS = statement(
 SELECT m.id, m.job_id, m.payer_id, m.payee_id, m.status, m.amount_units, m.price_units, m.fee_units,
        m.refunded_units, m.release_after_ms, m.transfer_id, m.created_at_ms, m.updated_at_ms,
        j.id AS job, j.client_id, j.status AS job_status, j.hold_id, j.held_units, j.price_units AS job_price,
-       j.created_at_ms AS job_created_ms, r.body, e.id AS end_id, e.kind AS end_kind
+       j.created_at_ms AS job_created_ms, n.account_id AS provider, r.body, e.id AS end_id, e.kind AS end_kind
 FROM payments m
 LEFT JOIN jobs j ON j.id = m.job_id
 LEFT JOIN receipts r ON r.id = j.receipt_id
+LEFT JOIN miners n ON n.id = j.miner_id
 LEFT JOIN transfers e ON e.hold_id = m.id AND (e.kind = 'post' OR e.kind = 'void')
 WHERE m.id > :after ORDER BY m.id LIMIT :count
 """)
 )
 SETTLED = statement(
     text("""
-SELECT j.id, j.status, j.hold_id, j.price_units, r.body,
+SELECT j.id, j.status, j.hold_id, j.price_units, r.body, n.account_id AS provider,
        m.status AS payment, m.price_units AS payment_price, m.fee_units AS payment_fee, m.refunded_units
 FROM jobs j
 LEFT JOIN receipts r ON r.id = j.receipt_id
 LEFT JOIN payments m ON m.id = j.hold_id
+LEFT JOIN miners n ON n.id = j.miner_id
 WHERE j.id = :job
 """)
 )
@@ -77,6 +82,9 @@ def check_settlement(tx: Tx, ended: Settlement) -> None:
         if row.status == "completed" and row.payment != "refunded":
             raise Wrong("job", row.id, "it is completed and its money went back to the client")
         return
+    if row.status == "cancelled" and row.price_units:
+        _check_cancelled_payment(row, ended)
+        return
     if row.status != "completed" or row.body is None:
         raise Wrong("job", row.id, "it was paid for and is not completed")
     body = orjson.loads(row.body)
@@ -91,6 +99,19 @@ def check_settlement(tx: Tx, ended: Settlement) -> None:
         raise Wrong("job", row.id, f"the fee was {ended.fee_units} units instead of {fee}")
     if ended.credit != body["provider"]:
         raise Wrong("job", row.id, f"{ended.credit} was paid for it, its receipt names {body['provider']}")
+
+
+def _check_cancelled_payment(row: Any, ended: Settlement) -> None:
+    """What a run had cost that was cancelled: without a receipt, so it is held to the miner's registration."""
+    if ended.total_units != row.price_units:
+        what = f"{ended.total_units} units were paid for it, its price is {row.price_units}"
+        raise Wrong("job", row.id, what)
+    if ended.credit != row.provider:
+        raise Wrong("job", row.id, f"{ended.credit} was paid for it, its miner is {row.provider}'s")
+    if row.payment is not None and row.payment_fee != ended.fee_units:
+        raise Wrong(
+            "payment", row.hold_id, f"the fee was {ended.fee_units} units instead of {row.payment_fee}"
+        )
 
 
 def check_jobs(tx: Tx, report: Report, progress: Progress) -> None:
@@ -135,10 +156,28 @@ def _check_job(row: Any) -> None:
         )
     if row.receipt is not None:
         _check_against_receipt(row)
+    else:
+        _check_price_without_receipt(row)
     if row.hold_id:
         _check_hold(row)
     elif row.held_units and row.status == "running":
         raise Wrong("job", row.id, f"{row.held_units} units are to be held for it, and it has no hold")
+
+
+def _check_price_without_receipt(row: Any) -> None:
+    """Only a run that was cancelled costs something without an answer, and that follows from what is stored."""
+    price = 0
+    if row.status == "cancelled" and row.started_at_ms is not None:
+        run_ms = max(0, row.finished_at_ms - row.started_at_ms)
+        if not 0 <= row.paid_run_ms <= run_ms:
+            raise Wrong("job", row.id, f"{row.paid_run_ms} ms of its run were paid for, it ran for {run_ms}")
+        facts = (row.paid_run_ms, row.progress_tokens, row.progress_ms)
+        units = cancelled_units(row.prompt_bound, row.completion_bound, *facts)
+        price = price_units(units, row.unit_price_units)
+    if row.price_units != price:
+        raise Wrong("job", row.id, f"its price is {row.price_units} units, what it ran costs {price}")
+    if row.end_kind is not None and row.end_kind != ("post" if price else "void"):
+        raise Wrong("job", row.id, f"it costs {price} units and its hold ended with a {row.end_kind}")
 
 
 def _check_against_receipt(row: Any) -> None:
@@ -195,6 +234,8 @@ def _payment_fault(row: Any) -> str:
     if row.created_at_ms != row.job_created_ms or row.updated_at_ms < row.created_at_ms:
         return "it was not made with its job, or changed before it was made"
     completed = row.job_status == "completed"
+    if row.job_status == "cancelled" and row.job_price:
+        return _cancelled_fault(row)
     body = orjson.loads(row.body) if row.body else {}
     if row.payee_id != body.get("provider", ""):
         return f"its payee is {row.payee_id or 'nobody'}, the receipt's {body.get('provider')}"
@@ -203,6 +244,16 @@ def _payment_fault(row: Any) -> str:
     if completed and "release_after" in body and row.release_after_ms != body["release_after"] * 1000:
         return f"its time of release is not that of its receipt, {body['release_after']}"
     return _payment_state_fault(row, completed, int(body.get("fee_units", 0)))
+
+
+def _cancelled_fault(row: Any) -> str:
+    """Of the payment of a run that was cancelled: it is released at once, by nobody's hand."""
+    said = (row.status, row.payee_id, row.price_units, row.refunded_units, row.release_after_ms)
+    if said != ("released", row.provider, row.job_price, 0, 0):
+        return "it is not what the cancelled job had cost"
+    if row.transfer_id != (row.end_id or "") or row.end_kind != "post":
+        return f"its transfer is {row.transfer_id or 'none'}, its hold was ended by {row.end_id or 'none'}"
+    return ""
 
 
 def _payment_state_fault(row: Any, completed: bool, fee_units: int) -> str:

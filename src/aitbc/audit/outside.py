@@ -6,17 +6,17 @@ Imports `core` and an HTTP client; knows nothing of the coordinator's code, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aitbc.audit.books import Books, Line
 from aitbc.audit.explorer import Headers, check_blocks
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
-from aitbc.audit.http import Coordinator, NotServed
+from aitbc.audit.http import Coordinator, NotServed, Unreachable
 from aitbc.audit.paid import Paid
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
-from aitbc.core.block import origin_of
+from aitbc.audit.trust import Continuity, Kept, Trust
 from aitbc.core.canonical import loads_strict
 from aitbc.core.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
 from aitbc.core.keyset import KeySet
@@ -33,19 +33,28 @@ _UNITS = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 def audit_url(
-    url: str, *, keys: KeySet | None = None, policy: Policy | None = None, progress: Progress | None = None
+    url: str,
+    *,
+    keys: KeySet | None = None,
+    policy: Policy | None = None,
+    kept: Iterable[Kept] = (),
+    progress: Progress | None = None,
 ) -> Report:
     """Audits the log that the coordinator at `url` serves.
 
     Keys are the policy's, else `keys`, else those that the coordinator itself names, which proves only that it
-    agrees with itself. Raises Unreachable where it does not answer.
+    agrees with itself. `kept`: checkpoints from before, which the log has to continue. Raises Unreachable where
+    it does not answer.
     """
     report = Report()
+    trust = Trust(keys, policy, tuple(kept))
     with Coordinator(url) as coordinator:
         try:
-            Outsider(coordinator, keys, policy, progress or Unwatched(), report).run()
+            Outsider(coordinator, trust, progress or Unwatched(), report).run()
         except Wrong as wrong:
             report.wrong = wrong
+        except NotServed as error:
+            raise Unreachable(f"{url} is no coordinator: it serves no {error}") from error
     return report
 
 
@@ -55,16 +64,20 @@ class Outsider:
     def __init__(
         self,
         coordinator: Coordinator,
-        keys: KeySet | None,
-        policy: Policy | None,
+        trust: Trust,
         progress: Progress,
         report: Report,
     ) -> None:
         self._coordinator = coordinator
-        self._policy = policy
+        self._trust = trust
+        self._policy = trust.policy
         self._progress = progress
         self._report = report
-        self._keys = self._choose_keys(keys)
+        self._keys = self._choose_keys()
+        signing = trust.log_keys
+        if signing is None:
+            signing = frozenset(key.public_bytes for key in self._keys.log_keys)
+        self._continuity = Continuity(trust.kept, signing)
         self._receipts = ReceiptCheck(self._keys)
         self._books = Books()
         self._paid = Paid()
@@ -77,9 +90,15 @@ class Outsider:
         try:
             head = self._check_checkpoint()
         except NotServed:
+            self._continuity.close(0)
             report.not_checked.append("anything: no block has been sealed yet")
             return
+        if head.size == 0:
+            self._continuity.close(0)
+            report.not_checked.append("anything more: no block has been sealed yet")
+            return
         headers = self._fetch_headers(head)
+        self._look_at_listed_keys()
         self._check_entries(head, headers)
         report.counts["leaves"] = head.size
         report.checked += ["the tree, its tiles and every entry", "receipts: signatures, prices, payments"]
@@ -89,21 +108,43 @@ class Outsider:
                 f"the miner's signature on {self._receipts.unsigned_by_miner} receipts: their miners have no key"
             )
 
-    def _choose_keys(self, keys: KeySet | None) -> KeySet:
-        policy = self._policy
+    def _choose_keys(self) -> KeySet:
+        policy, keys = self._policy, self._trust.keys
         if policy is not None and policy.receipt_keys:
-            return policy.key_set()
-        if keys is None:
-            try:
-                keys = KeySet.from_json(loads_strict(self._coordinator.get("/v1/keys", MAX_TEXT_BYTES)))
-            except ValueError as error:
-                raise Wrong("keys", "/v1/keys", str(error)) from None
+            chosen = policy.key_set()
+        elif keys is not None:
+            chosen = keys
+        else:
+            chosen = self._read_keys()
             self._report.not_checked.append(
                 "whether the keys are the right ones: they came from the coordinator"
+                " (--policy or --keys says which you trust)"
             )
-        if policy is not None and policy.chain_id != keys.chain_id:
-            raise Wrong("keys", keys.chain_id, f"the policy is for {policy.chain_id}")
-        return keys
+        self._trust.check_chain(chosen.chain_id)
+        return chosen
+
+    def _look_at_listed_keys(self) -> None:
+        """Nothing that a key signed counts unless it is pinned; that the coordinator names others is worth a word."""
+        if self._trust.log_keys is None:
+            return
+        try:
+            listed = {key.key_id: key.public_bytes for key in self._read_keys()}
+        except NotServed:
+            return
+        for key_id, public in listed.items():
+            try:
+                self._trust.check_listed(key_id, public)
+            except Wrong:
+                self._report.not_checked.append(
+                    f"key {key_id}, which the coordinator names: you do not trust it, and it signed nothing here"
+                )
+
+    def _read_keys(self) -> KeySet:
+        """The keys that the coordinator names. Raises Wrong, NotServed."""
+        try:
+            return KeySet.from_json(loads_strict(self._coordinator.get("/v1/keys", MAX_TEXT_BYTES)))
+        except ValueError as error:
+            raise Wrong("keys", "/v1/keys", str(error)) from None
 
     # --- the checkpoint -----------------------------------------------------------------------------------
 
@@ -112,12 +153,13 @@ class Outsider:
         try:
             note = parse_note(text)
             head = parse_checkpoint(note.text)
-            origin = origin_of(self._keys.chain_id)
+            origin = self._keys.origin if self._policy is None else self._policy.origin
             if head.origin != origin:
                 raise Wrong("checkpoint", head.size, f"it is of {head.origin}, not {origin}")
             if not verify_note(note, self._log_keys(origin)):
                 raise Wrong("checkpoint", head.size, f"no known key of {origin} signed it")
-            self._check_witnesses(note, head)
+            if head.size:  # an empty tree is brought to no witness
+                self._check_witnesses(note, head)
         except NoteInvalid as error:
             raise Wrong("checkpoint", "newest", str(error)) from None
         self._report.checked.append(f"the checkpoint of {head.size} leaves, signed by {origin}")
@@ -148,12 +190,14 @@ class Outsider:
         if self._policy is not None:
             log_keys = {key.key_id: key.public_bytes for key in self._policy.key_set().log_keys}
         try:
-            headers = check_blocks(self._coordinator, self._keys.chain_id, log_keys, head, self._progress)
+            headers = check_blocks(
+                self._coordinator, self._policy or self._keys, log_keys, head, self._progress
+            )
         except NotServed:
             self._report.not_checked.append("blocks: this coordinator has no explorer")
             return None
         self._report.counts["blocks"] = headers.count
-        self._report.checked.append("blocks: each hash and link, and the newest one's signature over all")
+        self._report.checked.append("blocks: each one's hash, link and signature")
         return headers
 
     # --- entries ------------------------------------------------------------------------------------------
@@ -167,6 +211,8 @@ class Outsider:
             for offset, data in enumerate(self._bundle(first // WIDTH, width)):
                 self._check_entry(first + offset, data)
                 done += self._tree.append(leaf_hash(data))
+                if self._tree.size == self._continuity.next_size:
+                    self._continuity.compare(self._tree.root())
                 if headers is not None:
                     headers.compare(self._tree.size, self._tree.root)
             for tile, hashes in done:
@@ -176,6 +222,13 @@ class Outsider:
             self._check_tile(tile, hashes, len(hashes) // 32)
         if self._tree.root() != head.root:
             raise Wrong("checkpoint", head.size, "its root is not that of the entries")
+        self._continuity.close(head.size)
+        if self._trust.kept:
+            self._report.checked += [f"that the log continues {name}" for name in self._continuity.continued]
+        else:
+            self._report.not_checked.append(
+                "whether the log was cut, or signed anew: no checkpoint kept from before was given (--since)"
+            )
 
     def _bundle(self, index: int, width: int) -> Iterator[bytes]:
         path = tile_path(ENTRIES, index, width)
@@ -244,6 +297,10 @@ class Outsider:
         if self._paid.unpaid:
             self._report.not_checked.append(
                 f"the payment of {self._paid.unpaid} receipts: released by hand, later or in part or not at all"
+            )
+        if self._paid.without_receipt:
+            self._report.not_checked.append(
+                f"{self._paid.without_receipt} payments without a receipt: what runs had cost when they were cancelled"
             )
         if self._receipts.of_version_1:
             self._report.not_checked.append(

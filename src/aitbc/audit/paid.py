@@ -44,6 +44,11 @@ class Paid:
         """Receipts whose price was not paid, or only in part: payments that their payers steer by hand."""
         return len(self._receipts) + self.partial
 
+    @property
+    def without_receipt(self) -> int:
+        """Payments out of a job's hold that no receipt stands for."""
+        return len(self._ended)
+
     def issued(self, fields: ReceiptFields) -> None:
         """A receipt stands in the log. Raises Wrong."""
         if fields.job_id in self._receipts:

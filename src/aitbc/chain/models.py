@@ -1,4 +1,4 @@
-"""Leaves, blocks, tiles and cosignatures."""
+"""The network, leaves, blocks, tiles and cosignatures."""
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, LargeBinary
 from sqlalchemy import text as sql
@@ -91,6 +91,24 @@ class Block(SQLModel, table=True):
     checkpoint: str = text()
 
 
+class Network(SQLModel, table=True):
+    """The one network that this database is, as it was founded.
+
+    network_id  hash of its genesis block, hex; of networks from before foundings see `core.network`
+    origin      the log's origin line, and the name of its keys
+    founding    RFC 8785 text of `core.network.Founding`; '' where the network is older
+    """
+
+    __tablename__ = "network"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: int = small(1, primary_key=True)
+    network_id: str = text()
+    chain_id: str = text()
+    origin: str = text()
+    founding: str = text("")
+
+
 class Tile(SQLModel, table=True):
     """A C2SP tile: up to 256 hashes of 32 bytes. Only those on the right edge ever grow."""
 
@@ -150,4 +168,5 @@ class AccountActivity(SQLModel, table=True):
 
 
 append_only(Block)
+append_only(Network)
 append_only(Cosignature)

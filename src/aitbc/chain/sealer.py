@@ -7,12 +7,13 @@ published that is not committed, so no two signed checkpoints that anyone can se
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy import text as sql
 
+from aitbc.chain import network
 from aitbc.chain.models import UNSEALED, Block, Leaf, Tile
 from aitbc.core import tiles
-from aitbc.core.block import BlockHeader, genesis, origin_of
+from aitbc.core.block import BlockHeader
 from aitbc.core.checkpoint import Checkpoint
 from aitbc.core.leaf import RECEIPT
 from aitbc.core.note import Note, sign_note
@@ -66,6 +67,7 @@ if BlockRow._fields != tuple(column.name for column in COLUMNS):
     raise RuntimeError("BlockRow and the blocks table have drifted apart")
 
 HEAD = statement(select(*COLUMNS).order_by(_b.height.desc()).limit(1), BlockRow)
+GENESIS = statement(select(*COLUMNS).where(_b.height == literal_column("0")), BlockRow)
 WAITING = statement(
     select(_l.seq, _l.kind, _l.hash).where(sql(UNSEALED)).order_by(_l.seq).limit(bindparam("count"))
 )
@@ -107,9 +109,8 @@ class Draft(NamedTuple):
         return self.block.tree_size - self.block.first_leaf == SEAL_LEAVES
 
 
-def ensure_genesis(tx: Tx, chain_id: str) -> None:
-    """Writes block 0 where there is none."""
-    header = genesis(chain_id)
+def write_genesis(tx: Tx, header: BlockHeader) -> None:
+    """Writes block 0 where there is none. `chain.founding` decides what it is."""
     tx.run(
         INSERT_BLOCK_ONCE,
         **BlockRow(
@@ -129,6 +130,12 @@ def ensure_genesis(tx: Tx, chain_id: str) -> None:
             checkpoint="",
         )._asdict(),
     )
+
+
+def block_zero(tx: Tx) -> BlockRow | None:
+    """The genesis block."""
+    row: BlockRow | None = tx.one(GENESIS)
+    return row
 
 
 def head(tx: Tx) -> BlockRow | None:
@@ -187,7 +194,7 @@ def draft(tx: Tx, chain_id: str, key: PrivateKey) -> Draft | None:
         total_receipts=last.total_receipts + receipts,
         proposer=header.proposer,
         signature=header.sign(key),
-        checkpoint=_signed_checkpoint(chain_id, size, root, key),
+        checkpoint=signed_checkpoint(network.of(tx).origin, size, root, key),
     )
     return Draft(block, _runs([int(row.seq) for row in waiting], last.tree_size), changed, frozenset(edge))
 
@@ -223,7 +230,7 @@ def _runs(seqs: list[int], first_place: int) -> list[Run]:
     return runs
 
 
-def _signed_checkpoint(chain_id: str, size: int, root: bytes, key: PrivateKey) -> str:
-    origin = origin_of(chain_id)
+def signed_checkpoint(origin: str, size: int, root: bytes, key: PrivateKey) -> str:
+    """The log's signed note over a tree head."""
     text = Checkpoint(origin, size, root).to_text()
     return str(Note(text, (sign_note(text, origin, key),)))

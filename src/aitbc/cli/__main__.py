@@ -1,5 +1,5 @@
 """`python -m aitbc.cli`: the same program as `aitbc`."""
 
-from aitbc.cli.main import app
+from aitbc.cli.start import main
 
-app(prog_name="aitbc")
+main()

@@ -15,10 +15,11 @@ from aitbc.cli.database import DatabaseOption, HomeOption, open_database, settin
 from aitbc.cli.failures import FAILURE, UNREACHABLE, CommandError, usage_error
 from aitbc.cli.output import note, print_json, say
 from aitbc.cli.profile import JsonOption
-from aitbc.cli.trust import load_keys, load_policy
+from aitbc.cli.trust import load_keys, load_policy, read_file
 
 if TYPE_CHECKING:
     from aitbc.audit.findings import Progress, Report
+    from aitbc.audit.trust import Kept, Trust
 
 LINE_EVERY_S = 5.0
 
@@ -34,7 +35,17 @@ def audit(
     ] = None,
     keys: Annotated[
         Path | None,
-        typer.Option("--keys", metavar="FILE", help="With --url: the coordinator's keys as you saved them."),
+        typer.Option(
+            "--keys", metavar="FILE", help="The coordinator's keys as you saved them: these and no others."
+        ),
+    ] = None,
+    since: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--since",
+            metavar="FILE",
+            help="A checkpoint that you kept: the log must continue it. May be repeated.",
+        ),
     ] = None,
     as_json: JsonOption = False,
     database_url: DatabaseOption = None,
@@ -44,16 +55,16 @@ def audit(
 
     On the coordinator's database, or with --url as an outsider. Exit code 1 if anything is wrong.
     """
-    if url is None and keys is not None:
-        raise usage_error("--keys goes with --url: the database has its own keys")
     if url is not None and (database_url is not None or home is not None):
         raise usage_error("--url is another audit than --database-url or --home")
     began = time.monotonic()
+    trust = _trust(keys, policy, since or [])
     with _watched(quiet=as_json) as progress:
-        if url is None:
-            report = _of_database(database_url, home, policy, progress)
-        else:
-            report = _of_url(url, keys, policy, progress)
+        report = (
+            _of_url(url, trust, progress)
+            if url is not None
+            else _of_database(database_url, home, trust, progress)
+        )
     seconds = time.monotonic() - began
     if as_json:
         print_json({**report.to_json(), "seconds": round(seconds, 3)})
@@ -63,29 +74,44 @@ def audit(
         raise typer.Exit(FAILURE)
 
 
-def _of_database(
-    database_url: str | None, home: Path | None, policy: Path | None, progress: Progress
-) -> Report:
+def _trust(keys: Path | None, policy: Path | None, since: list[Path]) -> Trust:
+    from aitbc.audit.trust import Trust
+
+    return Trust(
+        keys=None if keys is None else load_keys(keys),
+        policy=None if policy is None else load_policy(policy),
+        kept=tuple(_load_kept(path) for path in since),
+    )
+
+
+def _load_kept(path: Path) -> Kept:
+    """A kept checkpoint. Raises CommandError."""
+    from aitbc.audit.trust import read_kept
+    from aitbc.core.note import NoteInvalid
+
+    try:
+        return read_kept(str(path), read_file(str(path)).decode("utf-8", "replace"))
+    except NoteInvalid as error:
+        hint = "Keep one with: curl -o FILE URL/log/checkpoint"
+        raise CommandError("CHECKPOINT", f"{path} is not a checkpoint: {error}", hint) from error
+
+
+def _of_database(database_url: str | None, home: Path | None, trust: Trust, progress: Progress) -> Report:
     from aitbc.audit.database import audit as audit_database
     from aitbc.config import split_witnesses
 
     settings = settings_from(home, database_url)
-    witnesses = {witness.vkey: witness for witness, _url in split_witnesses(settings.witnesses)}
-    if policy is not None:
-        witnesses |= {witness.vkey: witness for witness in load_policy(policy).witnesses}
-    with open_database(settings, create=False) as database:
-        return database.read_sync(audit_database, settings.chain_id, list(witnesses.values()), progress)
+    witnesses = [witness for witness, _url in split_witnesses(settings.witnesses)]
+    with open_database(settings) as database:
+        return database.read_sync(audit_database, settings.chain_id, witnesses, progress, trust)
 
 
-def _of_url(url: str, keys: Path | None, policy: Path | None, progress: Progress) -> Report:
+def _of_url(url: str, trust: Trust, progress: Progress) -> Report:
     from aitbc.audit.http import Unreachable
     from aitbc.audit.outside import audit_url
 
-    pinned = None if policy is None else load_policy(policy)
     try:
-        return audit_url(
-            url, keys=None if keys is None else load_keys(keys), policy=pinned, progress=progress
-        )
+        return audit_url(url, keys=trust.keys, policy=trust.policy, kept=trust.kept, progress=progress)
     except Unreachable as error:
         raise CommandError("UNREACHABLE", str(error), "Check --url.", exit_code=UNREACHABLE) from error
 

@@ -5,8 +5,10 @@ Modules of the server are imported inside the functions: a client's command must
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +16,7 @@ import typer
 
 from aitbc.cli.failures import FAILURE, CommandError
 from aitbc.cli.findings import Finding, show_findings
-from aitbc.cli.output import pairs, print_json, say
+from aitbc.cli.output import note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="Home folder; else AITBC_HOME, ~/.aitbc.")
 ]
 
-db_app = typer.Typer(no_args_is_help=True, help="The coordinator's database: upgrade, version, check.")
+db_app = typer.Typer(
+    no_args_is_help=True, help="The coordinator's database: upgrade, version, check, backup."
+)
 
 
 def settings_from(home: Path | None = None, database_url: str | None = None, **options: Any) -> Settings:
@@ -41,17 +45,60 @@ def settings_from(home: Path | None = None, database_url: str | None = None, **o
 
 
 @contextmanager
-def open_database(settings: Settings, *, create: bool = True) -> Iterator[Database]:
-    """The coordinator's database, migrated (SQLite: by itself). `create` false: it must exist already."""
-    from aitbc.migrate import current_revision, ensure_current
+def open_database(settings: Settings, *, create: bool = False) -> Iterator[Database]:
+    """The coordinator's database, brought to this program's schema (SQLite) and of CHAIN_ID's network.
 
-    if not create and current_revision(settings.database_url) is None:
-        hint = "Name it with --database-url or --home."
-        raise CommandError("NO_DATABASE", "there is no coordinator's database here", hint)
+    It must exist: a second one, made by the way at a wrong place, would take what is meant for the first. With
+    `create` it is made and founded where there is none, in AITBC_HOME, if that was named and no DATABASE_URL.
+    CommandError NO_DATABASE, WrongNetwork, MigrationError.
+    """
+    from aitbc.migrate import ensure_current
+
+    made = not has_database(settings.database_url)
+    if made and not (create and {"home", "database_url"} & settings.model_fields_set == {"home"}):
+        raise no_database(settings)
+    check_network(settings)
     prepare_home(settings)
     ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
     with open_ledger(settings.database_url) as database:
+        if made:
+            note(f"there was no database yet: made a new one, {shown(settings)}")
         yield database
+
+
+def has_database(url: str) -> bool:
+    """Whether there is a coordinator's database. Looks only."""
+    from aitbc.migrate import current_revision
+
+    return current_revision(url) is not None
+
+
+def no_database(settings: Settings) -> CommandError:
+    """What is said where a command needs a database that is not there: where was looked, and what to do."""
+    hint = (
+        "Name the right one with DATABASE_URL, --database-url, AITBC_HOME or --home;"
+        " `aitbc serve`, `aitbc init` and `aitbc db upgrade` make a new one."
+    )
+    return CommandError("NO_DATABASE", f"there is no coordinator's database: {shown(settings)}", hint)
+
+
+def shown(settings: Settings) -> str:
+    """The database as a line for people: its URL without a password, and which setting named it."""
+    from sqlalchemy.engine import make_url
+
+    names = settings.model_fields_set
+    by = "DATABASE_URL" if "database_url" in names else "AITBC_HOME" if "home" in names else "the default"
+    return f"{make_url(settings.database_url).render_as_string(hide_password=True)} (by {by})"
+
+
+def check_network(settings: Settings) -> None:
+    """Raises WrongNetwork where the database is of another network than CHAIN_ID. Looks only."""
+    from aitbc.migrate import current_revision
+    from aitbc.runtime import check_network as check
+
+    if current_revision(settings.database_url) is not None:
+        with open_ledger(settings.database_url) as database:
+            database.read_sync(check, settings.chain_id)
 
 
 @contextmanager
@@ -67,12 +114,27 @@ def open_ledger(database_url: str) -> Iterator[Database]:
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make the home folder, for its owner only; what is in it is secret."""
+    """Make the home folder and keep it, the database and all that this process makes for their owner only."""
+    from aitbc.database import sqlite_path
+    from aitbc.database.files import close_to_others, parts
+
+    os.umask(0o077)
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         hint = "Name another with --home or AITBC_HOME."
         raise CommandError("HOME", f"{settings.home} cannot be made: {error.strerror}", hint) from error
+    changed = [] if settings.home in _shared() else [close_to_others(settings.home, 0o700)]
+    if settings.database_url.startswith("sqlite"):
+        changed += [close_to_others(part) for part in parts(sqlite_path(settings.database_url))]
+    for line in filter(None, changed):
+        note(line)
+
+
+def _shared() -> set[Path]:
+    """Folders that are not the coordinator's alone, even if somebody made one its home."""
+    own = Path.home()
+    return {own, *own.parents, Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")}  # noqa: S108 - not used
 
 
 @db_app.command()
@@ -83,8 +145,11 @@ def upgrade(
     from aitbc.migrate import current_revision
     from aitbc.migrate import upgrade as apply_migrations
 
-    url = settings_from(home, database_url).database_url
+    settings = settings_from(home, database_url)
+    url = settings.database_url
     before = current_revision(url)
+    check_network(settings)
+    prepare_home(settings)
     after = apply_migrations(url)
     if as_json:
         print_json({"before": before, "after": after})
@@ -109,12 +174,50 @@ def version(
 @db_app.command()
 def check(as_json: JsonOption = False, database_url: DatabaseOption = None, home: HomeOption = None) -> None:
     """Check that the database answers, is up to date and is sound. Changes nothing; exit code 1 if not."""
-    url = settings_from(home, database_url).database_url
+    settings = settings_from(home, database_url)
+    url = settings.database_url
     findings = [check_revision(url)]
     if findings[0].ok:
-        findings.append(_check_soundness(url))
+        findings += [check_chain(settings), _check_soundness(url)]
     if not show_findings(findings, as_json) or not findings[0].ok:
         raise typer.Exit(FAILURE)
+
+
+@db_app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; it must not exist.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it exists.")] = False,
+    as_json: JsonOption = False,
+    database_url: DatabaseOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Write a backup of the database as of this moment, beside a running coordinator, and read it again.
+
+    SQLite: a database file. PostgreSQL: a script for psql. docs/operating.md says how to put one back. The signing
+    key is not in it.
+    """
+    settings = settings_from(home, database_url)
+    if not has_database(settings.database_url):
+        raise no_database(settings)
+    check_network(settings)
+    from aitbc.backup import BackupFailed, make
+    from aitbc.migrate import DatabaseBehind, ensure_current
+
+    with suppress(DatabaseBehind):  # the backup before an upgrade
+        ensure_current(settings.database_url, auto=False)
+    try:
+        made = make(settings.database_url, file.expanduser().absolute(), overwrite=force)
+    except BackupFailed as error:
+        raise CommandError("BACKUP_FAILED", str(error), "No backup was made.") from error
+    held = made.summary
+    if as_json:
+        print_json({"file": str(made.path), "bytes": made.size_bytes, **held._asdict()})
+    else:
+        rows = sum(held.rows.values())
+        say(
+            f"{made.path}: {made.size_bytes} bytes, {rows} rows, newest block {held.height}, revision {held.revision};"
+            " written and read again"
+        )
 
 
 def check_revision(url: str) -> Finding:
@@ -140,6 +243,17 @@ def check_revision(url: str) -> Finding:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         return Finding(name, False, f"{_kind(url)} cannot be reached: {reason}", "check DATABASE_URL")
     return Finding(name, False, f"{_kind(url)} at revision {found}, not {needed}", "run: aitbc db upgrade")
+
+
+def check_chain(settings: Settings) -> Finding:
+    """Whether the database is of the network that the settings name."""
+    from aitbc.errors import WrongNetwork
+
+    try:
+        check_network(settings)
+    except WrongNetwork as error:
+        return Finding("network", False, error.message, "set CHAIN_ID, or name that network's database")
+    return Finding("network", True, settings.chain_id)
 
 
 def _check_soundness(url: str) -> Finding:

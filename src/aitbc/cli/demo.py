@@ -30,27 +30,6 @@ GRANT_AIT = 1000
 CHAIN_ID = "ait-devnet"
 CLIENT_ACCOUNT, MINER_ACCOUNT, LABEL = "demo-client", "demo-miner", "demo"
 USUAL_PORT = 8000
-# The demo's coordinator is its own, whatever this shell is set up for.
-_FOREIGN = [
-    "API_HOST",
-    "API_PORT",
-    "API_KEYS",
-    "DATABASE_URL",
-    "SECRET_KEY",
-    "AITBC_URL",
-    "AITBC_API_KEY",
-    "AITBC_HOME",
-    "LEASE_S",
-    "HEARTBEAT_S",
-    "RATE_LIMIT_CLIENT",
-    "RATE_LIMIT_MINER",
-    "RATE_LIMIT_USER",
-    "MAX_ATTEMPTS",
-    "LOG_LEVEL",
-    "BLOCK_INTERVAL_S",
-    "WITNESSES",
-    "WITNESS_QUORUM",
-]
 
 
 class Stopped(KeyboardInterrupt):
@@ -77,6 +56,7 @@ def demo(
     ] = None,
 ) -> None:
     """Start a coordinator and a miner here, run jobs, verify their receipts and payments; Ctrl-C ends it."""
+    os.umask(0o077)
     with _signals(), _folder(folder, once) as place, contextlib.ExitStack() as children:
         engine_words = ["--engine", engine, *(["--url", engine_url] if engine_url else [])]
         for name in model or []:
@@ -112,7 +92,11 @@ class Stage:
         self._url = ""
         self._client_key = ""
         self._miner_key = ""
-        self._environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+        # The demo's coordinator is its own, whatever this shell is set up for.
+        from aitbc.config import Settings, environment_name
+
+        foreign = {"AITBC_URL", "AITBC_API_KEY", *map(environment_name, Settings.model_fields)}
+        self._environment = {name: value for name, value in os.environ.items() if name not in foreign}
         self._environment |= {
             "AITBC_HOME": str(folder),
             "CHAIN_ID": CHAIN_ID,

@@ -50,7 +50,7 @@ def doctor(
     key: KeyOption = None,
 ) -> None:
     """Check this machine, its settings and its coordinator; say what to do about what is wrong."""
-    findings = [check_python(), *check_home(), *_check_server(), check_disk(), check_gpu()]
+    findings = [check_python(), *check_home(home()), *_check_server(), check_gpu()]
     if engine:
         findings.append(check_engine())
     findings += check_coordinator(url, key)
@@ -71,9 +71,8 @@ def check_python() -> Finding:
     return Finding("python", True, f"{found} at {sys.executable}")
 
 
-def check_home() -> Iterator[Finding]:
+def check_home(folder: Path) -> Iterator[Finding]:
     """The home folder is private and can be written; so are the files in it that hold keys."""
-    folder = home()
     if not folder.exists():
         parent = next(path for path in folder.parents if path.exists())
         writable = os.access(parent, os.W_OK)
@@ -108,23 +107,33 @@ def _check_private_files(folder: Path) -> Finding:
 
 def _check_server() -> Iterator[Finding]:
     """Settings, database and keys of a coordinator on this machine."""
-    from aitbc.config import SettingsError, load_settings
+    from aitbc.config import SettingsError, load_settings, strange_settings
 
     try:
         settings = load_settings()
     except SettingsError as error:
         lines = str(error).replace("\n", "; ")
         yield Finding("settings", False, lines, "correct the environment or .env; see .env.example")
+        yield check_disk(home())
         return
-    yield Finding("settings", True, f"chain {settings.chain_id}")
+    strange = [sentence for _name, sentence in strange_settings()]
+    yield Finding("settings", None if strange else True, "; ".join([f"chain {settings.chain_id}", *strange]))
+    if settings.home != home():  # a .env names another than the environment
+        yield from check_home(settings.home)
+    yield check_disk(settings.home)
     yield _check_port(settings)
     yield _check_signing_key(settings)
-    from aitbc.cli.database import check_revision
+    from aitbc.cli.database import check_chain, check_revision
 
     database = check_revision(settings.database_url)
     yield database
     if database.ok:
-        yield _check_keys(settings)
+        chain = check_chain(settings)
+        yield chain
+        yield from _check_database_files(settings)
+        yield _check_others(settings)
+        if chain.ok:
+            yield _check_keys(settings)
 
 
 def _check_port(settings: Settings) -> Finding:
@@ -159,6 +168,49 @@ def _check_signing_key(settings: Settings) -> Finding:
         return Finding(name, False, f"{path} cannot be read: {error.strerror}", "give it to your user")
 
 
+def _check_others(settings: Settings) -> Finding:
+    """Coordinators that run on the database now; all have to sign with this machine's key."""
+    from aitbc.database import sqlite_path
+    from aitbc.keyfile import KeyFileError
+    from aitbc.presence import holder, running
+    from aitbc.runtime import signing_key
+
+    name = "coordinators"
+    if settings.database_url.startswith("sqlite"):
+        process = holder(sqlite_path(settings.database_url))
+        return Finding(name, None, f"{process} runs on this database" if process else "none runs now")
+    there = running(settings.database_url)
+    if not there:
+        return Finding(name, None, "none runs now")
+    detail = ", ".join(f"{count} signing with {key}…" for key, count in there.items())
+    if len(there) > 1:
+        return Finding(name, False, detail, "give all the same SECRET_KEY")
+    if not settings.secret_key and not (settings.home / "coordinator.key").exists():
+        return Finding(name, None, detail)
+    try:
+        own = signing_key(settings).key_id
+    except (KeyFileError, OSError) as error:
+        return Finding(name, None, f"{detail}; {error}")
+    if not own.startswith(tuple(there)):
+        return Finding(name, False, f"{detail}; here it would be {own}", "set the same SECRET_KEY here")
+    return Finding(name, True, detail)
+
+
+def _check_database_files(settings: Settings) -> Iterator[Finding]:
+    """Prompts are in the database: nobody else on this machine reads it."""
+    from aitbc.database import sqlite_path
+    from aitbc.database.files import parts
+
+    if os.name != "posix" or not settings.database_url.startswith("sqlite"):
+        return
+    files = [path for path in parts(sqlite_path(settings.database_url)) if path.exists()]
+    loose = " ".join(str(path) for path in files if path.stat().st_mode & 0o077)
+    if loose:
+        yield Finding("database files", False, f"open to others: {loose}", f"run: chmod 600 {loose}")
+    else:
+        yield Finding("database files", True, ", ".join(path.name for path in files))
+
+
 def _check_keys(settings: Settings) -> Finding:
     from aitbc.accounts.service import list_keys
     from aitbc.cli.database import open_database
@@ -183,9 +235,8 @@ def _check_keys(settings: Settings) -> Finding:
     return Finding("keys", True, roles + (" and those of API_KEYS" if settings.api_keys else ""))
 
 
-def check_disk() -> Finding:
+def check_disk(folder: Path) -> Finding:
     """Room on the disk that the home folder is on."""
-    folder = home()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     detail = f"{free / 1024**3:.1f} GB free at {existing}"

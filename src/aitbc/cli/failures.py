@@ -18,6 +18,7 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
+from aitbc.sdk.fields import plain
 
 FAILURE = 1
 USAGE = 2
@@ -37,10 +38,10 @@ EXIT_CODES = {
 _HINTS = {
     "UNREACHABLE": "Is it running? Try `aitbc demo` or `aitbc serve`, or name another with --url.",
     "UNEXPECTED_ANSWER": "Check --url.",
-    "UNAUTHORIZED": "Give a valid key with --key, AITBC_API_KEY or `aitbc login`.",
+    "UNAUTHORIZED": "Give another with --key, AITBC_API_KEY or `aitbc login`.",
     "FORBIDDEN": "Use a key of the role that this needs.",
     "INSUFFICIENT_FUNDS": "See `aitbc balance` (`aitbc wallet balance`); a job with lower limits reserves less.",
-    "KEY_LIMIT_EXCEEDED": "The key's limit starts anew next period; see `aitbc balance`.",
+    "KEY_LIMIT_EXCEEDED": "A job with lower limits reserves less; see `aitbc balance`.",
     "JOB_NOT_FOUND": "List yours with `aitbc jobs`.",
     "JOB_NOT_CANCELLABLE": "See `aitbc job show`.",
     "PAYMENT_NOT_PENDING": "See `aitbc payment show`.",
@@ -53,8 +54,17 @@ _HINTS = {
     "UNKNOWN_CHAIN": "Name the coordinator's network with --chain-id.",
     "TX_WRONG_NONCE": "Another transfer was sent meanwhile; send this one again.",
     "QUEUE_FULL": "Try again later.",
+    "WRONG_NETWORK": "Set CHAIN_ID to the database's network, or name that network's database.",
     "INVALID_JOB_TYPE": "Job types are llm_inference and embedding.",
 }
+
+
+_HINTS_OF_KEYS = {
+    "missing": "Give one with --key, AITBC_API_KEY or `aitbc login`.",
+    "unknown": "Is --url the coordinator that made it? Else give another with --key, AITBC_API_KEY or `aitbc login`.",
+    "rotated": "Use the new secret that `aitbc keys rotate` printed.",
+}
+"""By the reason of a 401; else the hint for UNAUTHORIZED."""
 
 
 class CommandError(Exception):
@@ -91,7 +101,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
         pass  # the help was printed instead
     elif as_json:
         body = {"code": known.code, "message": known.message, "details": known.details}
-        fail(json.dumps({"error": body}, default=str), plain=True)
+        fail(json.dumps(plain({"error": body}), default=str), plain=True)
     else:
         fail(" ".join(part for part in (f"{known.code}: {_sentence(known.message)}", known.hint) if part))
     return known.exit_code
@@ -113,6 +123,8 @@ def _of_client(error: AitbcClientError) -> CommandError:
     if error.request_id:
         details["request_id"] = error.request_id
     hint = _HINTS.get(error.code, "")
+    if error.code == "UNAUTHORIZED":
+        hint = _HINTS_OF_KEYS.get(str(details.get("reason")), hint)
     message = error.message
     if isinstance(error, CoordinatorUnreachable | UnexpectedAnswer):
         return CommandError(error.code, message, hint, exit_code=UNREACHABLE, **details)
@@ -154,7 +166,9 @@ def _of_server(error: BaseException) -> CommandError | None:
     errors = sys.modules.get("aitbc.errors")
     if errors is not None and isinstance(error, errors.AitbcError):
         code = FAILURE if error.status >= 500 else REFUSED
-        return CommandError(error.code, str(error), _HINTS.get(error.code, ""), exit_code=code)
+        return CommandError(
+            error.code, str(error), _HINTS.get(error.code, ""), exit_code=code, **error.details
+        )
     config = sys.modules.get("aitbc.config")
     if config is not None and isinstance(error, config.SettingsError):
         message = str(error).replace("\n", "; ")

@@ -6,20 +6,29 @@ from typing import Annotated
 
 import typer
 
-from aitbc.cli.output import ait, clean, moment, pairs, print_json, say, table
+from aitbc.cli import complete
+from aitbc.cli.output import ait, clean, moment, note, pairs, print_json, say, table
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect
-from aitbc.cli.submit import describe
+from aitbc.cli.submit import CUT, describe
 from aitbc.sdk import Job
 from aitbc.sdk.fields import plain
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)]
+JobArgument = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="The job's id.", show_default=False, autocompletion=complete.job_ids),
+]
 
 job_app = typer.Typer(no_args_is_help=True, help="One job: show, cancel, explain, events.")
 
 
 def jobs(
     status: Annotated[
-        str | None, typer.Option(metavar="pending|running|completed|failed|cancelled", help="Only these.")
+        str | None,
+        typer.Option(
+            metavar="pending|running|completed|failed|cancelled",
+            help="Only these.",
+            autocompletion=complete.STATUSES,
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     offset: Annotated[int, typer.Option(min=0, help="How many newer ones to skip.")] = 0,
@@ -57,13 +66,14 @@ def show(job: JobArgument, as_json: JsonOption = False, url: UrlOption = None, k
 def cancel(
     job: JobArgument, as_json: JsonOption = False, url: UrlOption = None, key: KeyOption = None
 ) -> None:
-    """Cancel a job that has not ended. What was reserved for it is returned."""
+    """Cancel a job that has not ended. What a run has cost so far is paid, the rest is returned."""
     with connect(url, key) as client:
         cancelled = client.cancel(job)
     if as_json:
         print_json(plain(cancelled.raw))
     else:
-        say(f"{cancelled.job_id} {cancelled.status}")
+        cost = f", {ait(cancelled.price)} AIT for what had run" if cancelled.price else ""
+        say(f"{cancelled.job_id} {cancelled.status}{cost}")
 
 
 @job_app.command()
@@ -140,6 +150,8 @@ def _show(job: Job) -> None:
         _block("answer", f"{len(job.embeddings)} vector(s) of size {sizes}; --json shows them")
     elif job.text is not None:
         _block("answer", job.text)
+        if job.cut:
+            note(CUT)
 
 
 def _block(title: str, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.database import DatabaseOption, HomeOption, open_database, settings_from
 from aitbc.cli.failures import usage_error
 from aitbc.cli.output import note, print_json, say, table
@@ -30,7 +31,13 @@ KeyArgument = Annotated[
 @keys_app.command()
 def create(
     role: Annotated[
-        str, typer.Option(metavar="client|miner|admin", help="What the key may do.", show_default=False)
+        str,
+        typer.Option(
+            metavar="client|miner|admin",
+            help="What the key may do.",
+            show_default=False,
+            autocompletion=complete.ROLES,
+        ),
     ],
     account: Annotated[
         str | None, typer.Option(help="Whose money it moves; left out: a new account.")
@@ -40,7 +47,8 @@ def create(
         str | None, typer.Option(metavar="AIT", help="Most that it may spend in a period.")
     ] = None,
     limit_period: Annotated[
-        str | None, typer.Option(metavar="day|month", help="The period of --limit.")
+        str | None,
+        typer.Option(metavar="day|month", help="The period of --limit.", autocompletion=complete.PERIODS),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(metavar="WHEN", help="12h, 30d, 2027-01-31 or a time of RFC 3339.")
@@ -49,21 +57,28 @@ def create(
     database_url: DatabaseOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Create a key. Its text is shown once; only a hash of it is stored."""
+    """Create a key. Its text is shown once; only a hash of it is stored.
+
+    The database must be there. Only in a home that was named (AITBC_HOME, --home) and has none yet is it made.
+    """
     if role not in {"client", "miner", "admin"}:
         raise usage_error(f"no role {role!r}", "Roles are client, miner and admin.")
     options: dict[str, Any] = {"label": label, **_limit(limit, limit_period)}
     if expires is not None:
         options["expires_at_ms"] = moment_ms(expires)
     settings = settings_from(home, database_url)
+    from aitbc.database import Tx
     from aitbc.flows.onboarding import issue_key
+    from aitbc.runtime import found_network, signing_key
 
-    with open_database(settings) as database:
-        new = database.write_sync(
-            lambda tx: issue_key(
-                tx, role=role, account_id=account, grant_units=settings.devnet_grant_units, **options
-            )
-        )
+    def make(tx: Tx) -> Any:
+        found_network(tx, settings, key)
+        grant_units = settings.devnet_grant_units
+        return issue_key(tx, role=role, account_id=account, grant_units=grant_units, **options)
+
+    with open_database(settings, create=True) as database:
+        key = signing_key(settings)
+        new = database.write_sync(make)
     _show_key(new, as_json)
 
 

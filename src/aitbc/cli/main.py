@@ -6,6 +6,7 @@ Modules of the server are imported inside the functions of operator commands onl
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from importlib import import_module
@@ -16,6 +17,8 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from aitbc import __version__
+from aitbc.cli.examples import add_examples
+from aitbc.cli.start import quietly
 
 # httpx brings a command line of its own, which imports rich, pygments and click; httpx works without it (that
 # is its state where its extra "cli" is not installed), and this program starts a fifth sooner.
@@ -44,10 +47,13 @@ ENTRIES = {
     "payment": Entry("payments", "payment_app", _CLIENT),
     "statement": Entry("statement", "statement", _CLIENT),
     "receipt": Entry("receipts", "receipt_app", _CLIENT),
-    "wallet": Entry("wallet", "wallet_app", _CLIENT),
+    "wallet": Entry("wallet_keys", "wallet_app", _CLIENT),
+    "policy": Entry("policy", "policy_app", _CLIENT),
     "miner": Entry("miner", "miner_app", _MINER),
     "serve": Entry("serve", "serve", _OPERATOR),
+    "init": Entry("serve", "init", _OPERATOR),
     "keys": Entry("keys", "keys_app", _OPERATOR),
+    "ledger": Entry("ledger", "ledger_app", _OPERATOR),
     "db": Entry("database", "db_app", _OPERATOR),
     "audit": Entry("audit", "audit", _OPERATOR),
     "witness": Entry("witness", "witness_app", _OPERATOR),
@@ -88,6 +94,7 @@ def _load(name: str, entry: Entry) -> Any:
         command = get_command(holder)
     command.name = name
     command.rich_help_panel = entry.panel
+    add_examples(name, command)
     return command
 
 
@@ -102,6 +109,8 @@ class Program(TyperGroup):
         """Run the program; with `standalone_mode=False` return the exit code instead of exiting."""
         standalone = options.pop("standalone_mode", True)
         words = list(sys.argv[1:] if args is None else args)
+        if standalone:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             code = super().main(words, standalone_mode=False, **options)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - report() raises again what is a bug
@@ -110,6 +119,7 @@ class Program(TyperGroup):
             code = report(error, as_json="--json" in words)
         code = code if isinstance(code, int) else 0
         if standalone:
+            quietly()  # what a command leaves behind (threads, connections) is closed without a traceback
             sys.exit(code)
         return code
 

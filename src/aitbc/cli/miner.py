@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.failures import FAILURE, usage_error
+from aitbc.cli.miner_status import status
 from aitbc.cli.output import fail
 from aitbc.cli.profile import home, resolve
 from aitbc.core.jobspec import JOB_TYPES
@@ -26,9 +28,7 @@ from aitbc.miner.settings import MinerSettings
 miner_app = typer.Typer(help="Run models for others and be paid for it.", no_args_is_help=True)
 
 
-@miner_app.callback()
-def _miner() -> None:
-    """Keeps `run` a command of its own: typer folds an app of one command into its name."""
+miner_app.command("status")(status)
 
 
 @miner_app.command()
@@ -40,7 +40,9 @@ def run(
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Miner key; else AITBC_API_KEY, the profile.")
     ] = None,
-    engine: Annotated[str, typer.Option(help=f"One of {', '.join(ENGINES)}.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help=f"One of {', '.join(ENGINES)}.", autocompletion=complete.ENGINES)
+    ] = "auto",
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="The engine's server (ollama, openai).")
     ] = None,
@@ -62,13 +64,17 @@ def run(
         typer.Option("--home", metavar="DIR", help="Key and undelivered answers; else AITBC_HOME, ~/.aitbc."),
     ] = None,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of context for each job (ollama, llamacpp).")
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="Tokens of context for each job (ollama, llamacpp)."),
     ] = None,
     job_type: Annotated[
         list[str] | None,
-        typer.Option(help=f"Job types to offer, of {', '.join(JOB_TYPES)}; default: what the engine says."),
+        typer.Option(
+            help=f"Job types to offer, of {', '.join(JOB_TYPES)}; default: what the engine says.",
+            autocompletion=complete.JOB_TYPE_NAMES,
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (llamacpp).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads (llamacpp).")] = None,
     engine_key: Annotated[
         str | None, typer.Option(help="Key for the engine's own server; else AITBC_ENGINE_KEY.")
     ] = None,
@@ -77,6 +83,9 @@ def run(
         float,
         typer.Option(min=0, max=1e9, help="Seconds that running jobs may take to finish once told to stop."),
     ] = 30.0,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Take the id over from a machine on which it is alive.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
 ) -> None:
     """Take jobs from a coordinator, run them here, sign and deliver the results.
@@ -98,6 +107,7 @@ def run(
             concurrency=concurrency,
             job_timeout_s=job_timeout,
             drain_grace_s=drain_grace,
+            takeover=takeover,
         )
         choice = EngineChoice(
             engine=engine,
@@ -111,6 +121,7 @@ def run(
         )
     except ValueError as error:
         raise usage_error(str(error)) from error
+    os.umask(0o077)  # undelivered answers are as private as the database
     raise typer.Exit(asyncio.run(_run(settings, choice, as_json)))
 
 
@@ -122,23 +133,23 @@ async def _run(settings: MinerSettings, choice: EngineChoice, as_json: bool) -> 
         return _refuse(reporter, str(error))
     except OSError as error:
         return _refuse(reporter, f"{settings.home} cannot be used: {error}")
-    _on_signals(agent, reporter)
+    _on_signals(agent)
     return await agent.run()
 
 
-def _on_signals(agent: MinerAgent, reporter: Reporter) -> None:
+def _on_signals(agent: MinerAgent) -> None:
     """The first signal drains, the second ends the process where it stands."""
     told = False
 
     def stop() -> None:
         nonlocal told
+        agent.stop()
         if told:
             # Not by way of the interpreter's own end: it would wait for an engine's threads.
-            reporter.close()
+            agent.close_reporter()
             sys.stdout.flush()
             os._exit(EXIT_FORCED)
         told = True
-        agent.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 
 from aitbc.cli.failures import usage_error
+from aitbc.cli.jobs import JobArgument
 from aitbc.cli.output import ait, moment, pairs, print_json
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect
 from aitbc.sdk import Payment
 from aitbc.sdk.fields import plain
-
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)]
 
 payment_app = typer.Typer(
     no_args_is_help=True, help="A job's payment: show; and for manual ones open, release, refund."

@@ -9,8 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.failures import FAILURE, CommandError
-from aitbc.cli.output import ait, note, pairs, print_json, say, table, to_json
+from aitbc.cli.output import (
+    ait,
+    clean,
+    note,
+    paint,
+    pairs,
+    print_json,
+    put,
+    say,
+    state,
+    table,
+    to_json,
+)
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect, home
 from aitbc.cli.trust import load_keys, load_policy, read_file
 from aitbc.sdk import Client, Receipt
@@ -32,7 +45,15 @@ receipt_app = typer.Typer(
 
 @receipt_app.command()
 def show(
-    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="The receipt's id.", show_default=False)],
+    receipt: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECEIPT",
+            help="The receipt's id.",
+            show_default=False,
+            autocompletion=complete.receipt_ids,
+        ),
+    ],
     result: Annotated[
         bool, typer.Option("--result", help="With the answer that it covers (your own jobs).")
     ] = False,
@@ -45,7 +66,7 @@ def show(
     with connect(url, key) as client:
         found = _fetch(client, receipt, result)
     if save is not None:
-        _save(save, plain(found.document), f"receipt {found.receipt_id}")
+        save_document(save, plain(found.document), f"receipt {found.receipt_id}")
     if as_json:
         print_json(plain(found.document))
     elif save is None:
@@ -54,11 +75,17 @@ def show(
 
 @receipt_app.command("list")
 def list_receipts(
-    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only of this job.")] = None,
+    job: Annotated[
+        str | None, typer.Option(metavar="JOB", help="Only of this job.", autocompletion=complete.job_ids)
+    ] = None,
     client_account: Annotated[str | None, typer.Option("--client", help="Only paid by this account.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only paid to this account.")] = None,
-    miner: Annotated[str | None, typer.Option(metavar="ID", help="Only by this miner.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    miner: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only by this miner.", autocompletion=complete.miner_ids)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Only of this model.", autocompletion=complete.models)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
     as_json: JsonOption = False,
@@ -136,7 +163,7 @@ def keys(
         key_set = client.keys()
     document = key_set.to_json()
     if save is not None:
-        _save(save, document, f"{len(key_set)} key(s) of {key_set.chain_id}")
+        save_document(save, document, f"{len(key_set)} key(s) of {key_set.chain_id}")
     if as_json:
         print_json(document)
     elif save is None:
@@ -189,27 +216,41 @@ def _show(receipt: Receipt) -> None:
 
 def _show_verification(verification: Verification, had_keys: bool) -> None:
     words = {True: "ok     ", False: "WRONG  ", None: "unknown"}
+    colours = {True: "green", False: "red", None: "yellow"}
     width = max(len(check.name) for check in verification.checks)
     for check in verification.checks:
-        say(f"{words[check.ok]}  {check.name.ljust(width)}  {check.detail}")
+        detail = clean(check.detail, one_line=True)
+        put(f"{paint(words[check.ok], colours[check.ok])}  {check.name.ljust(width)}  {detail}")
     if verification.ok:
         logged = any(check.name == "inclusion" and check.ok for check in verification.checks)
         logged = logged and any(check.name == "checkpoint" and check.ok for check in verification.checks)
-        say("proven: the receipt is genuine" + (", and in the network's log" if logged else ""))
+        put(state("proven: the receipt is genuine" + (", and in the network's log" if logged else "")))
         if any(check.name == "proof" and check.ok is None for check in verification.checks):
             note("It has no proof yet that it is in the log: save it again once a block has sealed it.")
+    elif verification.failures and all(check.missing for check in verification.failures):
+        put(
+            paint(
+                "NO PROOF YET: nothing is wrong, but the policy asks for more than the receipt has", "yellow"
+            )
+        )
+        note("Save it again later, with `aitbc receipt show ID --save FILE`: its proof grows with the log.")
     elif verification.failures:
-        say("NOT PROVEN: the receipt is not genuine, or not from the coordinator of these keys")
+        put(paint("NOT PROVEN: the receipt is not genuine, or not from the coordinator of these keys", "red"))
     else:
-        say("NOT PROVEN: nothing is wrong, but who signed it is unknown")
+        put(paint("NOT PROVEN: nothing is wrong, but who signed it is unknown", "yellow"))
         if not had_keys:
             note("Get the coordinator's keys with `aitbc receipt keys --save FILE` and pass --keys FILE.")
 
 
 def verification_json(verification: Verification) -> dict[str, Any]:
-    """{"ok", "checks": [{"name", "ok": true|false|null, "detail"}]}."""
+    """{"ok", "lacking", "checks": [{"name", "ok": true|false|null, "detail"}]}.
+
+    `lacking`: nothing is wrong but that the policy asks for a proof or for witnesses that are not there yet.
+    """
+    failures = verification.failures
     return {
         "ok": verification.ok,
+        "lacking": bool(failures) and all(check.missing for check in failures),
         "checks": [
             {"name": check.name, "ok": check.ok, "detail": check.detail} for check in verification.checks
         ],
@@ -224,7 +265,8 @@ def _pinned_keys(path: Path | None) -> KeySet | None:
     return load_keys(pinned) if pinned.exists() else None
 
 
-def _save(path: Path, document: dict[str, Any], what: str) -> None:
+def save_document(path: Path, document: dict[str, Any], what: str) -> None:
+    """Write a document to a file, whole or not at all; - is stdout. Raises CommandError."""
     text = to_json(document) + "\n"
     if str(path) == "-":
         sys.stdout.write(text)

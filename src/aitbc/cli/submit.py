@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 
+from aitbc.cli import complete
 from aitbc.cli.failures import CommandError, usage_error
 from aitbc.cli.output import ait, clean, note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect
-from aitbc.sdk import Client, Job, JobBody, Quote, chat_job, embedding_job, prompt_job
+from aitbc.sdk import AitbcClientError, Client, Job, JobBody, Quote, chat_job, embedding_job, prompt_job
 from aitbc.sdk.fields import plain
+
+CUT = "The answer was cut where its most tokens ended: --max-tokens allows more."
 
 
 def submit(
@@ -23,29 +27,38 @@ def submit(
         typer.Argument(help="The prompt; left out or -, it is read from stdin.", show_default=False),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model, as `aitbc miners` lists them.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Model, as `aitbc miners` lists them.", autocompletion=complete.models
+        ),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate; bounds the price.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="0 to 2; 0 is the likeliest answer.")
+        float | None, typer.Option(min=0, max=1e6, help="0 to 2; 0 is the likeliest answer.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Nucleus sampling, above 0 up to 1.")
+        float | None, typer.Option(min=0, max=1e6, help="Nucleus sampling, above 0 up to 1.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Stop at this text; may be repeated.")] = None,
     system: Annotated[str | None, typer.Option(help="System message: makes the prompt a chat.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Embed the prompt instead of answering it.")] = False,
     max_price: Annotated[str | None, typer.Option(metavar="AIT", help="Most to pay for 1000 tokens.")] = None,
-    miner: Annotated[str | None, typer.Option(metavar="ID", help="Only this miner.")] = None,
+    miner: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this miner.", autocompletion=complete.miner_ids)
+    ] = None,
     region: Annotated[str | None, typer.Option(help="Only miners of this region.")] = None,
     min_memory_gb: Annotated[
         float | None, typer.Option(min=0, max=1e6, help="Only miners with so much GPU memory.")
     ] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9, higher first.")] = None,
-    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up after so long.")] = None,
+    ttl: Annotated[int | None, typer.Option(metavar="SECONDS", help="Give up waiting after so long.")] = None,
+    max_run: Annotated[int | None, typer.Option(metavar="SECONDS", help="Longest that it may run.")] = None,
     payment: Annotated[
-        str | None, typer.Option(metavar="auto|manual", help="manual: pay the escrow first.")
+        str | None,
+        typer.Option(
+            metavar="auto|manual", help="manual: pay the escrow first.", autocompletion=complete.PAYMENTS
+        ),
     ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key submits only once.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait, and print the answer.")] = False,
@@ -71,6 +84,7 @@ def submit(
         "min_memory_gb": min_memory_gb,
         "priority": priority,
         "ttl_s": ttl,
+        "max_run_s": max_run,
         "payment": payment,
     }
     body = _body(
@@ -80,7 +94,7 @@ def submit(
         if quote:
             _show_quote(client.quote(body), as_json)
             return
-        job = client.submit_job(body, idempotency_key=idempotency_key)
+        job = _submit(client, body, idempotency_key)
         if payment == "manual":
             note(f"It waits for its payment: aitbc payment open {job.job_id}")
         if not wait:
@@ -120,32 +134,62 @@ def _body(prompt: str, system: str | None, embed: bool, options: dict[str, Any])
         raise usage_error(str(error)) from error
 
 
+def _submit(client: Client, body: JobBody, idempotency_key: str | None) -> Job:
+    """The job as admitted. Ctrl-C meanwhile says how to find out whether it was."""
+    name = idempotency_key or f"cli-{uuid4()}"
+    try:
+        return client.submit_job(body, idempotency_key=name)
+    except KeyboardInterrupt:
+        hint = f"To get its id (or submit it now), run the same again with --idempotency-key {name}"
+        raise CommandError(
+            "INTERRUPTED", "stopped while submitting: the job may have been admitted", hint, exit_code=130
+        ) from None
+
+
 def watch(client: Client, job: Job, timeout_s: float | None) -> Job:
     """Wait for a job with a live line on stderr. Ctrl-C leaves the job running and says so."""
     start = time.monotonic()
     try:
         with _live_line() as show:
-            show(job)
-            return client.wait(job, timeout_s=timeout_s, on_progress=show)
+            show(describe(job))
+
+            def outage(error: AitbcClientError | None) -> None:
+                if error is not None:
+                    show(f"{describe(job)}; {error.message.rstrip('.')}: trying again")
+
+            return client.wait(
+                job, timeout_s=timeout_s, on_progress=lambda news: show(describe(news)), on_outage=outage
+            )
     except KeyboardInterrupt:
         waited_s = time.monotonic() - start
         hint = f"It goes on: aitbc job show {job.job_id}; or aitbc job cancel {job.job_id}"
         raise CommandError(
-            "INTERRUPTED", f"stopped waiting after {waited_s:.0f} s", hint, exit_code=130
+            "INTERRUPTED",
+            f"stopped waiting for job {job.job_id} after {waited_s:.0f} s",
+            hint,
+            exit_code=130,
+            job_id=job.job_id,
         ) from None
 
 
 @contextmanager
-def _live_line() -> Iterator[Any]:
+def _live_line() -> Iterator[Callable[[str], None]]:
     """A function that shows a job's state: a changing line on a terminal, else a line for each change."""
     if not sys.stderr.isatty():
-        yield lambda job: note(describe(job))
+        said: list[str] = []
+
+        def show(text: str) -> None:
+            if said != [text]:
+                said[:] = [text]
+                note(text)
+
+        yield show
         return
     from rich.console import Console
     from rich.text import Text
 
     with Console(stderr=True).status("") as status:
-        yield lambda job: status.update(Text(clean(describe(job), one_line=True)))
+        yield lambda text: status.update(Text(clean(text, one_line=True)))
 
 
 def describe(job: Job) -> str:
@@ -182,6 +226,8 @@ def _show_answer(job: Job) -> None:
         else ""
     )
     note(f"done{seconds} by {job.miner_id} for {ait(job.price) or 0} AIT; receipt {job.receipt_id}")
+    if job.cut:
+        note(CUT)
 
 
 def _show_quote(quote: Quote, as_json: bool) -> None:

@@ -14,6 +14,7 @@ import typer
 from aitbc.cli.failures import CommandError, usage_error
 from aitbc.cli.output import ait, note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption, Profile, UrlOption, home, resolve, save_profile
+from aitbc.cli.wallet_network import NetworkOption, known_network, network_for
 
 if TYPE_CHECKING:
     from aitbc.core.signing import PrivateKey
@@ -37,6 +38,10 @@ WalletOption = Annotated[
         help="The wallet's file; else wallet.json in AITBC_HOME.",
         envvar="AITBC_WALLET",
     ),
+]
+DomainOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST[:PORT]", help="The coordinator's name, where it is not that of --url."),
 ]
 ChainOption = Annotated[str, typer.Option("--chain-id", metavar="NAME", help="The network.")]
 
@@ -63,7 +68,7 @@ def new(wallet: WalletOption = None, as_json: JsonOption = False) -> None:
 @wallet_app.command()
 def address(wallet: WalletOption = None, as_json: JsonOption = False) -> None:
     """Print the wallet's address: where others pay to."""
-    stored = _load(wallet)
+    stored = load_wallet(wallet)
     if as_json:
         print_json({"address": stored.address, "public_key": stored.public_key, "file": str(stored.path)})
     else:
@@ -80,14 +85,15 @@ def balance(
     url: UrlOption = None,
 ) -> None:
     """Show what the wallet, or another address, has. No passphrase is needed."""
-    wanted = _load(wallet).address if of is None else of
-    with _connect(url) as client:
+    wanted = load_wallet(wallet).address if of is None else of
+    with connect_wallet(url) as client:
         funds = client.funds(wanted)
     if as_json:
         print_json(
             {
                 "address": funds.address,
                 "chain_id": funds.chain_id,
+                "network_id": funds.network_id,
                 "balance": funds.balance,
                 "nonce": funds.nonce,
             }
@@ -97,6 +103,7 @@ def balance(
         [
             ("address", funds.address),
             ("network", funds.chain_id),
+            ("network id", funds.network_id),
             ("balance, AIT", ait(funds.balance)),
             ("transfers sent", funds.nonce),
         ]
@@ -109,12 +116,14 @@ def send(
     amount: Annotated[str, typer.Argument(metavar="AIT", help="How much.", show_default=False)],
     fee: Annotated[str, typer.Option(metavar="AIT", help="What the network gets on top.")] = "0",
     nonce: Annotated[
-        int | None, typer.Option(min=1, help="The transfer's number; left out, the coordinator is asked.")
+        int | None,
+        typer.Option(min=1, max=2**53 - 1, help="The transfer's number; left out, the coordinator is asked."),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Only print the signed transfer; needs --nonce.")
     ] = False,
     chain_id: ChainOption = DEFAULT_CHAIN,
+    network_id: NetworkOption = None,
     wallet: WalletOption = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
@@ -127,15 +136,16 @@ def send(
         raise usage_error("an amount of zero")
     if offline and nonce is None:
         raise usage_error("--offline needs --nonce", "See `aitbc wallet balance`: transfers sent, plus one.")
-    stored = _load(wallet)
+    stored = load_wallet(wallet)
     if recipient == stored.address:
         raise usage_error("that is this wallet's own address")
 
-    def sign(number: int) -> tuple[dict[str, object], str]:
+    def sign(network: str, number: int) -> tuple[dict[str, object], str]:
         key = _unlock(stored)
         made = Transaction.make(
             key,
             chain_id=chain_id,
+            network_id=network,
             recipient=recipient,
             amount_units=amount_units,
             fee_units=fee_units,
@@ -144,11 +154,12 @@ def send(
         return made.signed(key), made.hash
 
     if offline and nonce is not None:
-        print_json(sign(nonce)[0])
+        print_json(sign(known_network(url, network_id), nonce)[0])
         return
-    with _connect(url) as client:
-        number = client.funds(stored.address, chain_id).nonce + 1 if nonce is None else nonce
-        document, transaction_hash = sign(number)
+    with connect_wallet(url) as client:
+        funds = client.funds(stored.address, chain_id if nonce is None else None)
+        number = funds.nonce + 1 if nonce is None else nonce
+        document, transaction_hash = sign(network_for(client.url, funds.network_id, network_id), number)
         client.send_transaction(document, transaction_hash)
     if as_json:
         print_json({"hash": transaction_hash, "nonce": number, "transaction": document})
@@ -176,7 +187,7 @@ def sign(
     message = _text(text)
     if "aitbc/transaction/" in message:
         raise CommandError("WALLET", "this looks like a transfer", "Use `aitbc wallet send --offline`.")
-    stored = _load(wallet)
+    stored = load_wallet(wallet)
     signature = encode_b64(_unlock(stored).sign(message.encode()))
     if as_json:
         print_json({"address": stored.address, "public_key": stored.public_key, "signature": signature})
@@ -186,10 +197,7 @@ def sign(
 
 @wallet_app.command()
 def login(
-    domain: Annotated[
-        str | None,
-        typer.Option(metavar="HOST[:PORT]", help="The coordinator's name, where it is not that of --url."),
-    ] = None,
+    domain: DomainOption = None,
     save_key: Annotated[
         bool,
         typer.Option("--save-key", help="Make an API key of the wallet's account; save it as `aitbc login`."),
@@ -199,11 +207,9 @@ def login(
     url: UrlOption = None,
 ) -> None:
     """Log in with the wallet: print a session's token, good for a day; or save an API key and log out again."""
-    stored = _load(wallet)
-    with _connect(url) as client:
-        message = client.challenge(stored.address)
-        _check_message(message, stored.address, domain or _host(client.url))
-        session = client.log_in(stored.address, message, _sign_text(stored, message), stored.public_key)
+    stored = load_wallet(wallet)
+    with connect_wallet(url) as client:
+        session = log_in(client, stored, domain)
         if save_key:
             _save_key(client, session, stored.address, as_json)
             return
@@ -229,6 +235,13 @@ def _save_key(client: WalletClient, session: Login, address: str, as_json: bool)
         print_json({"address": address, "url": client.url, "profile": str(path)})
     else:
         say(f"{client.url} as {address}; saved in {path}")
+
+
+def log_in(client: WalletClient, stored: StoredWallet, domain: str | None) -> Login:
+    """A session of the wallet. Raises CommandError for a text that should not be signed."""
+    message = client.challenge(stored.address)
+    _check_message(message, stored.address, domain or _host(client.url))
+    return client.log_in(stored.address, message, _sign_text(stored, message), stored.public_key)
 
 
 def _check_message(message: str, address: str, domain: str) -> None:
@@ -266,7 +279,8 @@ def _path(given: Path | None) -> Path:
     return (home() / WALLET_NAME) if given is None else given.expanduser()
 
 
-def _load(given: Path | None) -> StoredWallet:
+def load_wallet(given: Path | None) -> StoredWallet:
+    """The wallet of this file, or the one in the home folder. Raises CommandError."""
     from aitbc.wallet import keystore
 
     path = _path(given)
@@ -343,7 +357,7 @@ def _text(given: str | None) -> str:
 
 
 @contextmanager
-def _connect(url: str | None) -> Iterator[WalletClient]:
+def connect_wallet(url: str | None) -> Iterator[WalletClient]:
     """A client that shows no API key, whatever the environment has."""
     from aitbc.wallet.client import WalletClient
 

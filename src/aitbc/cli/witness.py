@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,7 @@ def run(
         if verifier.kind != ED25519:
             raise usage_error(f"--log {text}: a witness's key, not a log's")
         logs.append(verifier)
+    os.umask(0o077)
     folder = home.expanduser()
     key = load_or_create_key(folder / "witness.key")
     vouching = Witness(name, key, logs, WitnessState(folder / "witness.db"))

@@ -18,6 +18,7 @@ VERSION = "aitbc/block/v1"
 NO_HASH = "0" * 64
 GENESIS_TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
+_OURS = "aitbc/"
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PROPOSER = re.compile(r"(?:[0-9a-f]{16})?", re.ASCII)
 _COUNTS = ("height", "first_leaf", "tree_size", "transactions", "receipts")
@@ -137,14 +138,22 @@ class BlockHeader:
         return None
 
 
-def genesis(chain_id: str) -> BlockHeader:
-    """Block 0: no leaves, no proposer, the same for everyone on this chain."""
-    return BlockHeader(chain_id, 0, NO_HASH, GENESIS_TIME_MS, 0, 0, EMPTY_ROOT.hex(), 0, 0, "")
+def genesis(chain_id: str, founding_hash: str = NO_HASH) -> BlockHeader:
+    """Block 0: no leaves, no proposer. It follows the network's founding (`core.network`), in hex.
+
+    Networks from before foundings have none: all of one name share one genesis block.
+    """
+    return BlockHeader(chain_id, 0, founding_hash, GENESIS_TIME_MS, 0, 0, EMPTY_ROOT.hex(), 0, 0, "")
 
 
 def origin_of(chain_id: str) -> str:
-    """The log's origin line, and the name of its key."""
-    return f"aitbc/{chain_id}"
+    """The origin line of a log from before foundings, and the beginning of one that has no public URL."""
+    return f"{_OURS}{chain_id}"
+
+
+def origin_fits(origin: str, chain_id: str) -> bool:
+    """Whether a log of this origin can be of this chain: one that is named after a chain is of that chain."""
+    return not origin.startswith(_OURS) or f"{origin}/".startswith(f"{origin_of(chain_id)}/")
 
 
 def _read_time(value: object) -> int:

@@ -116,7 +116,6 @@ class JobType(ABC):
         """The most prompt tokens that can be billed: a token is at least one byte of the input."""
         return len(encode(request["input"]))
 
-
     @abstractmethod
     def context_floor(self, request: Request) -> int:
         """Tokens of context that the request needs at the least, by MOST_BYTES_OF_A_TOKEN: an engine with less

@@ -11,6 +11,10 @@ ENGINE = "engine"
 ESTIMATE = "estimate"
 SOURCES = frozenset({ENGINE, ESTIMATE})
 BYTES_PER_TOKEN = 4
+CANCELLED_TOKENS_PER_S = 10
+"""What a cancelled run counts as having generated each second, where its miner reported no progress."""
+MOST_TOKENS_PER_S = 200
+"""What a report of progress counts for at most, each second of the run."""
 
 
 class Usage(NamedTuple):
@@ -75,6 +79,25 @@ def meter_within(prompt_bound: int, completion_bound: int, result_bytes: int, us
     prompt = min(prompt, prompt_bound)
     completion = min(completion, completion_bound, result_bytes + 1)
     return Metered(prompt, completion, prompt + completion, source)
+
+
+def cancelled_units(
+    prompt_bound: int, completion_bound: int, run_ms: int, progress_tokens: int = 0, progress_ms: int = 0
+) -> int:
+    """The tokens to bill for a run that its client cancelled after `run_ms`.
+
+    The prompt as `meter_within` estimates it, and what was generated: as fast as the miner's last report says,
+    `progress_tokens` after `progress_ms` of the run, within MOST_TOKENS_PER_S; CANCELLED_TOKENS_PER_S without a
+    report (`progress_ms` 0). Never more than the answer might have had; nothing for a run of no time.
+    """
+    if run_ms <= 0:
+        return 0
+    if progress_ms > 0:
+        counted = min(progress_tokens, MOST_TOKENS_PER_S * progress_ms // 1000)
+        generated = counted * max(run_ms, progress_ms) // progress_ms
+    else:
+        generated = CANCELLED_TOKENS_PER_S * run_ms // 1000
+    return -(-prompt_bound // BYTES_PER_TOKEN) + min(completion_bound, generated)
 
 
 def claimed_tokens(usage: Usage | None) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aitbc.core import signing
-from aitbc.core.block import origin_of
+from aitbc.core.block import origin_fits
 from aitbc.core.canonical import loads_strict
 from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
 from aitbc.core.note import COSIGNATURE_V1, ED25519, Verifier
@@ -48,11 +48,14 @@ class Policy:
         """PolicyInvalid: what `from_json` would refuse."""
         if not self.chain_id:
             raise PolicyInvalid("chain_id is empty")
-        origin = origin_of(self.chain_id)
         if not self.log:
             raise PolicyInvalid("log has no key")
-        if any(key.kind != ED25519 or key.name != origin for key in self.log):
-            raise PolicyInvalid(f"a log key is not an Ed25519 verifier key named {origin}")
+        if any(key.kind != ED25519 for key in self.log):
+            raise PolicyInvalid("a log key is not an Ed25519 verifier key (type 0x01)")
+        if any(key.name != self.origin for key in self.log):
+            raise PolicyInvalid("the log keys have different names: a policy is for one log")
+        if not origin_fits(self.origin, self.chain_id):
+            raise PolicyInvalid(f"the log {self.origin} is not one of {self.chain_id}")
         if any(key.kind != COSIGNATURE_V1 for key in self.witnesses):
             raise PolicyInvalid("a witness key is not a cosignature/v1 verifier key (type 0x04)")
         # A key counts once, whatever its names, and so does a witness, whatever its keys.
@@ -64,11 +67,16 @@ class Policy:
         if not 0 <= self.quorum <= len(self.witnesses):
             raise PolicyInvalid(f"quorum is not a number from 0 to {len(self.witnesses)}, the witnesses")
 
+    @property
+    def origin(self) -> str:
+        """The log's origin line: the name of its keys."""
+        return self.log[0].name
+
     def key_set(self) -> KeySet:
         """The pinned keys as a key set, without limits of validity."""
         receipts = [PublishedKey(public_bytes) for public_bytes in self.receipt_keys]
         log = [PublishedKey(key.public_bytes, use=USE_LOG) for key in self.log]
-        return KeySet(self.chain_id, [*receipts, *log])
+        return KeySet(self.chain_id, [*receipts, *log], self.origin)
 
     def to_json(self) -> dict[str, Any]:
         """The policy file's document."""

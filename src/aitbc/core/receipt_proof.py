@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aitbc.core.block import origin_of
 from aitbc.core.checkpoint import cosignature_time
 from aitbc.core.keyset import KeySet, PublishedKey
 from aitbc.core.merkle import leaf_hash, verify_inclusion
@@ -27,11 +26,15 @@ VALIDITY_TOLERANCE_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. `ok` is True (holds), False (does not), or None (could not be checked)."""
+    """One thing looked at. `ok` is True (holds), False (does not), or None (could not be checked).
+
+    `missing`: it does not hold because something is not there (yet), not because something is wrong.
+    """
 
     name: str
     ok: bool | None
     detail: str
+    missing: bool = False
 
 
 def check_leaf(
@@ -51,7 +54,7 @@ def check_leaf(
     """
     if proof is None:
         if policy is not None and policy.require_proof:
-            return [Check(PROOF, False, "there is no proof, and the policy requires one")]
+            return [Check(PROOF, False, "there is no proof yet, and the policy requires one", missing=True)]
         return [Check(PROOF, None, "no proof in the document; inclusion in the log was not checked")]
     if not isinstance(proof, str):
         return [Check(PROOF, False, "the proof is neither null nor a text")]
@@ -79,13 +82,13 @@ def _check_inclusion(leaf: bytes, proof: TlogProof) -> Check:
 def _check_checkpoint(
     proof: TlogProof, chain_id: str, keys: KeySet | None, policy: Policy | None, made_at_ms: int | None
 ) -> Check:
-    origin, source = origin_of(chain_id), keys if policy is None else policy
-    if proof.head.origin != origin:
-        return Check(CHECKPOINT, False, f"the checkpoint is of another log than {origin}")
+    origin, source = proof.head.origin, keys if policy is None else policy
     if source is None:
-        return Check(CHECKPOINT, None, f"no keys given: whether {origin} signed it was not checked")
+        return Check(CHECKPOINT, None, f"no keys given: whether {_shown(origin)} signed it was not checked")
     if source.chain_id != chain_id:
         return Check(CHECKPOINT, False, f"the log keys are of chain {source.chain_id}, not {chain_id}")
+    if origin != source.origin:
+        return Check(CHECKPOINT, False, f"the checkpoint is of another log than {source.origin}")
     log = _log_keys(source)
     if not log:
         return Check(CHECKPOINT, None, f"the keys have none of {origin}: who signed it was not checked")
@@ -103,8 +106,12 @@ def _check_checkpoint(
 def _log_keys(source: KeySet | Policy) -> dict[Verifier, PublishedKey | None]:
     if isinstance(source, Policy):
         return dict.fromkeys(source.log)
-    origin = origin_of(source.chain_id)
-    return {Verifier(origin, key.public_bytes): key for key in source.log_keys}
+    return {Verifier(source.origin, key.public_bytes): key for key in source.log_keys}
+
+
+def _shown(origin: str) -> str:
+    """A name that nobody vouches for, as it may stand in a message."""
+    return origin if len(origin) <= 80 and origin.isprintable() else f"{origin[:60]!a}..."
 
 
 def _had_expired(key: PublishedKey | None, at_ms: int) -> bool:
@@ -128,7 +135,7 @@ def _quorum(seen: Sequence[str], policy: Policy) -> Check:
         detail = (
             f"{len(seen)} of the policy's {len(policy.witnesses)} witnesses cosigned, not {policy.quorum}"
         )
-        return Check(WITNESSES, False, detail)
+        return Check(WITNESSES, False, detail, missing=True)
     if not seen:
         return Check(WITNESSES, True, "the policy asks for no witnesses, and none cosigned")
     return Check(WITNESSES, True, f"cosigned by {', '.join(seen)}; {policy.quorum} needed")

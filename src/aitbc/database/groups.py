@@ -10,9 +10,9 @@ import psycopg
 
 from aitbc.core.clock import Clock
 from aitbc.database.holding import HoldingTx
-from aitbc.database.pipe import RETRIED, Conflict, Pipe
+from aitbc.database.pipe import OPEN_FROM, RETRIED, Conflict, Pipe
 from aitbc.database.sqlite import Call
-from aitbc.database.tx import Tx
+from aitbc.database.tx import Books, Tx
 
 BATCH_CALLS = 64  # the most calls that share one transaction
 BATCH_S = 0.02  # it takes no more calls after this long: the first ones wait for all of it
@@ -69,12 +69,13 @@ class Group:
     for a connection that was lost while `committing`.
     """
 
-    def __init__(self, pipe: Pipe, clock: Clock, begin: tuple[str, ...]) -> None:
+    def __init__(self, pipe: Pipe, clock: Clock, begin: tuple[str, ...], closed_ms: int = 0) -> None:
         self.outcomes: list[Outcome] = []
         self.committing = False
         self._pipe = pipe
         self._clock = clock
         self._begin = begin
+        self._books = Books(max(clock.now_ms(), closed_ms))
 
     @property
     def calls(self) -> list[Waiting]:
@@ -104,6 +105,7 @@ class Group:
     def _open(self) -> None:
         for sql in self._begin:
             self._pipe.later(sql)
+        self._pipe.later(OPEN_FROM, (self._books.closed_ms,))
 
     def _run(self, number: int, *, holding: bool = True) -> None:
         """Runs the call, from its savepoint to its outcome."""
@@ -157,7 +159,12 @@ class Group:
     def _call(self, number: int, *, holding: bool) -> None:
         outcome, pipe = self.outcomes[number], self._pipe
         now_ms = self._clock.now_ms()
-        tx: Tx = HoldingTx(pipe, "postgresql", now_ms, number) if holding else Tx(pipe, "postgresql", now_ms)
+        books = self._books
+        tx: Tx = (
+            HoldingTx(pipe, "postgresql", now_ms, number, books)
+            if holding
+            else Tx(pipe, "postgresql", now_ms, books)
+        )
         outcome.tx, outcome.result, outcome.error = tx, None, None
         fn, args, kwargs = outcome.waiting.call
         try:

@@ -9,7 +9,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from aitbc.database.pipe import Conflict, Pipe
 from aitbc.database.statements import SEVERAL, Compiled, Statement, absent, several
-from aitbc.database.tx import Done, Item, Tx
+from aitbc.database.tx import Books, Done, Item, Tx
 from aitbc.errors import AitbcError
 
 Row = tuple[Any, ...]
@@ -37,8 +37,10 @@ class HoldingTx(Tx):
         "owner",
     )
 
-    def __init__(self, pipe: Pipe, dialect: str, now_ms: int, owner: int = 0) -> None:
-        super().__init__(pipe, dialect, now_ms)
+    def __init__(
+        self, pipe: Pipe, dialect: str, now_ms: int, owner: int = 0, books: Books | None = None
+    ) -> None:
+        super().__init__(pipe, dialect, now_ms, books)
         self._pipe = pipe
         self._holds = True
         self._blocked = False  # in a block whose reads do not send what is held back

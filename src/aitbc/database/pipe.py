@@ -27,6 +27,10 @@ RETRIED = (
     pg.InvalidSqlStatementName,  # somebody between here and there forgot what was prepared
 )
 FORGET = "DEALLOCATE ALL"
+# Fails where the books are closed beyond this moment: asked behind the lock that whoever closes them takes.
+OPEN_FROM = (
+    "SELECT CASE WHEN value > $1::bigint THEN 1 / (value - value) END FROM counters WHERE name = 'closed'"
+)
 MOST_PREPARED = 400  # lists with filters have many texts; a server process keeps what is prepared for good
 # Plans of prepared statements are kept. One that was made while a table was small would read all of it, and
 # does so when it has grown, until the statistics are renewed. Compiling a plan takes longer than any of ours.
@@ -43,6 +47,10 @@ class Conflict(BaseException):
 
     def __init__(self, owner: int) -> None:
         self.owner = owner
+
+
+class BooksClosed(pg.SerializationFailure):
+    """The books were closed beyond the time that this transaction books at; it takes a later one."""
 
 
 class _Queued(NamedTuple):
@@ -269,6 +277,8 @@ class Pipe:
                     error = pg.InvalidSqlStatementName(str(error))
                 if isinstance(error, pg.InvalidSqlStatementName):
                     self._prepared.clear()  # under new names the next attempt prepares all anew
+                if sent[len(answers)].sql == OPEN_FROM and isinstance(error, pg.DivisionByZero):
+                    error = BooksClosed("the books are closed beyond this transaction's time")
                 owner = sent[len(answers)].owner
                 if owner is None or self.closed or isinstance(error, RETRIED):
                     raise error

@@ -26,10 +26,10 @@ from aitbc.core.clock import Clock
 from aitbc.database.groups import SWALLOWED, Group, Waiting
 from aitbc.database.holding import HoldingTx
 from aitbc.database.notices import Notices
-from aitbc.database.pipe import RETRIED, Conflict, Pipe
+from aitbc.database.pipe import OPEN_FROM, RETRIED, BooksClosed, Conflict, Pipe
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import Call, run_hooks
-from aitbc.database.tx import Tx
+from aitbc.database.tx import CLOSED, Books, Tx
 from aitbc.errors import AitbcError, StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -65,12 +65,14 @@ class PostgresBackend:
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: calls wait; False: the end
         self._writers = ThreadPoolExecutor(max(1, writers - 1), "write")
         self._readers = ThreadPoolExecutor(readers, "read")
+        self._glances = ThreadPoolExecutor(1, "glance")
         self._queue: collections.deque[Waiting] = collections.deque()
         self._queueing = threading.Lock()
         self._pumping = False
         self._local = threading.local()
         self._opened: set[Pipe] = set()
         self._notices = Notices(url, signals)
+        self._closed_ms = 0  # up to here the books are closed, as far as we had to learn
         self._ending = False  # takes no more calls
         self._closed = False
 
@@ -89,8 +91,8 @@ class PostgresBackend:
                 self._wanted.put(True)
         return await waiting.future
 
-    async def read(self, call: Call) -> Any:
-        return await self._in(self._readers, self.read_sync, call)
+    async def read(self, call: Call, *, glance: bool = False) -> Any:
+        return await self._in(self._glances if glance else self._readers, self.read_sync, call)
 
     @staticmethod
     def _in(pool: ThreadPoolExecutor, act: Callable[[Call], Any], call: Call) -> "asyncio.Future[Any]":
@@ -133,11 +135,16 @@ class PostgresBackend:
         except StorageUnavailable as error:  # whoever waits would only meet the same
             self._fail_waiting(error)
             return []
-        group = Group(pipe, self.clock, BEGIN_GROUP)
+        group = Group(pipe, self.clock, BEGIN_GROUP, self._closed_ms)
         try:
             group.run(self._queue)
         except BaseException as error:  # noqa: BLE001 - whatever broke: each call is run again, or hears of it
             self._roll_back(pipe)
+            if isinstance(error, BooksClosed):  # nothing was done yet: all of it again, at a later time
+                self._learn_closed(pipe)
+                with self._queueing:
+                    self._queue.extendleft(reversed(group.calls))
+                return []
             if not (group.committing and pipe.closed):
                 return group.calls
             log.error("storage_failed", error=str(error).splitlines()[0])
@@ -197,6 +204,8 @@ class PostgresBackend:
                 self._roll_back(pipe)
                 if not isinstance(error, psycopg.Error):
                     raise
+                if isinstance(error, BooksClosed):
+                    self._learn_closed(pipe)
                 lost = pipe.closed and not attempt.committing
                 if number == TRIES or not (lost or isinstance(error, RETRIED)):
                     raise self._translate(error, pipe) from error
@@ -208,8 +217,15 @@ class PostgresBackend:
             fn, args, kwargs = call
             for sql in BEGIN_ALONE:
                 pipe.later(sql)
-            make = HoldingTx if holding else Tx
-            tx = attempt.tx = make(pipe, self.dialect, self.clock.now_ms())
+            now_ms = self.clock.now_ms()
+            books = Books(max(now_ms, self._closed_ms))
+            pipe.later(OPEN_FROM, (books.closed_ms,))
+            tx: Tx = (
+                HoldingTx(pipe, self.dialect, now_ms, books=books)
+                if holding
+                else Tx(pipe, self.dialect, now_ms, books)
+            )
+            attempt.tx = tx
             try:
                 result = fn(tx, *args, **kwargs)
                 if isinstance(tx, HoldingTx):
@@ -239,6 +255,13 @@ class PostgresBackend:
             raise RuntimeError(SWALLOWED)
         pipe.leave("COMMIT")
         return result
+
+    def _learn_closed(self, pipe: Pipe) -> None:
+        """Up to when the books are closed: another coordinator's clock may be ahead of ours."""
+        with contextlib.suppress(psycopg.Error):  # whoever comes next finds the connection lost
+            row = pipe.execute(CLOSED).fetchone()
+            if row is not None:
+                self._closed_ms = max(self._closed_ms, int(row[0]))
 
     @staticmethod
     def _roll_back(pipe: Pipe) -> None:
@@ -304,6 +327,7 @@ class PostgresBackend:
             self._grouping.join()  # finishes what was queued
         self._writers.shutdown()
         self._readers.shutdown()
+        self._glances.shutdown()
         with self._queueing:
             self._closed = True
         self._notices.close()

@@ -20,8 +20,9 @@ from typing import Any
 import structlog
 
 from aitbc.core.clock import Clock
+from aitbc.database.files import SameFiles
 from aitbc.database.signals import Signals
-from aitbc.database.tx import FullOrBroken, Tx
+from aitbc.database.tx import CLOSED, Books, FullOrBroken, Tx
 from aitbc.errors import StorageUnavailable
 
 log = structlog.get_logger(__name__)
@@ -38,11 +39,17 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 def connect(path: Path, *, timeout_s: float, readonly: bool = False) -> sqlite3.Connection:
     """A connection with the project's pragmas; `isolation_level=None`: transactions are begun by hand.
 
+    The file must be there: only `aitbc.migrate` makes one.
     Foreign keys are not enforced here: they cost a tenth of a whole job. The same code runs on PostgreSQL,
     which enforces them, in the same tests, and `aitbc audit` checks them.
     """
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=timeout_s
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        timeout=timeout_s,
     )
     for pragma in (
         "journal_mode=WAL",
@@ -99,8 +106,10 @@ class SqliteBackend:
         self._committer = ThreadPoolExecutor(1, "commit")
         self._small_commit_s = 2 * QUICK_S  # what a small commit has lately taken; the first ones show it
         self._readers = ThreadPoolExecutor(READERS, "read")
+        self._glances = ThreadPoolExecutor(1, "glance")
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._files = SameFiles(path)
         self._closed = False
 
     # --- writes ---------------------------------------------------------------------------------------
@@ -122,8 +131,9 @@ class SqliteBackend:
             try:
                 connection = self._writer()
                 await self._begin(connection)
+                books = _books(connection)
                 before = connection.total_changes
-                self._fill(connection, batch, isolate=isolate)
+                self._fill(connection, batch, books, isolate=isolate)
                 isolate = batch.spoiled
                 if batch.spoiled:
                     connection.execute("ROLLBACK")
@@ -162,7 +172,7 @@ class SqliteBackend:
         self.commit(connection)
         self._small_commit_s += (time.perf_counter() - started - self._small_commit_s) / 8
 
-    def _fill(self, connection: sqlite3.Connection, batch: "Batch", *, isolate: bool) -> None:
+    def _fill(self, connection: sqlite3.Connection, batch: "Batch", books: Books, *, isolate: bool) -> None:
         """Runs waiting calls until the batch is full.
 
         A savepoint for each call would cost as much as two statements, and nearly every call that fails has
@@ -177,7 +187,7 @@ class SqliteBackend:
                 continue
             batch.calls.append((call, future))
             fn, args, kwargs = call
-            tx = Tx(cursor, self.dialect, self.clock.now_ms())
+            tx = Tx(cursor, self.dialect, self.clock.now_ms(), books)
             before = connection.total_changes
             if isolate:
                 cursor.execute("SAVEPOINT call")
@@ -214,7 +224,9 @@ class SqliteBackend:
         batch.fail(failure)
 
     def commit(self, connection: sqlite3.Connection) -> None:
+        """Raises StorageUnavailable where what was committed went to files that nobody will find again."""
         connection.execute("COMMIT")
+        self._files.check(opened=True)
 
     async def _begin(self, connection: sqlite3.Connection) -> None:
         """Takes the write lock; while another process holds it the loop goes on."""
@@ -241,16 +253,19 @@ class SqliteBackend:
         return StorageUnavailable()
 
     def _writer(self) -> sqlite3.Connection:
+        self._files.check()
         if self._connection is None:
             self._connection = connect(self.path, timeout_s=0)
+            self._files.check(opened=True)
         return self._connection
 
     # --- reads, and calls from threads ----------------------------------------------------------------
 
-    async def read(self, call: Call) -> Any:
+    async def read(self, call: Call, *, glance: bool = False) -> Any:
         if self._closed:
             raise StorageUnavailable("The database is closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_sync, call)
+        threads = self._glances if glance else self._readers
+        return await asyncio.get_running_loop().run_in_executor(threads, self.read_sync, call)
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot, on a connection of the calling thread."""
@@ -264,11 +279,16 @@ class SqliteBackend:
 
     def _transaction(self, connection: sqlite3.Connection, begin: str, call: Call) -> Any:
         fn, args, kwargs = call
-        tx = Tx(connection.cursor(), self.dialect, self.clock.now_ms())
         try:
             connection.execute(begin)
+            # Its time is one at which nobody else writes any more: it may have waited for long.
+            books = None if begin == "BEGIN" else _books(connection)
+            tx = Tx(connection.cursor(), self.dialect, self.clock.now_ms(), books)
             result = fn(tx, *args, **kwargs)
-            self.commit(connection)
+            if begin == "BEGIN":
+                connection.execute("COMMIT")
+            else:
+                self.commit(connection)
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -280,11 +300,15 @@ class SqliteBackend:
         return result
 
     def _own(self, name: str, *, readonly: bool) -> sqlite3.Connection:
+        self._files.check()  # before it is opened, too: that would make a new log where the old one is gone
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
             if self._closed:
                 raise StorageUnavailable("The database is closed.")
-            connection = connect(self.path, timeout_s=BUSY_S, readonly=readonly)
+            try:
+                connection = connect(self.path, timeout_s=BUSY_S, readonly=readonly)
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
             setattr(self._local, name, connection)
             self._opened.append(connection)
         return connection
@@ -304,10 +328,21 @@ class SqliteBackend:
         self._closed = True
         self._committer.shutdown()
         self._readers.shutdown()
+        self._glances.shutdown()
         for connection in [*self._opened, *([self._connection] if self._connection else [])]:
             connection.close()
         self._opened.clear()
         self._connection = None
+
+
+def _books(connection: sqlite3.Connection) -> Books:
+    try:
+        row = connection.execute(CLOSED).fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        row = None
+    return Books(int(row[0]) if row else 0)
 
 
 def run_hooks(tx: Tx) -> None:

@@ -28,10 +28,25 @@ class Cursor(Protocol):
     def fetchall(self) -> Any: ...
 
 
+CLOSED = "SELECT value FROM counters WHERE name = 'closed'"
+"""Up to which moment (ms) the books are closed: what a statement ended with. `ledger.closing` writes it."""
+
+
+class Books:
+    """From which moment on this transaction books: never before one that the books are closed up to."""
+
+    __slots__ = ("closed_ms",)
+
+    def __init__(self, closed_ms: int = 0) -> None:
+        self.closed_ms = closed_ms
+
+
 class Tx:
     """One transaction. Domain functions take it first, never commit it and never keep it.
 
-    `now_ms` is the transaction's time (the injected clock, ms since the epoch, UTC).
+    `now_ms` is the transaction's time (the injected clock, ms since the epoch, UTC). `booked_ms` is the time
+    that movements of money bear: the same, but that no later transaction books before what a statement that
+    somebody has seen ended with.
     """
 
     __slots__ = (
@@ -40,6 +55,7 @@ class Tx:
         "_cursor",
         "_later",
         "_tallies",
+        "books",
         "dialect",
         "hooks",
         "memo",
@@ -47,7 +63,7 @@ class Tx:
         "signals",
     )
 
-    def __init__(self, cursor: Cursor, dialect: str, now_ms: int) -> None:
+    def __init__(self, cursor: Cursor, dialect: str, now_ms: int, books: Books | None = None) -> None:
         self._cursor = cursor
         self._changes = 0  # how many statements changed something
         # Rows that `each` writes at its end.
@@ -57,8 +73,14 @@ class Tx:
         self.memo: dict[str, Any] = {}  # what this call has read and cannot change meanwhile
         self.dialect = dialect
         self.now_ms = now_ms
+        self.books = Books() if books is None else books
         self.hooks: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self.signals: list[Hashable] = []
+
+    @property
+    def booked_ms(self) -> int:
+        """The time of what this transaction books."""
+        return max(self.now_ms, self.books.closed_ms)
 
     @property
     def wrote(self) -> bool:

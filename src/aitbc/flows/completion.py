@@ -42,6 +42,7 @@ class ResultSubmission(NamedTuple):
     usage: Any = None
     lease_id: str | None = None
     signature: dict[str, Any] | None = None
+    session: str | None = None
 
 
 class _Answer(NamedTuple):
@@ -154,6 +155,8 @@ def _admit(miner: MinerRow, job: JobRow | None, sent: ResultSubmission) -> JobRo
     if job.status != "running":
         raise JobNotRunning(job_id=job.id, status=job.status)
     if job.miner_id != miner.id or sent.lease_id not in (None, job.lease_id):
+        raise LeaseLost(job_id=job.id)
+    if not jobs.is_of_session(job, sent.session):
         raise LeaseLost(job_id=job.id)
     return job
 

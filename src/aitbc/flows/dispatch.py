@@ -8,7 +8,7 @@ from aitbc.accounts.principal import Principal
 from aitbc.core.ids import new_id
 from aitbc.database import Tx
 from aitbc.errors import JobNotAvailable, JobNotFound, MinerInactive
-from aitbc.flows import trust
+from aitbc.flows import rights, trust
 from aitbc.flows.context import FlowContext
 from aitbc.flows.trust import Room
 from aitbc.jobs import claims
@@ -63,32 +63,45 @@ def take(
     miner_id: str | None,
     max_jobs: int,
     known: Collection[str] = (),
+    session: str | None = None,
 ) -> Taken:
     """Leases up to `max_jobs` jobs to the miner, those that it already holds and does not name first.
 
-    Raises MinerNotFound, Forbidden, MinerInactive.
+    A miner that signs gets those again only in the session that was given them: its copy shall not run them.
+
+    Raises Unauthorized for a key that has ended meanwhile, MinerNotFound, Forbidden, MinerInactive,
+    MinerSessionReplaced.
     """
     if miner_id is not None:
         jobs.ahead(tx, held_by=miner_id)
         trust.ahead(tx, principal.account_id, miner_id)
+    rights.require(tx, principal)
     # Locked, so that a miner that asks twice at once gets no more than it has places for.
-    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id, lock=True))
+    miner = miners.owned(tx, principal.account_id, miner_id, lock=True)
+    miners.hold_session(miner, session)
+    miner = miners.touch(tx, miner)
     profile = profile_of(tx, miner)
     held = jobs.held_by(tx, miner.id)
-    again = [job for job in held if job.id not in known][:max_jobs]
+    mine = [] if miner.public_key and session is None else held
+    again = [job for job in mine if job.id not in known and jobs.is_of_session(job, session)][:max_jobs]
     requests = jobs.request_texts(tx, [job.id for job in again])
     taken = [Assignment(job, requests.get(job.id, "{}")) for job in again]
     room = trust.room(tx, ctx, miner, len(held))
     free = min(max_jobs - len(taken), room.free)
     if free > 0:
         with tx.together():
-            taken += _claim_heads(tx, ctx, profile, free)
+            taken += _claim_heads(tx, ctx, profile, free, miner.session_id)
     return Taken(taken, profile, room)
 
 
-def offer(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> Offered:
+def offer(
+    tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None
+) -> Offered:
     """The job that the miner would get next, without leasing it."""
-    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id))
+    rights.require(tx, principal)
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    miners.hold_session(miner, session)
+    miner = miners.touch(tx, miner)
     profile = profile_of(tx, miner)
     may_wait = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id))).reason == ""
     found = [head for ask in profile.asks for head in claims.heads(tx, profile.needs, ask, 1, lock=False)]
@@ -97,9 +110,14 @@ def offer(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> Offe
     return Offered(job, profile, may_wait)
 
 
-def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id: str) -> Assignment:
+def claim(
+    tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id: str, session: str | None = None
+) -> Assignment:
     """Leases one job to the miner. Raises JobNotFound, JobNotAvailable (taken, ended, or not for this miner)."""
-    miner = miners.touch(tx, miners.owned(tx, principal.account_id, miner_id, lock=True))
+    rights.require(tx, principal)
+    miner = miners.owned(tx, principal.account_id, miner_id, lock=True)
+    miners.hold_session(miner, session)
+    miner = miners.touch(tx, miner)
     if miner.status != "active":
         raise MinerInactive(miner_id=miner.id)
     job = jobs.get(tx, job_id)
@@ -111,16 +129,19 @@ def claim(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str, miner_id:
     reason = reason_against(profile, wanted) if job.status == "pending" else "TAKEN"
     if not reason:
         reason = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id))).reason
-    claimed = [] if reason or ask is None else _claim(tx, ctx, profile.needs, ask, [job_id])
+    claimed = [] if reason or ask is None else _claim(tx, ctx, profile.needs, ask, [job_id], miner.session_id)
     if not claimed:
         raise JobNotAvailable(job_id=job_id, reason=reason or "TAKEN")
     return claimed[0]
 
 
-def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) -> list[Assignment]:
+def _claim_heads(
+    tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int, session: str
+) -> list[Assignment]:
     """Claims the best `count` jobs over all the miner's asks: by priority, then age."""
     if len(profile.asks) == 1:  # as most miners have: what is found first is what is claimed
-        found = claims.claim_first(tx, profile.needs, profile.asks[0], count, new_id(tx.now_ms), ctx.lease_ms)
+        lease_id = new_id(tx.now_ms)
+        found = claims.claim_first(tx, profile.needs, profile.asks[0], count, lease_id, ctx.lease_ms, session)
         return sorted(_assigned(tx, found), key=_place)
     queues = [
         [(rank, job_id, index) for rank, job_id in claims.heads(tx, profile.needs, ask, count)]
@@ -135,15 +156,17 @@ def _claim_heads(tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int) ->
     for index, ask in enumerate(profile.asks):
         of_ask = [job_id for job_id, chosen_index in chosen.items() if chosen_index == index]
         if of_ask:
-            claimed += _claim(tx, ctx, profile.needs, ask, of_ask)
+            claimed += _claim(tx, ctx, profile.needs, ask, of_ask, session)
     claimed.sort(key=_place)
     if chosen and tx.dialect == "postgresql":
         claims.announce(tx, {job_id for queue in queues for _, job_id, _ in queue} - chosen.keys())
     return claimed
 
 
-def _claim(tx: Tx, ctx: FlowContext, needs: MinerNeeds, ask: Ask, job_ids: list[str]) -> list[Assignment]:
-    return _assigned(tx, claims.claim(tx, job_ids, needs, ask, new_id(tx.now_ms), ctx.lease_ms))
+def _claim(
+    tx: Tx, ctx: FlowContext, needs: MinerNeeds, ask: Ask, job_ids: list[str], session: str
+) -> list[Assignment]:
+    return _assigned(tx, claims.claim(tx, job_ids, needs, ask, new_id(tx.now_ms), ctx.lease_ms, session))
 
 
 def _assigned(tx: Tx, claimed: list[claims.Claimed]) -> list[Assignment]:

@@ -1,11 +1,14 @@
-"""A job's money: held when it is submitted, posted when it is answered, given back when it is not."""
+"""A job's money: held when it is submitted, posted when it is answered, given back when it is not.
+
+In part both where it is cancelled while it runs.
+"""
 
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.spending import release_spend, reserve_spend
 from aitbc.core.ids import new_id
 from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
 from aitbc.database import Tx
-from aitbc.errors import InsufficientFunds
+from aitbc.errors import PriceTooLarge
 from aitbc.flows.context import FlowContext
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
@@ -28,9 +31,9 @@ def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str,
 
 
 def check_exact(units: int) -> None:
-    """Raises InsufficientFunds for a worst-case price beyond what a receipt can state."""
+    """Raises PriceTooLarge for a worst-case price beyond what a receipt can state."""
     if units > EXACT_NUMBER_UNITS:
-        raise InsufficientFunds("The worst-case price is more than a receipt can state exactly.")
+        raise PriceTooLarge(needed_units=units, limit_units=EXACT_NUMBER_UNITS)
 
 
 def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> int:
@@ -60,6 +63,24 @@ def release_after_s(tx: Tx, ctx: FlowContext, job: JobRow) -> int:
     A whole second, as the receipt states it.
     """
     return -(-(tx.now_ms + ctx.acceptance_ms) // 1000) if job.manual_payment else 0
+
+
+def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> None:
+    """Pays for a run that was cancelled, at once also where the payment is manual, and frees the rest."""
+    if not price_units or not job.hold_id:
+        give_back(tx, job)
+        return
+    fee = fee_units(price_units, fee_bps)
+    payouts = [
+        ledger.Payout(provider_id, price_units - fee, "post"),
+        ledger.Payout(TREASURY, fee, "fee"),
+    ]
+    post_id = ledger.post(tx, job.hold_id, job.client_id, job.held_units, payouts, job.id)
+    release_spend(tx, job.key_id, job.spend_period_ms, job.held_units - price_units)
+    payment = payments.of_job(tx, job.id) if job.manual_payment else None
+    if payment is not None:
+        payments.set_price(tx, payment.id, provider_id, price_units, fee, 0)
+        payments.end(tx, payment, "released", refunded_units=0, fee_units=fee, transfer_id=post_id)
 
 
 def give_back(tx: Tx, job: JobRow) -> None:

@@ -59,12 +59,13 @@ class Expired(NamedTuple):
     more: bool
 
 
-def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0) -> Expired:
+def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0, waiting_too: bool = True) -> Expired:
     """Ends leases and jobs whose time has come.
 
     `frozen_for_ms`: how long rescheduling has waited already; after one more lease it goes on regardless.
+    `waiting_too`: jobs that wait as well, which then fail for good; not while the clock is in doubt.
     """
-    due = tx.all(deadlines.PENDING_EXPIRED, now=tx.now_ms, count=BATCH)
+    due = tx.all(deadlines.PENDING_EXPIRED, now=tx.now_ms, count=BATCH) if waiting_too else []
     for job in due:
         retries.expire(tx, job)
     silent = most_miners_silent(tx)
@@ -99,7 +100,8 @@ def most_miners_silent(tx: Tx) -> bool:
 
 
 def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
-    """The clock jumped by `by_ms` (either way): leases and open jobs end no sooner for it.
+    """The clock jumped by `by_ms` (either way): leases, runs and open jobs end no sooner for it, and
+    miners lapse no sooner.
 
     Some leases may have been given since the jump. So none is moved back, and none lasts longer than a
     whole lease from now. Returns how many leases there are.
@@ -108,17 +110,18 @@ def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
     if forward_ms:
         for shift_expiries in deadlines.SHIFT_EXPIRIES:
             tx.run(shift_expiries, shift=forward_ms, before=tx.now_ms - forward_ms)
-    return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms)
+    miners.follow_clock(tx, by_ms)
+    return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms, now=tx.now_ms)
 
 
 def renew_leases(tx: Tx, ctx: FlowContext) -> int:
-    """The coordinator is back: every lease lasts its full time from now, and so does its job. Returns how many."""
+    """The coordinator is back: every lease lasts its full time from now, and its run as long at least. How many."""
     return tx.run(deadlines.RENEW_LEASES, latest=tx.now_ms + ctx.lease_ms)
 
 
 def lapse_miners(tx: Tx, ctx: FlowContext) -> int:
     """Miners not heard of for a lease and two heartbeats are inactive until they are heard of again."""
-    return miners.lapse(tx, tx.now_ms - ctx.lease_ms - 2 * ctx.heartbeat_ms)
+    return miners.lapse(tx, tx.now_ms - ctx.lapse_ms)
 
 
 def erase_old(tx: Tx, retention_days: float) -> int:

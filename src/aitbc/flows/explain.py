@@ -146,9 +146,7 @@ def _live(tx: Tx, ctx: FlowContext) -> list[_Live]:
     ]
 
 
-def _kept_off(
-    tx: Tx, ctx: FlowContext, row: MinerRow, running: dict[str, int], leases: Counter[str]
-) -> str:
+def _kept_off(tx: Tx, ctx: FlowContext, row: MinerRow, running: dict[str, int], leases: Counter[str]) -> str:
     """Why the miner takes nothing at all now, as `trust.room` has it; '' where it does."""
     if row.status != "active":
         return "MINER_INACTIVE"
@@ -186,7 +184,9 @@ def _nearest_change(miners: list[_Live], wanted: Wanted) -> Change | None:
 
     if fits(wanted._replace(excluded="")):
         hopeless = exclusion.awaits_opinion(wanted.excluded)
-        then = "unless another comes in a few seconds, the job fails" if hopeless else "they may try again soon"
+        then = (
+            "unless another comes in a few seconds, the job fails" if hopeless else "they may try again soon"
+        )
         return Change("wait", f"Only miners that failed it are here; {then}.")
     if longer := fits(wanted._replace(min_context=0)):
         most = max(ask.context for profile in longer if (ask := profile.ask_for(wanted)))

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 from aitbc.accounts.principal import Principal
+from aitbc.core import metering
 from aitbc.core.ids import new_id
 from aitbc.core.money import price_units
 from aitbc.database import Tx
 from aitbc.errors import (
     AitbcError,
     Forbidden,
+    InputQuotaExceeded,
+    InvalidRequest,
     JobNotCancellable,
     JobNotFound,
     JobNotRunning,
@@ -19,8 +22,11 @@ from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import TERMINAL
+from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow, JobSpec
+from aitbc.ledger import service as ledger
 from aitbc.miners import service as miners
+from aitbc.miners import standing
 from aitbc.parameters import service as parameters
 from aitbc.payments import service as payments
 
@@ -30,11 +36,12 @@ MESSAGE_CHARS = 500
 def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> JobRow:
     """Creates the job and holds its worst-case price.
 
-    Raises InsufficientFunds, KeyLimitExceeded, QueueFull.
+    Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded.
     """
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
-        raise QueueFull(limit=ctx.max_pending_jobs)
-    return _submit(tx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
+        raise _queue_full(tx, ctx, principal)
+    _require_space(tx, ctx, principal, spec)
+    return _submit(tx, ctx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
 
 
 def submit_batch(
@@ -44,18 +51,41 @@ def submit_batch(
     default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
     room_for_all = ctx.max_pending_jobs - len(specs)
     full = room_for_all < 0 or jobs.backlog_reaches(tx, principal.account_id, room_for_all + 1)
+    counted: list[QueueFull] = []  # how many wait is counted once
 
     def act(spec: JobSpec) -> JobRow:
         if full:
             tx.flush()  # so that the jobs of this batch count
             if jobs.backlog_reaches(tx, principal.account_id, ctx.max_pending_jobs):
-                raise QueueFull(limit=ctx.max_pending_jobs)
-        return _submit(tx, principal, spec, default_cap)
+                counted.append(
+                    QueueFull(**counted[0].details) if counted else _queue_full(tx, ctx, principal)
+                )
+                raise counted[-1]
+        _require_space(tx, ctx, principal, spec)
+        return _submit(tx, ctx, principal, spec, default_cap)
 
     return tx.each(specs, act)
 
 
-def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:
+def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
+    waiting = jobs.backlog(tx, principal.account_id, 2 * ctx.max_pending_jobs)
+    return QueueFull(limit=ctx.max_pending_jobs, waiting=waiting)
+
+
+def _require_space(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> None:
+    """Raises InputQuotaExceeded where the account's large inputs that wait would be too many bytes."""
+    if spec.prompt_bound <= LARGE_INPUT_BYTES:
+        return
+    tx.flush()  # so that the jobs of this batch count
+    waiting = jobs.large_bytes(tx, principal.account_id)
+    if waiting + spec.prompt_bound > ctx.max_pending_bytes:
+        raise InputQuotaExceeded(
+            limit_bytes=ctx.max_pending_bytes, waiting_bytes=waiting, input_bytes=spec.prompt_bound
+        )
+
+
+def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, default_cap_units: int) -> JobRow:
+    max_run_ms = _max_run_ms(ctx, spec)
     job_id = new_id(tx.now_ms)
     cap_units = default_cap_units if spec.max_price_units is None else spec.max_price_units
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
@@ -74,10 +104,23 @@ def _submit(tx: Tx, principal: Principal, spec: JobSpec, default_cap_units: int)
         max_price_units=cap_units,
         hold_id=hold_id,
         held_units=0 if spec.manual_payment else held_units,
+        max_run_ms=max_run_ms,
     )
     if spec.manual_payment:
         payments.open_pending(tx, new_id(tx.now_ms), job_id, principal.account_id, held_units)
     return job
+
+
+def _max_run_ms(ctx: FlowContext, spec: JobSpec) -> int:
+    """How long a run of the job may take. Raises InvalidRequest above what this network allows."""
+    if spec.max_run_s is None:
+        return ctx.default_max_run_ms
+    if spec.max_run_s * 1000 > ctx.max_max_run_ms:
+        most = f"at most {ctx.max_max_run_ms / 1000:g} seconds here"
+        raise InvalidRequest(
+            f"max_run_s must be {most}.", fields=[{"field": "max_run_s", "message": f"must be {most}"}]
+        )
+    return spec.max_run_s * 1000
 
 
 def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
@@ -89,14 +132,36 @@ def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
 
 
 def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRow:
-    """Ends the caller's pending or running job; all money goes back. Raises JobNotCancellable."""
+    """Ends the caller's pending or running job. A run is paid for as far as it has come; the rest of the money,
+    or all of it, goes back. Raises JobNotCancellable.
+    """
     job = owned_job(tx, principal, job_id)
     by_admin = job.client_id != principal.account_id
     cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
-    if job.status in TERMINAL or not jobs.end(tx, job, "cancelled", "cancelled", cause, actor):
+    provider, run_ms, price = _owed(tx, job)
+    fee_bps = parameters.get(tx, "fee_bps")
+    if job.status in TERMINAL or not jobs.end(
+        tx, job, "cancelled", "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms
+    ):
         raise JobNotCancellable(job_id=job_id, status=job.status)
-    escrow.give_back(tx, job)
+    escrow.pay_cancelled(tx, job, provider, price, fee_bps)
     return _again(tx, job_id)
+
+
+def _owed(tx: Tx, job: JobRow) -> tuple[str, int, int]:
+    """Who is owed what for a running job that ends now by its client's wish: account, ms of the run, price.
+
+    The run counts while its miner was heard of, to the end of its lease at most: that also bounds what a clock
+    that jumped may add.
+    """
+    miner = miners.get(tx, job.miner_id) if job.status == "running" else None
+    if miner is None or job.started_at_ms is None:
+        return "", 0, 0
+    run_ms = max(0, min(tx.now_ms, job.lease_expires_at_ms) - job.started_at_ms)
+    units = metering.cancelled_units(
+        job.prompt_bound, job.completion_bound, run_ms, job.progress_tokens, job.progress_ms
+    )
+    return miner.account_id, run_ms, price_units(units, job.unit_price_units)
 
 
 def fail(
@@ -110,6 +175,7 @@ def fail(
     message: str = "",
     retryable: bool | None = None,
     lease_id: str | None = None,
+    session: str | None = None,
 ) -> JobRow:
     """The miner gives a job back. What comes of it is for `retries` to say, not for the miner.
 
@@ -122,6 +188,8 @@ def fail(
     if job.status != "running":
         raise JobNotRunning(job_id=job_id, status=job.status)
     if job.miner_id != miner.id or lease_id not in (None, job.lease_id):
+        raise LeaseLost(job_id=job_id)
+    if not jobs.is_of_session(job, session):
         raise LeaseLost(job_id=job_id)
     retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], retryable=retryable)
     return _again(tx, job_id)
@@ -151,16 +219,22 @@ def count_refused(
     retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message)
 
 
-def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str) -> int:
+def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
     """The miner deregisters; what it ran is tried again, or fails where its attempts are used up.
 
-    Returns how many jobs that were.
+    Its deposit goes back, for it holds no lease any more. Returns how many jobs that were.
+    Raises MinerNotFound, Forbidden, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
+    miners.hold_session(miner, session)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:
         retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
+    if miner.deposit_hold_id:
+        ref = f"deposit of miner {miner.id}"
+        ledger.void(tx, miner.deposit_hold_id, miner.account_id, miner.deposit_units, ref)
+        standing.keep_deposit(tx, miner.id, "", 0)
     return len(held)
 
 

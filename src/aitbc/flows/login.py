@@ -1,8 +1,15 @@
-"""Logging in with a wallet: a text to sign, and a session for its signature."""
+"""Logging in with a wallet: a text to sign, and a session for its signature.
+
+A text that was given is not stored: its nonce carries a code (HMAC) over all that it says, and only what was
+used is kept, until it expires. Asking for texts therefore fills nothing and locks nobody out.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
+from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,18 +25,20 @@ from aitbc.users.evm import EvmSignatureInvalid, recover
 from aitbc.users.service import NewSession
 
 NONCE_BYTES = 16
+CODE_BYTES = 16
 
 
 class Terms(NamedTuple):
-    """What every login text of a coordinator says."""
+    """What every login text of a coordinator says, and the secret that its codes are made with."""
 
     domain: str
     uri: str
     chain_id: str
+    secret: bytes
 
     @classmethod
-    def of(cls, settings: Settings) -> Terms:
-        return cls(urlsplit(settings.public_url).netloc, settings.public_url, settings.chain_id)
+    def of(cls, settings: Settings, secret: bytes) -> Terms:
+        return cls(urlsplit(settings.public_url).netloc, settings.public_url, settings.chain_id, secret)
 
 
 class Challenge(NamedTuple):
@@ -42,7 +51,7 @@ class Challenge(NamedTuple):
 
 
 class Proven(NamedTuple):
-    """A login whose text and signature are right; whether the text is still good only the database knows.
+    """A login whose text and signature are right; whether the text was used before only the database knows.
 
     `public_key` in base64, '' for EVM wallets.
     """
@@ -51,6 +60,7 @@ class Proven(NamedTuple):
     nonce: str
     message: str
     public_key: str
+    expires_at_ms: int
 
 
 def wallet_address(text: str) -> str:
@@ -64,20 +74,24 @@ def wallet_address(text: str) -> str:
         ) from None
 
 
-def challenge(tx: Tx, terms: Terms, address: str) -> Challenge:
+def challenge(terms: Terms, now_ms: int, address: str) -> Challenge:
     """A new text for this (canonical) address: good once, for five minutes, for this coordinator alone."""
-    message = LoginMessage(
+    drawn = LoginMessage(
         domain=terms.domain,
         address=address,
         uri=terms.uri,
         chain=EVM_CHAIN if kind_of(address) == EVM else terms.chain_id,
         nonce=secrets.token_hex(NONCE_BYTES),
-        issued_at_ms=tx.now_ms,
-        expires_at_ms=tx.now_ms + users.CHALLENGE_MS,
+        issued_at_ms=now_ms,
+        expires_at_ms=now_ms + users.CHALLENGE_MS,
     )
-    text = message.to_text()
-    users.add_challenge(tx, message.nonce, address, text, message.expires_at_ms)
-    return Challenge(address, message.nonce, text, message.expires_at_ms)
+    message = replace(drawn, nonce=drawn.nonce + _code(terms, drawn))
+    return Challenge(address, message.nonce, message.to_text(), message.expires_at_ms)
+
+
+def _code(terms: Terms, drawn: LoginMessage) -> str:
+    """Over the text as it would be with the drawn half of the nonce alone."""
+    return hmac.new(terms.secret, drawn.to_text().encode(), hashlib.sha256).digest()[:CODE_BYTES].hex()
 
 
 def prove(
@@ -95,20 +109,26 @@ def prove(
         raise ChallengeInvalid() from None
     if (read.domain, read.uri, read.address) != (terms.domain, terms.uri, address):
         raise ChallengeInvalid()
+    half, code = read.nonce[: 2 * NONCE_BYTES], read.nonce[2 * NONCE_BYTES :]
+    if len(half) < 2 * NONCE_BYTES or not hmac.compare_digest(code, _code(terms, replace(read, nonce=half))):
+        raise ChallengeInvalid()
     if read.expires_at_ms <= now_ms:
         raise ChallengeExpired()
     if kind_of(address) == EVM:
         _check_evm(address, message, signature)
-        return Proven(address, read.nonce, message, "")
-    return Proven(address, read.nonce, message, _check_native(address, message, signature, public_key))
+        return Proven(address, read.nonce, message, "", read.expires_at_ms)
+    own_key = _check_native(address, message, signature, public_key)
+    return Proven(address, read.nonce, message, own_key, read.expires_at_ms)
 
 
 def log_in(tx: Tx, proven: Proven, grant_units: int) -> NewSession:
-    """Uses the challenge up and opens a session; a new wallet's account is opened, with the devnet's grant.
+    """Uses the text up and opens a session; a new wallet's account is opened, with the devnet's grant.
 
-    Raises ChallengeInvalid, ChallengeUsed.
+    Raises ChallengeExpired, ChallengeUsed.
     """
-    users.use_challenge(tx, proven.nonce, proven.address, proven.message)
+    if proven.expires_at_ms <= tx.now_ms:  # those that were used are forgotten by then
+        raise ChallengeExpired()
+    users.use_challenge(tx, proven.nonce, proven.address, proven.message, proven.expires_at_ms)
     open_account_with_grant(tx, proven.address, grant_units)
     users.ensure(tx, proven.address, proven.public_key)
     users.note_login(tx, proven.address)

@@ -9,11 +9,10 @@ from sqlalchemy import bindparam, select
 
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.spending import release_spend, reserve_spend
-from aitbc.core.money import ait_number
+from aitbc.core.money import format_ait
 from aitbc.database import Tx, statement
 from aitbc.errors import (
     Forbidden,
-    InvalidRequest,
     JobAnswered,
     JobNotCompleted,
     JobNotFound,
@@ -23,6 +22,7 @@ from aitbc.errors import (
     PaymentNotEscrowed,
     PaymentNotFound,
     PaymentNotPending,
+    RefundTooLarge,
 )
 from aitbc.jobs import service as jobs
 from aitbc.jobs.rows import JobRow
@@ -126,9 +126,11 @@ def refund(tx: Tx, principal: Principal, payment_id: str, amount_units: int | No
         raise JobNotCompleted(status=job.status)
     amount = payment.price_units if amount_units is None else amount_units
     if not 0 < amount <= payment.price_units and amount_units is not None:
-        raise InvalidRequest(
-            "The amount is more than nothing and at most the price.",
-            fields=[{"field": "amount", "message": f"0 < amount <= {ait_number(payment.price_units)}"}],
+        most = format_ait(payment.price_units)
+        raise RefundTooLarge(
+            amount_units=amount,
+            price_units=payment.price_units,
+            fields=[{"field": "amount", "message": f"must be above 0 and at most {most}"}],
         )
     if amount >= payment.price_units:
         void_id = ledger.void(tx, payment.id, payment.payer_id, payment.amount_units, job.id)
@@ -226,12 +228,12 @@ def _view(tx: Tx, payment: PaymentRow | None, job: JobRow) -> PaymentView:
             updated_at_ms=payment.updated_at_ms,
         )
     lines = ledger.lines_of_hold(tx, job.hold_id) if job.hold_id else []
-    back = job.status in ("failed", "cancelled")
+    back = job.status in ("failed", "cancelled") and not job.price_units
     return PaymentView(
         id=job.hold_id or job.id,
         job_id=job.id,
         mode="auto",
-        status=DERIVED[job.status],
+        status="released" if job.price_units else DERIVED[job.status],
         payer_id=job.client_id,
         payee_id=_payee(tx, job),
         amount_units=job.held_units,

@@ -1,13 +1,17 @@
 """Miners come, say that they are alive, and keep their leases."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from aitbc.accounts.principal import Principal
+from aitbc.core.ids import new_id
 from aitbc.database import Tx
+from aitbc.flows import retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
+from aitbc.ledger import service as ledger
 from aitbc.miners import service as miners
+from aitbc.miners import standing
 from aitbc.miners.rows import MinerRow, MinerSpec, OfferRow
 from aitbc.parameters import service as parameters
 
@@ -20,10 +24,26 @@ class Heartbeat(NamedTuple):
     cancelled: list[str]
 
 
-def register(tx: Tx, principal: Principal, spec: MinerSpec) -> tuple[MinerRow, tuple[OfferRow, ...]]:
-    """Registers or updates a miner of the caller's account. Raises Forbidden for another account's miner."""
+def register(
+    tx: Tx, ctx: FlowContext, principal: Principal, spec: MinerSpec
+) -> tuple[MinerRow, tuple[OfferRow, ...]]:
+    """Registers or updates a miner of the caller's account. One that is alive on another machine stays as it is,
+    unless it is taken over: what it runs is then tried again elsewhere.
+
+    Its deposit is held from its account, where the operator wants one and has not approved the account.
+    Raises Forbidden for another account's miner, MinerIdInUse, MinerSessionReplaced, InsufficientFunds.
+    """
     price_units = parameters.get(tx, "default_price_per_1k_tokens")
-    miner = miners.register(tx, principal.account_id, spec, price_units)
+    known = miners.for_registration(tx, principal.account_id, spec, ctx.lapse_ms)
+    miner = miners.register(tx, known, principal.account_id, spec, price_units)
+    changed = known is not None and known.session_id != miner.session_id
+    if known is not None and changed and (spec.takeover or known.public_key != miner.public_key):
+        for job in jobs.held_by(tx, miner.id):
+            retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
+    if ctx.deposit_units and not miner.deposit_hold_id and miner.approval != "approved":
+        hold_id = new_id(tx.now_ms)
+        ledger.hold(tx, hold_id, miner.account_id, ctx.deposit_units, f"deposit of miner {miner.id}")
+        standing.keep_deposit(tx, miner.id, hold_id, ctx.deposit_units)
     return miner, miners.offers(tx, miner)
 
 
@@ -36,11 +56,23 @@ def heartbeat(
     status: str = "active",
     load: dict[str, Any] | None = None,
     running: Collection[str] | None = None,
+    session: str | None = None,
+    progress: Mapping[str, int] | None = None,
 ) -> Heartbeat:
-    """Extends the leases of the jobs that the miner says it runs (of all that it holds where it says nothing)."""
-    miner = miners.heartbeat(tx, miners.owned(tx, principal.account_id, miner_id), status, load)
-    held = {job.id: job for job in jobs.held_by(tx, miner.id)}
+    """Extends the leases of the jobs that the miner says it runs (of all that it holds where it says nothing).
+
+    `progress`: tokens generated so far, by job; what is paid for them should they be cancelled.
+    Raises MinerNotFound, Forbidden, MinerInactive, MinerSessionReplaced.
+    """
+    miner = miners.owned(tx, principal.account_id, miner_id)
+    miners.hold_session(miner, session)
+    miner = miners.heartbeat(tx, miner, status, load)
+    held = {job.id: job for job in jobs.held_by(tx, miner.id) if jobs.is_of_session(job, session)}
     kept = held.keys() if running is None else held.keys() & set(running)
-    leases = [(job_id, jobs.extend_lease(tx, held[job_id], ctx.lease_ms)) for job_id in sorted(kept)]
+    said = progress or {}
+    leases = [
+        (job_id, jobs.extend_lease(tx, held[job_id], ctx.lease_ms, said.get(job_id)))
+        for job_id in sorted(kept)
+    ]
     cancelled = [job_id for job_id in running or () if job_id not in held]
     return Heartbeat(miner, leases, cancelled)

@@ -47,18 +47,21 @@ class Report(NamedTuple):
 
 
 def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow, *, blame: bool = True) -> str:
-    """A lease ran out: the job is tried again, or failed where its time or its tries are used up.
+    """A lease or its run ran out: the job is tried again, or failed where its tries are used up.
 
-    `blame` False: nobody is to be punished for it. Returns the cause that was recorded.
+    TIMEOUT where the run took too long, as if its miner had said so. `blame` False: nobody is to be punished
+    for it. Returns the cause that was recorded.
     """
-    if job.expires_at_ms <= tx.now_ms:
-        return expire(tx, job)
-    retry_or_fail(tx, ctx, job, "LEASE_EXPIRED", "coordinator", "", blame=blame)
-    return "LEASE_EXPIRED"
+    if job.run_ends_at_ms <= tx.now_ms:
+        cause, words = "TIMEOUT", f"it ran for longer than {job.max_run_ms / 1000:g} s"
+    else:
+        cause, words = "LEASE_EXPIRED", ""
+    retry_or_fail(tx, ctx, job, cause, "coordinator", words, blame=blame)
+    return cause
 
 
 def expire(tx: Tx, job: JobRow) -> str:
-    """A job's time ran out before it was answered: it fails and all money goes back."""
+    """A job's time to wait ran out before a miner took it: it fails and all money goes back."""
     if jobs.end(tx, job, "failed", "expired", "EXPIRED", "coordinator"):
         escrow.give_back(tx, job)
     return "EXPIRED"

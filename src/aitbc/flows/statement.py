@@ -1,8 +1,10 @@
 """Statements of account: each movement of a balance in a time, and totals that equal the ledger's.
 
-What belongs to a time is decided by each transfer's own time, to the millisecond. The order is that of the
-ledger's ids, which is the order of time, and along which the indexes of each side run: a page costs the same
-wherever it is. A few transfers have names of their own instead ("grant:NAME"); these are put in by their time.
+What belongs to a time is decided by each transfer's own time, to the millisecond. Before a statement is read,
+the books are closed up to its end (`ledger.closing`): all of it has committed, and the next one begins there.
+The order is that of the ledger's ids, which is the order of time, and along which the indexes of each side run:
+a page costs the same wherever it is. A few transfers have names of their own instead ("grant:NAME"); these are
+put in by their time.
 """
 
 import json
@@ -15,6 +17,7 @@ from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, or_
 from aitbc.core.ids import floor_id, id_time_ms, is_id
 from aitbc.database import Tx, statement
 from aitbc.errors import InvalidRequest
+from aitbc.ledger import closing
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import MOVING_KINDS, Transfer
 from aitbc.payments.models import Payment
@@ -185,10 +188,23 @@ WITH_NAMES = {
 SUMS = {side: statement(_sums(side)) for side in _SIDES}
 
 
-def read(
-    tx: Tx, account_id: str, from_ms: int, to_ms: int | None, limit: int, cursor: str | None
-) -> StatementPage:
-    """One page of an account's statement. `to_ms` None: up to and with this millisecond.
+def settled(tx: Tx, to_ms: int | None) -> bool:
+    """Whether a statement with this end can be read at once: nothing that belongs to it is still to come."""
+    return to_ms is not None and to_ms <= closing.closed_ms(tx)
+
+
+def settle(tx: Tx, from_ms: int, to_ms: int | None, now_ms: int) -> int:
+    """The end of a statement that is to end with `to_ms` (None: with this millisecond), never later than now.
+
+    From here on nothing is booked before it, so that the next statement begins where this one ends. One of a
+    time that is yet to come ends where it begins.
+    """
+    end = closing.close(tx, to_ms, now_ms)
+    return max(end, from_ms) if to_ms is not None and from_ms <= to_ms else end
+
+
+def read(tx: Tx, account_id: str, from_ms: int, to_ms: int, limit: int, cursor: str | None) -> StatementPage:
+    """One page of an account's statement up to `to_ms`, which is `settled`.
 
     The cursor of a page carries the statement's end, so that all pages are of the same time. Raises
     InvalidRequest for a time that ends before it begins or a cursor that is none, AccountNotFound.
@@ -196,8 +212,6 @@ def read(
     place: _Place | None = None
     if cursor:
         to_ms, place = _parse(cursor)
-    elif to_ms is None:
-        to_ms = tx.now_ms + 1
     if from_ms > to_ms:
         message = "A statement begins before it ends."
         raise InvalidRequest(message, fields=[{"field": "from", "message": message}])

@@ -20,7 +20,7 @@ def create(tx: Tx, account_id: str, /, *, role: str, **options: Any) -> NewKey:
         raise Forbidden("Users make client and miner keys.")
     in_force = [key for key in list_own(tx, account_id) if _in_force(tx, key)]
     if len(in_force) >= MAX_KEYS:
-        raise TooManyKeys(limit=MAX_KEYS)
+        raise TooManyKeys(limit=MAX_KEYS, in_force=len(in_force))
     return accounts.create_key(tx, role=role, account_id=account_id, **options)
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from aitbc.core.address import AddressInvalid
 from aitbc.core.ids import new_id
-from aitbc.core.money import ait_number
 from aitbc.core.transaction import (
+    VERSION,
     Transaction,
     TransactionInvalid,
     check_addresses,
@@ -17,10 +17,11 @@ from aitbc.core.transaction import (
 from aitbc.database import Tx
 from aitbc.errors import (
     AccountNotFound,
-    InsufficientFunds,
+    FeeTooLow,
     InvalidRequest,
     TxBadAddress,
     TxBadSignature,
+    TxOldVersion,
     TxReplayed,
     TxWrongChain,
     TxWrongNonce,
@@ -39,17 +40,19 @@ class Signed(NamedTuple):
     signature: str
 
 
-def read(document: object, chain_id: str) -> Signed:
+def read(document: object, chain_id: str, network_id: str) -> Signed:
     """Checks all of a sent transaction that needs no database.
 
-    Raises InvalidRequest, TxWrongChain, TxBadAddress, TxBadSignature.
+    Raises InvalidRequest, TxOldVersion, TxWrongChain, TxBadAddress, TxBadSignature.
     """
     try:
         transaction, signature = read_transaction(document)
     except TransactionInvalid as error:
         raise InvalidRequest(f"The request is not valid: {error}") from None
-    if transaction.chain_id != chain_id:
-        raise TxWrongChain(chain_id=chain_id)
+    if not transaction.network_id:
+        raise TxOldVersion(version=VERSION, network_id=network_id)
+    if (transaction.chain_id, transaction.network_id) != (chain_id, network_id):
+        raise TxWrongChain(chain_id=chain_id, network_id=network_id)
     try:
         check_addresses(transaction)
     except AddressInvalid as error:
@@ -62,30 +65,30 @@ def read(document: object, chain_id: str) -> Signed:
 def apply(tx: Tx, signed: Signed) -> str:
     """Moves the money; the transfer's id. The recipient's account is opened where it is new.
 
-    Raises TxReplayed, TxWrongNonce, InsufficientFunds, and InvalidRequest for too low a fee; nothing has
+    Raises TxReplayed or TxWrongNonce before anything else, then FeeTooLow, InsufficientFunds; nothing has
     changed then.
     """
     transaction = signed.transaction
-    least = parameters.get(tx, "min_transaction_fee")
-    if transaction.fee_units < least:
-        raise InvalidRequest(f"The fee is at least {ait_number(least)} AIT.", min_fee=ait_number(least))
     hashed = transaction.hash
     user = users.get(tx, transaction.sender)
     if transaction.nonce != (1 if user is None else user.nonce + 1):
         raise _out_of_turn(tx, transaction, hashed)
+    least = parameters.get(tx, "min_transaction_fee")
+    if transaction.fee_units < least:
+        raise FeeTooLow(fee_units=transaction.fee_units, min_fee_units=least)
     _check_funds(tx, transaction)
     users.ensure(tx, transaction.sender, transaction.public_key)
     if not users.advance_nonce(tx, transaction.sender, transaction.nonce):  # another was quicker
         raise _out_of_turn(tx, transaction, hashed)
     ledger.open_account(tx, transaction.recipient)
-    transfer_id = new_id(tx.now_ms)
+    transfer_id = new_id(tx.booked_ms)
     ledger.transfer(
         tx, transfer_id, transaction.sender, transaction.recipient, transaction.amount_units, ref=hashed
     )
     if transaction.fee_units:
         fee_ref = f"fee:{hashed}"
         ledger.transfer(
-            tx, new_id(tx.now_ms), transaction.sender, TREASURY, transaction.fee_units, ref=fee_ref
+            tx, new_id(tx.booked_ms), transaction.sender, TREASURY, transaction.fee_units, ref=fee_ref
         )
     users.keep_signed(
         tx,
@@ -96,7 +99,7 @@ def apply(tx: Tx, signed: Signed) -> str:
             body=transaction.encode().decode(),
             signature=signed.signature,
             transfer_id=transfer_id,
-            created_at_ms=tx.now_ms,
+            created_at_ms=tx.booked_ms,
         ),
     )
     return transfer_id
@@ -117,9 +120,9 @@ def _out_of_turn(tx: Tx, transaction: Transaction, hashed: str) -> TxReplayed | 
 def _check_funds(tx: Tx, transaction: Transaction) -> None:
     """Says what is missing of amount and fee together; the ledger's own guard looks at each alone."""
     try:
-        available = ledger.balance(tx, transaction.sender).available_units
+        has = ledger.balance(tx, transaction.sender)
     except AccountNotFound:
-        available = 0  # nobody ever paid this wallet
+        has = ledger.Balance(transaction.sender, 0, 0)  # nobody ever paid this wallet
     total = transaction.amount_units + transaction.fee_units
-    if available < total:
-        raise InsufficientFunds(needed=ait_number(total), available=ait_number(available))
+    if has.available_units < total:
+        raise ledger.insufficient(total, has)

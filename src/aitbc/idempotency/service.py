@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, select, update
@@ -10,6 +12,8 @@ from aitbc.database import Tx, insert_into, statement
 from aitbc.errors import IdempotencyConflict
 from aitbc.idempotency.models import IdempotentAnswer
 
+PACKED = "zlib:"  # no JSON begins so
+PACKED_BYTES = 2048
 KEEP_S = 24 * 3600
 """How long an answer can be replayed."""
 
@@ -61,12 +65,25 @@ def begin(tx: Tx, key: IdempotencyKey) -> Answer | None:
     row = tx.one(_GET, scope_=key.scope, key_=key.key)
     if row is None or row.request_hash != key.request_hash:
         raise IdempotencyConflict()
-    return Answer(status=row.status, body=row.body.encode(), replayed=True)
+    return Answer(status=row.status, body=_unpack(row.body), replayed=True)
 
 
 def finish(tx: Tx, key: IdempotencyKey, status: int, body: bytes) -> None:
     """Stores the answer under a key taken in this transaction."""
-    tx.run(_FINISH, scope_=key.scope, key_=key.key, status_=status, body_=body.decode())
+    tx.run(_FINISH, scope_=key.scope, key_=key.key, status_=status, body_=_pack(body))
+
+
+def _pack(body: bytes) -> str:
+    """An answer as it is stored. Long ones repeat themselves (a miner's models): they shrink to a tenth."""
+    if len(body) < PACKED_BYTES:
+        return body.decode()
+    return PACKED + base64.b64encode(zlib.compress(body, 1)).decode()
+
+
+def _unpack(stored: str) -> bytes:
+    if stored.startswith(PACKED):
+        return zlib.decompress(base64.b64decode(stored[len(PACKED) :]))
+    return stored.encode()
 
 
 def purge(tx: Tx, before_ms: int) -> int:

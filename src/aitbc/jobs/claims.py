@@ -4,7 +4,18 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy import text as sql
 from sqlalchemy.sql.expression import ClauseElement
 
@@ -19,16 +30,19 @@ _jobs: Any = Job.__table__  # type: ignore[attr-defined]
 _requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
 _c = _jobs.c
 _now: Any = bindparam("now")
-
+_lease_end: Any = bindparam("lease_expires", type_=BigInteger)
+_run_end = _c.max_run_ms + _now
 
 
 def _lacks(name: str) -> ColumnElement[bool]:
     """That the job's set has not this member. By REPLACE: both databases have it, and it knows no wildcards."""
-    without: ColumnElement[bool] = func.replace(_c.excluded, bindparam(name), literal_column("''")) == _c.excluded
+    without: ColumnElement[bool] = (
+        func.replace(_c.excluded, bindparam(name), literal_column("''")) == _c.excluded
+    )
     return without
 
 
-_newcomers = literal_column(f"'{member(NEWCOMERS)}'")
+_newcomers: Any = literal_column(f"'{member(NEWCOMERS)}'")
 _lacks_newcomers = func.replace(_c.excluded, _newcomers, literal_column("''")) == _c.excluded
 _FITS = (
     _c.max_price_units >= bindparam("price"),
@@ -82,7 +96,11 @@ def _taking(*conditions: Any) -> ClauseElement:
             queued=0,
             miner_id=bindparam("miner"),
             lease_id=bindparam("lease"),
-            lease_expires_at_ms=bindparam("lease_expires"),
+            lease_expires_at_ms=case((_run_end < _lease_end, _run_end), else_=_lease_end),
+            run_ends_at_ms=_run_end,
+            miner_session=bindparam("session"),
+            progress_tokens=0,
+            progress_ms=0,
             unit_price_units=bindparam("price"),
             attempts=_c.attempts + 1,
             event_count=_c.event_count + 1,
@@ -173,29 +191,40 @@ def announce(tx: Tx, job_ids: Iterable[str]) -> None:
 
 
 def claim(
-    tx: Tx, job_ids: list[str], needs: MinerNeeds, ask: Ask, lease_id: str, lease_ms: int
+    tx: Tx,
+    job_ids: list[str],
+    needs: MinerNeeds,
+    ask: Ask,
+    lease_id: str,
+    lease_ms: int,
+    session: str = "",
 ) -> list[Claimed]:
     """Takes queued jobs for the miner, in no order; those taken, expired or unfit are left out.
 
-    The jobs of one claim share its lease id.
+    The jobs of one claim share its lease id. `session`: the miner's, '' where it has none.
     """
     claimed: list[Claimed] = tx.all(
         CLAIM,
         jobs=json.dumps(job_ids),
         lease=lease_id,
         lease_expires=tx.now_ms + lease_ms,
+        session=session,
         **_side_of(tx, needs, ask),
     )
     return _write_down(tx, needs, claimed)
 
 
 def claim_first(
-    tx: Tx, needs: MinerNeeds, ask: Ask, count: int, lease_id: str, lease_ms: int
+    tx: Tx, needs: MinerNeeds, ask: Ask, count: int, lease_id: str, lease_ms: int, session: str = ""
 ) -> list[Claimed]:
     """`claim` of the first `count` jobs for one ask, without asking for them first; in no order."""
     named, fits = _fits(tx, needs, ask, count)
     claimed: list[Claimed] = tx.all(
-        CLAIM_FIRST[named], lease=lease_id, lease_expires=tx.now_ms + lease_ms, **fits
+        CLAIM_FIRST[named],
+        lease=lease_id,
+        lease_expires=tx.now_ms + lease_ms,
+        session=session,
+        **fits,
     )
     return _write_down(tx, needs, claimed)
 

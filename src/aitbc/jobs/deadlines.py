@@ -1,4 +1,7 @@
-"""Statements over whatever has run out, or would have but for an outage: leases and jobs by their time."""
+"""Statements over whatever has run out, or would have but for an outage: leases, runs and jobs by their time.
+
+A lease never lasts past the end of its run, so whoever looks for leases that have ended finds those runs too.
+"""
 
 from typing import Any
 
@@ -14,10 +17,15 @@ _c = _jobs.c
 _now: Any = bindparam("now")
 _latest: Any = bindparam("latest")
 _shifted = _c.lease_expires_at_ms + bindparam("shift")
+_run_shifted = _c.run_ends_at_ms + bindparam("shift")
+_whole_run = _now + _c.max_run_ms
 SHIFT_LEASES = statement(
     update(_jobs)
     .where(sql(RUNNING))
-    .values(lease_expires_at_ms=case((_shifted > _latest, _latest), else_=_shifted))
+    .values(
+        lease_expires_at_ms=case((_shifted > _latest, _latest), else_=_shifted),
+        run_ends_at_ms=case((_run_shifted > _whole_run, _whole_run), else_=_run_shifted),
+    )
 )
 SHIFT_EXPIRIES = tuple(
     statement(
@@ -32,13 +40,13 @@ RENEW_LEASES = statement(
     .where(sql(RUNNING))
     .values(
         lease_expires_at_ms=_latest,
-        expires_at_ms=case((_c.expires_at_ms < _latest, _latest), else_=_c.expires_at_ms),
+        run_ends_at_ms=case((_c.run_ends_at_ms < _latest, _latest), else_=_c.run_ends_at_ms),
     )
 )
 LEASES_EXPIRED = statement(
     select(*COLUMNS)
     .where(sql(RUNNING), _c.lease_expires_at_ms <= _now)
-    .order_by(_c.lease_expires_at_ms)
+    .order_by(_c.lease_expires_at_ms, _c.id)
     .limit(bindparam("count"))
     .with_for_update(skip_locked=True),
     JobRow,
@@ -55,7 +63,7 @@ REVIEWS_DUE = statement(
     select(*COLUMNS)
     # Also what a clock that has gone back would keep waiting.
     .where(sql(REVIEWED), (_c.review_at_ms <= _now) | (_c.review_at_ms > bindparam("latest")))
-    .order_by(_c.review_at_ms)
+    .order_by(_c.review_at_ms, _c.id)
     .limit(bindparam("count"))
     .with_for_update(skip_locked=True),
     JobRow,

@@ -14,6 +14,9 @@ QUEUED = "queued = 1"
 PENDING = "status = 'pending'"
 RUNNING = "status = 'running'"
 REVIEWED = "queued = 1 AND review_at_ms > 0"
+LARGE_INPUT_BYTES = 4096
+"""Inputs above this are counted while they wait, and erased at once when their job ends without an answer."""
+LARGE_PENDING = f"status = 'pending' AND prompt_bound > {LARGE_INPUT_BYTES}"
 OPEN = {"pending": PENDING, "running": RUNNING}
 
 
@@ -42,6 +45,11 @@ class Job(SQLModel, table=True):
     excluded whom it is kept from after failures (see `jobs.exclusion`), looked at again at `review_at_ms`
              (0: never, nobody is kept away).
     manual_payment 1 for a job whose payer opens the escrow and releases it (it has a row in `payments`).
+    expires_at_ms  when its time to wait is over; it stands still while the job runs (see `requeue`).
+    max_run_ms     how long one run may take; run_ends_at_ms when this one's time is over (0: it does not run).
+    progress_tokens, progress_ms  what the miner last said it had generated, and how long into the run (0: nothing).
+    paid_run_ms    of a run that was cancelled: how much of it its price is for (`core.metering.cancelled_units`).
+    miner_session  the miner's session that was given the lease ('' for a miner that has none).
     """
 
     __tablename__ = "jobs"
@@ -62,6 +70,7 @@ class Job(SQLModel, table=True):
         partial("ix_jobs_review", "review_at_ms", where=REVIEWED),
         partial("ix_jobs_expiry", "expires_at_ms", "id", where=PENDING),
         partial("ix_jobs_backlog", "client_id", "id", where=PENDING),
+        partial("ix_jobs_large", "client_id", "prompt_bound", where=LARGE_PENDING),
         partial("ix_jobs_running", "miner_id", "id", "lease_expires_at_ms", where=RUNNING),
         Index("ix_jobs_client", "client_id", "id"),
         {"sqlite_with_rowid": False},
@@ -103,6 +112,12 @@ class Job(SQLModel, table=True):
     finished_at_ms: int | None = big(None, nullable=True)
     expires_at_ms: int = big()
     manual_payment: int = small(0, sa_column_kwargs={"server_default": "0"})
+    max_run_ms: int = big(sa_column_kwargs={"server_default": "1800000"})
+    run_ends_at_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    miner_session: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    progress_tokens: int = big(0, sa_column_kwargs={"server_default": "0"})
+    progress_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    paid_run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     min_context: int = big(0, sa_column_kwargs={"server_default": "0"})
 
 

@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, select, union_all
 from sqlalchemy import text as sql
 
+from aitbc.core.jobspec import JOB_TYPES
 from aitbc.database import Tx, statement
 from aitbc.jobs import service
-from aitbc.jobs.lifecycle import TERMINAL
+from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.jobs.models import OPEN, PENDING, QUEUED, RUNNING, Job, JobEvent
 from aitbc.jobs.rows import COLUMNS, JobRow
 
@@ -15,26 +16,41 @@ _c: Any = Job.__table__.c  # type: ignore[attr-defined]
 _e: Any = JobEvent.__table__.c  # type: ignore[attr-defined]
 
 SELECT_EVENTS = statement(select(JobEvent.__table__).where(_e.job_id == bindparam("job")).order_by(_e.seq))  # type: ignore[attr-defined]
-QUEUE = statement(
-    select(func.count().label("depth"), func.min(_c.created_at_ms).label("oldest_ms"))
-    .select_from(Job)
-    .where(sql(QUEUED))
+# The heads of all queues, one for each job type and rank, of which the index holds the first: what this costs
+# does not grow with the queue.
+_heads = union_all(
+    *(
+        select(func.min(_c.id).label("id")).where(
+            sql(QUEUED), _c.job_type == literal_column(f"'{name}'"), _c.rank == literal_column(str(rank))
+        )
+        for name in JOB_TYPES
+        for rank in range(MAX_PRIORITY + 1)
+    )
+).subquery()
+OLDEST_QUEUED = statement(
+    select(_c.created_at_ms).where(_c.id == select(func.min(_heads.c.id)).scalar_subquery())
 )
+COUNT_QUEUED = statement(select(func.count().label("count")).select_from(Job).where(sql(QUEUED)))
 COUNT_PENDING = statement(select(func.count().label("count")).select_from(Job).where(sql(PENDING)))
 COUNT_RUNNING = statement(select(func.count().label("count")).select_from(Job).where(sql(RUNNING)))
 RUNNING_BY_MINER = statement(
     select(_c.miner_id, func.count().label("count")).where(sql(RUNNING)).group_by(_c.miner_id)
 )
-AHEAD = statement(
-    select(func.count().label("count"))
-    .select_from(Job)
-    .where(
-        sql(QUEUED),
-        _c.job_type == bindparam("job_type"),
-        _c.model == bindparam("model"),
-        (_c.rank < bindparam("rank")) | ((_c.rank == bindparam("rank")) & (_c.id < bindparam("job"))),
-    )
-)
+MAX_POSITION = 1_000  # places in the queue beyond which nobody counts
+_queue_of_model = (sql(QUEUED), _c.job_type == bindparam("job_type"), _c.model == bindparam("model"))
+_before = union_all(
+    select(literal_column("1").label("one"))
+    .where(*_queue_of_model, _c.rank < bindparam("rank"))
+    .limit(MAX_POSITION)
+    .subquery()
+    .select(),
+    select(literal_column("1").label("one"))
+    .where(*_queue_of_model, _c.rank == bindparam("rank"), _c.id < bindparam("job"))
+    .limit(MAX_POSITION)
+    .subquery()
+    .select(),
+).subquery()
+AHEAD = statement(select(func.count().label("count")).select_from(_before))
 RECENT = 50
 RECENT_OF_MODEL = statement(
     select(_c.started_at_ms, _c.finished_at_ms, _c.created_at_ms, _c.price_units)
@@ -49,6 +65,9 @@ RECENT_OF_MODEL = statement(
 )
 
 
+MAX_COUNTED = 10_000  # jobs of a list that are counted
+
+
 class QueueState(NamedTuple):
     """Queued jobs, and the creation time of the oldest (ms; None where the queue is empty)."""
 
@@ -59,14 +78,17 @@ class QueueState(NamedTuple):
 def listed(
     tx: Tx, client_id: str | None, *, status: str | None, limit: int, offset: int
 ) -> tuple[list[JobRow], int]:
-    """A client's jobs (everybody's for None), newest first, and how many there are in all."""
+    """A client's jobs (everybody's for None), newest first, and how many there are, counted up to MAX_COUNTED."""
     where: list[Any] = [] if client_id is None else [_c.client_id == client_id]
     if status is not None:
         where.append(_c.status == status)
         # As the partial indexes have it, or they would not be used.
         where.append(_c.finished_at_ms.is_not(None) if status in TERMINAL else sql(OPEN[status]))
     rows = tx.query(select(*COLUMNS).where(*where).order_by(_c.id.desc()).limit(limit).offset(offset))
-    total = tx.query(select(func.count().label("count")).select_from(Job).where(*where))[0].count
+    counted = (
+        select(literal_column("1").label("one")).select_from(Job).where(*where).limit(MAX_COUNTED).subquery()
+    )
+    total = tx.query(select(func.count().label("count")).select_from(counted))[0].count
     return [JobRow._make(row) for row in rows], int(total)
 
 
@@ -81,8 +103,9 @@ def payloads(tx: Tx, job_ids: list[str]) -> tuple[dict[str, str], dict[str, str]
 
 
 def queue_state(tx: Tx) -> QueueState:
-    row = tx.one(QUEUE)
-    return QueueState(int(row.depth), None if row.oldest_ms is None else int(row.oldest_ms))
+    oldest = tx.one(OLDEST_QUEUED)
+    depth = int(tx.one(COUNT_QUEUED).count)
+    return QueueState(depth, None if oldest is None else int(oldest.created_at_ms))
 
 
 def open_counts(tx: Tx) -> tuple[int, int]:
@@ -96,16 +119,20 @@ def running_by_miner(tx: Tx) -> dict[str, int]:
 
 
 def position(tx: Tx, job: JobRow) -> int | None:
-    """1 for the next of its model, 2 for the one after; None where the job is not queued."""
+    """1 for the next of its model, 2 for the one after; MAX_POSITION for that place and all behind it.
+
+    None where the job is not queued.
+    """
     if not job.queued:
         return None
     ahead = tx.one(AHEAD, job_type=job.job_type, model=job.model, rank=job.rank, job=job.id)
-    return int(ahead.count) + 1
+    return min(int(ahead.count) + 1, MAX_POSITION)
 
 
 def ahead_of_new(tx: Tx, job_type: str, model: str, rank: int) -> int:
-    """How many queued jobs of the model would run before a new one of this rank."""
-    return int(tx.one(AHEAD, job_type=job_type, model=model, rank=rank, job="~").count)
+    """How many queued jobs of the model would run before a new one of this rank; counted to MAX_POSITION."""
+    ahead = tx.one(AHEAD, job_type=job_type, model=model, rank=rank, job="~")
+    return min(int(ahead.count), MAX_POSITION)
 
 
 def recent(tx: Tx, job_type: str, model: str, since_id: str) -> list[Any]:

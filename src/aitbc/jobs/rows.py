@@ -44,6 +44,12 @@ class JobRow(NamedTuple):
     finished_at_ms: int | None
     expires_at_ms: int
     manual_payment: int
+    max_run_ms: int
+    run_ends_at_ms: int
+    miner_session: str
+    progress_tokens: int
+    progress_ms: int
+    paid_run_ms: int
     min_context: int
 
     @property
@@ -65,6 +71,7 @@ class JobSpec(NamedTuple):
     max_price_units  per 1000 tokens, base units; None for the network's default cap
     min_memory_mb, region '', required_miner_id '', min_context tokens: what the miner must have
     manual_payment   not dispatched before its payer opens the escrow
+    ttl_s            how long it may wait; max_run_s how long a run of it may take, None for the default
     """
 
     job_type: str
@@ -80,6 +87,7 @@ class JobSpec(NamedTuple):
     priority: int
     ttl_s: int
     manual_payment: bool = False
+    max_run_s: int | None = None
     min_context: int = 0
 
 

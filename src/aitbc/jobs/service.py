@@ -6,7 +6,7 @@ Every move is one guarded UPDATE checked by its row, plus one line of history.
 import json
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import Tx, insert_into, statement
@@ -14,7 +14,16 @@ from aitbc.database.columns import among
 from aitbc.jobs import history
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
-from aitbc.jobs.models import PENDING, QUEUED, RUNNING, Job, JobRequest, JobResult
+from aitbc.jobs.models import (
+    LARGE_INPUT_BYTES,
+    LARGE_PENDING,
+    PENDING,
+    QUEUED,
+    RUNNING,
+    Job,
+    JobRequest,
+    JobResult,
+)
 from aitbc.jobs.rows import COLUMNS, JobRow, JobSpec
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -51,6 +60,20 @@ SELECT_HELD_BY = statement(
 BACKLOG_OF = statement(
     select(_c.id).where(sql(PENDING), _c.client_id == bindparam("client")).offset(bindparam("skip")).limit(1)
 )
+BACKLOG = statement(
+    select(func.count().label("waiting")).select_from(
+        select(_c.id)
+        .where(sql(PENDING), _c.client_id == bindparam("client"))
+        .limit(bindparam("most"))
+        .subquery()
+    )
+)
+LARGE_BYTES_OF = statement(
+    select(func.coalesce(func.sum(_c.prompt_bound), 0).label("bytes")).where(
+        sql(LARGE_PENDING), _c.client_id == bindparam("client")
+    )
+)
+ERASE_REQUEST = statement(delete(_requests).where(_requests.c.job_id == bindparam("job")))
 
 _HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))
 COMPLETE = statement(
@@ -78,6 +101,8 @@ END = statement(
         cause=bindparam("why"),
         actor=bindparam("who"),
         message=bindparam("words"),
+        price_units=bindparam("price"),
+        paid_run_ms=bindparam("paid_run"),
         event_count=_c.event_count + 1,
         finished_at_ms=_now,
     )
@@ -90,9 +115,12 @@ REQUEUE = statement(
         queued=1,
         lease_id=literal_column("''"),
         lease_expires_at_ms=0,
+        run_ends_at_ms=0,
         unit_price_units=0,
         miner_id=literal_column("''"),
+        miner_session=literal_column("''"),
         started_at_ms=None,
+        expires_at_ms=bindparam("expires"),
         cause=bindparam("why"),
         message=bindparam("words"),
         excluded=bindparam("kept_from"),
@@ -121,7 +149,11 @@ PUT_INTO_QUEUE = statement(
 EXTEND = statement(
     update(_jobs)
     .where(_id, _c.status == _RUNNING, _c.miner_id == bindparam("miner"))
-    .values(lease_expires_at_ms=bindparam("lease_expires"))
+    .values(
+        lease_expires_at_ms=bindparam("lease_expires"),
+        progress_tokens=bindparam("tokens"),
+        progress_ms=bindparam("run"),
+    )
 )
 
 
@@ -156,6 +188,7 @@ def create(
     max_price_units: int,
     hold_id: str,
     held_units: int,
+    max_run_ms: int,
 ) -> JobRow:
     """Writes a new job into the queue and says so to waiting miners."""
     job = JobRow(
@@ -195,6 +228,12 @@ def create(
         finished_at_ms=None,
         expires_at_ms=tx.now_ms + spec.ttl_s * 1000,
         manual_payment=1 if spec.manual_payment else 0,
+        max_run_ms=max_run_ms,
+        run_ends_at_ms=0,
+        miner_session="",
+        progress_tokens=0,
+        progress_ms=0,
+        paid_run_ms=0,
         min_context=spec.min_context,
     )
     tx.add(INSERT_JOB, job)
@@ -235,8 +274,23 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
     return True
 
 
-def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, message: str = "") -> bool:
-    """Ends a pending or running job without a result. False where it moved meanwhile."""
+def end(
+    tx: Tx,
+    job: JobRow,
+    after: str,
+    event: str,
+    cause: str,
+    actor: str,
+    message: str = "",
+    *,
+    price_units: int = 0,
+    paid_run_ms: int = 0,
+) -> bool:
+    """Ends a pending or running job without a result. False where it moved meanwhile.
+
+    Nobody pays for what it stored, so a large input goes at once. `price_units`: what it costs all the same,
+    for `paid_run_ms` of its run.
+    """
     moved = tx.run(
         END,
         job=job.id,
@@ -246,10 +300,14 @@ def end(tx: Tx, job: JobRow, after: str, event: str, cause: str, actor: str, mes
         why=cause,
         who=actor,
         words=message,
+        price=price_units,
+        paid_run=paid_run_ms,
         now=tx.now_ms,
     )
     if moved != 1:
         return False
+    if job.prompt_bound > LARGE_INPUT_BYTES:
+        tx.run(ERASE_REQUEST, job=job.id)
     history.record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
     tx.signal(("job", job.id))
     return True
@@ -266,7 +324,10 @@ def requeue(
     review_at_ms: int = 0,
     min_context: int = 0,
 ) -> bool:
-    """Puts a running job back, kept from `excluded` until a review. False where it moved meanwhile."""
+    """Puts a running job back, kept from `excluded` until a review. False where it moved meanwhile.
+
+    It may wait for as long as it still might when it was claimed: a run takes nothing of that.
+    """
     context = max(job.min_context, min_context)
     moved = tx.run(
         REQUEUE,
@@ -277,6 +338,7 @@ def requeue(
         kept_from=excluded,
         review_at=review_at_ms,
         context=context,
+        expires=job.expires_at_ms + max(0, tx.now_ms - (job.started_at_ms or tx.now_ms)),
     )
     if moved != 1:
         return False
@@ -298,10 +360,17 @@ def count_try(tx: Tx, job: JobRow) -> None:
     tx.run(COUNT_TRY, job=job.id, lease=job.lease_id)
 
 
-def extend_lease(tx: Tx, job: JobRow, lease_ms: int) -> int:
-    """Moves the lease's end to now + lease, never past the job's expiry. Returns the new end in ms."""
-    end_ms = min(tx.now_ms + lease_ms, max(job.expires_at_ms, tx.now_ms))
-    tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms)
+def extend_lease(tx: Tx, job: JobRow, lease_ms: int, progress_tokens: int | None = None) -> int:
+    """Moves the lease's end to now + lease, never past the end of the run. Returns the new end in ms.
+
+    `progress_tokens`: what the miner says it has generated; it is only ever more.
+    """
+    end_ms = min(tx.now_ms + lease_ms, max(job.run_ends_at_ms, tx.now_ms))
+    tokens, run_ms = job.progress_tokens, job.progress_ms
+    so_far_ms = tx.now_ms - (job.started_at_ms or tx.now_ms)
+    if progress_tokens is not None and progress_tokens >= tokens and so_far_ms > run_ms:
+        tokens, run_ms = progress_tokens, so_far_ms
+    tx.run(EXTEND, job=job.id, miner=job.miner_id, lease_expires=end_ms, tokens=tokens, run=run_ms)
     return end_ms
 
 
@@ -332,6 +401,11 @@ def lock_all(tx: Tx, job_ids: list[str]) -> dict[str, JobRow]:
 def held_by(tx: Tx, miner_id: str) -> list[JobRow]:
     """Jobs that the miner runs now, oldest first."""
     return tx.all(SELECT_HELD_BY, miner=miner_id)
+
+
+def is_of_session(job: JobRow, session: str | None) -> bool:
+    """Whether the lease is this session's, as far as both say."""
+    return session is None or job.miner_session in ("", session)
 
 
 def request_text(tx: Tx, job_id: str) -> str | None:
@@ -365,6 +439,16 @@ def has_room(tx: Tx, client_id: str, limit: int) -> bool:
     return tx.none(BACKLOG_OF, client=client_id, skip=limit - 1)
 
 
+def large_bytes(tx: Tx, client_id: str) -> int:
+    """The bytes of the client's large inputs (above LARGE_INPUT_BYTES) that wait."""
+    return int(tx.one(LARGE_BYTES_OF, client=client_id).bytes)
+
+
 def backlog_reaches(tx: Tx, client_id: str, count: int) -> bool:
     """Whether the client has at least `count` jobs waiting."""
     return tx.one(BACKLOG_OF, client=client_id, skip=count - 1) is not None
+
+
+def backlog(tx: Tx, client_id: str, most: int) -> int:
+    """How many jobs of the client wait, counted up to `most`."""
+    return int(tx.one(BACKLOG, client=client_id, most=most).waiting)

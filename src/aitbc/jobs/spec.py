@@ -24,6 +24,7 @@ def make_spec(
     miner_id: str | None = None,
     priority: int | None = None,
     ttl_s: int | None = None,
+    max_run_s: int | None = None,
     payment: str | None = None,
 ) -> JobSpec:
     """The submission of a canonical request (`core.jobspec`) with its constraints.
@@ -40,6 +41,7 @@ def make_spec(
     _require(0 <= rank <= MAX_PRIORITY, "priority", f"0 to {MAX_PRIORITY}")
     ttl = DEFAULT_TTL_S if ttl_s is None else ttl_s
     _require(1 <= ttl <= MAX_TTL_S, "ttl_s", f"1 to {MAX_TTL_S} seconds")
+    _require(max_run_s is None or max_run_s >= 1, "max_run_s", "at least 1 second")
     _require(payment in (None, "auto", "manual"), "payment", "auto or manual")
     return JobSpec(
         job_type=kind.name,
@@ -55,6 +57,7 @@ def make_spec(
         priority=rank,
         ttl_s=ttl,
         manual_payment=payment == "manual",
+        max_run_s=max_run_s,
         min_context=kind.context_floor(request),
     )
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from aitbc.jobs.matching import MinerProfile, Wanted, fits
 
-
 NEWCOMER_TURN = 8
 """One job in so many goes to a newcomer first, where one waits that fits."""
 
@@ -54,9 +53,18 @@ class WaitingMiners:
         return len(self._tickets)
 
     def hear(self, signal: Any) -> None:
-        """A listener for `Signals`: wakes a miner for each `queued` signal."""
+        """A listener for `Signals`: wakes a miner for each `queued` signal, and one that has changed or left."""
         if self._tickets and signal[0] == "queued":
             self.wake(Wanted(*signal[1:]))
+        elif self._tickets and signal[0] == "miner":
+            self._rouse(signal[1])
+
+    def _rouse(self, miner_id: str) -> None:
+        """Has the miner's polls look again, for whether they may still wait."""
+        for ticket in self._tickets:
+            future = ticket.future
+            if ticket.profile.needs.miner_id == miner_id and future is not None and not future.done():
+                future.set_result(None)
 
     def enter(self, profile: MinerProfile) -> Ticket:
         """Takes a place. Look for work once more after entering, so that nothing falls between."""
@@ -103,7 +111,9 @@ class WaitingMiners:
         proven_first = self._turn % NEWCOMER_TURN != 0
         for surely in (True, False):
             for proven in (proven_first, not proven_first):
-                buckets = [self._buckets.get((wanted.job_type, model, proven)) for model in (wanted.model, "*")]
+                buckets = [
+                    self._buckets.get((wanted.job_type, model, proven)) for model in (wanted.model, "*")
+                ]
                 places = [
                     place for bucket in buckets if bucket and (place := self._first(bucket, wanted, surely))
                 ]

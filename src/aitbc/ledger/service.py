@@ -14,7 +14,7 @@ from sqlalchemy import text as sql
 from aitbc.chain import service as chain
 from aitbc.core.ids import floor_id, id_time_ms, new_id
 from aitbc.core.leaf import TRANSFER, transfer_leaf
-from aitbc.core.money import MAX_UNITS, ait_number
+from aitbc.core.money import MAX_UNITS
 from aitbc.database import Tx, insert_into, statement
 from aitbc.database.columns import one_of
 from aitbc.errors import AccountNotFound, InsufficientFunds, TransferConflict
@@ -57,6 +57,12 @@ SELECT_FEES = statement(
     )
     .order_by(_transfers.c.id)
     .limit(1)
+)
+ACCOUNTS_AFTER = statement(
+    select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units)
+    .where(_accounts.c.id > bindparam("after"))
+    .order_by(_accounts.c.id)
+    .limit(bindparam("count"))
 )
 HOLD = statement(
     update(_accounts)
@@ -131,6 +137,12 @@ def balance(tx: Tx, account_id: str) -> Balance:
     return Balance(row.id, row.balance_units, row.held_units)
 
 
+def accounts(tx: Tx, after: str, count: int) -> list[Balance]:
+    """Accounts by name, the system's own among them, from the one behind `after` on."""
+    rows = tx.all(ACCOUNTS_AFTER, after=after, count=count)
+    return [Balance(row.id, row.balance_units, row.held_units) for row in rows]
+
+
 def mint(tx: Tx, transfer_id: str, account_id: str, units: int, ref: str = "") -> bool:
     """Creates money: the mint goes negative by as much. Idempotent by `transfer_id`."""
     return transfer(tx, transfer_id, MINT, account_id, units, kind="mint", ref=ref)
@@ -183,11 +195,11 @@ def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[P
     total = sum(payout.units for payout in payouts)
     if not 0 <= total <= held_units:
         raise TransferConflict("A post cannot exceed its hold.", hold_id=hold_id)
-    post_id = new_id(tx.now_ms)
+    post_id = new_id(tx.booked_ms)
     for index, payout in enumerate(payouts):
         if index and payout.units == 0:
             continue
-        transfer_id = new_id(tx.now_ms) if index else post_id
+        transfer_id = new_id(tx.booked_ms) if index else post_id
         kind = payout.kind if index else "post"
         if not _record(tx, transfer_id, kind, account_id, payout.account_id, payout.units, hold_id, ref):
             raise TransferConflict("This hold was settled before.", hold_id=hold_id)
@@ -204,7 +216,7 @@ def void(tx: Tx, hold_id: str, account_id: str, held_units: int, ref: str = "") 
 
     Raises TransferConflict where the hold was settled before.
     """
-    void_id = new_id(tx.now_ms)
+    void_id = new_id(tx.booked_ms)
     if not _record(tx, void_id, "void", account_id, ESCROW, held_units, hold_id, ref):
         raise TransferConflict("This hold was settled before.", hold_id=hold_id)
     if tx.tally(SETTLE, account_id, units=0, held=held_units) != 1:
@@ -234,10 +246,10 @@ def _record(
 ) -> bool:
     """Writes the line. False where the same line stands already (or its hold is settled)."""
     _check_amount(transfer_id, units)
-    row = (transfer_id, kind, debit, credit, units, hold_id, ref, tx.now_ms)
+    row = (transfer_id, kind, debit, credit, units, hold_id, ref, tx.booked_ms)
     inserted = tx.add(INSERT_TRANSFER, row)
     if inserted == 1:
-        leaf = transfer_leaf(transfer_id, kind, debit, credit, units, hold_id, ref, tx.now_ms)
+        leaf = transfer_leaf(transfer_id, kind, debit, credit, units, hold_id, ref, tx.booked_ms)
         chain.append(tx, TRANSFER, transfer_id, leaf)
         return True
     stands = tx.one(SELECT_TRANSFER, id=transfer_id)
@@ -262,6 +274,14 @@ def _refusal(tx: Tx, account_id: str, units: int) -> InsufficientFunds | Account
     row = tx.one(SELECT_ACCOUNT, key=account_id)
     if row is None:
         return AccountNotFound(account_id=account_id)
+    return insufficient(units, Balance(row.id, row.balance_units, row.held_units))
+
+
+def insufficient(needed_units: int, has: Balance) -> InsufficientFunds:
+    """The refusal, with all its numbers."""
     return InsufficientFunds(
-        needed=ait_number(units), available=ait_number(row.balance_units - row.held_units)
+        needed_units=needed_units,
+        available_units=has.available_units,
+        balance_units=has.balance_units,
+        held_units=has.held_units,
     )

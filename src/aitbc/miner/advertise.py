@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from aitbc.core.money import ait_number
 from aitbc.core.signing import public_to_text
 from aitbc.miner.engines.base import ModelInfo
+from aitbc.miner.engines.names import MODEL_NAME
 from aitbc.miner.gpu import Gpu
+from aitbc.miner.installation import installation_id
 from aitbc.miner.settings import MinerSettings
 
-MODEL_NAME = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}")
 MAX_MODELS = 256
 
 
@@ -27,6 +27,8 @@ def registration_body(
     models: Sequence[ModelInfo],
     gpus: Sequence[Gpu],
     public_bytes: bytes,
+    *,
+    takeover: bool = False,
 ) -> dict[str, Any]:
     """The body of `POST /v1/miner/register`, with typed capabilities."""
     capabilities: dict[str, Any] = {
@@ -38,7 +40,12 @@ def registration_body(
     }
     if settings.region:
         capabilities["region"] = settings.region
-    return {"miner_id": miner_id, "capabilities": capabilities}
+    body = {
+        "miner_id": miner_id,
+        "capabilities": capabilities,
+        "installation_id": installation_id(settings.home),
+    }
+    return {**body, "takeover": True} if takeover else body
 
 
 def _model_body(settings: MinerSettings, model: ModelInfo) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aitbc.keyfile import load_or_create_key
-from aitbc.miner.advertise import offered
-from aitbc.miner.backoff import Backoff
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
+from aitbc.miner.backoff import Backoff, wait
+from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration, Taken
 from aitbc.miner.delivery import Delivery
+from aitbc.miner.engine_watch import EngineWatch
 from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
 from aitbc.miner.enrolment import Enrolment
 from aitbc.miner.gpu import Gpu, detect_gpus, read_load
@@ -28,12 +28,19 @@ from aitbc.miner.lock import MinerLock
 from aitbc.miner.outbox import Outbox
 from aitbc.miner.progress import MinerView, Reporter
 from aitbc.miner.settings import MinerSettings
+from aitbc.miner.tally import TallyReporter
 from aitbc.miner.work import Failure
 
 QUICK_ANSWER_S = 0.5
 """A long poll that comes back empty sooner than this did not wait: do not ask again at once."""
 
+ORDINARY_REASONS = frozenset({"BUSY", "DRAINING"})
+"""Reasons for no work that a miner knows itself."""
+
+MAX_REASON_WAIT_S = 15.0
 UNKNOWN_MINER_CODES = frozenset({"MINER_NOT_FOUND", "MINER_INACTIVE"})
+REPLACED = "MINER_SESSION_REPLACED"
+IN_USE_STATUS = "id in use"
 DEREGISTER_TIMEOUT_S = 5.0
 SAY_DRAINING_TIMEOUT_S = 2.0
 
@@ -58,13 +65,13 @@ class MinerAgent:
         used."""
         self._settings = settings
         self._engine = engine
-        self._reporter = reporter
         home = settings.home / "miner"
         self.key = load_or_create_key(home / "key.json")
         self.miner_id = settings.miner_id or f"miner-{self.key.key_id}"
         folder = home / self.miner_id
         self._lock = MinerLock(folder)
         self._client = CoordinatorClient(settings.coordinator, settings.key)
+        reporter = self._reporter = TallyReporter(reporter, folder, self._client.url)
         self._outbox = Outbox(folder / "outbox", self._client.url)
         self._gpus = detect_gpus() if gpus is None else gpus
         self._view = MinerView(
@@ -72,14 +79,25 @@ class MinerAgent:
             coordinator=self._client.host,
             gpus=[f"{gpu.name} ({gpu.memory_gb:g} GB)" for gpu in self._gpus],
         )
-        self._link = Link(reporter, lambda: Backoff(settings.backoff_min_s, settings.backoff_max_s))
+        self._link = Link(
+            reporter, lambda: Backoff(settings.backoff_min_s, settings.backoff_max_s), self._view
+        )
         self._delivery = Delivery(self._client, self._outbox, self._link, reporter, self._view)
         self._jobs = JobRunner(
             engine, self.key, self.miner_id, settings.job_timeout_s, self._delivery, reporter, self._view
         )
-        self._delivery.on_change = self._jobs.on_change = self._changed
+        self._delivery.on_change = self._changed
+        self._jobs.on_change = self._jobs_changed
         self._jobs.on_failure = self._job_failed
         self._models: list[ModelInfo] = []
+        self._watch = EngineWatch(
+            engine,
+            reporter,
+            refresh_s=settings.refresh_s,
+            new_backoff=self._link.new_backoff,
+            not_ready=self._jobs.engine_not_ready,
+        )
+        self._watch.on_change, self._watch.on_models = self._engine_changed, self._offer
         self._enrolment = Enrolment(
             settings,
             self._client,
@@ -88,20 +106,30 @@ class MinerAgent:
             public_bytes=self.key.public_bytes,
             gpus=self._gpus,
             on_registered=self._registered,
+            on_in_use=self._in_use,
         )
-        self._engine_is_up = True
         self._is_draining = False
+        self._no_work = ""
         self._may_poll = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
-        self._refresh_now = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._quit_asked = asyncio.Event()
 
     def stop(self) -> None:
-        """Asked once: finish what runs and leave. Asked again: leave at once."""
-        if self._stop_asked.is_set():
+        """Asked once: finish what runs and leave. Asked again: leave at once, saying what that interrupts."""
+        if self._stop_asked.is_set() and not self._quit_asked.is_set():
             self._quit_asked.set()
+            self._reporter.event(
+                "interrupted",
+                jobs=sorted(self._jobs.ids()),
+                undelivered=len(self._outbox),
+                lease_s=round(self._enrolment.current.lease_s),
+            )
         self._stop_asked.set()
+
+    def close_reporter(self) -> None:
+        """For an end without `run`'s: leave the terminal as it was."""
+        self._reporter.close()
 
     async def run(self) -> int:
         """Until stopped; gives the process's exit status: 0 drained, 1 could not go on, 130 told twice to
@@ -133,7 +161,7 @@ class MinerAgent:
                     "poll": self._poll_loop(),
                     "heartbeat": self._heartbeat_loop(),
                     "delivery": self._delivery.run(),
-                    "refresh": self._refresh_loop(),
+                    "refresh": self._watch.run(),
                 }.items()
             }
             failed = await self._unless_stopped(list(loops.values()))
@@ -148,7 +176,7 @@ class MinerAgent:
             self._reporter.event("refused", code=refusal.code, message=refusal.message)
             return EXIT_FAILED
         except EngineError as error:
-            self._reporter.event("engine_down", reason=error.message)
+            self._reporter.event("engine_unusable", reason=error.message)
             return EXIT_FAILED
         finally:
             await self._end([*loops.values(), *self._jobs.tasks()])
@@ -186,11 +214,8 @@ class MinerAgent:
     async def _start(self) -> None:
         if self._gpus:
             self._reporter.event("gpus", gpus=self._view.gpus)
-        await self._engine.start()
-        self._set_models(offered(await self._engine.models()))
-        if not self._models:
-            raise EngineError(Cause.MODEL_NOT_FOUND, f"{self._engine.name} has none of the models to offer")
-        self._reporter.event("engine_ready", engine=self._engine.name, models=self._model_names())
+        await self._watch.start()
+        self._set_models(self._watch.models)
         self._delivery.report_found()
         await self._enrolment.register_patiently()
         self._reporter.event(
@@ -201,11 +226,30 @@ class MinerAgent:
             concurrency=self._settings.concurrency,
             key_id=self.key.key_id,
         )
+        self._report_prices()
         self._set_status(self._status())
+
+    def _report_prices(self) -> None:
+        """Says which models ask more than clients pay by default: such a miner waits and wonders."""
+        cap_units = self._enrolment.current.default_max_price_units
+        above: dict[int, list[str]] = {}
+        for model in self._models:
+            price_units = self._settings.price_for(model.name)
+            if cap_units is not None and price_units is not None and price_units > cap_units:
+                above.setdefault(price_units, []).append(model.name)
+        for price_units, models in above.items():
+            self._reporter.event(
+                "price_above_cap", models=models, price_units=price_units, cap_units=cap_units
+            )
 
     def _registered(self, registration: Registration) -> None:
         self._jobs.chain_id = registration.chain_id
         self._heartbeat_now.set()
+
+    def _in_use(self, refusal: Refused) -> None:
+        if self._view.status != IN_USE_STATUS:
+            self._reporter.event("id_in_use", code=refusal.code, message=refusal.message)
+            self._set_status(IN_USE_STATUS)
 
     # -- the loops
 
@@ -214,29 +258,45 @@ class MinerAgent:
         while True:
             await self._may_poll.wait()
             began_s = time.monotonic()
+            known = self._held() | self._delivery.let_go()
             try:
-                jobs = await self._client.take(
-                    self.miner_id, max(1, self._free_slots()), self._settings.poll_wait_s, self._held()
+                taken = await self._client.take(
+                    self.miner_id, max(1, self._free_slots()), self._settings.poll_wait_s, known
                 )
             except (CoordinatorUnreachable, Refused) as error:
                 await self._after_failure(error, backoff)
                 continue
             self._link.succeeded()
             backoff.reset()
-            for job in jobs:
+            for job in taken.jobs:
                 await self._jobs.accept(job)
-            if not jobs and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
-                await asyncio.sleep(random.uniform(0.5, 1.0))
+            self._note_reason(taken)
+            nothing_new = all(job.job_id in known for job in taken.jobs)
+            if nothing_new and time.monotonic() - began_s < min(QUICK_ANSWER_S, self._settings.poll_wait_s):
+                least_s = min(taken.retry_after_s, MAX_REASON_WAIT_S)
+                await asyncio.sleep(max(least_s, random.uniform(0.5, 1.0)))
+
+    def _note_reason(self, taken: Taken) -> None:
+        """Says once why the coordinator gives this miner no work, and when that has ended."""
+        reason = "" if taken.jobs or taken.reason in ORDINARY_REASONS else taken.reason
+        if reason == self._no_work:
+            return
+        self._no_work, self._view.no_work = reason, taken.message if reason else ""
+        if reason:
+            self._reporter.event("no_work", code=reason, message=taken.message)
+        else:
+            self._reporter.event("work_again")
+        self._changed()
 
     async def _heartbeat_loop(self) -> None:
         backoff = self._link.new_backoff()
         while True:
             interval_s = self._enrolment.current.heartbeat_interval_s
-            await _wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
+            await wait(self._heartbeat_now, interval_s * random.uniform(0.9, 1.0))
             self._heartbeat_now.clear()
             try:
                 gone = await self._client.heartbeat(
-                    self.miner_id, self._status(), await self._load(), self._held()
+                    self.miner_id, self._status(), await self._load(), self._held(), self._progress()
                 )
             except (CoordinatorUnreachable, Refused) as error:
                 await self._after_failure(error, backoff)
@@ -246,22 +306,6 @@ class MinerAgent:
             backoff.reset()
             for job_id in gone:
                 self._jobs.abandon(job_id)
-
-    async def _refresh_loop(self) -> None:
-        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
-        while True:
-            wait_s = self._settings.refresh_s if self._engine_is_up else backoff.next_s()
-            await _wait(self._refresh_now, wait_s)
-            self._refresh_now.clear()
-            try:
-                models = offered(await self._engine.models())
-            except EngineError as error:
-                self._set_engine(False, error.message)
-                continue
-            backoff.reset()
-            self._set_engine(True)
-            if models != self._models:
-                await self._offer(models)
 
     async def _offer(self, models: list[ModelInfo]) -> None:
         """The engine's models are others now. With none left we only drain: no models would mean any
@@ -277,7 +321,12 @@ class MinerAgent:
                 self._reporter.event("refused", code=refusal.code, message=refusal.message)
 
     async def _after_failure(self, error: CoordinatorUnreachable | Refused, backoff: Backoff) -> None:
-        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us."""
+        """Wait an outage out, or make ourselves known to a coordinator that has forgotten us.
+
+        Raises Refused once another machine has taken this miner's place: going on would only run its jobs twice.
+        """
+        if isinstance(error, Refused) and error.code == REPLACED and not self._is_draining:
+            raise error
         if isinstance(error, Refused) and error.code in UNKNOWN_MINER_CODES and not self._is_draining:
             await self._enrolment.register_patiently()
             await asyncio.sleep(backoff.next_s())  # it may forget us again: do not run in a circle
@@ -287,16 +336,20 @@ class MinerAgent:
     def _job_failed(self, failure: Failure) -> None:
         """What a failed job says about the engine."""
         if failure.cause is Cause.ENGINE_UNAVAILABLE:
-            self._set_engine(False, failure.message)
+            self._watch.set(False, failure.message)
         elif failure.cause is Cause.MODEL_NOT_FOUND:
-            self._refresh_now.set()
+            self._watch.look()
+
+    def _jobs_changed(self) -> None:
+        self._watch.jobs_changed()
+        self._changed()
 
     # -- stopping
 
     async def _drain(self, loops: dict[str, asyncio.Task[None]]) -> None:
         self._is_draining = True
         self._set_status("draining")
-        self._reporter.event("draining", running=len(self._jobs))
+        self._reporter.event("draining", running=len(self._jobs), jobs=sorted(self._jobs.ids()))
         self._changed()
         loops["refresh"].cancel()
         # First the coordinator hears of it: then no lease can be lost in the poll that is broken off.
@@ -314,7 +367,8 @@ class MinerAgent:
     async def _say_draining(self) -> None:
         load = await self._load()
         await _quietly(
-            self._client.heartbeat(self.miner_id, "draining", load, self._held()), SAY_DRAINING_TIMEOUT_S
+            self._client.heartbeat(self.miner_id, "draining", load, self._held(), self._progress()),
+            SAY_DRAINING_TIMEOUT_S,
         )
 
     # -- the shared picture
@@ -322,26 +376,22 @@ class MinerAgent:
     def _held(self) -> set[str]:
         return self._jobs.ids() | self._outbox.ids()
 
+    def _progress(self) -> dict[str, int]:
+        """Pieces of text, which are tokens as near as we can tell before the engine has counted them."""
+        return {job.job_id: job.pieces for job in self._view.running.values()}
+
     def _free_slots(self) -> int:
         """The coordinator counts a job against our concurrency until its answer has arrived; so do we."""
         return self._settings.concurrency - len(self._held())
 
     def _status(self) -> str:
         """What the coordinator is told: without an engine there is no point in offering us jobs."""
-        return "active" if self._engine_is_up and self._models and not self._is_draining else "draining"
+        ready = self._watch.is_up and self._models
+        return "active" if ready and not self._is_draining else "draining"
 
-    def _set_engine(self, is_up: bool, reason: str = "") -> None:
-        if is_up == self._engine_is_up:
-            return
-        self._engine_is_up = is_up
-        if is_up:
-            self._reporter.event("engine_back")
-        else:
-            self._reporter.event("engine_down", reason=reason)
-            self._refresh_now.set()
-        self._set_status(self._status() if is_up else "engine down")
+    def _engine_changed(self) -> None:
+        self._set_status(self._watch.status or self._status())
         self._heartbeat_now.set()
-        self._changed()
 
     def _set_status(self, status: str) -> None:
         self._view.status = status
@@ -370,15 +420,6 @@ class MinerAgent:
             if gpu is not None:
                 load |= {"gpu_utilisation": gpu.gpu_utilisation, "memory_used_gb": gpu.memory_used_gb}
         return load
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for `event`, but no longer than `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return  # the time is up, which is as good a reason to go on
 
 
 async def _quietly(call: Coroutine[Any, Any, Any], limit_s: float) -> None:

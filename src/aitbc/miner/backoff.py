@@ -3,6 +3,7 @@ instant."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 
@@ -25,3 +26,12 @@ class Backoff:
     def reset(self) -> None:
         """It worked: begin again with the shortest wait."""
         self._failures = 0
+
+
+async def wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for `event`, but no longer than `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return  # the time is up, which is as good a reason to go on

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from aitbc.core.canonical import MAX_INTEGER, CanonicalError, encode, loads_strict, sha256_hex
-from aitbc.miner.engines.base import is_loopback
+from aitbc.core.money import parse_ait
+from aitbc.miner.engines.base import clean_text, is_loopback
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
@@ -26,6 +27,9 @@ MAX_TOLD_S = 86_400
 
 LARGE_RESULT_BYTES = 512 * 1024
 MAX_BATCH = 64
+MAX_KNOWN_CHARS = 8192
+"""Room in a poll for the jobs that we hold. One left out comes again and is recognised."""
+
 STATUS_OF_ITEM_ERROR = {
     "INVALID_REQUEST": 400,
     "SIGNATURE_REQUIRED": 400,
@@ -46,16 +50,29 @@ class CoordinatorUnreachable(Exception):
 class Refused(Exception):
     """The coordinator answered with an error. `is_final`: asking again would get the same answer."""
 
-    def __init__(self, status: int, code: str, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        retry_after_s: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
         self.status = status
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+        self.details = details or {}
         super().__init__(f"{code}: {message}")
 
     @property
     def is_final(self) -> bool:
         return 400 <= self.status < 500 and self.status not in TRANSIENT_STATUSES and self.status != 401
+
+    def number(self, name: str, default: float) -> float:
+        """A number of the error's details."""
+        value = self.details.get(name)
+        return float(value) if isinstance(value, int | float) else default
 
     @property
     def is_about_the_key(self) -> bool:
@@ -74,7 +91,7 @@ class BadAssignment(Exception):
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """A job that this miner holds the lease of. `request` is the canonical request, `prompt_hash` its
-    SHA-256."""
+    SHA-256. `run_left_s`: how long it may still run, None where the coordinator does not say."""
 
     job_id: str
     job_type: str
@@ -83,6 +100,7 @@ class Assignment:
     prompt_hash: str
     lease_id: str | None
     attempt: int
+    run_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +111,9 @@ class Registration:
     chain_id: str
     heartbeat_interval_s: float
     lease_s: float
+    session_id: str | None = None
+    default_max_price_units: int | None = None
+    """What clients pay at most unless they say otherwise, base units per 1000 tokens."""
 
 
 def parse_assignment(data: Any) -> Assignment:
@@ -122,7 +143,19 @@ def parse_assignment(data: Any) -> Assignment:
         prompt_hash=prompt_hash,
         lease_id=lease_id if isinstance(lease_id, str) else None,
         attempt=_count(data.get("attempt")) or 1,
+        run_left_s=_seconds(data["run_left_s"], 0.0) or None if "run_left_s" in data else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a poll brought. Where that is nothing for a reason of the miner's own (it pauses after failures,
+    say), `reason` is its code, `message` its words, `retry_after_s` when it may end."""
+
+    jobs: list[Assignment | BadAssignment]
+    reason: str = ""
+    message: str = ""
+    retry_after_s: float = 0.0
 
 
 Delivered = dict[str, Any] | Refused | CoordinatorUnreachable
@@ -131,10 +164,12 @@ Delivered = dict[str, Any] | Refused | CoordinatorUnreachable
 
 class CoordinatorClient:
     """One coordinator, one miner key. Every call but `complete` and `fail` raises CoordinatorUnreachable or
-    Refused."""
+    Refused. `session_id` is what the last registration gave; calls show it, so that a copy of this miner is
+    noticed."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
+        self.session_id: str | None = None
         self._http = httpx.AsyncClient(
             base_url=self.url,
             headers={"X-Api-Key": key, "Accept": "application/json"},
@@ -150,35 +185,59 @@ class CoordinatorClient:
         return urlsplit(self.url).netloc or self.url
 
     async def register(self, body: Mapping[str, Any]) -> Registration:
-        data = await self._post("/v1/miner/register", body)
+        data = await self._post("/v1/miner/register", self._in_session(body))
+        session_id = data.get("session_id")
+        self.session_id = session_id if isinstance(session_id, str) else None
         return Registration(
             miner_id=str(data.get("miner_id") or body["miner_id"]),
             chain_id=str(data.get("chain_id") or ""),
             heartbeat_interval_s=_seconds(data.get("heartbeat_interval_s"), 15.0),
             lease_s=_seconds(data.get("lease_s"), 60.0),
+            session_id=self.session_id,
+            default_max_price_units=_units(data.get("default_max_price_per_1k")),
         )
 
     async def heartbeat(
-        self, miner_id: str, status: str, load: Mapping[str, Any], jobs: Collection[str]
+        self,
+        miner_id: str,
+        status: str,
+        load: Mapping[str, Any],
+        jobs: Collection[str],
+        progress: Mapping[str, int],
     ) -> set[str]:
-        """Extends the leases of `jobs`; gives those of them that this miner no longer holds."""
-        body = {"miner_id": miner_id, "status": status, "load": load, "jobs": sorted(jobs)}
-        data = await self._post("/v1/miner/heartbeat", body)
+        """Extends the leases of `jobs`; gives those of them that this miner no longer holds. `progress`: tokens
+        generated so far, by job, which are paid for where a job is cancelled."""
+        body = {
+            "miner_id": miner_id,
+            "status": status,
+            "load": load,
+            "jobs": sorted(jobs),
+            "progress": dict(progress),
+        }
+        data = await self._post("/v1/miner/heartbeat", self._in_session(body))
         cancelled = data.get("cancelled") or []
         return {job_id for job_id in cancelled if isinstance(job_id, str)}
 
-    async def take(
-        self, miner_id: str, max_jobs: int, wait_s: float, known: Collection[str]
-    ) -> list[Assignment | BadAssignment]:
+    async def take(self, miner_id: str, max_jobs: int, wait_s: float, known: Collection[str]) -> Taken:
         """Lease up to `max_jobs`, waiting up to `wait_s` for the first."""
         query = {"miner_id": miner_id, "max": str(max_jobs), "wait": f"{wait_s:g}"}
+        if self.session_id is not None:
+            query["session_id"] = self.session_id
         if known:
-            query["known"] = ",".join(sorted(known))
+            named = ",".join(sorted(known))
+            query["known"] = (
+                named if len(named) <= MAX_KNOWN_CHARS else named[:MAX_KNOWN_CHARS].rpartition(",")[0]
+            )
         data = await self._call("GET", "/v1/miner/jobs", params=query, timeout_s=wait_s + CALL_TIMEOUT_S)
         jobs = data.get("jobs")
         if not isinstance(jobs, list):
             raise CoordinatorUnreachable("the answer to GET /v1/miner/jobs has no jobs in it")
-        return [_assignment_or_reason(job) for job in jobs]
+        return Taken(
+            [_assignment_or_reason(job) for job in jobs],
+            clean_text(str(data.get("reason") or ""), 64),
+            clean_text(str(data.get("message") or "")),
+            _seconds(data.get("retry_after_s"), 0.0),
+        )
 
     async def complete(self, bodies: Sequence[Mapping[str, Any]]) -> list[Delivered]:
         """Hand in results; gives for each, in order, its receipt or why there is none. Raises nothing of its
@@ -194,7 +253,7 @@ class CoordinatorClient:
             except CoordinatorUnreachable as error:
                 outcomes += [error] * len(group)
             except Refused as refusal:
-                if len(group) > 1 and refusal.is_final:
+                if len(group) > 1 and (refusal.is_final or refusal.status == 500):
                     outcomes += [each for body in group for each in await self.complete([body])]
                 else:
                     outcomes += [refusal] * len(group)
@@ -222,9 +281,14 @@ class CoordinatorClient:
         except (CoordinatorUnreachable, Refused) as error:
             return error
 
+    async def state(self, miner_id: str | None) -> dict[str, Any]:
+        """How the miner stands at the coordinator; without an id, the account's only one."""
+        query = {} if miner_id is None else {"miner_id": miner_id}
+        return await self._call("GET", "/v1/miner/status", params=query)
+
     async def deregister(self, miner_id: str) -> int:
         """Leave; gives how many jobs went back to the queue."""
-        data = await self._post("/v1/miner/deregister", {"miner_id": miner_id})
+        data = await self._post("/v1/miner/deregister", self._in_session({"miner_id": miner_id}))
         return _count(data.get("requeued")) or 0
 
     async def close(self) -> None:
@@ -237,6 +301,9 @@ class CoordinatorClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _in_session(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return body if self.session_id is None else {**body, "session_id": self.session_id}
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._call("POST", path, content=_encode(body))
@@ -279,7 +346,15 @@ def _refusal(reply: httpx.Response) -> Exception:
         retry_after_s: float | None = float(reply.headers["Retry-After"])
     except (KeyError, ValueError):
         retry_after_s = None
-    return Refused(reply.status_code, code, str(data.get("detail") or code), retry_after_s)
+    error = data.get("error")
+    details = error.get("details") if isinstance(error, dict) else None
+    return Refused(
+        reply.status_code,
+        code,
+        str(data.get("detail") or code),
+        retry_after_s,
+        details if isinstance(details, dict) else None,
+    )
 
 
 def _assignment_or_reason(data: Any) -> Assignment | BadAssignment:
@@ -328,6 +403,13 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return data if isinstance(data, dict) else None
+
+
+def _units(value: Any) -> int | None:
+    try:
+        return None if value is None else parse_ait(value)
+    except (ValueError, TypeError):
+        return None
 
 
 def _seconds(value: Any, default: float) -> float:

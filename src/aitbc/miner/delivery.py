@@ -15,9 +15,14 @@ from aitbc.miner.outbox import Entry, Outbox
 from aitbc.miner.progress import MinerView, Reporter
 from aitbc.miner.work import Failure
 
-BAD_RESULT_STATUSES = frozenset({400, 413, 422})
-"""The coordinator will never take this result: the job is then failed, so that it need not wait for its lease
-to end."""
+GONE_STATUSES = frozenset({404, 409, 410})
+"""The job is no longer ours: nothing that we could say of it is of use."""
+
+OUTAGE_STATUSES = frozenset({502, 503, 504})
+MAX_SERVER_ERRORS = 5
+"""So often an answer meets an error of the coordinator that is no outage (a 500); then it counts as refused."""
+
+MAX_LET_GO = 64
 
 
 class Delivery:
@@ -38,6 +43,8 @@ class Delivery:
         self._reporter = reporter
         self._view = view
         self.on_change: Callable[[], None] = lambda: None
+        self._server_errors: dict[str, int] = {}
+        self._let_go: dict[str, str | None] = {}
         self._disk = asyncio.Lock()
         self._mail = asyncio.Event()
         self._empty = asyncio.Event()
@@ -59,6 +66,19 @@ class Delivery:
                 await self._store(replace(entry, body={**entry.body, "lease_id": lease_id}))
             return True
 
+    def let_go(self) -> set[str]:
+        """Jobs of which no report was taken: not to be given to us again under the lease that we let end."""
+        return set(self._let_go)
+
+    def was_let_go(self, job_id: str, lease_id: str | None) -> bool:
+        """Whether we have let go of this lease; a new lease of the same job is a new try."""
+        if job_id not in self._let_go:
+            return False
+        if self._let_go[job_id] in (None, lease_id):
+            return True
+        del self._let_go[job_id]
+        return False
+
     async def _store(self, entry: Entry) -> None:
         try:
             await asyncio.to_thread(self._outbox.write, entry)
@@ -75,6 +95,7 @@ class Delivery:
                 # The coordinator is asked about it again at the next start, and answers as it has now.
                 self._reporter.event("outbox_not_erased", job_id=job_id, reason=str(error))
             self._outbox.forget(job_id)
+            self._server_errors.pop(job_id, None)
 
     async def wait_until_empty(self) -> None:
         """Returns once there is nothing left to deliver."""
@@ -119,7 +140,7 @@ class Delivery:
         if isinstance(outcome, Refused):
             if outcome.is_about_the_key:
                 raise KeyRefused(outcome)
-            if not outcome.is_final:
+            if not self._is_refused(entry, outcome):
                 return outcome
             self._link.succeeded()
             if (
@@ -132,17 +153,33 @@ class Delivery:
         self._report(entry, outcome)
         return None
 
+    def _is_refused(self, entry: Entry, outcome: Refused) -> bool:
+        """Whether the same answer need not be sent again."""
+        if outcome.is_final or outcome.status < 500 or outcome.status in OUTAGE_STATUSES:
+            return outcome.is_final
+        met = self._server_errors.get(entry.job_id, 0) + 1
+        self._server_errors[entry.job_id] = met
+        return met >= MAX_SERVER_ERRORS
+
     async def _give_up(self, entry: Entry, refusal: Refused) -> None:
+        """Say less where the coordinator did not take what we said: a result becomes a failure, a failure its
+        bare cause. Then nothing: the lease ends by itself, and the attempt counts."""
         self._reporter.event(
             "result_refused", job_id=entry.job_id, kind=entry.kind, code=refusal.code, message=refusal.message
         )
         if entry.kind == "complete":
             self._view.failed += 1
         await self._remove(entry.job_id)
-        if entry.kind == "complete" and refusal.status in BAD_RESULT_STATUSES:
-            failure = Failure(Cause.ENGINE_ERROR, f"the coordinator refused the result: {refusal.code}")
-            body = failure.body(str(entry.body["miner_id"]), entry.job_id)
-            await self.put("fail", entry.job_id, body)
+        less = None if refusal.status in GONE_STATUSES else _less(entry, refusal)
+        if less is not None:
+            await self.put("fail", entry.job_id, less)
+            return
+        self._let_go.pop(entry.job_id, None)
+        self._let_go[entry.job_id] = entry.body.get("lease_id")
+        if len(self._let_go) > MAX_LET_GO:
+            del self._let_go[next(iter(self._let_go))]
+        if refusal.status not in GONE_STATUSES:
+            self._reporter.event("let_go", job_id=entry.job_id, code=refusal.code)
 
     def _report(self, entry: Entry, reply: dict[str, Any]) -> None:
         if entry.kind == "fail":
@@ -170,6 +207,15 @@ class Delivery:
                 event.clear()
         self._view.undelivered = len(self._outbox)
         self.on_change()
+
+
+def _less(entry: Entry, refusal: Refused) -> dict[str, Any] | None:
+    """The body for `fail` that says less than `entry` did; None where there is no less."""
+    failure = Failure(Cause.ENGINE_ERROR, "")
+    if entry.kind == "complete":
+        failure = Failure(Cause.ENGINE_ERROR, f"the coordinator refused the result: {refusal.code}")
+    body = failure.body(str(entry.body["miner_id"]), entry.job_id, entry.body.get("lease_id"))
+    return None if body == entry.body else body
 
 
 def _earned_units(receipt: dict[str, Any]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from aitbc.miner.advertise import registration_body
@@ -11,6 +12,10 @@ from aitbc.miner.engines.base import ModelInfo
 from aitbc.miner.gpu import Gpu
 from aitbc.miner.link import Link
 from aitbc.miner.settings import MinerSettings
+
+IN_USE = "MINER_ID_IN_USE"
+IN_USE_RETRY_S = 3.0
+IN_USE_MARGIN_S = 10.0
 
 
 class Enrolment:
@@ -26,6 +31,7 @@ class Enrolment:
         public_bytes: bytes,
         gpus: list[Gpu],
         on_registered: Callable[[Registration], None],
+        on_in_use: Callable[[Refused], None] = lambda refusal: None,
     ) -> None:
         self.current = Registration(miner_id, "", 15.0, 60.0)
         self.models: list[ModelInfo] = []
@@ -36,12 +42,18 @@ class Enrolment:
         self._public_bytes = public_bytes
         self._gpus = gpus
         self._on_registered = on_registered
+        self._on_in_use = on_in_use
         self._registering = asyncio.Lock()
 
     async def register_patiently(self) -> None:
         """Register with `models`, however long the coordinator is away. Raises Refused or KeyRefused where it
-        will not have us."""
+        will not have us.
+
+        One that is alive elsewhere may be ourselves before a crash, in a container that is no more: it lapses
+        soon, and until then we ask again.
+        """
         backoff = self._link.new_backoff()
+        give_up_s: float | None = None
         while True:
             try:
                 await self._register()
@@ -49,14 +61,28 @@ class Enrolment:
             except CoordinatorUnreachable as error:
                 await self._link.failed(error, backoff)
             except Refused as refusal:
+                if refusal.code == IN_USE and self._client.session_id is None:
+                    now_s = time.monotonic()
+                    lapses_s = refusal.number("lapses_in_s", 0.0)
+                    give_up_s = now_s + lapses_s + IN_USE_MARGIN_S if give_up_s is None else give_up_s
+                    if now_s < give_up_s:
+                        self._on_in_use(refusal)
+                        await asyncio.sleep(IN_USE_RETRY_S)
+                        continue
                 if refusal.is_final:
                     raise
                 await self._link.failed(refusal, backoff)
 
     async def _register(self) -> None:
         async with self._registering:
-            self.current = await self._client.register(
-                registration_body(self._settings, self._miner_id, self.models, self._gpus, self._public_bytes)
+            body = registration_body(
+                self._settings,
+                self._miner_id,
+                self.models,
+                self._gpus,
+                self._public_bytes,
+                takeover=self._settings.takeover and self._client.session_id is None,
             )
+            self.current = await self._client.register(body)
         self._link.succeeded()
         self._on_registered(self.current)

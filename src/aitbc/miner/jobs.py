@@ -21,8 +21,19 @@ class _Running:
 
     assignment: Assignment
     view: JobView
+    on_change: Callable[[], None]
     task: asyncio.Task[None] | None = None
     reason: str = ""
+
+    def progress(self, pieces: int) -> None:
+        self.view.pieces = pieces
+        if self.view.waits_for:
+            self.view.waits_for = ""
+            self.on_change()
+
+    def waiting(self, reason: str) -> None:
+        self.view.waits_for = reason
+        self.on_change()
 
 
 class JobRunner:
@@ -59,6 +70,10 @@ class JobRunner:
         """The jobs that are running."""
         return set(self._running)
 
+    def engine_not_ready(self) -> str:
+        """Why the engine takes no job yet, as the jobs that wait for it know; "" where none waits."""
+        return next((each.view.waits_for for each in self._running.values() if each.view.waits_for), "")
+
     def tasks(self) -> list[asyncio.Task[None]]:
         """Their tasks."""
         return [running.task for running in self._running.values() if running.task is not None]
@@ -67,13 +82,17 @@ class JobRunner:
         """Start a job. One that is running or answered already only gets the new lease."""
         if isinstance(job, BadAssignment):
             failure = Failure(Cause.BAD_REQUEST, f"the assignment is not usable: {job.reason}")
-            await self._fail(job.job_id, failure)
+            if not self._delivery.was_let_go(job.job_id, None):
+                await self._fail(job.job_id, None, failure)
             return
         known = self._running.get(job.job_id)
         if known is not None:
             known.assignment = replace(known.assignment, lease_id=job.lease_id)
+        elif self._delivery.was_let_go(job.job_id, job.lease_id):
+            return
         elif not await self._delivery.renew_lease(job.job_id, job.lease_id):
-            running = _Running(job, JobView(job.job_id, job.model, time.monotonic()))
+            view = JobView(job.job_id, job.model, time.monotonic())
+            running = _Running(job, view, lambda: self.on_change())
             self._running[job.job_id] = running
             self._view.running[job.job_id] = running.view
             running.task = asyncio.create_task(self._run(running), name=f"job {job.job_id}")
@@ -101,7 +120,7 @@ class JobRunner:
             outcome = await self._outcome_of(running)
             if isinstance(outcome, Failure):
                 self.on_failure(outcome)
-                await self._fail(job_id, outcome)
+                await self._fail(job_id, running.assignment.lease_id, outcome)
             elif outcome is not None:
                 await self._answer(running, outcome)
         finally:
@@ -112,15 +131,14 @@ class JobRunner:
     async def _outcome_of(self, running: _Running) -> Answer | Failure | None:
         """What came of a job; None where the coordinator has taken it back."""
 
-        def progress(pieces: int) -> None:
-            running.view.pieces = pieces
-
         refusal = self._refusal(running.assignment)
         if refusal is not None:
             return refusal
         signer = Signer(self._key, self._miner_id, self.chain_id)
         try:
-            return await work(self._engine, running.assignment, signer, self._limit_s, progress)
+            left_s = running.assignment.run_left_s
+            limit_s = self._limit_s if left_s is None else min(self._limit_s, left_s)
+            return await work(self._engine, running.assignment, signer, limit_s, running)
         except asyncio.CancelledError:
             if running.reason == "lost":
                 job_id = running.assignment.job_id
@@ -149,10 +167,10 @@ class JobRunner:
             body = {**body, "lease_id": assignment.lease_id}
         await self._delivery.put("complete", assignment.job_id, body)
 
-    async def _fail(self, job_id: str, failure: Failure) -> None:
+    async def _fail(self, job_id: str, lease_id: str | None, failure: Failure) -> None:
         self._view.failed += 1
         self._reporter.event("job_failed", job_id=job_id, cause=str(failure.cause), message=failure.message)
-        await self._delivery.put("fail", job_id, failure.body(self._miner_id, job_id))
+        await self._delivery.put("fail", job_id, failure.body(self._miner_id, job_id, lease_id))
 
 
 def _cancel(running: _Running, reason: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aitbc.miner.backoff import Backoff
 from aitbc.miner.client import Refused
-from aitbc.miner.progress import Reporter
+from aitbc.miner.progress import MinerView, Reporter
 
 
 class KeyRefused(Exception):
@@ -22,9 +22,10 @@ class Link:
     """Shared by the loops: the first failure is reported once, the first success afterwards wakes all who
     wait."""
 
-    def __init__(self, reporter: Reporter, new_backoff: Callable[[], Backoff]) -> None:
+    def __init__(self, reporter: Reporter, new_backoff: Callable[[], Backoff], view: MinerView) -> None:
         self.is_up = True
         self._reporter = reporter
+        self._view = view
         self.new_backoff = new_backoff
         self._wake = asyncio.Event()
 
@@ -32,6 +33,7 @@ class Link:
         """The coordinator answered."""
         if not self.is_up:
             self.is_up = True
+            self._view.coordinator_trouble = ""
             self._reporter.event("coordinator_back")
             self.nudge()
 
@@ -47,6 +49,8 @@ class Link:
         if self.is_up:
             self._reporter.event("coordinator_down", reason=str(error), retry_s=round(wait_s, 1))
         self.is_up = False
+        self._view.coordinator_trouble = f"{error}; trying again"
+        self._reporter.refresh(self._view)
         await self.pause(wait_s)
 
     async def pause(self, seconds: float) -> None:

@@ -32,3 +32,19 @@ class MinerLock:
 
     def release(self) -> None:
         os.close(self._descriptor)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process holds the lock of the miner whose folder this is; nothing is created."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        if os.name == "posix":
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)

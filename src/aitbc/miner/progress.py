@@ -26,12 +26,14 @@ RECENT_EVENTS = 8
 
 @dataclass(slots=True)
 class JobView:
-    """A running job as the display sees it. `pieces` counts what was generated so far."""
+    """A running job as the display sees it. `pieces` counts what was generated so far; `waits_for` is why
+    the engine has not taken it yet."""
 
     job_id: str
     model: str
     started_s: float
     pieces: int = 0
+    waits_for: str = ""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,8 @@ class MinerView:
     miner_id: str = ""
     coordinator: str = ""
     status: str = "starting"
+    coordinator_trouble: str = ""
+    no_work: str = ""
     models: list[str] = field(default_factory=list)
     gpus: list[str] = field(default_factory=list)
     running: dict[str, JobView] = field(default_factory=dict)
@@ -148,8 +152,17 @@ class LiveReporter:
             table.add_column(title)
         for job in list(view.running.values()):
             seconds = f"{self._clock() - job.started_s:.1f}"
-            table.add_row(job.job_id, job.model, str(job.pieces), seconds)
-        return Group(head, offers, totals, table, *self._recent)
+            pieces = "waits for the engine" if job.waits_for else str(job.pieces)
+            table.add_row(job.job_id, job.model, pieces, seconds)
+        troubles = [
+            Text(_printable(text), style="red")
+            for text in (
+                view.coordinator_trouble and f"the coordinator does not serve us: {view.coordinator_trouble}",
+                view.no_work and f"no work comes: {view.no_work}",
+            )
+            if text
+        ]
+        return Group(head, *troubles, offers, totals, table, *self._recent)
 
 
 def sentence(name: str, facts: dict[str, Any]) -> str:
@@ -163,7 +176,11 @@ def sentence(name: str, facts: dict[str, Any]) -> str:
         if isinstance(value, list):
             shown[key] = _shorten([str(item) for item in value])
     # Engines and coordinators put their words into these lines; a terminal must not take orders from them.
-    return "".join(char if char.isprintable() else " " for char in template.format_map(shown))
+    return _printable(template.format_map(shown))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 SENTENCES = {
@@ -172,9 +189,15 @@ SENTENCES = {
     "registered": "registered as {miner_id} at {coordinator}; offering {models}",
     "models_changed": "the engine's models changed; now offering {models}",
     "engine_down": "the engine is down, taking no jobs until it is back: {reason}",
+    "engine_loading": "the engine is not ready, taking no jobs until it is: {reason}",
+    "engine_unusable": "cannot start: {reason}",
+    "model_missing": "the engine has no model {model}; it has {found}",
+    "model_skipped": "model {model} is not offered: {reason}",
     "engine_back": "the engine is back",
     "coordinator_down": "the coordinator does not serve us ({reason}); trying again in {retry_s} s",
     "coordinator_back": "the coordinator is back",
+    "no_work": "the coordinator gives this miner no work ({code}): {message}",
+    "work_again": "the coordinator gives this miner work again",
     "job_started": "job {job_id}: started ({model})",
     "job_answered": "job {job_id}: answered in {seconds} s ({tokens} tokens)",
     "job_done": "job {job_id}: done, receipt {receipt_id}, earned {earned_units} AIT",
@@ -187,8 +210,14 @@ SENTENCES = {
     "outbox_unreadable": "{path} cannot be read and is left alone",
     "outbox_full_disk": "job {job_id}: the answer is only in memory, the disk refused it ({reason})",
     "outbox_not_erased": "job {job_id}: its delivered answer is still on disk ({reason})",
-    "draining": "finishing {running} running jobs, taking no new ones (once more to quit at once)",
+    "let_go": "job {job_id}: no report of it is taken ({code}); let go, its lease ends by itself",
+    "price_above_cap": "{models}: {price_units} AIT per 1000 tokens is above what clients pay unless they "
+    "say otherwise ({cap_units} AIT); only jobs that allow more will come",
+    "draining": "taking no new jobs, finishing {running} that run: {jobs} (once more gives them up)",
+    "interrupted": "ended at once, giving up {jobs}: they are tried elsewhere when their leases end (within "
+    "{lease_s} s) and earn nothing here; {undelivered} finished answers wait on disk for the next start",
     "stopped": "stopped: {completed} jobs done, {failed} failed, {earned_units} AIT earned",
+    "id_in_use": "waiting for this id to be free, {code}: {message}",
     "undelivered": "{count} answers could not be delivered; the next start delivers them",
     "refused": "the coordinator refuses this miner, {code}: {message}",
 }
@@ -209,4 +238,4 @@ def _shorten(names: list[str], limit: int = 6) -> str:
 
 
 def _colour(status: str) -> str:
-    return {"active": "green", "draining": "yellow"}.get(status, "red")
+    return {"active": "green", "draining": "yellow", "engine loading": "yellow"}.get(status, "red")

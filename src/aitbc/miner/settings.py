@@ -18,6 +18,7 @@ class MinerSettings:
     `prices_units` names a price for single models; `price_units` is for the rest; None leaves it to the
     network's default. `job_timeout_s` ends a job that an engine does not finish; `drain_grace_s` is how long
     a stopping miner lets running jobs finish; `flush_grace_s` how long it then still tries to deliver.
+    `takeover`: register also where a miner of this id is alive on another machine.
     """
 
     coordinator: str
@@ -33,6 +34,7 @@ class MinerSettings:
     flush_grace_s: float = 5.0
     poll_wait_s: float = 30.0
     refresh_s: float = 30.0
+    takeover: bool = False
     backoff_min_s: float = 0.5
     backoff_max_s: float = 30.0
 

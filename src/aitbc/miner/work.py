@@ -5,18 +5,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aitbc.core.jobspec import InvalidResult, JobType, UnknownJobType, job_type_named
 from aitbc.core.jobspec import result_hash as hash_result
 from aitbc.core.metering import Usage, claimed_tokens
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import ALGORITHM, PrivateKey, encode_b64
+from aitbc.miner.backoff import Backoff
 from aitbc.miner.client import Assignment
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineResult, Progress
+from aitbc.miner.engines.base import (
+    Cause,
+    Engine,
+    EngineError,
+    EngineNotReady,
+    EngineResult,
+    clean_text,
+)
 
 log = logging.getLogger(__name__)
+
+READY_FIRST_S = 0.5
+READY_CAP_S = 5.0
+"""A job that waits for its engine asks again after the first time, then less often, up to the second."""
+
+BUSY_WAIT_S = 60.0
+"""How long a job waits for an engine that says it is busy, before it goes to another miner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +61,49 @@ class Failure:
     message: str
     retryable: bool | None = None
 
-    def body(self, miner_id: str, job_id: str) -> dict[str, Any]:
+    def body(self, miner_id: str, job_id: str, lease_id: str | None = None) -> dict[str, Any]:
         """The body for `fail`."""
         body: dict[str, Any] = {
             "miner_id": miner_id,
             "job_id": job_id,
             "cause": str(self.cause),
-            "message": self.message,
+            "message": clean_text(self.message),
         }
-        return body if self.retryable is None else {**body, "retryable": self.retryable}
+        if self.retryable is not None:
+            body["retryable"] = self.retryable
+        if lease_id is not None:
+            body["lease_id"] = lease_id
+        return body
+
+
+class Watch(Protocol):
+    """Who follows a job's way through the engine."""
+
+    def progress(self, pieces: int) -> None:
+        """So many pieces (about tokens) are generated: the engine is at work."""
+        ...
+
+    def waiting(self, reason: str) -> None:
+        """The engine takes no job yet; this one waits for it, its lease kept alive."""
+        ...
 
 
 async def work(
-    engine: Engine, assignment: Assignment, signer: Signer, limit_s: float, progress: Progress
+    engine: Engine, assignment: Assignment, signer: Signer, limit_s: float, watch: Watch
 ) -> Answer | Failure:
-    """Run one job within `limit_s`. Raises nothing but CancelledError (which stops the engine where it can
-    be)."""
+    """Run one job within `limit_s`, an engine's loading included. Raises nothing but CancelledError (which
+    stops the engine where it can be)."""
+    attempt = _Patient(watch)
     try:
         kind = job_type_named(assignment.job_type)
         async with asyncio.timeout(limit_s):
-            outcome = await engine.run(assignment.request, progress)
+            outcome = await attempt.run(engine, assignment.request)
         # Vectors by the hundred take long to check and hash; the heartbeat must not wait for that.
         return await asyncio.to_thread(_checked, kind, assignment, signer, outcome)
     except TimeoutError:
+        if attempt.not_ready:
+            message = f"the engine was not ready within {limit_s:g} s: {attempt.not_ready}"
+            return Failure(Cause.ENGINE_UNAVAILABLE, message)
         return Failure(Cause.TIMEOUT, f"the engine did not finish within {limit_s:g} s")
     except EngineError as error:
         return Failure(error.cause, error.message, error.retryable)
@@ -77,6 +114,37 @@ async def work(
     except Exception as error:
         log.exception("job %s: unexpected error in the engine's adapter", assignment.job_id)
         return Failure(Cause.ENGINE_ERROR, f"unexpected {type(error).__name__} in the miner")
+
+
+class _Patient:
+    """Runs a request once the engine takes it. `not_ready`: why it does not yet, "" where it does.
+
+    A loading engine is waited for, as long as the job may take; one that is busy for others only shortly,
+    since another miner may have room. Nothing is tried again once the answer has begun.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.not_ready = ""
+        self._watch = watch
+        self._has_begun = False
+
+    async def run(self, engine: Engine, request: Mapping[str, Any]) -> EngineResult:
+        backoff = Backoff(READY_FIRST_S, READY_CAP_S)
+        began_s = time.monotonic()
+        while True:
+            try:
+                return await engine.run(request, self._progress)
+            except EngineNotReady as error:
+                waited_s = time.monotonic() - began_s
+                if self._has_begun or not (error.is_loading or waited_s < BUSY_WAIT_S):
+                    raise
+                self.not_ready = error.message
+                self._watch.waiting(error.message)
+            await asyncio.sleep(backoff.next_s())
+
+    def _progress(self, pieces: int) -> None:
+        self._has_begun, self.not_ready = True, ""
+        self._watch.progress(pieces)
 
 
 def _checked(kind: JobType, assignment: Assignment, signer: Signer, outcome: EngineResult) -> Answer:

@@ -1,6 +1,7 @@
 """Miners, what each of them offers, and how far the accounts behind them are trusted."""
 
 from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
 from aitbc.database.columns import big, listed, small, text
@@ -15,6 +16,8 @@ class Miner(SQLModel, table=True):
     capabilities, job_types, gpus and load are JSON. `revision` is random and new at each registration, so
     that caches notice a change. `deregistered` is 1 after it left by itself: only a registration undoes it.
 
+    session_id      given by the registration that is in force; another machine's registration ends it
+    installation_id what the miner's program calls the machine it runs on ('' where it does not say)
     strikes    failures since its last answer: it gets no work until `paused_until_ms`.
     delivered, failed, run_ms, units: what it did lately (see `jobs.merit`).
     deposit    what its account holds for it while it is registered.
@@ -45,13 +48,15 @@ class Miner(SQLModel, table=True):
     endpoint: str = text("")
     registered_at_ms: int = big()
     last_heartbeat_ms: int = big()
+    session_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    installation_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
     strikes: int = small(0, sa_column_kwargs={"server_default": "0"})
     paused_until_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     delivered: int = big(0, sa_column_kwargs={"server_default": "0"})
     failed: int = big(0, sa_column_kwargs={"server_default": "0"})
     run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     units: int = big(0, sa_column_kwargs={"server_default": "0"})
-    deposit_hold_id: str = text("", sa_column_kwargs={"server_default": ""})
+    deposit_hold_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
     deposit_units: int = big(0, sa_column_kwargs={"server_default": "0"})
 
 

@@ -27,6 +27,8 @@ class MinerRow(NamedTuple):
     endpoint: str
     registered_at_ms: int
     last_heartbeat_ms: int
+    session_id: str
+    installation_id: str
     strikes: int
     paused_until_ms: int
     delivered: int
@@ -90,7 +92,8 @@ class GpuSpec(NamedTuple):
 class MinerSpec(NamedTuple):
     """A validated registration, whichever dialect it came in. `miner_id` None: a new id is made.
 
-    An empty `job_types` means llm_inference; empty `models` means any model of those job types.
+    An empty `job_types` means llm_inference; empty `models` means any model of those job types. `session_id`
+    is that of an earlier registration, `takeover` ends another machine's that is alive.
     """
 
     miner_id: str | None
@@ -103,3 +106,6 @@ class MinerSpec(NamedTuple):
     address: str = ""
     endpoint: str = ""
     capabilities: tuple[Any, ...] = ()
+    session_id: str = ""
+    installation_id: str = ""
+    takeover: bool = False

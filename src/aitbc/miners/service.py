@@ -5,11 +5,17 @@ import secrets
 from collections import OrderedDict
 from typing import Any
 
-from sqlalchemy import bindparam, delete, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, literal_column, select, update
 
 from aitbc.core.ids import new_id
 from aitbc.database import Tx, insert_into, statement
-from aitbc.errors import Forbidden, MinerInactive, MinerNotFound
+from aitbc.errors import (
+    Forbidden,
+    MinerIdInUse,
+    MinerInactive,
+    MinerNotFound,
+    MinerSessionReplaced,
+)
 from aitbc.miners import standing
 from aitbc.miners.models import Miner, Offer
 from aitbc.miners.rows import MinerRow, MinerSpec, ModelSpec, OfferRow, select_miners
@@ -24,28 +30,10 @@ ANY_MODEL = "*"
 LATEST = ":latest"
 DEFAULT_JOB_TYPES = ("llm_inference",)
 TOUCH_MS = 5_000  # a sign of life is written down at most this often
+SESSION_BYTES = 18
 KEPT_OFFERS = 8192  # miners whose offers are remembered between claims
 
-INSERT_MINER = insert_into(
-    Miner,
-    "id",
-    "account_id",
-    "status",
-    "revision",
-    "deregistered",
-    "capabilities",
-    "job_types",
-    "gpus",
-    "load",
-    "region",
-    "memory_mb",
-    "concurrency",
-    "public_key",
-    "address",
-    "endpoint",
-    "registered_at_ms",
-    "last_heartbeat_ms",
-)
+INSERT_MINER = insert_into(Miner)
 INSERT_OFFER = insert_into(Offer)
 _by_id = select_miners().where(_own)
 _by_account = select_miners().where(_m.account_id == bindparam("account")).order_by(_m.id).limit(2)
@@ -79,6 +67,8 @@ REREGISTER = statement(
                 "address",
                 "endpoint",
                 "last_heartbeat_ms",
+                "session_id",
+                "installation_id",
             )
         },
     )
@@ -90,6 +80,14 @@ TOUCH = statement(
     .values(last_heartbeat_ms=bindparam("seen"), status=bindparam("after"), deregistered=bindparam("left"))
 )
 SET_LOAD = statement(update(_miners).where(_own).values(load=bindparam("reported")))
+_heard_shifted = _m.last_heartbeat_ms + bindparam("shift")
+SHIFT_HEARTBEATS = statement(
+    update(_miners)
+    .where(_m.status != literal_column("'inactive'"))
+    .values(
+        last_heartbeat_ms=case((_heard_shifted > bindparam("now"), bindparam("now")), else_=_heard_shifted)
+    )
+)
 LAPSE = statement(
     update(_miners)
     .where(_m.status != literal_column("'inactive'"), _m.last_heartbeat_ms < bindparam("before"))
@@ -99,12 +97,12 @@ LAPSE = statement(
 _offers_of: OrderedDict[tuple[str, int], tuple[OfferRow, ...]] = OrderedDict()
 
 
-def register(tx: Tx, account_id: str, spec: MinerSpec, default_price_units: int) -> MinerRow:
-    """Writes the miner and its offers; a known id is updated. Raises Forbidden for another account's id."""
+def register(tx: Tx, known: MinerRow | None, account_id: str, spec: MinerSpec, price_units: int) -> MinerRow:
+    """Writes the miner and its offers; `known` (of `for_registration`) is updated.
+
+    `price_units`: where the miner names none.
+    """
     miner_id = spec.miner_id or new_id(tx.now_ms)
-    known = get(tx, miner_id)
-    if known is not None and known.account_id != account_id:
-        raise Forbidden("This miner_id belongs to another account.", miner_id=miner_id)
     job_types = spec.job_types or DEFAULT_JOB_TYPES
     values: dict[str, Any] = {
         "revision": secrets.randbits(62),
@@ -118,6 +116,8 @@ def register(tx: Tx, account_id: str, spec: MinerSpec, default_price_units: int)
         "address": spec.address,
         "endpoint": spec.endpoint,
         "last_heartbeat_ms": tx.now_ms,
+        "session_id": session_after(known, spec),
+        "installation_id": spec.installation_id,
     }
     standing.open_provider(tx, account_id)
     if known is None:
@@ -129,17 +129,80 @@ def register(tx: Tx, account_id: str, spec: MinerSpec, default_price_units: int)
             deregistered=0,
             load="{}",
             registered_at_ms=tx.now_ms,
+            **standing.NEW,
             **values,
         )
     else:
         tx.run(REREGISTER, miner=miner_id, **{f"new_{name}": value for name, value in values.items()})
         tx.run(DELETE_OFFERS, miner=miner_id)
-    rows = offer_rows(job_types, spec.models, default_price_units)
+        tx.signal(("miner", miner_id))
+    rows = offer_rows(job_types, spec.models, price_units)
     tx.many(INSERT_OFFER, [{"miner_id": miner_id, **row._asdict()} for row in rows])
     registered = get(tx, miner_id)
     if registered is None:
         raise MinerNotFound(miner_id=miner_id)
     return registered
+
+
+def for_registration(tx: Tx, account_id: str, spec: MinerSpec, lapse_ms: int) -> MinerRow | None:
+    """The miner of this id as it was registered before, locked; None for a new one.
+
+    Raises Forbidden for another account's, and for one that is alive elsewhere MinerIdInUse or
+    MinerSessionReplaced, unless the registration takes it over. `lapse_ms`: silence after which none is alive.
+    """
+    if spec.miner_id is None:
+        return None
+    known: MinerRow | None = tx.one(LOCK_MINER, miner=spec.miner_id)
+    if known is None:
+        return None
+    if known.account_id != account_id:
+        raise Forbidden("This miner_id belongs to another account.", miner_id=known.id)
+    if is_alive(known) and not spec.takeover:
+        if spec.session_id and spec.session_id != known.session_id:
+            raise MinerSessionReplaced(miner_id=known.id)
+        if not is_same_machine(known, spec):
+            key_differs = spec.public_key != known.public_key
+            raise MinerIdInUse(
+                miner_id=known.id,
+                by="with another signing key" if key_differs else "on another machine",
+                reason="KEY_DIFFERS" if key_differs else "MACHINE_DIFFERS",
+                lapses_in_s=max(0, known.last_heartbeat_ms + lapse_ms - tx.now_ms) / 1000,
+            )
+    return known
+
+
+def is_alive(miner: MinerRow) -> bool:
+    """Neither lapsed nor deregistered."""
+    return miner.status != "inactive"
+
+
+def is_same_machine(known: MinerRow, spec: MinerSpec) -> bool:
+    """Whether a registration may be of the machine that is registered: as far as both say, key and machine agree.
+
+    Its own session proves it: so a miner's installation may change, as when its host is renamed. Its key not.
+    """
+    if spec.public_key != known.public_key:
+        return False
+    if spec.session_id and spec.session_id == known.session_id:
+        return True
+    return not (spec.installation_id and known.installation_id) or (
+        spec.installation_id == known.installation_id
+    )
+
+
+def session_after(known: MinerRow | None, spec: MinerSpec) -> str:
+    """The session that a registration gets: the one before, where it surely is the same machine's."""
+    if known is not None and known.session_id and is_same_machine(known, spec):
+        restarted = spec.installation_id and spec.installation_id == known.installation_id
+        if restarted or spec.session_id == known.session_id:
+            return known.session_id
+    return secrets.token_urlsafe(SESSION_BYTES)
+
+
+def hold_session(miner: MinerRow, session_id: str | None) -> None:
+    """Raises MinerSessionReplaced where the caller's session is no longer the miner's. None: it names none."""
+    if session_id is not None and session_id != miner.session_id:
+        raise MinerSessionReplaced(miner_id=miner.id)
 
 
 def offer_rows(
@@ -234,6 +297,12 @@ def heartbeat(tx: Tx, miner: MinerRow, status: str, load: dict[str, Any] | None)
 def deregister(tx: Tx, miner: MinerRow) -> None:
     """The miner leaves; it stays in the books and may register again."""
     tx.run(TOUCH, miner=miner.id, seen=tx.now_ms, after="inactive", left=1)
+    tx.signal(("miner", miner.id))
+
+
+def follow_clock(tx: Tx, by_ms: int) -> None:
+    """The clock jumped: who was heard of just before it was heard of just now."""
+    tx.run(SHIFT_HEARTBEATS, shift=by_ms, now=tx.now_ms)
 
 
 def lapse(tx: Tx, before_ms: int) -> int:

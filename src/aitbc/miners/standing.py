@@ -4,7 +4,7 @@ Leases are counted for an account, over all its miners, so that a stranger gains
 a miner's own, until so many of an account's miners fail in a row that all of them pause.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import bindparam, case, literal_column, select, update
 
@@ -36,6 +36,18 @@ _p = _providers.c
 _count: Any = bindparam("count")
 _own = _p.account_id == bindparam("account")
 
+NEW: dict[str, Any] = {
+    "strikes": 0,
+    "paused_until_ms": 0,
+    "delivered": 0,
+    "failed": 0,
+    "run_ms": 0,
+    "units": 0,
+    "deposit_hold_id": "",
+    "deposit_units": 0,
+}
+"""A miner's columns of this module when it registers for the first time."""
+
 OPEN_PROVIDER = insert_into(Provider, on_conflict_ignore=True)
 SELECT_PROVIDER = statement(select(_providers).where(_own))
 SELECT_PROVIDERS = statement(
@@ -55,6 +67,12 @@ SET_ALLOWANCE = statement(
     update(_providers)
     .where(_own)
     .values(allowance=bindparam("leases"), strikes=bindparam("count"), paused_until_ms=bindparam("until"))
+)
+
+KEEP_DEPOSIT = statement(
+    update(_miners)
+    .where(_m.id == bindparam("miner"))
+    .values(deposit_hold_id=bindparam("hold"), deposit_units=bindparam("held"))
 )
 
 
@@ -142,6 +160,11 @@ def lease_limit(miner: MinerRow) -> int:
 def pause_ms(strikes: int) -> int:
     """How long a miner with so many failures in a row gets no work: 1 s, doubled with each, up to a minute."""
     return 0 if strikes < 1 else min(MAX_PAUSE_MS, FIRST_PAUSE_MS << min(strikes - 1, 16))
+
+
+def keep_deposit(tx: Tx, miner_id: str, hold_id: str, units: int) -> None:
+    """Remembers what is held for the miner; '' and 0 once it went back."""
+    tx.run(KEEP_DEPOSIT, miner=miner_id, hold=hold_id, held=units)
 
 
 def delivered(tx: Tx, miner: MinerRow, run_ms: int, units: int, *, for_itself: bool) -> None:

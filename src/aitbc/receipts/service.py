@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from aitbc.chain import service as chain
 from aitbc.core import receipt as documents
@@ -40,6 +40,15 @@ INSERT_RECEIPT = insert_into(Receipt)
 SELECT_RECEIPT = statement(select(*COLUMNS).where(_receipts.c.id == bindparam("receipt")), ReceiptRow)
 SELECT_OF_JOB = statement(select(*COLUMNS).where(_receipts.c.job_id == bindparam("job")), ReceiptRow)
 SELECT_KEYS = statement(select(_keys).order_by(_keys.c.valid_from_ms, _keys.c.id))
+NEWEST = statement(select(_receipts.c.created_at_ms).order_by(_receipts.c.id.desc()).limit(1))
+RETIRE = statement(
+    update(SigningKey).where(_keys.c.id == bindparam("key")).values(valid_to_ms=bindparam("at"))
+)
+REVIVE = statement(
+    update(SigningKey)
+    .where(_keys.c.id == bindparam("key"), _keys.c.valid_to_ms.is_not(None))
+    .values(valid_to_ms=None)
+)
 INSERT_KEY = insert_into(SigningKey, on_conflict_ignore=True)
 
 
@@ -115,6 +124,21 @@ def publish_key(tx: Tx, key: PrivateKey, name: str) -> None:
         valid_from_ms=tx.now_ms,
         valid_to_ms=None,
     )
+
+
+def retire_other_keys(tx: Tx, key: PrivateKey, signed_ms: int) -> list[str]:
+    """Says of all keys but this one that they sign no more; the ids of those that did until now.
+
+    A key's validity ends behind what it signed last: `signed_ms` is the time of the newest block. A key that comes
+    back is valid again, from its first day on.
+    """
+    tx.run(REVIVE, key=key.key_id)
+    newest = tx.one(NEWEST)
+    at_ms = max(tx.now_ms, signed_ms + 1, 0 if newest is None else int(newest.created_at_ms) + 1)
+    retired = [row.id for row in keys(tx) if row.id != key.key_id and row.valid_to_ms is None]
+    for one in retired:
+        tx.run(RETIRE, key=one, at=at_ms)
+    return retired
 
 
 def keys(tx: Tx) -> list[Any]:

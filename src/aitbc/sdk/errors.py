@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,11 +66,48 @@ class InvalidRequest(ApiError):
 
 
 class AuthenticationError(ApiError):
-    """No key, or one that is unknown, revoked or expired."""
+    """No key, or one that is unknown, revoked, expired or rotated: `reason` says which ("missing", …)."""
+
+    @property
+    def reason(self) -> str | None:
+        value = self.details.get("reason")
+        return value if isinstance(value, str) else None
 
 
 class PaymentRequired(ApiError):
-    """The account cannot cover the worst case, or the key's spending limit is reached."""
+    """The account cannot cover the worst case, or the key's spending limit is reached.
+
+    Amounts in AIT, None where the refusal is not about them: `needed` now; `available` of the account's
+    `balance`, of which `held` is held, or of the key's `limit`, of which `reserved` is spent or reserved.
+    """
+
+    @property
+    def needed(self) -> Decimal | None:
+        return self._amount("needed")
+
+    @property
+    def available(self) -> Decimal | None:
+        return self._amount("available")
+
+    @property
+    def balance(self) -> Decimal | None:
+        return self._amount("balance")
+
+    @property
+    def held(self) -> Decimal | None:
+        return self._amount("held")
+
+    @property
+    def limit(self) -> Decimal | None:
+        return self._amount("limit")
+
+    @property
+    def reserved(self) -> Decimal | None:
+        return self._amount("reserved")
+
+    def _amount(self, name: str) -> Decimal | None:
+        value = self.details.get(name)
+        return Decimal(value) if isinstance(value, int | Decimal) else None
 
 
 class PermissionDenied(ApiError):
@@ -85,7 +123,19 @@ class Conflict(ApiError):
 
 
 class RateLimited(ApiError):
-    """Too many requests, or the queue is full."""
+    """Too many requests, or the queue is full: `waiting` jobs (else None) where `limit` may."""
+
+    @property
+    def limit(self) -> int | None:
+        return self._count("limit")
+
+    @property
+    def waiting(self) -> int | None:
+        return self._count("waiting")
+
+    def _count(self, name: str) -> int | None:
+        value = self.details.get(name)
+        return value if isinstance(value, int) else None
 
 
 class ServerError(ApiError):
@@ -122,7 +172,9 @@ class WaitTimeout(AitbcClientError):
 
 
 class JobFailed(AitbcClientError):
-    """The job failed, expired or was cancelled; nothing was charged. `code`: its cause; `job`: its end.
+    """The job failed, expired or was cancelled; nothing was charged but what a cancelled run had cost.
+
+    `code`: its cause; `job`: its end.
 
     `waited`: its last state before it ended, whose warnings say why it waited, where it was seen.
     """

@@ -65,6 +65,8 @@ class Job:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     expires_at: datetime | None = None
+    max_run_s: float | None = None
+    run_ends_at: datetime | None = None
     price_held: Decimal | None = None
     unit_price: Decimal | None = None
     price: Decimal | None = None
@@ -86,6 +88,11 @@ class Job:
         if isinstance(value, str):
             return value
         return self.result if self.job_type == "llm_inference" else None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the answer ends where `max_tokens` ended it, and not where the model did."""
+        return (self.output or {}).get("finish_reason") == "length"
 
     @property
     def embeddings(self) -> list[list[float]] | None:
@@ -119,6 +126,8 @@ class Job:
             started_at=get.opt_time("started_at"),
             completed_at=get.opt_time("completed_at"),
             expires_at=get.opt_time("expires_at"),
+            max_run_s=get.opt_number("max_run_s"),
+            run_ends_at=get.opt_time("run_ends_at"),
             price_held=get.opt_money("price_held"),
             unit_price=get.opt_money("unit_price"),
             price=get.opt_money("price"),

@@ -13,6 +13,7 @@ from urllib.parse import quote as percent_encode
 
 from aitbc.core.numbers import read_count
 from aitbc.sdk.errors import (
+    AitbcClientError,
     Conflict,
     CoordinatorUnreachable,
     JobFailed,
@@ -28,11 +29,12 @@ from aitbc.sdk.statement_models import Statement
 from aitbc.sdk.transport import RETRY_STATUSES, Answer, Call, Flow, Now, Sleep, send
 
 if TYPE_CHECKING:
-    from aitbc.core.receipt import KeySet, Verification
+    from aitbc.core.receipt import KeySet, Policy, Verification
 
 T = TypeVar("T")
 
 OnProgress = Callable[[Job], None]
+OnOutage = Callable[[AitbcClientError | None], None]
 
 LONG_POLL_S = 30.0
 """How long one wait for a result asks the coordinator to hold its answer."""
@@ -119,7 +121,8 @@ def jobs(*, status: str | None = None, limit: int = 20, offset: int = 0) -> Flow
 
 
 def cancel(job_id: str) -> Flow[Job]:
-    """Cancel a job; what was reserved is returned. Raises `Conflict` where it has ended another way."""
+    """Cancel a job. What a run has cost so far is paid (`price`), the rest is returned. Raises `Conflict` where
+    it has ended another way."""
     path = id_path("/v1/jobs/{}/cancel", job_id)
     try:
         return (yield from send(Call("POST", path, _one(Job.from_json))))
@@ -145,15 +148,17 @@ def wait(
     *,
     timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
+    on_outage: OnOutage | None = None,
     check: bool = True,
 ) -> Flow[Job]:
-    """Wait until a job has ended. `on_progress` hears of each change of status, miner or place in the queue.
+    """Wait until a job has ended. `on_progress` hears of each change of status, miner or place in the queue,
+    `on_outage` of each try that the coordinator did not answer, and with None once it answers again.
 
     Goes on through an outage of up to a minute. Raises `WaitTimeout` after `timeout_s`, and, unless `check`
     is false, `JobFailed` where the job did not complete.
     """
     job_id, seen = (job, None) if isinstance(job, str) else (job.job_id, job)
-    waited = seen
+    waited, away = seen, False
     start_s: float = yield Now()
     heard_s, polls = start_s, 0
     while seen is None or not seen.done:
@@ -170,8 +175,14 @@ def wait(
                 raise
             if isinstance(error, ServerError) and error.status not in RETRY_STATUSES:
                 raise
+            away = True
+            if on_outage:
+                on_outage(error)
             yield Sleep(1.0)
             continue
+        if away and on_outage:
+            on_outage(None)
+        away = False
         polls += 1
         heard_s = yield Now()
         if on_progress and (seen is None or _news(state) != _news(seen)):
@@ -279,24 +290,43 @@ def keys() -> Flow[KeySet]:
 
 
 def verify_receipt(
-    receipt: str | Receipt | Mapping[str, Any], *, keys: KeySet | None = None
+    receipt: str | Receipt | Job | Mapping[str, Any],
+    *,
+    keys: KeySet | None = None,
+    policy: Policy | None = None,
 ) -> Flow[Verification]:
-    """Check a receipt (or the one of this id): `.ok`, and `.checks` one by one.
+    """Check a receipt, the one of this id, or that of a job of one's own: `.ok`, and `.checks` one by one.
 
-    Without `keys` the coordinator is asked for them, which proves only that it stands by its own receipt;
-    whoever does not trust it passes keys that were saved earlier or came another way.
+    Of a job also whether the receipt is of that job, question and answer. `.unchecked` says what could not be
+    looked at. Without `keys` or a `policy` the coordinator is asked for its keys, which proves only that it
+    stands by its own receipt; whoever does not trust it passes what was saved earlier or came another way.
     """
     # Here, since the signature library costs start-up time that few calls need.
     from aitbc.core.receipt import verify
+    from aitbc.sdk.verification import of_job
 
     document: Any
-    if isinstance(receipt, str):
+    if isinstance(receipt, Job):
+        document = yield from _document_of(receipt)
+    elif isinstance(receipt, str):
         document = (yield from _receipt_by_id(receipt)).document
     else:
         document = receipt.document if isinstance(receipt, Receipt) else receipt
-    if keys is None:
+    if keys is None and (policy is None or not policy.receipt_keys):
         keys = yield from _fetch_keys()
-    return verify(plain(document), keys)
+    found = verify(plain(document), keys, policy)
+    return of_job(found, receipt) if isinstance(receipt, Job) else found
+
+
+def _document_of(job: Job) -> Flow[Mapping[str, Any]]:
+    """The receipt of one's own job with its result. Raises ValueError for a job that has none."""
+    if job.receipt_id is None:
+        raise ValueError(f"job {job.job_id} has no receipt: it is {job.status}")
+    own = yield from job_receipts(job.job_id)
+    for one in own:
+        if one.receipt_id == job.receipt_id:
+            return one.document
+    raise UnexpectedAnswer(f"the coordinator does not list receipt {job.receipt_id} with its job")
 
 
 _receipt_by_id = receipt

@@ -20,8 +20,9 @@ class JobOptions(TypedDict, total=False):
 
     model: its name, as miners advertise it. max_tokens: the most to generate, which bounds the price.
     temperature, top_p, seed, stop: as in other model APIs. min_memory_gb, region, miner_id: which miners may
-    run it. max_price: AIT per 1000 tokens, at most. priority: 0 to 9, higher first. ttl_s: seconds until an
-    unfinished job expires. payment: "auto" (reserved at once) or "manual" (waits until its escrow is paid).
+    run it. max_price: AIT per 1000 tokens, at most. priority: 0 to 9, higher first. ttl_s: seconds that it may
+    wait for a miner. max_run_s: seconds that a run of it may take. payment: "auto" (reserved at once) or "manual"
+    (waits until its escrow is paid).
     """
 
     model: str
@@ -36,12 +37,13 @@ class JobOptions(TypedDict, total=False):
     max_price: Money
     priority: int
     ttl_s: int
+    max_run_s: int
     payment: str
 
 
 _PARAMS = ("max_tokens", "temperature", "top_p", "seed", "stop")
 _CONSTRAINTS = ("min_memory_gb", "region", "miner_id")
-_TOP = ("priority", "ttl_s", "payment")
+_TOP = ("priority", "ttl_s", "max_run_s", "payment")
 
 
 def prompt_job(prompt: str, **options: Unpack[JobOptions]) -> JobBody:

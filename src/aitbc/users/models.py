@@ -32,7 +32,7 @@ class User(SQLModel, table=True):
 
 
 class Challenge(SQLModel, table=True):
-    """A text that a wallet was asked to sign; good once, until it expires. `used_at_ms`: 0 while unused."""
+    """A login text that was used; kept until it expires, so that it is good once."""
 
     __tablename__ = "login_challenges"
     __table_args__ = (Index("ix_login_challenges_expires", "expires_at_ms"),)
@@ -42,6 +42,16 @@ class Challenge(SQLModel, table=True):
     message: str = text()
     expires_at_ms: int = big()
     used_at_ms: int = big(0)
+
+
+class SharedSecret(SQLModel, table=True):
+    """A secret that all coordinators of this database share; hex. `login` makes the codes of login texts."""
+
+    __tablename__ = "shared_secrets"
+
+    name: str = text(primary_key=True)
+    value: str = text()
+    created_at_ms: int = big()
 
 
 class Session(SQLModel, table=True):

@@ -6,6 +6,7 @@ What may happen once (a challenge, a nonce) is a guarded update checked by its r
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,19 +14,24 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, delete, literal_column, select, update
 
 from aitbc.core.address import kind_of
+from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
 from aitbc.database import Tx, insert_into, statement
-from aitbc.errors import ChallengeInvalid, ChallengeUsed, SessionNotFound, Unauthorized
-from aitbc.users.models import Challenge, Session, User, WalletTransaction
+from aitbc.database.columns import among
+from aitbc.errors import ChallengeUsed, SessionExpired, SessionNotFound, SessionRevoked, SessionUnknown
+from aitbc.users.models import Challenge, Session, SharedSecret, User, WalletTransaction
 
 CHALLENGE_MS = 5 * 60_000
 SESSION_MS = 24 * 3_600_000
 TOKEN_BYTES = 32
 MAX_TOKEN_CHARS = 128
+LOGIN_TEXTS = "login"
+SECRET_BYTES = 32
 
 _u: Any = User.__table__.c  # type: ignore[attr-defined]
 _c: Any = Challenge.__table__.c  # type: ignore[attr-defined]
 _s: Any = Session.__table__.c  # type: ignore[attr-defined]
+_x: Any = SharedSecret.__table__.c  # type: ignore[attr-defined]
 _w: Any = WalletTransaction.__table__.c  # type: ignore[attr-defined]
 _ZERO: Any = literal_column("0")
 
@@ -90,28 +96,26 @@ ADVANCE = statement(
     .where(_u.id == bindparam("user"), _u.nonce == bindparam("next_nonce") - literal_column("1"))
     .values(nonce=bindparam("next_nonce"))
 )
-INSERT_CHALLENGE = insert_into(Challenge)
-SELECT_CHALLENGE = statement(
-    select(_c.address, _c.message, _c.used_at_ms).where(_c.nonce == bindparam("asked"))
-)
-USE_CHALLENGE = statement(
-    update(Challenge)
-    .where(_c.nonce == bindparam("asked"), _c.used_at_ms == _ZERO)
-    .values(used_at_ms=bindparam("now"))
-)
+INSERT_CHALLENGE = insert_into(Challenge, on_conflict_ignore=True)
+INSERT_SECRET = insert_into(SharedSecret, on_conflict_ignore=True)
+SELECT_SECRET = statement(select(_x.value).where(_x.name == bindparam("wanted")))
 FORGET_CHALLENGES = statement(delete(Challenge).where(_c.expires_at_ms < bindparam("now")))
 INSERT_SESSION = insert_into(Session)
 SELECT_SESSION = statement(
-    select(*_SESSION_COLUMNS).where(
-        _s.token_hash == bindparam("hashed"), _s.revoked_at_ms == _ZERO, _s.expires_at_ms > bindparam("now")
-    ),
-    SessionRow,
+    select(*_SESSION_COLUMNS, _s.revoked_at_ms).where(_s.token_hash == bindparam("hashed"))
 )
 OPEN_SESSIONS = statement(
     select(*_SESSION_COLUMNS)
     .where(_s.user_id == bindparam("user"), _s.revoked_at_ms == _ZERO, _s.expires_at_ms > bindparam("now"))
     .order_by(_s.id.desc()),
     SessionRow,
+)
+SESSIONS_AMONG = statement(
+    lambda dialect: select(_s.id).where(
+        among(dialect, "sessions.id", "sessions"),
+        _s.revoked_at_ms == _ZERO,
+        _s.expires_at_ms > bindparam("now"),
+    )
 )
 REVOKE_SESSION = statement(
     update(Session)
@@ -152,27 +156,35 @@ def note_login(tx: Tx, user_id: str) -> None:
     tx.run(NOTE_LOGIN, user=user_id, now=tx.now_ms)
 
 
-def add_challenge(tx: Tx, nonce: str, address: str, message: str, expires_at_ms: int) -> None:
-    """Stores a challenge, and forgets those that have expired."""
-    tx.run(FORGET_CHALLENGES, now=tx.now_ms)
-    tx.run(
+def login_secret(tx: Tx) -> bytes:
+    """The secret that login texts are made with: drawn once, the same for all coordinators of a database."""
+    row = tx.one(SELECT_SECRET, wanted=LOGIN_TEXTS)
+    if row is None:
+        drawn = secrets.token_hex(SECRET_BYTES)
+        tx.run(INSERT_SECRET, name=LOGIN_TEXTS, value=drawn, created_at_ms=tx.now_ms)
+        row = tx.one(SELECT_SECRET, wanted=LOGIN_TEXTS)
+    return bytes.fromhex(row.value)
+
+
+def use_challenge(tx: Tx, nonce: str, address: str, message: str, expires_at_ms: int) -> None:
+    """Uses a login text up. Raises ChallengeUsed the second time: the guard is the nonce's uniqueness."""
+    used = tx.run(
         INSERT_CHALLENGE,
         nonce=nonce,
         address=address,
         message=message,
         expires_at_ms=expires_at_ms,
-        used_at_ms=0,
+        used_at_ms=tx.now_ms,
     )
-
-
-def use_challenge(tx: Tx, nonce: str, address: str, message: str) -> None:
-    """Uses a challenge up. Raises ChallengeInvalid where this very text was never given to this address, and
-    ChallengeUsed the second time: the guard is in the update itself."""
-    row = tx.one(SELECT_CHALLENGE, asked=nonce)
-    if row is None or (row.address, row.message) != (address, message):
-        raise ChallengeInvalid()
-    if row.used_at_ms or tx.run(USE_CHALLENGE, asked=nonce, now=tx.now_ms) != 1:
+    if used != 1:
         raise ChallengeUsed()
+
+
+def forget(tx: Tx) -> None:
+    """Forgets used login texts and sessions that have expired. Not while the clock is in doubt: a text that is
+    forgotten too early could be used again."""
+    tx.run(FORGET_CHALLENGES, now=tx.now_ms)
+    tx.run(FORGET_SESSIONS, now=tx.now_ms)
 
 
 def hash_token(token: str) -> str:
@@ -182,8 +194,7 @@ def hash_token(token: str) -> str:
 
 
 def open_session(tx: Tx, user_id: str) -> NewSession:
-    """A new session of SESSION_MS; those of anybody that have expired are forgotten."""
-    tx.run(FORGET_SESSIONS, now=tx.now_ms)
+    """A new session of SESSION_MS."""
     made = NewSession(new_id(tx.now_ms), secrets.token_urlsafe(TOKEN_BYTES), tx.now_ms + SESSION_MS)
     tx.run(
         INSERT_SESSION,
@@ -198,18 +209,27 @@ def open_session(tx: Tx, user_id: str) -> NewSession:
 
 
 def authenticate(tx: Tx, token: str) -> SessionRow:
-    """The session of a token. Raises Unauthorized for one that is unknown, revoked or expired."""
-    row: SessionRow | None = None
-    if len(token) <= MAX_TOKEN_CHARS:
-        row = tx.one(SELECT_SESSION, hashed=hash_token(token), now=tx.now_ms)
+    """The session of a token. Raises SessionUnknown, SessionRevoked, SessionExpired."""
+    row = tx.one(SELECT_SESSION, hashed=hash_token(token)) if len(token) <= MAX_TOKEN_CHARS else None
     if row is None:
-        raise Unauthorized()
-    return row
+        raise SessionUnknown()
+    if row.revoked_at_ms:
+        raise SessionRevoked(session_id=row.id, at=rfc3339(row.revoked_at_ms))
+    if row.expires_at_ms <= tx.now_ms:
+        raise SessionExpired(session_id=row.id, at=rfc3339(row.expires_at_ms))
+    return SessionRow(*row[: len(SessionRow._fields)])
 
 
 def sessions(tx: Tx, user_id: str) -> Sequence[SessionRow]:
     """The user's sessions that are good now, newest first."""
     return tx.all(OPEN_SESSIONS, user=user_id, now=tx.now_ms)
+
+
+def open_sessions(tx: Tx, session_ids: list[str]) -> set[str]:
+    """Those of the sessions that are good now."""
+    if not session_ids:
+        return set()
+    return {row.id for row in tx.all(SESSIONS_AMONG, sessions=json.dumps(session_ids), now=tx.now_ms)}
 
 
 def revoke_session(tx: Tx, user_id: str, session_id: str) -> None:

@@ -7,25 +7,33 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from aitbc.core.money import ait_number, parse_ait
 from aitbc.sdk import Client
 from aitbc.sdk.errors import Conflict
-from aitbc.sdk.fields import Fields
+from aitbc.sdk.fields import Fields, plain
 from aitbc.sdk.transport import Answer, Call, send
 
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What an address has, in AIT, and the nonce of its last transfer."""
+    """What an address has, in AIT, the nonce of its last transfer, and which network says so."""
 
     address: str
     chain_id: str
+    network_id: str
     balance: Decimal
     nonce: int
 
     @classmethod
     def of(cls, answer: Answer) -> Funds:
         read = Fields("a balance", answer.data)
-        return cls(read.text("address"), read.text("chain_id"), read.money("balance"), read.integer("nonce"))
+        return cls(
+            read.text("address"),
+            read.text("chain_id"),
+            read.text("network_id"),
+            read.money("balance"),
+            read.integer("nonce"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +85,32 @@ class WalletClient(Client):
         }
         return self._run(send(Call("POST", "/v1/users/login", Login.of, body=body)))
 
-    def make_key(self, session_token: str, label: str) -> str:
-        """A new client key of the session's account: its text."""
+    def make_key(
+        self,
+        session_token: str,
+        label: str,
+        *,
+        role: str = "client",
+        limit: str | None = None,
+        limit_period: str | None = None,
+    ) -> str:
+        """A new client or miner key of the session's account: its text. `limit` in AIT for each day or month."""
         headers = {"x-session-token": session_token}
-        body = {"role": "client", "label": label}
+        body: dict[str, Any] = {"role": role, "label": label}
+        if limit is not None:
+            body |= {"limit": ait_number(parse_ait(limit)), "limit_period": limit_period}
         return self._run(send(Call("POST", "/v1/users/me/keys", _key, body=body, headers=headers)))
+
+    def list_keys(self, session_token: str) -> list[dict[str, Any]]:
+        """The account's keys as the coordinator shows them."""
+        headers = {"x-session-token": session_token}
+        return self._run(send(Call("GET", "/v1/users/me/keys", _keys, headers=headers)))
+
+    def revoke_key(self, session_token: str, key_id: str) -> None:
+        """Raises NotFound for a key that is not the account's."""
+        headers = {"x-session-token": session_token}
+        path = f"/v1/users/me/keys/{quote(key_id, safe='')}"
+        self._run(send(Call("DELETE", path, _any, headers=headers)))
 
     def log_out(self, session_token: str) -> None:
         headers = {"x-session-token": session_token}
@@ -94,6 +123,11 @@ def _any(answer: Answer) -> Any:
 
 def _message(answer: Answer) -> str:
     return Fields("a challenge", answer.data).text("message")
+
+
+def _keys(answer: Answer) -> list[dict[str, Any]]:
+    found = Fields("keys", answer.data).items("keys") or []
+    return [plain(dict(Fields("a key", item).data)) for item in found]
 
 
 def _key(answer: Answer) -> str:

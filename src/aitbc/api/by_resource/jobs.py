@@ -20,6 +20,7 @@ from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
 from aitbc.flows import explain as explaining
 from aitbc.flows import job_lifecycle, on_offer
+from aitbc.flows.context import FlowContext
 from aitbc.jobs import queries
 
 router = Router(tags=["Jobs"])
@@ -74,7 +75,7 @@ async def submit_batch(request: ApiRequest, principal: Client, body: JobBatch) -
 )
 async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest) -> Response:
     """Eligible miners, prices and expected wait. Nothing is created and nothing is held."""
-    quote = await request.runtime.db.read(_quote, body)
+    quote = await request.runtime.db.read(_quote, request.runtime.context, body)
     asks = quote.asks_units
     return reply(
         {

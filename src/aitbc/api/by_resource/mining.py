@@ -35,8 +35,8 @@ async def available_job(
     """The job that the miner could claim now, or null. Nothing is leased, so what is asked is not shown:
     `prompt` and `messages` are null, `parameters` and `params` empty."""
     waiting_s = wait_s(request, query.wait)
-    offering = offer(request.runtime, principal, query.miner_id, waiting_s)
-    offered = await (wait_for(request, offering) if waiting_s > 0 else offering)
+    offering = offer(request.runtime, principal, query.miner_id, waiting_s, query.session_id)
+    offered = await (wait_for(request, principal, offering) if waiting_s > 0 else offering)
     return reply(None if offered.job is None else job_json(offered.job, None))
 
 
@@ -49,7 +49,9 @@ async def available_job(
 async def claim_job(request: ApiRequest, principal: MinerKey, job_id: str, body: MinerName) -> Response:
     """Leases the job to the miner."""
     runtime = request.runtime
-    assignment = await runtime.db.write(dispatch.claim, runtime.context, principal, job_id, body.miner_id)
+    assignment = await runtime.db.write(
+        dispatch.claim, runtime.context, principal, job_id, body.miner_id, body.session_id
+    )
     return reply(acts.assignments_body(request, [assignment])[0])
 
 

@@ -16,7 +16,7 @@ from aitbc.api.responses import PUBLIC, PUBLIC_ONE, READ
 from aitbc.api.routing import Router
 from aitbc.api.schemas import replies
 from aitbc.api.schemas.queries import ReceiptList
-from aitbc.core.keyset import USE_LOG, USE_RECEIPTS, PublishedKey
+from aitbc.core.keyset import USE_LOG, USE_RECEIPTS, KeySet, PublishedKey
 from aitbc.core.signing import public_from_text
 from aitbc.database import Tx
 from aitbc.flows import log_entries
@@ -88,8 +88,8 @@ async def list_keys(request: ApiRequest) -> Response:
         for row in rows
         for use in (USE_RECEIPTS, USE_LOG)
     ]
-    chain_id = request.runtime.settings.chain_id
-    return reply({"chain_id": chain_id, "keys": [key.to_json(chain_id) for key in keys]})
+    network = request.runtime.network
+    return reply(KeySet(network.chain_id, keys, network.origin, network.network_id).to_json())
 
 
 @router.get(

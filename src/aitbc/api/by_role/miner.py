@@ -14,7 +14,7 @@ from aitbc.api.polling import wait_for, wait_s
 from aitbc.api.render import reply
 from aitbc.api.requests import ApiRequest
 from aitbc.api.responses import CHANGE, CREATE, IDEMPOTENT, READ_ONE
-from aitbc.api.routing import Router
+from aitbc.api.routing import Router, off_the_loop
 from aitbc.api.schemas import replies
 from aitbc.api.schemas.miners import (
     HeartbeatReport,
@@ -24,7 +24,7 @@ from aitbc.api.schemas.miners import (
     RoleJobResult,
     RoleMinerRegistration,
 )
-from aitbc.api.schemas.queries import TakeJobs
+from aitbc.api.schemas.queries import OwnMiner, TakeJobs
 from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
 from aitbc.flows import job_lifecycle, registration
@@ -67,6 +67,8 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
         status=body.status,
         load=None if body.load is None else body.load.model_dump(exclude_none=True),
         running=body.jobs,
+        session=body.session_id,
+        progress=body.progress,
     )
     return {
         "status": beat.miner.status,
@@ -74,6 +76,18 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
         "cancelled": beat.cancelled,
         "server_time": rfc3339(tx.now_ms),
     }
+
+
+@router.get(
+    "/v1/miner/status",
+    summary="How one's own miner stands",
+    response_model=replies.MinerState,
+    responses=READ_ONE,
+)
+async def status(request: ApiRequest, principal: MinerKey, query: Annotated[OwnMiner, Query()]) -> Response:
+    """What it offers and runs, and why it gets no work where it gets none."""
+    runtime = request.runtime
+    return reply(await runtime.db.read(miners.state, runtime.context, principal, query.miner_id))
 
 
 @router.post(
@@ -85,7 +99,9 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
 async def deregister(request: ApiRequest, principal: MinerKey, body: MinerName) -> Response:
     """What the miner held goes back into the queue. It may register again."""
     runtime = request.runtime
-    count = await runtime.db.write(job_lifecycle.leave, runtime.context, principal, body.miner_id)
+    count = await runtime.db.write(
+        job_lifecycle.leave, runtime.context, principal, body.miner_id, body.session_id
+    )
     return reply({"status": "inactive", "requeued": count})
 
 
@@ -98,8 +114,8 @@ async def take_jobs(
     """Leases jobs to the miner: first those that it holds already and does not name in `known`."""
     waiting_s = wait_s(request, query.wait)
     known = set(query.known.split(",")) if query.known else set()
-    taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s)
-    taken = await (wait_for(request, taking) if waiting_s > 0 else taking)
+    taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s, query.session_id)
+    taken = await (wait_for(request, principal, taking) if waiting_s > 0 else taking)
     return reply(acts.taken_body(request, taken))
 
 
@@ -119,7 +135,9 @@ async def submit_result(request: ApiRequest, principal: MinerKey, body: RoleJobR
 )
 async def submit_results(request: ApiRequest, principal: MinerKey, body: ResultBatch) -> Response:
     """Each is accepted or refused by itself, in order."""
-    return await acts.complete_batch(request, principal, body.miner_id, body.to_submissions())
+    return await acts.complete_batch(
+        request, principal, body.miner_id, await off_the_loop(body.to_submissions)
+    )
 
 
 @router.post("/v1/miner/fail", summary="Give a job back", response_model=replies.FailedJob, responses=CHANGE)

@@ -72,14 +72,14 @@ class Block(Reply):
     tree_size: int
     root: str = Field(description="Of the log's tree at `tree_size`, hex.")
     proposer: str | None = Field(description="Id of the key that signed it; null for genesis.")
+    signature: str | None = Field(description="Its signature over the block's header, base64.")
     final: bool = Field(description="Whether enough witnesses cosigned it or a later block.")
     cosignatures: int = Field(description="Witnesses that cosigned this very block.")
 
 
 class FullBlock(Block):
-    """One block with what proves it: signature over its header, and its checkpoint with all cosignatures."""
+    """One block with its checkpoint and all cosignatures on that."""
 
-    signature: str | None
     checkpoint: str | None
 
 
@@ -93,6 +93,7 @@ class Transaction(Reply):
     to: str
     amount: float = Field(description="AIT.")
     job_id: str | None = Field(description="The job that the money is for.")
+    reason: str | None = Field(description="Why a mint made money; null for other transfers.")
     leaf_index: int | None
     block_height: int | None
     timestamp: str = Field(json_schema_extra=DATE_TIME)

@@ -63,5 +63,8 @@ JobId = Annotated[
     str, Field(max_length=MAX_JOB_ID_CHARS), AfterValidator(lambda text: clean(text, MAX_JOB_ID_CHARS))
 ]
 MinerId = Annotated[str, Field(pattern=MINER_ID_PATTERN)]
+SessionId = Annotated[
+    str, Field(max_length=64, description="The session that the registration gave; left out: any.")
+]
 Size = Annotated[str, BeforeValidator(_text_or_number), Field(max_length=32)]
 """A memory size as text ("24GB") or a number of gigabytes."""

@@ -92,7 +92,10 @@ class Submission(Body):
 
     constraints: Constraints | None = None
     priority: int | None = Field(None, ge=0, le=9, description="9 goes first; default 5.")
-    ttl_s: int | None = Field(None, ge=1, le=604_800, description="Seconds until it expires; default 3600.")
+    ttl_s: int | None = Field(None, ge=1, le=604_800, description="Seconds that it may wait; default 3600.")
+    max_run_s: int | None = Field(
+        None, ge=1, le=604_800, description="Seconds that one run may take; DEFAULT_MAX_RUN_S where left out."
+    )
     payment: Literal["auto", "manual"] | None = None
     # Where other model APIs have them.
     max_tokens: _sampling("max_tokens") = None  # type: ignore[valid-type]
@@ -102,7 +105,7 @@ class Submission(Body):
     seed: _sampling("seed") = None  # type: ignore[valid-type]
     stop: _sampling("stop") = None  # type: ignore[valid-type]
 
-    @field_validator("ttl_s", "priority", mode="before")
+    @field_validator("ttl_s", "max_run_s", "priority", mode="before")
     @classmethod
     def _whole(cls, value: Any) -> Any:
         return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
@@ -151,7 +154,13 @@ class Submission(Body):
             raise field_errors([(fault.field, fault.message) for fault in error.errors]) from None
         wants = self.constraints
         if wants is None:
-            return make_spec(request, priority=self.priority, ttl_s=self.ttl_s, payment=self.payment)
+            return make_spec(
+                request,
+                priority=self.priority,
+                ttl_s=self.ttl_s,
+                max_run_s=self.max_run_s,
+                payment=self.payment,
+            )
         memory_gb = wants.min_memory_gb
         return make_spec(
             request,
@@ -161,6 +170,7 @@ class Submission(Body):
             miner_id=wants.miner_id,
             priority=self.priority,
             ttl_s=self.ttl_s,
+            max_run_s=self.max_run_s,
             payment=self.payment,
         )
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from aitbc.api.errors import field_errors, invalid_fields
 from aitbc.api.routing import MAX_BATCH, Body
-from aitbc.api.schemas.fields import AmountUnits, JobId, MinerId, Number, Size, words
+from aitbc.api.schemas.fields import AmountUnits, JobId, MinerId, Number, SessionId, Size, words
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
 from aitbc.core.text import clean
@@ -86,6 +86,13 @@ class MinerRegistration(Offer):
         [], description="Models and job types by name, or the typed form."
     )
     gpu_info: GpuInfo | None = None
+    session_id: SessionId | None = None
+    installation_id: str | None = Field(
+        None,
+        max_length=64,
+        description="The machine and folder that the miner runs in, the same at each start.",
+    )
+    takeover: bool = Field(False, description="Take the id over from a machine on which it is alive.")
 
     @field_validator("capabilities")
     @classmethod
@@ -137,6 +144,9 @@ class MinerRegistration(Offer):
             address=_first(self.address, typed.address) or "",
             endpoint=_first(self.endpoint, typed.endpoint) or "",
             capabilities=tuple(named) or (*offers, *job_types),
+            session_id=self.session_id or "",
+            installation_id=self.installation_id or "",
+            takeover=self.takeover,
         )
 
 
@@ -162,6 +172,7 @@ class MinerName(Body):
     """Which of the account's miners."""
 
     miner_id: MinerId
+    session_id: SessionId | None = None
 
 
 class Load(Body):
@@ -184,6 +195,17 @@ def _readable_load(value: Any) -> Load | None:
     return Load.model_validate(kept)
 
 
+def _readable_progress(value: Any) -> dict[str, int] | None:
+    """What can be read of it: a heartbeat is never refused for what it reports."""
+    if not isinstance(value, dict):
+        return None
+    return {
+        job_id: tokens
+        for job_id, tokens in list(value.items())[:MAX_CONCURRENCY]
+        if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < 2**53
+    }
+
+
 class HeartbeatReport(Body):
     """A sign of life. `jobs`: what the miner runs (left out: all that it holds)."""
 
@@ -193,6 +215,18 @@ class HeartbeatReport(Body):
     status: Literal["active", "draining"] = "active"
     load: Annotated[Load | None, BeforeValidator(_readable_load)] = None
     jobs: list[str] | None = Field(None, max_length=MAX_CONCURRENCY)
+    session_id: SessionId | None = None
+    progress: Annotated[
+        dict[str, int] | None,
+        BeforeValidator(_readable_progress),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "additionalProperties": {"type": "integer"},
+                "description": "Tokens generated so far, by job: what is paid for a job that is cancelled.",
+            }
+        ),
+    ] = None
 
 
 class Usage(Body):
@@ -240,11 +274,12 @@ class JobResult(Body):
     completed_at: CompletedAt = None
     usage: UsageValue = None
     lease_id: words(64) = None  # type: ignore[valid-type]
+    session_id: words(64) = None  # type: ignore[valid-type]
     signature: SignatureValue = None
 
     def to_submission(self, job_id: str) -> ResultSubmission:
         signature = self.signature if isinstance(self.signature, dict) else None
-        return ResultSubmission(job_id, self.result, self.usage, self.lease_id, signature)
+        return ResultSubmission(job_id, self.result, self.usage, self.lease_id, signature, self.session_id)
 
 
 class RoleJobResult(JobResult):
@@ -311,6 +346,7 @@ class Failure(Body):
     message: words(4000) = None  # type: ignore[valid-type]
     retryable: Flag = None
     lease_id: words(64) = None  # type: ignore[valid-type]
+    session_id: words(64) = None  # type: ignore[valid-type]
 
     def said(self) -> tuple[str, str]:
         """The cause that is known here, and the message; an unknown cause is kept in the message."""

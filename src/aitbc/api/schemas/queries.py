@@ -39,13 +39,26 @@ class MinerList(QueryFields):
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
 
 
+class OwnMiner(QueryFields):
+    miner_id: str | None = Field(
+        None, pattern=MINER_ID_PATTERN, description="May be left out where the account has one miner."
+    )
+
+
 class AvailableJob(Wait):
     miner_id: str = Field(pattern=MINER_ID_PATTERN)
+    session_id: str | None = Field(None, max_length=64, description="The session of its registration.")
 
 
 class TakeJobs(Wait):
     miner_id: str | None = Field(
         None, pattern=MINER_ID_PATTERN, description="May be left out where the account has one miner."
+    )
+    session_id: str | None = Field(
+        None,
+        max_length=64,
+        description="The session of its registration; a miner with a key needs it to get again"
+        " what it holds.",
     )
     max: int = Field(1, ge=1, le=MAX_BATCH)
     known: str = Field("", max_length=8192, description="Jobs that the miner runs already, comma separated.")

@@ -72,13 +72,20 @@ class Job(Reply):
     started_at: str | None = Field(json_schema_extra={"format": "date-time"})
     completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
     updated_at: str = Field(json_schema_extra={"format": "date-time"})
-    expires_at: str = Field(json_schema_extra={"format": "date-time"})
+    expires_at: str = Field(
+        json_schema_extra={"format": "date-time"},
+        description="When its time to wait ends; it stands still while the job runs.",
+    )
+    max_run_s: float = Field(description="How long one run may take.")
+    run_ends_at: str | None = Field(description="When the run that is under way has to have ended.")
     price_held: float = Field(description="The worst case, held from the account while the job is open.")
     unit_price: float | None
     price: float | None
     receipt_id: str | None
     progress: float = Field(ge=0, le=1)
-    queue_position: int | None = Field(description="1 is next of its model; only where one job is asked for.")
+    queue_position: int | None = Field(
+        description="1 is next of its model, 1000 that place or one behind it; only where one job is asked for."
+    )
     warnings: list[JobWarning] = Field(
         description="Why no miner that is here now would run it; only where one job is submitted or asked for."
     )
@@ -257,6 +264,19 @@ class ListedMiner(Reply):
     last_heartbeat: str
 
 
+class HeldJob(Reply):
+    job_id: str
+    model: str
+    lease_expires_at: str
+
+
+class MinerState(ListedMiner):
+    """How one's own miner stands."""
+
+    held: list[HeldJob] = Field(description="What it runs now, oldest first; at most 100.")
+    default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
+
+
 class Miner(Reply):
     """A miner as its owner sees it."""
 
@@ -272,8 +292,10 @@ class Miner(Reply):
     region: str | None
     concurrency: int
     public_key: str | None
+    session_id: str | None = Field(description="Of this registration: what a miner may show with each call.")
     heartbeat_interval_s: float
     lease_s: float
+    default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
     chain_id: str
     registered_at: str
     last_heartbeat: str
@@ -310,6 +332,9 @@ class Assignment(Reply):
     lease_id: str
     lease_expires_at: str
     lease_s: float
+    max_run_s: float
+    run_left_s: float = Field(description="What is left of it: stop the engine then.")
+    run_ends_at: str
     unit_price: float
     attempt: int
     priority: int
@@ -342,4 +367,6 @@ class PublicKey(Reply):
 
 class PublicKeys(Reply):
     chain_id: str
+    network_id: str = Field(description="What tells this network from others of the same name, hex.")
+    origin: str = Field(description="The log's origin line, and its keys' name.")
     keys: list[PublicKey]

@@ -51,6 +51,9 @@ class SendTransaction(Body):
 
     version: str
     chain_id: str
+    network_id: str | None = Field(
+        None, max_length=64, description="What /rpc/info names; without it the transfer is refused."
+    )
     sender: str = Field(alias="from")
     recipient: str = Field(alias="to")
     amount_units: str = Field(max_length=16)
@@ -152,6 +155,7 @@ class EndedKey(Reply):
 class ChainBalance(Reply):
     address: str
     chain_id: str
+    network_id: str
     balance: float
     nonce: int = Field(description="Of the last transfer that the wallet signed; the next has one more.")
 
@@ -163,6 +167,7 @@ class SentTransaction(Reply):
     transfer_id: str
     status: Literal["applied"]
     chain_id: str
+    network_id: str
     sender: str = Field(alias="from")
     recipient: str = Field(alias="to")
     amount: float
@@ -213,7 +218,11 @@ class ChainInfo(Reply):
     height: int
     head_hash: str
     tree_size: int
+    network_id: str = Field(description="What signed transfers name: no other network has it. Hex.")
     genesis_hash: str
+    founding: dict[str, Any] | None = Field(
+        description="What genesis is made of (docs/formats/block.md); null where the network is older."
+    )
     origin: str = Field(description="The log's origin line, and its key's name.")
     log_key: str = Field(description="The key that this coordinator signs with, as a vkey.")
     units_per_ait: int

@@ -8,24 +8,28 @@ an error. Cancelling the task that awaits `Engine.run` stops the generation wher
 from __future__ import annotations
 
 import ipaddress
-import json
+import socket
+import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from aitbc.miner.engines.names import Selection
+
 LLM_INFERENCE = "llm_inference"
 EMBEDDING = "embedding"
 
-MAX_RESULT_BYTES = 64 * 1024 * 1024
-"""More than this from one job is a runaway engine, not an answer."""
-
 MAX_ERROR_CHARS = 500
 """An engine's own words are cut to this before they go into a cause's message."""
+
+MAX_CONTEXT_LENGTH = 2**31
+"""The longest that the coordinator takes in a registration; what says more is no context length."""
 
 CONNECT_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 10.0
@@ -47,6 +51,12 @@ class Cause(StrEnum):
     SHUTTING_DOWN = "SHUTTING_DOWN"
 
 
+def clean_text(text: str, limit: int = MAX_ERROR_CHARS) -> str:
+    """Somebody else's words as they may go into a report: valid Unicode, no control characters, cut."""
+    whole = text[: limit * 2].encode("utf-8", "replace").decode("utf-8")
+    return "".join(char if char.isprintable() else " " for char in whole).strip()[:limit]
+
+
 class EngineError(Exception):
     """A job failed in the engine, or the engine cannot be used at all.
 
@@ -56,9 +66,28 @@ class EngineError(Exception):
 
     def __init__(self, cause: Cause, message: str, *, retryable: bool | None = None) -> None:
         self.cause = cause
-        self.message = message[:MAX_ERROR_CHARS]
+        self.message = clean_text(message)
         self.retryable = retryable
         super().__init__(f"{cause}: {self.message}")
+
+
+class EngineUnreachable(EngineError):
+    """No connection to the engine, or one that broke. `why`: refused, no such host, no answer."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(Cause.ENGINE_UNAVAILABLE, f"the engine does not answer: {why}")
+        self.why = why
+
+
+class EngineNotReady(EngineError):
+    """The engine is there but takes no job yet: it loads its model (`is_loading`), or has its hands full.
+
+    Nothing of the job has begun, so that waiting costs nobody an attempt.
+    """
+
+    def __init__(self, message: str, *, is_loading: bool) -> None:
+        super().__init__(Cause.ENGINE_UNAVAILABLE, message)
+        self.is_loading = is_loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +117,14 @@ class Engine(ABC):
     """Something that runs models: a server reached over HTTP, or llama.cpp in this process."""
 
     name: ClassVar[str]
+    url: str = ""
+    """Where its server listens; "" where it runs in this process."""
+
+    selection: Selection = Selection()
+    """Which of its models are offered, and as what."""
+
+    skipped: Mapping[str, str] = MappingProxyType({})
+    """Models that cannot be offered, and why not."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -107,88 +144,44 @@ class Engine(ABC):
         """Free what the engine holds."""
 
 
-def classify(status: int, message: str, kind: str = "") -> EngineError:
-    """The error for an HTTP answer of an engine: its status, its words, and its own error type where it has
-    one."""
-    text = message.lower()
-    said = message or f"HTTP {status}"
-    if kind == "exceed_context_size_error" or (status >= 400 and _says_context(text)):
-        return EngineError(Cause.CONTEXT_LENGTH_EXCEEDED, said)
-    if _says_memory(text):
-        return EngineError(Cause.OUT_OF_MEMORY, said)
-    if status == 404 or ("model" in text and ("not found" in text or "does not exist" in text)):
-        return EngineError(Cause.MODEL_NOT_FOUND, said)
-    if status in (400, 413, 422):
-        return EngineError(Cause.BAD_REQUEST, said)
-    if status in (401, 403):
-        return EngineError(Cause.ENGINE_UNAVAILABLE, f"the engine refused our key: {said}", retryable=True)
-    if status in (408, 429, 502, 503, 504):
-        return EngineError(Cause.ENGINE_UNAVAILABLE, said)
-    return EngineError(Cause.ENGINE_ERROR, said)
+def unreachable(error: httpx.HTTPError) -> EngineUnreachable:
+    """The error for a connection that could not be made or that broke.
 
-
-def _says_context(text: str) -> bool:
-    words = (
-        "context length",
-        "context size",
-        "context window",
-        "context_length_exceeded",
-        "exceed_context_size",
-        "maximum context",
-        "too large to process",
-        "prompt is too long",
-    )
-    return any(word in text for word in words)
-
-
-def _says_memory(text: str) -> bool:
-    words = (
-        "out of memory",
-        "more system memory",
-        "more memory",
-        "insufficient memory",
-        "not enough memory",
-        "cudamalloc failed",
-        "failed to allocate",
-        "unable to allocate",
-    )
-    return any(word in text for word in words)
-
-
-def error_in_body(body: bytes | str) -> tuple[str, str]:
-    """(message, type) out of an engine's error body: `{"error": {...}}`, `{"error": "..."}`, `{"message"}`,
-    `{"detail"}`.
-
-    Ollama hands on llama-server's error object as a JSON string inside its own; that is opened too.
+    The message goes to the job's client: the engine's address stays here.
     """
-    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return text.strip(), ""
-    return describe_error(data)
+    return EngineUnreachable(why_unreachable(error))
 
 
-def describe_error(data: Any) -> tuple[str, str]:
-    """(message, type) of a decoded error body; see `error_in_body`."""
-    if isinstance(data, Mapping):
-        inner = data.get("error", data.get("detail"))
-        if isinstance(inner, str) and inner.lstrip().startswith("{"):
-            return error_in_body(inner)
-        if isinstance(inner, str):
-            return inner, ""
-        source = inner if isinstance(inner, Mapping) else data
-        message = source.get("message")
-        return (message if isinstance(message, str) else ""), str(
-            source.get("type") or source.get("code") or ""
-        )
-    return "", ""
+def why_unreachable(error: BaseException) -> str:
+    """What a failed call found, in a few words: refused, no such host, no answer, broken off."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+    if isinstance(error, httpx.TimeoutException):
+        return "it took the connection and said nothing"
+    for inner in _causes(error):
+        if isinstance(inner, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(inner, socket.gaierror):
+            return "no such host"
+        if isinstance(inner, ssl.SSLError):
+            return f"TLS: {inner.reason or inner}"
+    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+        return f"the connection broke off ({error})" if str(error) else "the connection broke off"
+    return str(error) or type(error).__name__
 
 
-def unreachable(url: str, error: Exception) -> EngineError:
-    """The error for a connection that could not be made or that broke."""
-    words = str(error) or type(error).__name__
-    return EngineError(Cause.ENGINE_UNAVAILABLE, f"{url}: {words}")
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and all that led to it; groups (one error for each address tried) opened."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [inner for inner in (each.__cause__, each.__context__) if inner is not None]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
 
 
 def http_client(url: str, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
@@ -219,39 +212,10 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def count(value: Any) -> int | None:
-    """A token count as the engine gave it, or None where it is no count."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def text_result(text: str, finish_reason: Any) -> dict[str, Any]:
-    """The result of an llm_inference job. Raises EngineError where there is no text."""
-    if not text:
-        why = " before it wrote any of its answer" if finish_reason == "length" else ""
-        raise EngineError(Cause.ENGINE_ERROR, f"the engine stopped{why} and gave an empty answer")
-    if len(text) > MAX_RESULT_BYTES:
-        raise EngineError(Cause.ENGINE_ERROR, "the answer is larger than a result may be")
-    # An engine that cuts a surrogate pair in two leaves half a character, which has no UTF-8 form to hash.
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return {"text": whole, "finish_reason": finish_reason if finish_reason in ("stop", "length") else None}
-
-
-def embeddings_result(vectors: Any, expected: int) -> dict[str, Any]:
-    """The result of an embedding job of `expected` inputs. Raises EngineError where a vector is missing or
-    not numbers."""
-    if not isinstance(vectors, list) or len(vectors) != expected:
-        got = len(vectors) if isinstance(vectors, list) else 0
-        raise EngineError(Cause.ENGINE_ERROR, f"the engine gave {got} embeddings for {expected} inputs")
-    for vector in vectors:
-        if not isinstance(vector, list) or not vector:
-            raise EngineError(Cause.ENGINE_ERROR, "the engine gave an empty embedding")
-        if not all(_is_finite(value) for value in vector):
-            raise EngineError(Cause.ENGINE_ERROR, "the engine gave an embedding that is not finite numbers")
-    return {"embeddings": [[float(value) for value in vector] for vector in vectors]}
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+def context_of(value: object) -> int | None:
+    """A context length as an engine gave it, or None where it is none that could be offered."""
+    is_length = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_CONTEXT_LENGTH
+    return value if is_length else None  # type: ignore[return-value]
 
 
 def messages_of(request: Mapping[str, Any]) -> list[dict[str, Any]]:

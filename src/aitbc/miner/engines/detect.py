@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
 from aitbc.miner.engines.base import Engine, http_client
 from aitbc.miner.engines.llamacpp import LlamaCppEngine
+from aitbc.miner.engines.names import MODEL_NAME
 from aitbc.miner.engines.ollama import DEFAULT_URL, OllamaEngine
 from aitbc.miner.engines.openai_compatible import OpenAIEngine
 from aitbc.miner.starter import STARTER, starter_path
@@ -23,8 +25,8 @@ PROBE_TIMEOUT_S = 2.0
 class EngineChoice:
     """What the command line says about the engine.
 
-    `models` are names to offer (none: all that the engine has), or for llama.cpp one GGUF file, `FILE` or
-    `NAME=FILE`.
+    `models` are the engine's models to offer, `MODEL` or `NAME=MODEL` (none: all that it has), or for
+    llama.cpp one GGUF file, `FILE` or `NAME=FILE`.
     """
 
     engine: str = "auto"
@@ -44,9 +46,10 @@ class NoEngine(Exception):
 async def choose_engine(choice: EngineChoice) -> Engine:
     """The engine for `choice`, not yet started. Raises NoEngine.
 
-    auto: a GGUF named as the model means llama.cpp; a server at `url` is asked what it is; else Ollama, where
+    auto: a server at `url` is asked what it is; a GGUF named as the model means llama.cpp; else Ollama, where
     it runs and has a model; else llama.cpp on the starter model.
     """
+    _check(choice)
     match choice.engine:
         case "ollama":
             return _ollama(choice, choice.url or ollama_url())
@@ -60,6 +63,22 @@ async def choose_engine(choice: EngineChoice) -> Engine:
             return await _find(choice)
         case other:
             raise NoEngine(f"no engine {other!r}; there are {', '.join(ENGINES)}")
+
+
+def _check(choice: EngineChoice) -> None:
+    """Raises NoEngine for an address or a name that no engine can have."""
+    if choice.url is not None:
+        try:
+            parts, host = urlsplit(choice.url), httpx.URL(choice.url).host
+            _ = parts.hostname, parts.port
+        except (httpx.InvalidURL, ValueError) as error:
+            raise NoEngine(f"--url {choice.url!r} is no address: {error}") from None
+        if not choice.url.startswith(("http://", "https://")) or not host:
+            raise NoEngine(f"--url begins with http:// or https:// and a host, not {choice.url!r}")
+    for model in choice.models:
+        name, separator, _ = model.partition("=")
+        if separator and not Path(model).expanduser().is_file() and not MODEL_NAME.fullmatch(name):
+            raise NoEngine(f"--model {model}: a name has 1 to 128 characters of A-Z a-z 0-9 . _ : / @ + -")
 
 
 def ollama_url() -> str:
@@ -77,24 +96,27 @@ def ollama_url() -> str:
 
 
 async def _find(choice: EngineChoice) -> Engine:
-    if choice.models and any(_split_gguf(model)[1].suffix == ".gguf" for model in choice.models):
-        return _llamacpp(choice)
     if choice.url is not None:
         if await _has_ollama_models(choice.url) is not None:
             return _ollama(choice, choice.url)
         return _openai(choice, choice.url)
+    if choice.models and any(_split_gguf(model)[1].suffix.lower() == ".gguf" for model in choice.models):
+        return _llamacpp(choice)
     url = ollama_url()
-    if await _has_ollama_models(url):
+    ollama_has_models = await _has_ollama_models(url)
+    if ollama_has_models:
         return _ollama(choice, url)
+    found = "does not answer" if ollama_has_models is None else "answers and has no models"
     if choice.models and list(choice.models) != [STARTER.name]:
         raise NoEngine(
-            f"no Ollama with models at {url} to serve {', '.join(choice.models)}: start it, or name another "
-            "server with --engine openai --url, or a GGUF file with --engine llamacpp --model FILE"
+            f"nothing here serves {', '.join(choice.models)}: Ollama {found} at {url}. Start it (ollama pull "
+            "MODEL), or name another server with --engine openai --url, or a GGUF file with --engine llamacpp "
+            "--model FILE"
         )
     try:
         path = starter_path()
     except FileNotFoundError as error:
-        raise NoEngine(f"no engine found: Ollama does not answer at {url}, and {error}") from error
+        raise NoEngine(f"no engine found: Ollama {found} at {url}, and {error}") from error
     return _starter(choice, path)
 
 
@@ -104,21 +126,19 @@ async def _has_ollama_models(url: str) -> bool | None:
         try:
             reply = await http.get("/api/tags", timeout=PROBE_TIMEOUT_S)
             models = reply.json().get("models") if reply.status_code == 200 else None
-        except (httpx.HTTPError, ValueError, AttributeError):
+        except (httpx.HTTPError, ValueError, AttributeError, RecursionError):
             return None  # nothing there, or something else: that is the answer
     return bool(models) if isinstance(models, list) else None
 
 
 def _ollama(choice: EngineChoice, url: str) -> OllamaEngine:
     return OllamaEngine(
-        url, only=frozenset(choice.models), context_length=choice.context_length, job_types=choice.job_types
+        url, only=choice.models, context_length=choice.context_length, job_types=choice.job_types
     )
 
 
 def _openai(choice: EngineChoice, url: str) -> OpenAIEngine:
-    return OpenAIEngine(
-        url, api_key=choice.engine_key, only=frozenset(choice.models), job_types=choice.job_types
-    )
+    return OpenAIEngine(url, api_key=choice.engine_key, only=choice.models, job_types=choice.job_types)
 
 
 def _llamacpp(choice: EngineChoice) -> LlamaCppEngine:

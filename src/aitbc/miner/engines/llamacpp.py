@@ -8,7 +8,6 @@ which stops the generation, and no thread of ours is ever inside the native code
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from aitbc.miner.engines.base import (
     ModelInfo,
     Progress,
 )
+from aitbc.miner.engines.names import public_name
 from aitbc.miner.engines.openai_compatible import OpenAIEngine
 
 DEFAULT_CONTEXT_LENGTH = 8192
@@ -33,7 +33,6 @@ DEFAULT_CONTEXT_LENGTH = 8192
 MAX_BATCH_TOKENS = 2048
 GGUF_MAGIC = b"GGUF"
 HEADER_BYTES = 64 * 1024
-NOT_A_NAME = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 
 
 class LlamaCppEngine(Engine):
@@ -57,7 +56,7 @@ class LlamaCppEngine(Engine):
         job_types: frozenset[str] | None = None,
     ) -> None:
         self.path = path
-        self.model_name = model_name or model_name_of(path)
+        self.model_name = model_name or public_name(path.name)
         self._concurrency = concurrency
         self._context_length = context_length or DEFAULT_CONTEXT_LENGTH
         self._threads = threads
@@ -132,12 +131,6 @@ class LlamaCppEngine(Engine):
             raise EngineError(
                 Cause.ENGINE_UNAVAILABLE, f"llama.cpp could not load {self.path}: {error}"
             ) from error
-
-
-def model_name_of(path: Path) -> str:
-    """The name that a GGUF is offered under: its file name without the ending, in the letters that a name may
-    have."""
-    return NOT_A_NAME.sub("-", path.stem)[:128] or "model"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ to.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,31 +17,39 @@ from aitbc.miner.engines.base import (
     EMBEDDING,
     LIST_TIMEOUT_S,
     LLM_INFERENCE,
-    MAX_RESULT_BYTES,
     Cause,
     Engine,
     EngineError,
+    EngineNotReady,
     EngineResult,
+    EngineUnreachable,
     ModelInfo,
     Progress,
-    classify,
-    count,
-    describe_error,
-    embeddings_result,
-    error_in_body,
+    context_of,
     http_client,
     messages_of,
-    text_result,
     unreachable,
+)
+from aitbc.miner.engines.framing import END, frames
+from aitbc.miner.engines.names import LATEST, Selection
+from aitbc.miner.engines.verdict import (
+    Completion,
+    count,
+    decode_object,
+    embeddings,
+    object_of,
+    raise_error_in,
+    refusal,
+    text_of,
 )
 
 DEFAULT_URL = "http://127.0.0.1:11434"
-LATEST = ":latest"
 EMBEDDING_FAMILIES = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2"})
 
 
 class OllamaEngine(Engine):
-    """The Ollama server at `url`, offering only the models in `only` where any are named.
+    """The Ollama server at `url`, offering only the models in `only` (MODEL or NAME=MODEL) where any are
+    named.
 
     Models go by the names that Ollama lists, `llama3.2:latest`; one tagged `:latest` may be named without the
     tag too. `context_length` (tokens) is asked for with every job; None leaves it to Ollama's own setting.
@@ -54,12 +61,12 @@ class OllamaEngine(Engine):
         self,
         url: str = DEFAULT_URL,
         *,
-        only: frozenset[str] = frozenset(),
+        only: Collection[str] = (),
         context_length: int | None = None,
         job_types: frozenset[str] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        self._only = only
+        self.selection = Selection(only)
         self._context_length = context_length
         self._job_types = job_types
         self._http = http_client(self.url)
@@ -74,13 +81,26 @@ class OllamaEngine(Engine):
     async def models(self) -> list[ModelInfo]:
         tags = await self._call("GET", "/api/tags")
         await self._note_loaded()
+        rows = {
+            row["name"]: row
+            for row in _list(tags.get("models"))
+            if isinstance(row, Mapping) and isinstance(row.get("name"), str) and row["name"]
+        }
         found: list[ModelInfo] = []
-        for row in tags.get("models") or []:
-            if not isinstance(row, Mapping) or not isinstance(row.get("name"), str):
+        skipped: dict[str, str] = {}
+        for name, model in self.selection.choose(rows).items():
+            try:
+                shown = self._as_served(await self._show(model, rows[model]))
+            except EngineUnreachable:
+                raise
+            except EngineError as error:
+                skipped[name] = error.message  # one odd model is no reason to offer none
                 continue
-            name = row["name"]
-            if not self._only or name in self._only or name.removesuffix(LATEST) in self._only:
-                found.append(self._as_served(await self._show(name, row)))
+            if shown.job_types:
+                found.append(replace(shown, name=name))
+            else:
+                skipped[name] = "it neither completes nor embeds"
+        self.skipped = skipped
         return sorted(found, key=lambda model: model.name)
 
     async def run(self, request: Mapping[str, Any], progress: Progress) -> EngineResult:
@@ -108,13 +128,12 @@ class OllamaEngine(Engine):
         if cached and digest and cached[0] == digest:
             return cached[1]
         data = await self._call("POST", "/api/show", {"model": name})
-        facts = data.get("model_info") if isinstance(data.get("model_info"), Mapping) else {}
-        details = data.get("details") or row.get("details") or {}
+        details = _object(data.get("details")) or _object(row.get("details"))
         quantisation = details.get("quantization_level")
         info = ModelInfo(
             name=name,
             engine=self.name,
-            context_length=_context_of(facts or {}, data.get("parameters")),
+            context_length=_context_of(_object(data.get("model_info")), data.get("parameters")),
             quantisation=quantisation
             if isinstance(quantisation, str) and quantisation != "unknown"
             else None,
@@ -129,61 +148,48 @@ class OllamaEngine(Engine):
             data = await self._call("GET", "/api/ps")
         except EngineError:
             return  # older versions have no such route, and the model's own figure still stands
-        for row in data.get("models") or []:
-            context = count(row.get("context_length")) if isinstance(row, Mapping) else None
+        for row in _list(data.get("models")):
+            context = context_of(row.get("context_length")) if isinstance(row, Mapping) else None
             if context:
                 self._served_context[str(row.get("name"))] = context
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         try:
             reply = await self._http.request(method, path, json=body, timeout=LIST_TIMEOUT_S)
         except httpx.HTTPError as error:
-            raise unreachable(self.url, error) from error
+            raise unreachable(error) from error
         if reply.status_code != 200:
-            message, _ = error_in_body(reply.content)
-            raise EngineError(Cause.ENGINE_UNAVAILABLE, f"{path}: HTTP {reply.status_code} {message}")
-        return _decode(reply.content)
+            refused = refusal(reply.status_code, reply.content)
+            if isinstance(refused, EngineNotReady):
+                raise refused
+            raise EngineError(Cause.ENGINE_UNAVAILABLE, f"{path}: HTTP {reply.status_code} {refused.message}")
+        return decode_object(reply.content)
 
     async def _chat(self, request: Mapping[str, Any], progress: Progress) -> EngineResult:
+        model = self.selection.engine_name(request["model"])
         body = {
-            "model": request["model"],
+            "model": model,
             "messages": messages_of(request),
             "stream": True,
             "truncate": False,  # say that a prompt is too long, do not cut it
             "shift": False,  # stop at the end of the context, do not forget its beginning
             "options": self._options(request["params"]),
         }
-        pieces: list[str] = []
-        chars = 0
-        last: dict[str, Any] = {}
+        completion = Completion(progress)
+        prompt_tokens: int | None = None
         try:
             async with self._http.stream("POST", "/api/chat", json=body) as reply:
-                if reply.status_code != 200:
-                    message, kind = error_in_body(await reply.aread())
-                    raise classify(reply.status_code, message, kind)
-                async for line in reply.aiter_lines():
-                    if not line.strip():
-                        continue
-                    last = _decode(line)
-                    _raise_error_in(last)
-                    text = (last.get("message") or {}).get("content")
-                    if isinstance(text, str) and text:
-                        pieces.append(text)
-                        chars += len(text)
-                        progress(len(pieces))
-                    if chars > MAX_RESULT_BYTES:
-                        raise EngineError(Cause.ENGINE_ERROR, "the answer is larger than a result may be")
+                if not reply.is_success:
+                    raise refusal(reply.status_code, await reply.aread())
+                async for frame in frames(reply.aiter_bytes()):
+                    if frame.value is not END:
+                        tokens = _read_line(frame.value, frame.is_error, completion)
+                        prompt_tokens = tokens or prompt_tokens
         except httpx.HTTPError as error:
-            raise unreachable(self.url, error) from error
-        if last.get("done") is not True:
-            raise EngineError(Cause.ENGINE_UNAVAILABLE, "Ollama broke off in the middle of its answer")
-        prompt_tokens = count(last.get("prompt_eval_count"))
-        self._refuse_a_cut_prompt(request["model"], prompt_tokens)
-        return EngineResult(
-            text_result("".join(pieces), last.get("done_reason")),
-            prompt_tokens,
-            count(last.get("eval_count")),
-        )
+            raise unreachable(error) from error
+        result = completion.result()
+        self._refuse_a_cut_prompt(model, prompt_tokens)
+        return result
 
     def _options(self, params: Mapping[str, Any]) -> dict[str, Any]:
         options: dict[str, Any] = {"num_predict": params["max_tokens"]}
@@ -205,50 +211,59 @@ class OllamaEngine(Engine):
 
     async def _embed(self, request: Mapping[str, Any]) -> EngineResult:
         inputs = request["input"]["input"]
-        body = {"model": request["model"], "input": inputs, "truncate": False}
+        model = self.selection.engine_name(request["model"])
+        body = {"model": model, "input": inputs, "truncate": False}
         try:
             reply = await self._http.post("/api/embed", json=body)
         except httpx.HTTPError as error:
-            raise unreachable(self.url, error) from error
-        if reply.status_code != 200:
-            message, kind = error_in_body(reply.content)
-            raise classify(reply.status_code, message, kind)
-        data = _decode(reply.content)
-        _raise_error_in(data)
-        result = embeddings_result(data.get("embeddings"), len(inputs))
-        return EngineResult(result, count(data.get("prompt_eval_count")), 0)
+            raise unreachable(error) from error
+        if not reply.is_success:
+            raise refusal(reply.status_code, reply.content)
+        data = decode_object(reply.content)
+        raise_error_in(data)
+        return embeddings(data.get("embeddings"), len(inputs), data.get("prompt_eval_count"))
+
+
+def _read_line(value: object, is_error: bool, completion: Completion) -> int | None:
+    """One line of a chat's stream into the words of a verdict; gives the prompt's tokens where it says them.
+    Raises EngineError."""
+    if is_error and not isinstance(value, Mapping):
+        value = {"error": str(value)}
+    line = object_of(value)
+    raise_error_in(line, is_error=is_error)
+    message = line.get("message")
+    if isinstance(message, Mapping):
+        completion.say(text_of(message.get("content")))
+    if line.get("done") is not True:
+        return None
+    completion.end()
+    completion.say("", line.get("done_reason"))
+    completion.count(line.get("prompt_eval_count"), line.get("eval_count"))
+    return count(line.get("prompt_eval_count"))
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _context_of(facts: Mapping[str, Any], parameters: Any) -> int | None:
     """The context that a model is served with: `num_ctx` of its Modelfile, else what it was trained for."""
     for line in parameters.splitlines() if isinstance(parameters, str) else []:
         words = line.split()
-        if len(words) == 2 and words[0] == "num_ctx" and words[1].isdigit():
-            return int(words[1])
+        if len(words) == 2 and words[0] == "num_ctx" and words[1].isdecimal() and len(words[1]) < 12:
+            return context_of(int(words[1]))
     architecture = facts.get("general.architecture")
-    return count(facts.get(f"{architecture}.context_length"))
+    return context_of(facts.get(f"{architecture}.context_length"))
 
 
 def _job_types_of(capabilities: Any, family: Any) -> frozenset[str]:
     """Versions before `capabilities` do not say: there the family tells an embedding model from the rest."""
     if isinstance(capabilities, list):
         known = {"completion": LLM_INFERENCE, "embedding": EMBEDDING}
-        return frozenset(known[word] for word in capabilities if word in known)
-    return frozenset({EMBEDDING if family in EMBEDDING_FAMILIES else LLM_INFERENCE})
-
-
-def _raise_error_in(data: Mapping[str, Any]) -> None:
-    """An error after the stream began comes as one line of it, under status 200."""
-    if data.get("error"):
-        message, kind = describe_error(data)
-        raise classify(500, message or "Ollama reported an error", kind)
-
-
-def _decode(data: bytes | str) -> dict[str, Any]:
-    try:
-        decoded = json.loads(data)
-    except ValueError as error:
-        raise EngineError(Cause.ENGINE_ERROR, "Ollama's answer is not JSON") from error
-    if not isinstance(decoded, dict):
-        raise EngineError(Cause.ENGINE_ERROR, "Ollama's answer is not a JSON object")
-    return decoded
+        return frozenset(known[word] for word in known if word in capabilities)
+    is_embedding = isinstance(family, str) and family in EMBEDDING_FAMILIES
+    return frozenset({EMBEDDING if is_embedding else LLM_INFERENCE})

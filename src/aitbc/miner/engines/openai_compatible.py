@@ -5,14 +5,12 @@ and what vLLM (`max_model_len`), llama.cpp (`meta`) and LM Studio (`/api/v0/mode
 model.
 
 Every completion is streamed, so that an abandoned job stops the generation (the connection closes) and a
-server that dies half way is seen: a stream that ends without a finish reason or `[DONE]` is a failure, never
-a shorter answer.
+server that dies half way is seen. What the chunks mean is decided in `verdict`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -22,22 +20,28 @@ from aitbc.miner.engines.base import (
     EMBEDDING,
     LIST_TIMEOUT_S,
     LLM_INFERENCE,
-    MAX_RESULT_BYTES,
     Cause,
     Engine,
     EngineError,
+    EngineNotReady,
     EngineResult,
     ModelInfo,
     Progress,
-    classify,
-    count,
-    describe_error,
-    embeddings_result,
-    error_in_body,
+    context_of,
     http_client,
     messages_of,
-    text_result,
     unreachable,
+)
+from aitbc.miner.engines.framing import END, decode_json, frames
+from aitbc.miner.engines.names import Selection
+from aitbc.miner.engines.verdict import (
+    Completion,
+    decode_object,
+    embeddings,
+    object_of,
+    raise_error_in,
+    refusal,
+    text_of,
 )
 
 
@@ -48,7 +52,8 @@ def base_url(url: str) -> str:
 
 
 class OpenAIEngine(Engine):
-    """An OpenAI-compatible server at `url`, offering only the models in `only` where any are named."""
+    """An OpenAI-compatible server at `url`, offering only the models in `only` (MODEL or NAME=MODEL) where
+    any are named."""
 
     name: ClassVar[str] = "openai"
 
@@ -57,11 +62,11 @@ class OpenAIEngine(Engine):
         url: str,
         *,
         api_key: str | None = None,
-        only: frozenset[str] = frozenset(),
+        only: Collection[str] = (),
         job_types: frozenset[str] | None = None,
     ) -> None:
         self.url = base_url(url)
-        self._only = only
+        self.selection = Selection(only)
         self._job_types = job_types
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = http_client(self.url, headers)
@@ -72,63 +77,84 @@ class OpenAIEngine(Engine):
         """Nothing to start: the server is somebody else's, and `models` says whether it answers."""
 
     async def models(self) -> list[ModelInfo]:
-        data = await self._get_json(f"{self.url}/models")
-        rows = data.get("data") if isinstance(data, Mapping) else None
-        if not isinstance(rows, list):
+        rows = _rows_of(await self._get_json(f"{self.url}/models"))
+        if rows is None:
             raise EngineError(Cause.ENGINE_UNAVAILABLE, f"{self.url}/models is not a list of models")
+        await self._refuse_while_loading()
         more = await self._lm_studio_models()
-        found = [self._describe(row, more.get(row["id"], {})) for row in rows if _is_model(row)]
-        return sorted((m for m in found if not self._only or m.name in self._only), key=lambda m: m.name)
+        known = {row["id"]: row for row in rows if _is_model(row)}
+        chosen = self.selection.choose(known)
+        return sorted(
+            (self._describe(name, known[model], more.get(model, {})) for name, model in chosen.items()),
+            key=lambda model: model.name,
+        )
 
     async def run(self, request: Mapping[str, Any], progress: Progress) -> EngineResult:
-        if request["type"] == EMBEDDING:
-            return await self._embed(request)
-        if request["type"] != LLM_INFERENCE:
-            raise EngineError(Cause.BAD_REQUEST, f"this engine does not run {request['type']} jobs")
-        return await self._complete(request, progress)
+        try:
+            if request["type"] == EMBEDDING:
+                return await self._embed(request)
+            if request["type"] != LLM_INFERENCE:
+                raise EngineError(Cause.BAD_REQUEST, f"this engine does not run {request['type']} jobs")
+            return await self._complete(request, progress)
+        except EngineError as error:
+            error.message = self.selection.hide(error.message)
+            raise
 
     async def close(self) -> None:
         await self._http.aclose()
 
-    def _describe(self, row: Mapping[str, Any], more: Mapping[str, Any]) -> ModelInfo:
-        meta = row.get("meta") if isinstance(row.get("meta"), Mapping) else {}
-        assert isinstance(meta, Mapping)
+    def _describe(self, name: str, row: Mapping[str, Any], more: Mapping[str, Any]) -> ModelInfo:
+        given = row.get("meta")
+        meta: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
         context = (
-            count(more.get("loaded_context_length"))
-            or count(more.get("max_context_length"))
-            or count(row.get("max_model_len"))
-            or count(meta.get("n_ctx"))
-            or count(meta.get("n_ctx_train"))
+            context_of(more.get("loaded_context_length"))
+            or context_of(more.get("max_context_length"))
+            or context_of(row.get("max_model_len"))
+            or context_of(meta.get("n_ctx"))
+            or context_of(meta.get("n_ctx_train"))
         )
         quantisation = more.get("quantization") or _short_ftype(meta.get("ftype"))
         return ModelInfo(
-            name=row["id"],
+            name=name,
             engine=self.name,
             context_length=context,
             quantisation=quantisation if isinstance(quantisation, str) else None,
-            job_types=self._job_types or _job_types_by_name(row["id"], more.get("type")),
+            job_types=self._job_types or _job_types_by_name(name, more.get("type")),
         )
+
+    async def _refuse_while_loading(self) -> None:
+        """llama.cpp, vLLM and others list models that they are still loading; `/health` tells. Raises
+        EngineNotReady."""
+        parts = urlsplit(self.url)
+        try:
+            reply = await self._http.get(f"{parts.scheme}://{parts.netloc}/health", timeout=LIST_TIMEOUT_S)
+        except httpx.HTTPError:
+            return  # the listing was answered: a job will tell
+        if reply.status_code == 503:
+            error = refusal(503, reply.content)
+            raise EngineNotReady(error.message, is_loading=True)
 
     async def _lm_studio_models(self) -> dict[str, Mapping[str, Any]]:
         """LM Studio's own listing by model id; empty where the server is another."""
         parts = urlsplit(self.url)
         try:
-            data = await self._get_json(f"{parts.scheme}://{parts.netloc}/api/v0/models")
+            rows = _rows_of(await self._get_json(f"{parts.scheme}://{parts.netloc}/api/v0/models"))
         except EngineError:
             return {}  # only LM Studio has this route, and only some versions of it
-        rows = data.get("data") if isinstance(data, Mapping) else None
         return {row["id"]: row for row in rows or [] if _is_model(row)}
 
     async def _get_json(self, url: str) -> Any:
         try:
             reply = await self._http.get(url, timeout=LIST_TIMEOUT_S)
         except httpx.HTTPError as error:
-            raise unreachable(self.url, error) from error
+            raise unreachable(error) from error
         if reply.status_code != 200:
-            message, _ = error_in_body(reply.content)
-            raise EngineError(Cause.ENGINE_UNAVAILABLE, f"{url}: HTTP {reply.status_code} {message}")
+            refused = refusal(reply.status_code, reply.content)
+            if isinstance(refused, EngineNotReady):
+                raise refused
+            raise EngineError(Cause.ENGINE_UNAVAILABLE, f"{url}: HTTP {reply.status_code} {refused.message}")
         try:
-            return reply.json()
+            return decode_json(reply.content)
         except ValueError as error:
             raise EngineError(Cause.ENGINE_UNAVAILABLE, f"{url} did not answer with JSON") from error
 
@@ -148,7 +174,7 @@ class OpenAIEngine(Engine):
     def _call_for(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The route and the body for a completion."""
         params = request["params"]
-        body: dict[str, Any] = {"model": request["model"], "stream": True}
+        body: dict[str, Any] = {"model": self.selection.engine_name(request["model"]), "stream": True}
         for name in ("max_tokens", "temperature", "top_p", "seed", "stop"):
             if params.get(name) is not None:
                 body[name] = params[name]
@@ -159,122 +185,69 @@ class OpenAIEngine(Engine):
         return "chat/completions", body | {"messages": messages_of(request)}
 
     async def _stream(self, path: str, body: Mapping[str, Any], progress: Progress) -> EngineResult:
-        gathered = _Gathered(progress)
+        completion = Completion(progress)
         try:
             async with self._http.stream("POST", f"{self.url}/{path}", json=body) as reply:
-                if reply.status_code != 200:
-                    message, kind = error_in_body(await reply.aread())
-                    raise classify(reply.status_code, message, kind)
-                if "json" in reply.headers.get("content-type", ""):
-                    # A server that does not stream answers in one piece.
-                    gathered.add(_decode(await reply.aread()))
-                    gathered.ended = True
-                else:
-                    async for chunk in _events(reply):
-                        gathered.add(chunk)
-                    gathered.ended = gathered.ended or gathered.finish_reason is not None
+                if not reply.is_success:
+                    raise refusal(reply.status_code, await reply.aread())
+                async for frame in frames(reply.aiter_bytes()):
+                    if frame.value is END:
+                        completion.end()
+                    else:
+                        _read_chunk(frame.value, frame.is_error, completion)
         except httpx.HTTPError as error:
-            raise unreachable(self.url, error) from error
-        return gathered.result()
+            raise unreachable(error) from error
+        return completion.result()
 
     async def _embed(self, request: Mapping[str, Any]) -> EngineResult:
         inputs = request["input"]["input"]
+        model = self.selection.engine_name(request["model"])
+        body = {"model": model, "input": inputs, "encoding_format": "float"}
         try:
-            reply = await self._http.post(
-                f"{self.url}/embeddings",
-                json={"model": request["model"], "input": inputs, "encoding_format": "float"},
-            )
+            reply = await self._http.post(f"{self.url}/embeddings", json=body)
         except httpx.HTTPError as error:
-            raise unreachable(self.url, error) from error
-        if reply.status_code != 200:
-            message, kind = error_in_body(reply.content)
-            raise classify(reply.status_code, message, kind)
-        data = _decode(reply.content)
-        _raise_error_in(data)
+            raise unreachable(error) from error
+        if not reply.is_success:
+            raise refusal(reply.status_code, reply.content)
+        data = decode_object(reply.content)
+        raise_error_in(data)
         rows = data.get("data")
         if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
-            rows = [row.get("embedding") for row in sorted(rows, key=lambda row: int(row.get("index") or 0))]
-        usage = data.get("usage") or {}
-        return EngineResult(embeddings_result(rows, len(inputs)), count(usage.get("prompt_tokens")), 0)
-
-
-class _Gathered:
-    """A completion as its chunks come in."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.finish_reason: str | None = None
-        self.ended = False
-        self._pieces: list[str] = []
-        self._chars = 0
-        self._usage: Mapping[str, Any] = {}
-        self._progress = progress
-
-    def add(self, chunk: Mapping[str, Any] | None) -> None:
-        """Take one chunk; None is the stream's `[DONE]`."""
-        if chunk is None:
-            self.ended = True
-            return
-        _raise_error_in(chunk)
-        if isinstance(chunk.get("usage"), Mapping):
-            self._usage = chunk["usage"]
-        choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
-            return
-        choice = choices[0]
-        part = choice.get("delta") or choice.get("message") or {}
-        text = part.get("content") if "text" not in choice else choice["text"]
-        if isinstance(text, str) and text:
-            self._pieces.append(text)
-            self._chars += len(text)
-            self._progress(len(self._pieces))
-        if self._chars > MAX_RESULT_BYTES:
-            raise EngineError(Cause.ENGINE_ERROR, "the answer is larger than a result may be")
-        if isinstance(choice.get("finish_reason"), str):
-            self.finish_reason = choice["finish_reason"]
-
-    def result(self) -> EngineResult:
-        """The whole completion. Raises EngineError where it broke off or has no text."""
-        if not self.ended:
-            raise EngineError(Cause.ENGINE_UNAVAILABLE, "the engine broke off in the middle of its answer")
-        return EngineResult(
-            text_result("".join(self._pieces), self.finish_reason),
-            count(self._usage.get("prompt_tokens")),
-            count(self._usage.get("completion_tokens")),
+            if all(type(row.get("index")) is int for row in rows):
+                rows = sorted(rows, key=lambda row: row["index"])
+            rows = [row.get("embedding") for row in rows]
+        usage = data.get("usage")
+        return embeddings(
+            rows, len(inputs), usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
         )
 
 
-async def _events(reply: httpx.Response) -> AsyncIterator[Mapping[str, Any] | None]:
-    """The chunks of a stream of server-sent events; None for `[DONE]`."""
-    async for line in reply.aiter_lines():
-        if line.startswith("data:"):
-            data = line[5:].strip()
-            if data == "[DONE]":
-                yield None
-            elif data:
-                yield _decode(data)
-        elif line.startswith("error:"):
-            yield _decode(line[6:].strip())
+def _read_chunk(value: object, is_error: bool, completion: Completion) -> None:
+    """One chunk of a stream, or a whole completion, into the words of a verdict. Raises EngineError."""
+    if is_error and not isinstance(value, Mapping):
+        value = {"error": str(value)}
+    chunk = object_of(value)
+    raise_error_in(chunk, is_error=is_error)
+    usage = chunk.get("usage")
+    if isinstance(usage, Mapping):
+        completion.count(usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list) else []:
+        if not isinstance(choice, Mapping) or choice.get("index") not in (None, 0):
+            continue  # one answer was asked for, and that is the first
+        if choice.get("error"):
+            raise_error_in({"error": choice["error"]})
+        part = choice.get("delta") or choice.get("message")
+        said = choice.get("text")
+        if said is None and isinstance(part, Mapping):
+            said = part.get("content")
+        completion.say(text_of(said), choice.get("finish_reason"))
 
 
-def _decode(data: bytes | str) -> dict[str, Any]:
-    try:
-        decoded = json.loads(data)
-    except ValueError as error:
-        raise EngineError(Cause.ENGINE_ERROR, "the engine's answer is not JSON") from error
-    if not isinstance(decoded, dict):
-        raise EngineError(Cause.ENGINE_ERROR, "the engine's answer is not a JSON object")
-    return decoded
-
-
-def _raise_error_in(data: Mapping[str, Any]) -> None:
-    """Some servers answer 200 and then an error object; that is no result."""
-    if data.get("error"):
-        message, kind = describe_error(data)
-        inner = data["error"]
-        code = inner.get("code") if isinstance(inner, Mapping) else None
-        raise classify(
-            code if isinstance(code, int) else 500, message or "the engine reported an error", kind
-        )
+def _rows_of(listing: object) -> list[Any] | None:
+    """The rows of a listing of models: `{"data": [...]}`, as most write it, or the bare list."""
+    rows = listing.get("data") if isinstance(listing, Mapping) else listing
+    return rows if isinstance(rows, list) else None
 
 
 def _short_ftype(ftype: Any) -> str | None:

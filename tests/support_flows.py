@@ -209,7 +209,7 @@ class Market:
         return self.db.read_sync(ledger.balance, account)
 
     def receipts(self) -> list[ReceiptRow]:
-        return self.db.read_sync(receipts.find, limit=10_000)
+        return self.db.read_sync(receipts.find, limit=10_000).rows
 
     def check(self) -> None:
         """The whole audit passes."""

@@ -51,7 +51,7 @@ async def list_jobs(
 
 
 def _list(tx: Tx, principal: Principal, query: JobList) -> tuple[bytes, int, str | None]:
-    rows, total = queries.listed(
+    page = queries.listed(
         tx,
         None if principal.is_admin else principal.account_id,
         status=query.status,
@@ -59,10 +59,9 @@ def _list(tx: Tx, principal: Principal, query: JobList) -> tuple[bytes, int, str
         offset=query.offset,
         before_id=query.cursor,
     )
-    cursor = rows[-1].id if len(rows) == query.limit else None
-    asked, answered = queries.payloads(tx, [row.id for row in rows])
-    shown = json_bytes([job_json(row, asked.get(row.id), answered.get(row.id)) for row in rows])
-    return shown, total, cursor
+    asked, answered = queries.payloads(tx, [row.id for row in page.rows])
+    shown = json_bytes([job_json(row, asked.get(row.id), answered.get(row.id)) for row in page.rows])
+    return shown, page.total, page.next_before
 
 
 @router.post(

@@ -8,7 +8,7 @@ from aitbc.api.routing import MAX_BATCH, QueryFields
 from aitbc.api.schemas.fields import MINER_ID_PATTERN
 
 MAX_LIMIT = 100
-MAX_OFFSET = 10_000_000
+MAX_OFFSET = 10_000
 ID_CHARS = 128
 
 

@@ -74,7 +74,7 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
 
 def warn_of_strange_settings() -> None:
     """Says which variables look like settings but are none: a typo there changes nothing, in silence."""
-    from aitbc.config import strange_settings
+    from aitbc.misspelt import strange_settings
 
     for _name, sentence in strange_settings():
         note(f"warning: {sentence}")

@@ -126,7 +126,7 @@ def blank(tx: Tx, client: Principal) -> JobRow:
         max_price_units=0,
         hold_id="",
         held_units=0,
-        max_run_ms=1000,
+        max_run_ms=60_000,
     )
 
 

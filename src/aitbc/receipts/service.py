@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from aitbc.chain import service as chain
 from aitbc.core import receipt as documents
@@ -86,6 +86,19 @@ def of_job(tx: Tx, job_id: str) -> ReceiptRow | None:
     return row
 
 
+LOOKED_AT = 2_000  # receipts that a page of several filters looks through
+
+
+class ReceiptPage(NamedTuple):
+    """Receipts, newest first, and where the next page begins (None: there is none).
+
+    A page of several filters may be short, or empty, and yet have a next one: it looks so far and no further.
+    """
+
+    rows: list[ReceiptRow]
+    next_before: str | None
+
+
 def find(
     tx: Tx,
     *,
@@ -97,21 +110,39 @@ def find(
     before_id: str | None = None,
     limit: int = 20,
     offset: int = 0,
-) -> list[ReceiptRow]:
-    """Receipts that match all filters given, newest first; `before_id` continues below that receipt."""
-    query = select(*COLUMNS).order_by(_receipts.c.id.desc()).limit(limit).offset(offset)
-    for column, value in (
-        (_receipts.c.client_id, client),
-        (_receipts.c.provider_id, provider),
-        (_receipts.c.miner_id, miner_id),
-        (_receipts.c.model, model),
-        (_receipts.c.job_id, job_id),
-    ):
-        if value is not None:
-            query = query.where(column == value)
+) -> ReceiptPage:
+    """Receipts that match all filters given; `before_id` continues below that receipt.
+
+    What a page costs does not depend on how many receipts there are: the first filter has an index, and what
+    that finds is held to the others, LOOKED_AT at a time.
+    """
+    given = [
+        (column, value)
+        for column, value in (
+            (_receipts.c.job_id, job_id),
+            (_receipts.c.client_id, client),
+            (_receipts.c.miner_id, miner_id),
+            (_receipts.c.provider_id, provider),
+            (_receipts.c.model, model),
+        )
+        if value is not None
+    ]
+    first = select(*COLUMNS).order_by(_receipts.c.id.desc())
+    if given:
+        first = first.where(given[0][0] == given[0][1])
     if before_id is not None:
-        query = query.where(_receipts.c.id < before_id)
-    return [ReceiptRow._make(row) for row in tx.query(query)]
+        first = first.where(_receipts.c.id < before_id)
+    if len(given) < 2:
+        rows = [ReceiptRow._make(row) for row in tx.query(first.limit(limit).offset(offset))]
+        return ReceiptPage(rows, rows[-1].id if len(rows) == limit else None)
+    looked = first.limit(LOOKED_AT).subquery()
+    matching = select(looked).where(*(looked.c[column.name] == value for column, value in given[1:]))
+    page = matching.order_by(looked.c.id.desc()).limit(limit).offset(offset)
+    rows = [ReceiptRow._make(row) for row in tx.query(page)]
+    if len(rows) == limit:
+        return ReceiptPage(rows, rows[-1].id)
+    (seen,) = tx.query(select(func.count().label("count"), func.min(looked.c.id).label("last")))
+    return ReceiptPage(rows, str(seen.last) if seen.count == LOOKED_AT else None)
 
 
 def publish_key(tx: Tx, key: PrivateKey, name: str) -> None:

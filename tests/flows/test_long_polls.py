@@ -270,7 +270,7 @@ def test_an_offer_hides_its_job_from_nobody(market: Market) -> None:
     job = market.submit(client)
 
     def looks(tx: Tx) -> tuple[Any, list[Any]]:
-        offered = dispatch.offer(tx, *looker)
+        offered = dispatch.offer(tx, market.ctx, *looker)
         with ThreadPoolExecutor(1) as pool:
             return offered.job, pool.submit(market.take, taker).result()
 

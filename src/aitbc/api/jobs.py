@@ -167,7 +167,7 @@ def taken_body(request: ApiRequest, taken: Taken) -> dict[str, Any]:
     jobs_leased = assignments_body(request, taken.assignments)
     reason = "" if jobs_leased else taken.room.reason
     if not reason:
-        return {"jobs": jobs_leased, "reason": None, "message": None, "retry_after_s": None}
+        return {"jobs": jobs_leased}
     left_ms = taken.room.until_ms - request.runtime.clock.now_ms() if taken.room.until_ms else None
     return {
         "jobs": [],

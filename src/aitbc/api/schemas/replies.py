@@ -345,9 +345,9 @@ class Assignments(Reply):
     """Leased jobs. Where there is none for a reason of the miner's own, it is said."""
 
     jobs: list[Assignment]
-    reason: Literal["DRAINING", "NOT_APPROVED", "PAUSED", "TRUST", "BUSY"] | None
-    message: str | None
-    retry_after_s: float | None = Field(description="When the reason ends, where that is known.")
+    reason: Literal["DRAINING", "NOT_APPROVED", "PAUSED", "TRUST", "BUSY"] | None = None
+    message: str | None = None
+    retry_after_s: float | None = Field(None, description="When the reason ends, where that is known.")
 
 
 class FailedJob(Reply):

@@ -169,6 +169,7 @@ class Settings(BaseSettings):
     min_bytes_per_s: int = Field(
         16_384,
         ge=1,
+        le=MAX_COUNT,
         description="Bodies and answers may take as much longer as they have bytes at this rate.",
     )
     keep_alive_s: float = Field(

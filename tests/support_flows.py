@@ -17,6 +17,7 @@ from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import create_key
 from aitbc.audit.database import audit
 from aitbc.chain import founding
+from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
 from aitbc.core import ids, jobspec
 from aitbc.core.block import origin_of
@@ -83,15 +84,16 @@ def context(**limits: Any) -> FlowContext:
     return FlowContext(chain_id=CHAIN, signing_key=KEY, **limits)
 
 
-def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> None:
+def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> NetworkRow:
     """Founds the network, with an origin that is known beforehand."""
-    founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
+    return founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
 
 
 def prepare(tx: Tx, fee_bps: int) -> None:
     ledger.open_system_accounts(tx)
     receipts.publish_key(tx, KEY, CHAIN)
     parameters.set_value(tx, "fee_bps", fee_bps)
+    parameters.set_value(tx, "min_transaction_fee", 0)  # tests say themselves what a transfer pays
 
 
 class Market:
@@ -207,7 +209,7 @@ class Market:
         return self.db.read_sync(ledger.balance, account)
 
     def receipts(self) -> list[ReceiptRow]:
-        return self.db.read_sync(receipts.find, limit=10_000)
+        return self.db.read_sync(receipts.find, limit=10_000).rows
 
     def check(self) -> None:
         """The whole audit passes."""

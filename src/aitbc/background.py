@@ -1,4 +1,7 @@
-"""Loops that run beside the API. Each is a plain function that does one round; tests call it directly."""
+"""Loops that run beside the API. Each is a plain function that does one round; tests call it directly.
+
+What a round cannot take back waits until the clock is steady (docs/operating.md has the table).
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,12 +9,16 @@ from collections.abc import Awaitable, Callable
 import httpx
 import structlog
 
-from aitbc.chain import sealer, witnessing
+from aitbc.chain import continuity, sealer, witnessing
 from aitbc.cosigning import Cosigner, examine
 from aitbc.errors import StorageUnavailable
 from aitbc.flows import activity, expiry, payment
+from aitbc.flows.idempotency import forget_old
+from aitbc.headfile import HeadFile, HeadFileError
+from aitbc.idempotency.service import KEEP_S
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
+from aitbc.users import service as users
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +26,7 @@ EXPIRE_EVERY_S = 0.5
 LAPSE_EVERY_S = 5.0
 RELEASE_EVERY_S = 5.0
 ERASE_EVERY_S = 60.0
+FORGET_EVERY_S = 60.0
 JUMP_MS = 2_000  # the wall clock and the monotonic one may drift this far apart between two rounds
 OUTAGE_S = 5.0  # without a good round for so long, miners could not reach us: a pause, a full disk
 
@@ -46,7 +54,12 @@ class Expiry:
             count = await database.write(expiry.renew_leases, context)
             log.warning("leases_renewed", away_s=round(since_s, 1), leases=count)
         frozen_for_s = 0.0 if self._frozen_since_s is None else mono_s - self._frozen_since_s
-        found = await database.write(expiry.expire_due, context, frozen_for_ms=round(frozen_for_s * 1000))
+        found = await database.write(
+            expiry.expire_due,
+            context,
+            frozen_for_ms=round(frozen_for_s * 1000),
+            waiting_too=self.runtime.steady.is_steady(),
+        )
         self._wall_ms, self._mono_s = now_ms, mono_s  # last: a round that failed is part of an outage
         if found.frozen and self._frozen_since_s is None:
             self._frozen_since_s = mono_s
@@ -60,33 +73,80 @@ class Expiry:
 
 async def lapse_once(runtime: Runtime) -> bool:
     """Marks silent miners inactive."""
+    if not runtime.steady.is_steady():
+        return False
     await runtime.db.write(expiry.lapse_miners, runtime.context)
     return False
 
 
 async def erase_once(runtime: Runtime) -> bool:
     """Erases prompts and results past their retention; True where more are due."""
+    if not runtime.steady.is_steady():
+        return False
     erased = await runtime.db.write(expiry.erase_old, runtime.settings.job_retention_days)
     return erased == expiry.ERASE_BATCH
 
 
 async def release_once(runtime: Runtime) -> bool:
     """Releases manual payments whose acceptance window is over; True where more are due."""
+    if not runtime.steady.is_steady():
+        return False
     return await runtime.db.write(payment.release_due) == payment.DUE_BATCH
 
 
+async def forget_once(runtime: Runtime) -> bool:
+    """Forgets what has run out and nobody asks for again: login texts, sessions, answers kept for
+    Idempotency-Keys, which may hold prompts and so go no later than these."""
+    if not runtime.steady.is_steady():
+        return False
+    await runtime.db.write(users.forget)
+    keep_s = min(KEEP_S, runtime.settings.job_retention_days * 86_400)
+    return await runtime.db.write(forget_old, keep_s)
+
+
 async def seal_once(runtime: Runtime) -> bool:
-    """Seals what waits into the next block; True where more waits than one block takes."""
+    """Seals what waits into the next block; True where more waits than one block takes.
+
+    What is signed is on disk outside the database before anyone can see it there (`aitbc.headfile`).
+    """
     if runtime.sealing_stopped:
         return False
-    database, context = runtime.db, runtime.context
-    made = await database.read(sealer.draft, context.chain_id, context.signing_key)
+    database, context, head_file = runtime.db, runtime.context, runtime.head_file
+    if head_file is None:
+        made = await database.read(sealer.draft, context.chain_id, context.signing_key)
+    else:
+        made = await _draft_kept(runtime, head_file)
     if made is None:
         return False
+    if head_file is not None:
+        block = made.block
+        await asyncio.to_thread(head_file.intend, block.checkpoint, block.first_leaf, made.runs)
     sealed = await database.write(sealer.seal, made)
     if sealed:
         BLOCKS_SEALED.inc()
+    if head_file is not None and sealed:
+        await asyncio.to_thread(head_file.keep, made.block.checkpoint)
     return made.full and sealed
+
+
+async def _draft_kept(runtime: Runtime, head_file: HeadFile) -> sealer.Draft | None:
+    """The next block upon the kept head; what another coordinator sealed meanwhile is kept first."""
+    context = runtime.context
+    try:
+        kept = await asyncio.to_thread(head_file.read)
+    except HeadFileError as error:
+        runtime.refuse_log(str(error))
+        return None
+    found = await runtime.db.read(continuity.look, kept, context.chain_id, context.signing_key)
+    if found.fault:
+        runtime.refuse_log(continuity.refusal(found.fault, head_file))
+        return None
+    if found.lost:
+        await asyncio.to_thread(head_file.drop_intent)
+    newest = found.newest
+    if newest is not None and (kept.head is None or kept.head.head.size < newest.tree_size):
+        await asyncio.to_thread(head_file.keep, newest.checkpoint)
+    return found.draft
 
 
 class Sealing:
@@ -162,6 +222,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         (RELEASE_EVERY_S, lambda: release_once(runtime), "release"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
         (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),
+        (FORGET_EVERY_S, lambda: forget_once(runtime), "forget"),
     ]
     return [
         asyncio.create_task(every(seconds, runtime, run_once, name), name=name)

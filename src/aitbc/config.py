@@ -29,16 +29,6 @@ MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
 
 ENV_FILE = ".env"
-PREFIX = "AITBC_"
-OTHER_NAMES = (
-    "AITBC_URL",
-    "AITBC_API_KEY",
-    "AITBC_ENGINE_KEY",
-    "AITBC_WALLET",
-    "AITBC_WALLET_PASSPHRASE",
-    "AITBC_WITNESS_HOME",
-)
-"""Variables with our prefix that are no settings of the coordinator: its clients read them."""
 
 
 class SettingsError(Exception):
@@ -130,6 +120,51 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         1 << 20, ge=1024, le=1 << 30, description="Largest request body; batches 16 times it."
     )
+    max_bodies_bytes: int = Field(
+        128 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="Request bodies held at once, in all; one caller a quarter of it.",
+    )
+    max_unsent_bytes: int = Field(
+        128 << 20, ge=1 << 20, le=1 << 40, description="Answers that their callers have not read, in all."
+    )
+    max_head_bytes: int = Field(
+        16_384, ge=1024, le=1 << 20, description="Largest head of a request: its first line and headers."
+    )
+    max_pipelined: int = Field(
+        32, ge=0, le=1000, description="Requests that one connection may send before they are answered."
+    )
+    max_connections: int = Field(
+        4096,
+        ge=1,
+        le=1 << 20,
+        description="Connections open at once; fewer where the system allows fewer files.",
+    )
+    max_connections_per_address: int = Field(
+        1024,
+        ge=1,
+        le=1 << 20,
+        description="The same for one address; behind a trusted proxy: requests of one forwarded address.",
+    )
+    head_timeout_s: float = Field(
+        10, gt=0, le=3600, description="Seconds in which a request's head must arrive."
+    )
+    body_timeout_s: float = Field(
+        30, gt=0, le=3600, description="Seconds in which a body must arrive, beside MIN_BYTES_PER_S."
+    )
+    answer_timeout_s: float = Field(
+        30, gt=0, le=3600, description="Seconds in which an answer must be read, beside MIN_BYTES_PER_S."
+    )
+    min_bytes_per_s: int = Field(
+        16_384,
+        ge=1,
+        le=MAX_COUNT,
+        description="Bodies and answers may take as much longer as they have bytes at this rate.",
+    )
+    keep_alive_s: float = Field(
+        75, gt=0, le=86_400, description="An idle connection is closed after so long."
+    )
     max_wait_s: float = Field(60, ge=0, le=600, description="Longest long poll, seconds.")
     max_pending_jobs: int = Field(
         10_000,
@@ -182,6 +217,12 @@ class Settings(BaseSettings):
     witnesses: str = Field("", description="Witnesses asked to cosign each block: VKEY@URL, comma separated.")
     witness_quorum: int = Field(
         0, ge=0, le=64, description="Cosignatures that make a block final; 0: no block is called final."
+    )
+    clock_steady_s: float = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="A jump of the clock ahead is believed after so long; what cannot be undone waits for it.",
     )
     job_retention_days: float = Field(
         30, gt=0, le=36_500, description="Days that prompts and results of ended jobs are kept."
@@ -338,44 +379,3 @@ def load_settings(**overrides: Any) -> Settings:
             text = item["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {text}" if name else text)
         raise SettingsError("\n".join(lines)) from error
-
-
-def strange_settings(
-    environment: Mapping[str, str] | None = None, env_file: Path | None = None
-) -> list[tuple[str, str]]:
-    """Names that look like settings but are none, and what to say of each: those with our prefix, and those
-    that are one typo (or another case) away from a setting. In the environment and in `.env`; never a value.
-    """
-    file = env_file or Path(ENV_FILE)
-    names = dict.fromkeys(os.environ if environment is None else environment, "the environment")
-    names |= {name: str(file) for name in dotenv_values(file)}
-    known = {environment_name(field) for field in Settings.model_fields}
-    found = []
-    for name, where in sorted(names.items()):
-        if name in known or name in OTHER_NAMES:
-            continue
-        upper = name.upper()
-        meant = [one for one in (*sorted(known), *OTHER_NAMES) if _one_typo(upper, one)]
-        meant += [one for one in sorted(known) if upper == PREFIX + one]
-        if meant or upper.startswith(PREFIX):
-            hint = f"; did you mean {meant[0]}?" if meant else "; see .env.example"
-            found.append((name, f"{name} in {where} is no setting and is not read{hint}"))
-    return found
-
-
-def _one_typo(text: str, wanted: str) -> bool:
-    """Whether one letter added, left out, changed, or two swapped make one of the other (or they are the same)."""
-    if text == wanted:
-        return True
-    if abs(len(text) - len(wanted)) > 1:
-        return False
-    at = next((i for i, (a, b) in enumerate(zip(text, wanted, strict=False)) if a != b), None)
-    if at is None:
-        return True  # one ends a letter sooner
-    swapped = text[at + 1 : at + 2] + text[at] + text[at + 2 :]
-    return (
-        text[at + 1 :] == wanted[at + 1 :]
-        or text[at + 1 :] == wanted[at:]
-        or text[at:] == wanted[at + 1 :]
-        or swapped == wanted[at:]
-    )

@@ -83,7 +83,18 @@ class UnknownChain(AitbcError):
 class TxWrongChain(AitbcError):
     status = 400
     code = "TX_WRONG_CHAIN"
-    template = "The transaction was signed for another network; this is {chain_id}."
+    template = (
+        "The transaction was signed for another network; this is {chain_id} with the network_id {network_id}."
+    )
+
+
+class TxOldVersion(AitbcError):
+    status = 400
+    code = "TX_OLD_VERSION"
+    template = (
+        "A transaction of this version is good on every network of its name, and taken nowhere any more:"
+        " sign it as {version}, with the network_id {network_id}."
+    )
 
 
 class TxBadAddress(AitbcError):
@@ -386,6 +397,14 @@ class NotSealed(AitbcError):
     template = "No block has sealed this yet; ask again in {retry_after_s} s."
 
 
+class LogRefused(AitbcError):
+    """The database does not continue the tree head that the coordinator has kept outside it."""
+
+    status = 503
+    code = "LOG_REFUSED"
+    template = "The log is not served: {reason}."
+
+
 class ForkRefused(AitbcError):
     """The leaves of a block are not those that its root was computed from: it is not sealed."""
 
@@ -428,6 +447,22 @@ class TransferConflict(AitbcError):
     template = "That transfer was already made with other terms."
 
 
+class RequestTimeout(AitbcError):
+    """A request's head or body came too slowly (HEAD_TIMEOUT_S, BODY_TIMEOUT_S)."""
+
+    status = 408
+    code = "REQUEST_TIMEOUT"
+    template = "The request did not arrive in time."
+
+
+class HeadTooLarge(AitbcError):
+    status = 431
+    code = "HEAD_TOO_LARGE"
+    template = (
+        "The request's head is larger than {max_head_bytes} bytes, or has more than {max_headers} headers."
+    )
+
+
 class BodyTooLarge(AitbcError):
     status = 413
     code = "BODY_TOO_LARGE"
@@ -463,6 +498,14 @@ class StorageUnavailable(AitbcError):
     status = 503
     code = "STORAGE_UNAVAILABLE"
     template = "The database is not available at the moment; nothing was changed."
+
+
+class ServerBusy(AitbcError):
+    """A limit of the whole server is reached: connections, or bodies held at once."""
+
+    status = 503
+    code = "SERVER_BUSY"
+    template = "The coordinator has as much to do as it may have at once; try again in a moment."
 
 
 class ShuttingDown(AitbcError):

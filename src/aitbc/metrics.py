@@ -46,3 +46,9 @@ COSIGNATURES = Counter(
     ("witness", "outcome"),
 )
 RATE_LIMITED = Counter("aitbc_rate_limited_total", "Requests refused by a rate limit, by limit.", ("limit",))
+CONNECTIONS = Gauge("aitbc_connections", "Connections that are open now.")
+REFUSED = Counter(
+    "aitbc_refused_total",
+    "Connections and requests that a limit of the server refused or ended, by reason.",
+    ("reason",),
+)

@@ -8,19 +8,23 @@ import logging
 import signal
 import socket
 import sys
+import time
 from types import FrameType
 
 import uvicorn
 
 from aitbc.api.app import create_app
+from aitbc.api.connection_limits import ConnectionLimits
+from aitbc.api.http_protocol import protocol_within
 from aitbc.config import Settings
+from aitbc.errors import LogRefused
 from aitbc.logs import configure_logs
 from aitbc.runtime import Runtime
 
 BACKLOG = 4096
 DRAIN_S = 3
 """How long requests under way may take after a signal; the whole exit stays within 5 s."""
-KEEP_ALIVE_S = 75
+SWEEP_TICKS = 10  # of uvicorn, each 0.1 s
 
 
 class StartupFailed(Exception):
@@ -30,8 +34,9 @@ class StartupFailed(Exception):
 class _Server(uvicorn.Server):
     """uvicorn's server, which tells the runtime first: long polls end before connections are waited for."""
 
-    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+    def __init__(self, config: uvicorn.Config, runtime: Runtime, limits: ConnectionLimits) -> None:
         super().__init__(config)
+        self._limits = limits
         self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -40,6 +45,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _announce(self)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            self._limits.sweep()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Unlike uvicorn's, does not raise the signal again at the end: an orderly exit is a success."""
@@ -51,14 +61,20 @@ class _Server(uvicorn.Server):
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed."""
+    """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed, LogRefused."""
     configure_logs(settings.log_level)
     listener = listen(settings)
     runtime = Runtime.open(settings)
+    try:
+        runtime.check_history()
+    except LogRefused:
+        listener.close()
+        raise
+    limits = ConnectionLimits(settings, time.monotonic)
     config = uvicorn.Config(
         create_app(runtime),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=protocol_within(limits),
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -68,12 +84,11 @@ def run(settings: Settings) -> None:
         server_header=False,
         date_header=True,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
     )
-    server = _Server(config, runtime)
+    server = _Server(config, runtime, limits)
     _spare_collections()
     try:
         server.run(sockets=[listener])
@@ -86,11 +101,12 @@ def run(settings: Settings) -> None:
 def _spare_collections() -> None:
     """What is loaded by now stays for good: keep the garbage collector from looking at it again and again.
 
-    Requests make few cycles, so whole collections may be rare. Measured: a twentieth of a batch's time.
+    Requests make few cycles, so whole collections may be rare, but not so rare that what strangers make of
+    them stays: a million objects are a few hundred MB. Measured: a twentieth of a batch's time.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(20_000, 10, 5)
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -40,7 +40,7 @@ def test_health(api: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     async def down(*_: Any) -> None:
         raise StorageUnavailable()
 
-    monkeypatch.setattr(api.runtime.db, "read", down)
+    monkeypatch.setattr(api.runtime.db, "glance", down)
     answer = api.get("/health")
     expect_error(answer, 503, "STORAGE_UNAVAILABLE")
     assert answer.headers["retry-after"] == "1"

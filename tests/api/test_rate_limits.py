@@ -2,7 +2,11 @@
 
 from collections.abc import Callable
 
-from aitbc.api.ratelimit import MAX_COUNTERS, WindowCounters
+import pytest
+
+from aitbc.api import ratelimit
+from aitbc.api.ratelimit import MAX_COUNTERS, RateLimits, WindowCounters, network_of
+from aitbc.config import Settings
 from aitbc.core.clock import ManualClock
 from tests.api.conftest import sqlite_only
 from tests.api.support import Market, expect_error
@@ -108,14 +112,35 @@ def test_a_session_shares_the_limit_of_its_accounts_keys(start_api: Callable[...
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
-    from aitbc.config import Settings
-
     settings = Settings(_env_file=None)
     assert (settings.rate_limit_client, settings.rate_limit_miner, settings.rate_limit_user) == (
         100,
         1000,
         60,
     )
+
+
+def test_a_caller_is_a_network(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address, network in (
+        ("10.0.0.9", "10.0.0.9"),
+        ("unknown", "unknown"),
+        ("::ffff:10.0.0.9", "10.0.0.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("no:address", "no:address"),
+    ):
+        assert network_of(address) == network
+    limits = RateLimits(Settings(_env_file=None, rate_limit_user=1, rate_limit_client=1), clock.monotonic)
+    limits.hit("client", "alice")
+    limits.hit("address", "2001:db8::1")
+    monkeypatch.setattr(ratelimit, "MAX_COUNTERS", 10)
+    for number in range(100):  # many addresses push nobody's account out
+        limits.hit("address", f"2001:db8:1:{number:x}::1")
+    assert not limits.allows("client", "alice")
+    limits.hit("peer", "2001:db8:9:9::1")
+    assert not limits.allows("peer", "2001:db8:9:9::2")
+    assert limits.allows("peer", "2001:db8:9:8::2")
 
 
 def test_counters_are_bounded(clock: ManualClock) -> None:

@@ -12,6 +12,7 @@ from aitbc.chain import sealer
 from aitbc.core.block import BlockHeader
 from aitbc.core.note import Verifier, parse_note
 from aitbc.core.transaction import is_signed, read_transaction
+from aitbc.parameters import service as parameters
 from tests.api.conftest import sqlite_only
 from tests.api.support import Market, expect_error
 from tests.api.test_users import session
@@ -19,6 +20,13 @@ from tests.users.support import EvmWallet, NativeWallet
 
 ALICE, BOB, EVA = NativeWallet(1), NativeWallet(2), EvmWallet()
 HEADER = ("hash", "signature", "checkpoint")
+
+
+@pytest.fixture(autouse=True)
+def of_this_network(api: Market) -> None:
+    for wallet in (ALICE, BOB):
+        wallet.network_id = api.runtime.network.network_id
+    api.write(parameters.set_value, "min_transaction_fee", 0)
 
 
 def send(api: Market, document: Any) -> Any:
@@ -71,6 +79,10 @@ def test_transfers_that_are_refused(api: Market) -> None:
     error = expect_error(send(api, ALICE.transfer(BOB.address, 5, 3)), 409, "TX_WRONG_NONCE")
     assert error["error"]["details"] == {"expected": 2}
     expect_error(send(api, ALICE.transfer(BOB.address, 5, 2, chain_id="other")), 400, "TX_WRONG_CHAIN")
+    elsewhere = ALICE.transfer(BOB.address, 5, 2, network_id="cd" * 32)
+    error = expect_error(send(api, elsewhere), 400, "TX_WRONG_CHAIN")
+    assert error["error"]["details"]["network_id"] == ALICE.network_id
+    expect_error(send(api, ALICE.transfer(BOB.address, 5, 2, network_id="")), 400, "TX_OLD_VERSION")
     expect_error(send(api, ALICE.transfer(BOB.address, 10**12, 2)), 402, "INSUFFICIENT_FUNDS")
     good = ALICE.transfer(BOB.address, 5, 2)
     expect_error(send(api, {**good, "amount_units": "6"}), 400, "TX_BAD_SIGNATURE")
@@ -114,7 +126,14 @@ def test_balances(api: Market) -> None:
     assert balance(api, BOB.address) == (0, 0)
     assert balance(api, "carl") == (1000, 0)
     own = api.get(f"/rpc/getBalance/{EVA.address}?chain_id=ait-devnet").json()
-    assert own == {"address": EVA.account, "chain_id": "ait-devnet", "balance": 1000, "nonce": 0}
+    assert own == {
+        "address": EVA.account,
+        "chain_id": "ait-devnet",
+        "network_id": ALICE.network_id,
+        "balance": 1000,
+        "nonce": 0,
+        "min_fee": 0,
+    }
     error = expect_error(api.get(f"/rpc/getBalance/{EVA.address}?chain_id=ait-mainnet"), 400, "UNKNOWN_CHAIN")
     assert error["error"]["details"] == {"known": "ait-devnet"}
     expect_error(api.get("/rpc/getBalance/nobody"), 404, "ACCOUNT_NOT_FOUND")

@@ -123,8 +123,10 @@ class Scene:
 
     def pay(self, nonce: int, to: str, fee_units: int = 0) -> None:
         """A signed transfer of the wallet's."""
+        write, network_id = self.market.db.write_sync, self.market.db.write_sync(found).network_id
+        WALLET.network_id = network_id
         document = WALLET.transfer(to, 10 * nonce, nonce, fee_units=fee_units)
-        self.market.db.write_sync(wallet_transfer.apply, wallet_transfer.read(document, CHAIN))
+        write(wallet_transfer.apply, wallet_transfer.read(document, CHAIN, network_id))
 
     def manual(self, status: str) -> None:
         """A job with a manual payment, moved to `status`."""

@@ -55,9 +55,18 @@ def _signed_by_another(tx: Tx) -> None:
     _forged(tx, OTHER_WALLET, fee_paid=True)
 
 
-def _forged(tx: Tx, signer: NativeWallet, *, fee_paid: bool) -> None:
+def _from_another_network(tx: Tx) -> None:
+    _forged(tx, WALLET, fee_paid=True, network_id="cd" * 32)
+
+
+def _of_the_old_version(tx: Tx) -> None:
+    _forged(tx, WALLET, fee_paid=True, network_id="")
+
+
+def _forged(tx: Tx, signer: NativeWallet, *, fee_paid: bool, network_id: str | None = None) -> None:
     """The wallet's fourth transfer, written into the tables by hand."""
-    document = WALLET.transfer(OTHER_WALLET.address, 5, 4, fee_units=1)
+    network_id = WALLET.network_id if network_id is None else network_id
+    document = WALLET.transfer(OTHER_WALLET.address, 5, 4, fee_units=1, network_id=network_id)
     transaction, _signature = read_transaction(document)
     transfer_id, hashed = new_id(tx.now_ms), transaction.hash
     ledger.transfer(tx, transfer_id, WALLET.address, OTHER_WALLET.address, 5, ref=hashed)
@@ -73,6 +82,8 @@ def _forged(tx: Tx, signer: NativeWallet, *, fee_paid: bool) -> None:
     ("crime", "kind", "said"),
     [
         (_stolen, "transfer", "no wallet signed it"),
+        (_from_another_network, "transaction", "of another network of this name"),
+        (_of_the_old_version, "transaction", "of another network of this name"),
         (_fee_twice, "transaction", "its fee was not paid once"),
         (_without_fee, "transaction", "its fee was not paid once"),
         (_done_twice, "transaction", "is not what was signed"),

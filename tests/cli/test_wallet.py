@@ -77,7 +77,9 @@ def test_sign_signs_the_text(owner: User) -> None:
 
 
 def test_sign_refuses_a_transfer(owner: User) -> None:
-    made = owner("wallet", "send", address_for(5), "1", "--offline", "--nonce", "1").json
+    made = owner(
+        "wallet", "send", address_for(5), "1", "--offline", "--nonce", "1", "--network-id", "ab" * 32
+    ).json
     made.pop("signature")
     refused = owner("wallet", "sign", stdin=json.dumps(made))
     assert refused.code == 1
@@ -98,13 +100,16 @@ def test_login_then_pay(owner: User, network: Network) -> None:
     assert (me["address"], me["balance"]) == (address_of(owner), 1000)
     other = address_for(6)
     before = owner("wallet", "balance", other, "--json").json["balance"]
-    sent = owner("wallet", "send", other, "12.5", "--fee", "0.00000001", "--json")
+    sent = owner("wallet", "send", other, "12.5", "--fee", "0.00200001", "--json")
     assert sent.code == 0, sent.err
     assert sent.json["nonce"] == 1
     assert owner("wallet", "balance", other, "--json").json["balance"] == before + 12.5
     own = owner("wallet", "balance", "--json").json
-    assert (own["balance"], own["nonce"], own["chain_id"]) == (987.49999999, 1, "ait-devnet")
+    assert (own["balance"], own["nonce"], own["chain_id"]) == (987.49799999, 1, "ait-devnet")
+    cheap = owner("wallet", "send", other, "1", "--fee", "0.0009")
+    assert (cheap.code, "0.001" in cheap.err) == (4, True), "a transfer stays for ever, so it has a price"
     second = owner("wallet", "send", other, "1")
+    assert owner("wallet", "balance", "--json").json["balance"] == 986.49699999, "left out: the least"
     found = httpx.get(f"{network.url}/rpc/tx/{second.out.strip()}", trust_env=False).json()
     assert (found["to"], found["amount"]) == (other, 1)
 
@@ -132,9 +137,45 @@ def test_what_cannot_be_paid(owner: User) -> None:
     assert "TX_WRONG_CHAIN" in owner("wallet", "send", to, "1", "--chain-id", "x", "--nonce", "1").err
 
 
+def test_a_network_once_known_is_held_to(owner: User, network: Network) -> None:
+    """A transfer is good on the network whose id it names: so nobody names it but who is known by it."""
+    to, file = address_for(9), owner.home / "networks.json"
+    true_id = owner("wallet", "balance", "--json").json["network_id"]
+    assert owner("wallet", "login").code == 0
+    assert owner("wallet", "send", to, "1").code == 0
+    assert json.loads(file.read_text())["networks"] == {network.url: true_id}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def pin(networks: dict[str, str]) -> None:
+        file.write_text(json.dumps({"version": "aitbc/networks/v1", "networks": networks}))
+
+    before = owner("wallet", "balance", to, "--json").json["balance"]
+    pin({network.url: "cd" * 32})
+    changed = owner("wallet", "send", to, "1")
+    assert changed.code == 1
+    for said in (f"was the network {'cd' * 32} before", f"calls itself {true_id} now", "Nothing was signed"):
+        assert said in changed.err
+    pin({"https://elsewhere.example": true_id})
+    taken = owner("wallet", "send", to, "1")
+    assert "which you know as https://elsewhere.example" in taken.err
+    assert "Nothing was signed" in owner("wallet", "send", to, "1", "--network-id", "cd" * 32).err
+    file.write_text("{}")
+    assert owner("wallet", "send", to, "1").code == 1
+    pin({"https://elsewhere.example": true_id})
+    assert owner("wallet", "balance", to, "--json").json["balance"] == before
+    assert owner("wallet", "send", to, "1", "--network-id", true_id).code == 0
+    assert owner("wallet", "send", to, "1").code == 0, "it was named once: it is known from then on"
+    offline = owner("wallet", "send", to, "1", "--offline", "--nonce", "9").json
+    assert offline["network_id"] == true_id
+
+
 def test_an_offline_transfer_is_complete(owner: User) -> None:
     words = ("wallet", "send", address_for(8), "0.5", "--offline", "--nonce", "3", "--chain-id", "other")
-    transaction, signature = read_transaction(owner(*words, "--url", "http://127.0.0.1:1").json)
+    words = (*words, "--url", "http://127.0.0.1:1")
+    assert "--network-id" in owner(*words).err
+    assert owner(*words, "--network-id", "AB" * 32).code == 2
+    transaction, signature = read_transaction(owner(*words, "--network-id", "ab" * 32).json)
+    assert transaction.network_id == "ab" * 32
     assert is_signed(transaction, signature)
     check_addresses(transaction)
     assert (transaction.chain_id, transaction.nonce, transaction.amount_units) == ("other", 3, 50_000_000)

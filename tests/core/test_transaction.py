@@ -21,7 +21,13 @@ KEY = PrivateKey.from_seed(b"\x01" * 32)
 OTHER = PrivateKey.from_seed(b"\x02" * 32)
 TO = native_address(OTHER.public_bytes)
 MADE = Transaction.make(
-    KEY, chain_id="ait-devnet", recipient=TO, amount_units=150_000_000, fee_units=1, nonce=1
+    KEY,
+    chain_id="ait-devnet",
+    network_id="ab" * 32,
+    recipient=TO,
+    amount_units=150_000_000,
+    fee_units=1,
+    nonce=1,
 )
 DOCUMENT = MADE.signed(KEY)
 PAGE = Path(__file__).parents[2] / "docs" / "formats" / "transaction.md"
@@ -35,6 +41,19 @@ def test_the_vector_of_the_page() -> None:
     assert KEY.seed.hex() in text
 
 
+def test_the_old_versions_vector_still_holds() -> None:
+    """What was signed before networks had ids is still what it was, for those who look back at it."""
+    old = dataclasses.replace(MADE, network_id="")
+    document = old.signed(KEY)
+    assert old.hash == "0bb77a59090af589e8cda8ccc8d62e746b4d0a8a26f9932da8257c150f2ef1c9"
+    assert old.hash in PAGE.read_text()
+    assert document["version"] == "aitbc/transaction/v1"
+    assert read_transaction(document) == (old, document["signature"])
+    for both in ({**document, "network_id": "ab" * 32}, {**DOCUMENT, "version": "aitbc/transaction/v1"}):
+        with pytest.raises(TransactionInvalid):
+            read_transaction(both)
+
+
 def test_a_document_is_read_back() -> None:
     read, signature = read_transaction(json.loads(json.dumps(DOCUMENT)))
     assert read == MADE
@@ -45,7 +64,12 @@ def test_a_document_is_read_back() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("version", "aitbc/transaction/v2"),
+        ("version", "aitbc/transaction/v1"),
+        ("version", "aitbc/transaction/v3"),
+        ("network_id", ""),
+        ("network_id", None),
+        ("network_id", "AB" * 32),
+        ("network_id", "ab" * 31),
         ("chain_id", 1),
         ("from", None),
         ("to", "a" * 129),
@@ -86,6 +110,7 @@ def test_every_member_is_needed() -> None:
     "change",
     [
         {"chain_id": "ait-mainnet"},
+        {"network_id": "cd" * 32},
         {"recipient": native_address(PrivateKey.from_seed(b"\x03" * 32).public_bytes)},
         {"amount_units": 150_000_001},
         {"fee_units": 2},

@@ -26,7 +26,7 @@ from aitbc.jobs.rows import JobRow
 from aitbc.payments import service as payments
 from aitbc.payments.service import PaymentRow
 from aitbc.users import service as users
-from tests.support_flows import CHAIN, Market, Provider, miner_spec, result_of, spec_of
+from tests.support_flows import CHAIN, Market, Provider, found, miner_spec, result_of, spec_of
 from tests.users.support import NativeWallet
 
 
@@ -207,6 +207,7 @@ class WalletScene(Scene):
     def __init__(self, market: Market, *, paid: bool = False) -> None:
         super().__init__(market)
         self.wallet = NativeWallet(1_000 + Scene.numbers)
+        self.wallet.network_id = market.db.write_sync(found).network_id
         self.other = NativeWallet(1_000_000 + Scene.numbers)
         if paid:
             market.db.write_sync(open_account_with_grant, self.wallet.account, 100)
@@ -223,7 +224,9 @@ class WalletScene(Scene):
         )
 
     def transfer(self) -> wallet_transfer.Signed:
-        return wallet_transfer.read(self.wallet.transfer(self.other.account, 60, 1, fee_units=1), CHAIN)
+        return wallet_transfer.read(
+            self.wallet.transfer(self.other.account, 60, 1, fee_units=1), CHAIN, self.wallet.network_id
+        )
 
     def is_in(self) -> bool:
         """One session, and the grant once."""

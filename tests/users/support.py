@@ -10,6 +10,7 @@ from aitbc.core.signing import PrivateKey, encode_b64
 from aitbc.core.transaction import Transaction
 
 CHAIN = "ait-devnet"
+NETWORK = "ab" * 32
 
 
 class NativeWallet:
@@ -20,13 +21,20 @@ class NativeWallet:
         self.address = native_address(self.key.public_bytes)
         self.account = self.address
         self.public_key: str | None = encode_b64(self.key.public_bytes)
+        self.network_id = NETWORK
 
     def sign(self, text: str) -> str:
         return encode_b64(self.key.sign(text.encode()))
 
     def transfer(self, to: str, amount_units: int, nonce: int, **changes: Any) -> dict[str, Any]:
         """A signed transfer, as it is sent."""
-        fields = {"chain_id": CHAIN, "recipient": to, "amount_units": amount_units, "fee_units": 0}
+        fields: dict[str, Any] = {
+            "chain_id": CHAIN,
+            "network_id": self.network_id,
+            "recipient": to,
+            "fee_units": 0,
+        }
+        fields["amount_units"] = amount_units
         return Transaction.make(self.key, nonce=nonce, **{**fields, **changes}).signed(self.key)
 
 

@@ -15,6 +15,7 @@ from aitbc.errors import (
     InsufficientFunds,
     TxBadAddress,
     TxBadSignature,
+    TxOldVersion,
     TxReplayed,
     TxWrongChain,
     TxWrongNonce,
@@ -24,7 +25,7 @@ from aitbc.flows.grants import open_account_with_grant
 from aitbc.ledger import service as ledger
 from aitbc.parameters import service as parameters
 from aitbc.users import service as users
-from tests.support_flows import Market, database_url, memory_folder
+from tests.support_flows import Market, database_url, found, memory_folder
 from tests.users.support import CHAIN, EvmWallet, NativeWallet
 
 __all__ = ["database_url", "memory_folder"]
@@ -38,9 +39,15 @@ class Bank:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self.network_id = db.write_sync(found).network_id
+        for wallet in (ALICE, BOB):
+            wallet.network_id = self.network_id
 
     def send(self, document: Any) -> str:
-        return self.db.write_sync(wallet_transfer.apply, wallet_transfer.read(document, CHAIN))
+        return self.db.write_sync(wallet_transfer.apply, self.read(document))
+
+    def read(self, document: Any) -> wallet_transfer.Signed:
+        return wallet_transfer.read(document, CHAIN, self.network_id)
 
     def refuse(self, kind: type[AitbcError], document: Any) -> AitbcError:
         before = self.books()
@@ -54,11 +61,11 @@ class Bank:
         """What Alice, Bob, Eva and the treasury have, and Alice's next nonce."""
 
         def read(tx: Any) -> tuple[int, ...]:
-            found = []
+            units = []
             for account in (ALICE.account, BOB.account, EVA.account, "system:treasury"):
                 row = tx.one(ledger.SELECT_ACCOUNT, key=account)
-                found.append(-1 if row is None else int(row.balance_units))
-            return (*found, wallet_transfer.next_nonce(tx, ALICE.account))
+                units.append(-1 if row is None else int(row.balance_units))
+            return (*units, wallet_transfer.next_nonce(tx, ALICE.account))
 
         return self.db.read_sync(read)
 
@@ -79,10 +86,25 @@ def test_money_moves_and_the_fee_goes_to_the_treasury(bank: Bank) -> None:
     assert bank.books() == (0, 300, 693, 7, 3)
     bank.send(BOB.transfer(ALICE.account, 300, 1))
     assert bank.books() == (300, 0, 693, 7, 3)
-    sent, signature = wallet_transfer.read(first, CHAIN)
+    sent, signature = bank.read(first)
     kept = bank.db.read_sync(users.find_signed, sent.hash)
     assert kept is not None
     assert (kept.transfer_id, kept.signature, kept.body) == (transfer_id, signature, sent.encode().decode())
+
+
+def test_what_was_signed_for_another_network_is_refused(bank: Bank) -> None:
+    """Of the same name, as every default coordinator has it."""
+    error = bank.refuse(TxWrongChain, ALICE.transfer(BOB.account, 100, 1, network_id="cd" * 32))
+    assert bank.network_id in str(error)
+    bank.refuse(TxWrongChain, ALICE.transfer(BOB.account, 100, 1, chain_id="other"))
+
+
+def test_what_every_network_of_its_name_would_take_is_taken_by_none(bank: Bank) -> None:
+    old = ALICE.transfer(BOB.account, 100, 1, network_id="")
+    assert (old["version"], "network_id" in old) == ("aitbc/transaction/v1", False)
+    error = bank.refuse(TxOldVersion, old)
+    assert "aitbc/transaction/v2" in str(error)
+    assert bank.network_id in str(error)
 
 
 def test_a_replay_is_refused_also_much_later(bank: Bank) -> None:
@@ -142,7 +164,7 @@ def test_a_bad_address_is_refused(bank: Bank, to: str) -> None:
 
 
 def test_anothers_money_cannot_be_sent(bank: Bank) -> None:
-    stolen = Transaction(CHAIN, ALICE.account, BOB.account, 1, 0, 1, str(BOB.public_key))
+    stolen = Transaction(CHAIN, bank.network_id, ALICE.account, BOB.account, 1, 0, 1, str(BOB.public_key))
     bank.refuse(TxBadAddress, stolen.signed(BOB.key))
     bank.refuse(TxBadSignature, {**stolen.signed(BOB.key), "public_key": ALICE.public_key})
 

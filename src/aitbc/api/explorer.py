@@ -77,6 +77,7 @@ def transaction_json(found: Transaction) -> dict[str, Any]:
         "to": row.credit_id,
         "amount": ait(row.amount_units),
         "job_id": found.job_id,
+        "reason": found.reason,
         "leaf_index": row.leaf_index,
         "block_height": None if found.block is None else found.block.height,
         "timestamp": rfc3339(row.created_at_ms),
@@ -102,6 +103,7 @@ def _page(body: Any, cursor: str | None) -> Response:
 @_twice("/blocks", summary="Get recent blocks", response_model=list[schemas.Block], responses=PUBLIC)
 async def list_blocks(request: ApiRequest, query: Annotated[schemas.BlockList, Query()]) -> Response:
     """Newest first. X-Next-Cursor names the next page."""
+    request.runtime.check_log()
     return _page(*await request.runtime.db.read(_blocks, query, request.runtime.settings.witness_quorum))
 
 
@@ -124,6 +126,7 @@ def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[Any], s
 )
 async def get_block(request: ApiRequest, block: str) -> Response:
     """By its height or its hash; with its signature and its checkpoint as witnesses cosigned it."""
+    request.runtime.check_log()
     return reply(await request.runtime.db.read(_block, block, request.runtime.settings.witness_quorum))
 
 
@@ -224,7 +227,7 @@ async def list_receipts(request: ApiRequest, query: Annotated[schemas.ReceiptPag
 
 
 def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None]:
-    rows = receipts.find(
+    page = receipts.find(
         tx,
         client=query.client,
         provider=query.provider,
@@ -233,7 +236,7 @@ def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None
         limit=query.limit,
         offset=query.offset,
     )
-    return [receipt_json(row) for row in rows], rows[-1].id if len(rows) == query.limit else None
+    return [receipt_json(row) for row in page.rows], page.next_before
 
 
 @router.get(

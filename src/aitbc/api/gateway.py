@@ -21,10 +21,10 @@ from starlette.types import Message, Receive, Scope, Send
 from aitbc.api.auth import Access
 from aitbc.api.errors import ClientGone, error_response
 from aitbc.api.polling import Polls
-from aitbc.api.requests import ApiRequest
+from aitbc.api.requests import ApiRequest, HeldBodies
 from aitbc.api.routing import Endpoint, RouteTable
 from aitbc.core.ids import new_id
-from aitbc.errors import AitbcError, BodyTooLarge, InternalError, MethodNotAllowed
+from aitbc.errors import AitbcError, BodyTooLarge, InternalError, MethodNotAllowed, ServerBusy
 from aitbc.metrics import API_REQUEST_DURATION, API_REQUESTS
 from aitbc.runtime import Runtime
 
@@ -53,6 +53,7 @@ class Gateway:
         self.runtime = runtime
         self.access = Access(runtime)
         self.polls = Polls(runtime)
+        self.bodies = HeldBodies(runtime.settings.max_bodies_bytes)
         self._routes = RouteTable(list(app.routes))
         self._observed: dict[tuple[str, str, int], Observed] = {}
         self._log_all = runtime.settings.log_level == "debug"
@@ -62,6 +63,19 @@ class Gateway:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limits = scope.get("aitbc.limits")  # where a trusted proxy is the peer: its callers are counted here
+        client = scope.get("client")
+        if limits is None or client is None or client[0] in limits.trusted:
+            await self._serve(scope, receive, send)
+        elif limits.enter_forwarded(client[0]):
+            try:
+                await self._serve(scope, receive, send)
+            finally:
+                limits.leave_forwarded(client[0])
+        else:
+            await error_response(ServerBusy(), new_id())(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         path: str = scope["path"]
         if path.startswith("/api/"):
@@ -79,6 +93,7 @@ class Gateway:
             return
         scope["aitbc.access"] = self.access
         scope["aitbc.polls"] = self.polls
+        scope["aitbc.bodies"] = self.bodies
         method: str = scope["method"]
         chosen = found[0].get(method) or (found[0].get("GET") if method == "HEAD" else None)
         if chosen is None:
@@ -98,6 +113,9 @@ class Gateway:
             return
         except Exception as error:  # noqa: BLE001 - whatever broke: the caller gets an answer, the log the cause
             response = self._unexpected(error, request, endpoint)
+        finally:
+            if request.held_bytes:
+                self.bodies.give_back(request.caller, request.held_bytes)
         await self._answer(request, response, send, endpoint.path, started)
 
     async def _answer(

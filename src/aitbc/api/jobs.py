@@ -12,6 +12,7 @@ from aitbc.api.amounts import ait, plain
 from aitbc.api.polling import wait_for, wait_s
 from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply, request_json
 from aitbc.api.requests import ApiRequest
+from aitbc.api.routing import off_the_loop
 from aitbc.api.schemas.jobs import JobBatch, Submission
 from aitbc.api.schemas.miners import Failure
 from aitbc.database import Tx
@@ -77,7 +78,7 @@ async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch
         job_type: await request.runtime.db.read(on_offer.default_model, job_type)
         for job_type in body.unnamed_models()
     }
-    specs = body.to_specs(models)
+    specs = await off_the_loop(body.to_specs, models)
     return await create(request, principal, partial(_submit_batch, request.runtime.context, principal, specs))
 
 

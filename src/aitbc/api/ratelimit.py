@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network
 from math import ceil
 from typing import Any
 
@@ -22,6 +23,9 @@ from aitbc.metrics import RATE_LIMITED
 
 MAX_COUNTERS = 100_000
 """Accounts and addresses that are counted at once; the oldest counter makes room."""
+
+BY_ADDRESS = frozenset({"address", "peer", "newcomer"})
+"""Limits by network address; the others are by account."""
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -75,6 +79,17 @@ class WindowCounters(Storage):
         self._counters.pop(key, None)
 
 
+def network_of(address: str) -> str:
+    """What one caller has of addresses: an IPv4 address, or the first 64 bits of an IPv6 one."""
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or IPv6Network((int(found) >> 64 << 64, 64)))
+
+
 class _PerMinute(RateLimitItemPerMinute):
     """Limits of one namespace share their counters, whatever their amounts are."""
 
@@ -94,7 +109,9 @@ class RateLimits:
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._now = monotonic
-        self._windows = FixedWindowRateLimiter(WindowCounters(monotonic))
+        self._accounts = FixedWindowRateLimiter(WindowCounters(monotonic))
+        # Apart, or whoever has many addresses could push his account's counter out.
+        self._networks = FixedWindowRateLimiter(WindowCounters(monotonic))
         user = settings.rate_limit_user
         amounts = {"client": settings.rate_limit_client, "miner": settings.rate_limit_miner}
         amounts |= dict.fromkeys(("user", "wallet", "sender", "address", "peer", "newcomer"), user)
@@ -114,7 +131,8 @@ class RateLimits:
         item = self._items.get(name)
         if item is None:
             return ()
-        if not self._windows.hit(item, who):
+        windows, who = self._of(name, who)
+        if not windows.hit(item, who):
             raise self._refusal(name, item, who)
         return self._headers(name, item, who)
 
@@ -126,16 +144,26 @@ class RateLimits:
     def allows(self, name: str, who: str) -> bool:
         """Whether one more would be let in, without counting."""
         item = self._items.get(name)
-        return item is None or self._windows.test(item, who)
+        if item is None:
+            return True
+        windows, who = self._of(name, who)
+        return windows.test(item, who)
 
     def check(self, name: str, who: str) -> None:
         """Raises RateLimited where `who` has used up the limit, without counting."""
-        item = self._items.get(name)
-        if item is not None and not self._windows.test(item, who):
-            raise self._refusal(name, item, who)
+        if not self.allows(name, who):
+            raise self._refusal(name, self._items[name], who)
+
+    def _of(self, name: str, who: str) -> tuple[FixedWindowRateLimiter, str]:
+        """Where the limit is counted, and under which name."""
+        return (self._networks, network_of(who)) if name in BY_ADDRESS else (self._accounts, who)
+
+    def _stats(self, name: str, item: Any, who: str) -> Any:
+        windows, who = self._of(name, who)
+        return windows.get_window_stats(item, who)
 
     def _headers(self, name: str, item: Any, who: str) -> Headers:
-        stats = self._windows.get_window_stats(item, who)
+        stats = self._stats(name, item, who)
         reset_s = max(0, ceil(stats.reset_time - self._now()))
         return (
             (b"ratelimit", f'"{name}";r={stats.remaining};t={reset_s}'.encode()),
@@ -144,5 +172,5 @@ class RateLimits:
 
     def _refusal(self, name: str, item: Any, who: str) -> RateLimited:
         RATE_LIMITED.labels(name).inc()
-        stats = self._windows.get_window_stats(item, who)
+        stats = self._stats(name, item, who)
         return RateLimited(limit=item.amount, retry_after_s=max(1, ceil(stats.reset_time - self._now())))

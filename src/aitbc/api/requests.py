@@ -10,8 +10,10 @@ from starlette.types import Message, Receive, Scope
 from aitbc.accounts.principal import Principal
 from aitbc.api.errors import ClientGone, field_errors
 from aitbc.core.canonical import NumberRefused, loads_strict
-from aitbc.errors import BodyTooLarge, InvalidRequest
+from aitbc.core.json_size import refuse_too_many_values
+from aitbc.errors import BodyTooLarge, InvalidRequest, ServerBusy
 from aitbc.idempotency.service import IdempotencyKey
+from aitbc.metrics import REFUSED
 from aitbc.runtime import Runtime
 
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -22,11 +24,44 @@ _ESCAPES = re.compile(
 )
 
 
+MAX_JSON_VALUES = 500_000
+"""A body may have so many values: a thousand embeddings of 384 numbers, a few hundred bytes of memory each."""
+SMALL_BODY_BYTES = 65_536
+"""Bodies of no more are not counted: as many may be held as connections may be open."""
+CALLERS_SHARE = 4
+"""One caller may hold this part of what all may hold."""
+
+
+class HeldBodies:
+    """How many bytes of bodies the requests under way hold, in all and by caller."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.total_bytes = 0
+        self._by_caller: dict[str, int] = {}
+
+    def take(self, caller: str, size: int) -> None:
+        """Raises ServerBusy where the caller, or all together, would hold too much."""
+        held = self._by_caller.get(caller, 0) + size
+        if held > self.most_bytes // CALLERS_SHARE or self.total_bytes + size > self.most_bytes:
+            REFUSED.labels("bodies_held").inc()
+            raise ServerBusy()
+        self._by_caller[caller] = held
+        self.total_bytes += size
+
+    def give_back(self, caller: str, size: int) -> None:
+        self.total_bytes -= size
+        held = self._by_caller.pop(caller) - size
+        if held:
+            self._by_caller[caller] = held
+
+
 class ApiRequest(Request):
     """A starlette request with what our endpoints need, and without what they do not.
 
     `fields` are the headers by lower-case name (the last of each), as bytes. `waited_s` is the time that a
-    long poll waited, kept out of the request's duration. `limit_headers` go out with the answer.
+    long poll waited, kept out of the request's duration. `limit_headers` go out with the answer. `caller` is
+    whose share of the held bodies this one is of: an account where it is known, else the address.
     """
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime, request_id: str) -> None:
@@ -41,6 +76,8 @@ class ApiRequest(Request):
         self.fields: dict[bytes, bytes] = dict(scope["headers"])
         self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
         self.waited_s = 0.0
+        self.caller = ""
+        self.held_bytes = 0
         self._content: bytes | None = None
 
     @property
@@ -60,6 +97,8 @@ class ApiRequest(Request):
         content: bytes = message.get("body", b"")
         if message.get("more_body", False):
             content = await self._rest(content, limit_bytes)
+        elif len(content) > SMALL_BODY_BYTES:
+            self._hold(len(content))
         if len(content) > limit_bytes:
             raise BodyTooLarge(max_body_bytes=limit_bytes)
         self._content = content
@@ -74,6 +113,8 @@ class ApiRequest(Request):
     async def _rest(self, first: bytes, limit_bytes: int) -> bytes:
         parts, size = [first], len(first)
         while size <= limit_bytes:
+            if size - self.held_bytes > SMALL_BODY_BYTES:
+                self._hold(size - self.held_bytes)
             message = await self._receive()
             if message["type"] != "http.request":
                 raise ClientGone
@@ -83,6 +124,13 @@ class ApiRequest(Request):
             if not message.get("more_body", False):
                 break
         return b"".join(parts)
+
+    def _hold(self, size: int) -> None:
+        """Counts so many bytes more. Raises ServerBusy."""
+        self.caller = self.caller or self.client_address
+        bodies: HeldBodies = self.scope["aitbc.bodies"]
+        bodies.take(self.caller, size)
+        self.held_bytes += size
 
     async def disconnected(self) -> None:
         """Returns when the caller has gone. For use once the body has been read."""
@@ -122,6 +170,7 @@ def parse_json(content: bytes, *, decimals: bool, report: bool = False) -> Any:
     if report:
         return _repaired(content, decimals)
     try:
+        refuse_too_many_values(content, MAX_JSON_VALUES)
         value = loads_strict(content, decimals=decimals)
     except NumberRefused as error:
         raise field_errors([(error.path, error.reason)]) from None

@@ -6,11 +6,14 @@ reads JSON strictly, and leaves out the general machinery (per-request exit stac
 second pass over the routes), which costs more than most of our endpoints do.
 """
 
+import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from functools import partial
+from typing import Annotated, Any, ClassVar, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter
@@ -30,6 +33,8 @@ MAX_QUERY_BYTES = 8192
 MAX_QUERY_FIELDS = 64
 MAX_PATH_PARAMETER_CHARS = 128
 MAX_BATCH = 1000  # items of one batch
+QUICK_BODY_BYTES = 65_536  # larger bodies are parsed beside the event loop
+_large_bodies = ThreadPoolExecutor(1, "body")
 
 _PARAMETER = re.compile(r"\{([a-z_]+)(:path)?\}")
 
@@ -48,6 +53,8 @@ class Body(BaseModel):
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
+P = ParamSpec("P")
+R = TypeVar("R")
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
@@ -90,7 +97,9 @@ class Endpoint(APIRoute):
         binding = self.binding
         values: dict[str, Any] = dict(path_values)
         if binding.auth is not None:
-            values[binding.auth[0]] = await binding.auth[1].check(request)
+            principal = await binding.auth[1].check(request)
+            values[binding.auth[0]] = principal
+            request.caller = principal.account_id
         for value in path_values.values():
             if len(value) > MAX_PATH_PARAMETER_CHARS or "\0" in value:
                 raise InvalidRequest("The path is not valid.")
@@ -110,7 +119,19 @@ async def read_body(request: ApiRequest, model: type[AnyBody]) -> AnyBody:
     """The request's JSON body as `model`. Raises InvalidRequest with the offending fields, BodyTooLarge."""
     settings = request.runtime.settings
     content = await request.read(settings.max_batch_body_bytes if model.batch else settings.max_body_bytes)
+    if len(content) <= QUICK_BODY_BYTES:
+        return _parsed(model, content)
+    return await off_the_loop(_parsed, model, content)
+
+
+def _parsed(model: type[AnyBody], content: bytes) -> AnyBody:
     return _validated(model, parse_json(content, decimals=model.decimals, report=model.report))
+
+
+async def off_the_loop(act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Runs what takes long for a large body beside the event loop, one at a time: what it makes is large too."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_large_bodies, partial(act, *args, **kwargs))
 
 
 def _validated(model: type[AnyModel], value: Any) -> AnyModel:

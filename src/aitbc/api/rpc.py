@@ -54,7 +54,11 @@ async def send_transaction(request: ApiRequest, body: wallets.SendTransaction) -
     access: Access = request.scope["aitbc.access"]
     runtime = request.runtime
     try:
-        signed = wallet_transfer.read(body.model_dump(by_alias=True), runtime.settings.chain_id)
+        signed = wallet_transfer.read(
+            body.model_dump(by_alias=True, exclude_none=True),
+            runtime.network.chain_id,
+            runtime.network.network_id,
+        )
         # What counts for the sender is what only the owner can do: a transfer whose turn it is.
         access.admit(request, "sender", signed.transaction.sender)
         transfer_id = await runtime.db.write(wallet_transfer.apply, signed)
@@ -83,7 +87,7 @@ async def get_balance(
     if query.chain_id is not None and query.chain_id != chain_id:
         raise UnknownChain(known=chain_id)
     found = await request.runtime.db.read(_balance, address)
-    return reply({**found, "chain_id": chain_id})
+    return reply({**found, "chain_id": chain_id, "network_id": request.runtime.network.network_id})
 
 
 @router.get("/rpc/head", summary="The newest block", response_model=wallets.ChainBlock, responses=PUBLIC_ONE)
@@ -127,6 +131,7 @@ def _sent_json(signed: Signed, transfer_id: str) -> dict[str, Any]:
         "transfer_id": transfer_id,
         "status": "applied",
         "chain_id": sent.chain_id,
+        "network_id": sent.network_id,
         "from": sent.sender,
         "to": sent.recipient,
         "amount": ait(sent.amount_units),
@@ -151,6 +156,7 @@ def _balance(tx: Tx, address: str) -> dict[str, Any]:
         "address": account,
         "balance": ait(units),
         "nonce": wallet_transfer.next_nonce(tx, account) - 1,
+        "min_fee": ait(parameters.get(tx, "min_transaction_fee")),
     }
 
 

@@ -153,7 +153,7 @@ class Auditor:
         report.checked.append("balances and holds")
         check_jobs(self._tx, report, self._progress)
         report.checked.append("jobs and payments")
-        check_wallets(self._tx, self._chain.chain_id, report, self._progress)
+        check_wallets(self._tx, self._chain.network, report, self._progress)
         report.checked.append("transfers that wallets signed")
         check_numbers(self._tx, self._leaves.activity, self._tree.size, report, self._progress)
         report.checked.append("the explorer's numbers")

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from aitbc.audit.books import TREASURY
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.audit.network import Network, is_old
 from aitbc.core.address import kind_of, native_address
 from aitbc.core.canonical import loads_strict
 from aitbc.core.signing import public_from_text
@@ -49,7 +50,7 @@ NOT_DONE = statement(
 )
 
 
-def check_wallets(tx: Tx, chain_id: str, report: Report, progress: Progress) -> None:
+def check_wallets(tx: Tx, network: Network, report: Report, progress: Progress) -> None:
     """Every transfer of the kind that wallets make, then every wallet's nonce. Raises Wrong."""
     signed = int(tx.one(COUNT).signed)
     progress.stage("wallets", signed)
@@ -62,7 +63,7 @@ def check_wallets(tx: Tx, chain_id: str, report: Report, progress: Progress) -> 
         if row.ref == row.hash:
             seen += 1
             progress.step(1)
-            fee_units = _check_signed(row, chain_id)
+            fee_units = _check_signed(row, network)
             _owe(fees, row.hash, 1 if fee_units else 0)
         else:
             _check_fee(row)
@@ -95,7 +96,7 @@ def _unsigned(tx: Tx, row: Any) -> Wrong:
     return Wrong("transaction", signed.hash, f"its transfer {row.id} was made for {row.ref or 'nothing'}")
 
 
-def _check_signed(row: Any, chain_id: str) -> int:
+def _check_signed(row: Any, network: Network) -> int:
     """A transfer against the document that its payer signed; the fee (base units) that this names."""
     which = row.hash
     try:
@@ -106,15 +107,20 @@ def _check_signed(row: Any, chain_id: str) -> int:
         check_addresses(transaction)
     except (AttributeError, ValueError) as error:
         raise Wrong("transaction", which, str(error)) from None
-    fault = _fault(row, transaction, signature, chain_id)
+    fault = _fault(row, transaction, signature, network)
     if fault:
         raise Wrong("transaction", which, fault)
     return transaction.fee_units
 
 
-def _fault(row: Any, transaction: Transaction, signature: str, chain_id: str) -> str:
-    if transaction.chain_id != chain_id:
+def _fault(row: Any, transaction: Transaction, signature: str, network: Network) -> str:
+    if transaction.chain_id != network.chain_id:
         return f"it is of the network {transaction.chain_id}"
+    # Version 1 names no id; what was made before there were any stays, and none is taken since.
+    if transaction.network_id != network.network_id and (
+        transaction.network_id or not is_old(network.genesis)
+    ):
+        return f"it is of another network of this name, {transaction.network_id or 'or of any'}"
     if transaction.encode() != row.body.encode() or transaction.hash != row.hash:
         return "its hash is not that of its text"
     if not is_signed(transaction, signature):

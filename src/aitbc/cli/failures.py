@@ -36,12 +36,13 @@ EXIT_CODES = {
 }
 
 _HINTS = {
+    "LOG_REFUSED": "Compare the two with `aitbc log head`, and see docs/operating.md, Restoring.",
     "UNREACHABLE": "Is it running? Try `aitbc demo` or `aitbc serve`, or name another with --url.",
     "UNEXPECTED_ANSWER": "Check --url.",
     "UNAUTHORIZED": "Give another with --key, AITBC_API_KEY or `aitbc login`.",
     "FORBIDDEN": "Use a key of the role that this needs.",
     "INSUFFICIENT_FUNDS": "See `aitbc balance` (`aitbc wallet balance`); a job with lower limits reserves less.",
-    "KEY_LIMIT_EXCEEDED": "The key's limit starts anew next period; see `aitbc balance`.",
+    "KEY_LIMIT_EXCEEDED": "A job with lower limits reserves less; see `aitbc balance`.",
     "JOB_NOT_FOUND": "List yours with `aitbc jobs`.",
     "JOB_NOT_CANCELLABLE": "See `aitbc job show`.",
     "PAYMENT_NOT_PENDING": "See `aitbc payment show`.",

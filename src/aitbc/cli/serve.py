@@ -16,6 +16,7 @@ from aitbc.cli.database import (
     settings_from,
     shown,
 )
+from aitbc.cli.failures import CommandError
 from aitbc.cli.output import note, say
 
 
@@ -33,12 +34,18 @@ def serve(
     check_network(settings)
     prepare_home(settings)
     from aitbc.migrate import ensure_current
+    from aitbc.presence import NotAlone, held
+    from aitbc.runtime import signing_key
     from aitbc.server import run
 
-    # A SQLite file is this coordinator's own; PostgreSQL may be shared, and is upgraded when its operator
-    # says.
-    ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
-    run(settings)
+    try:
+        with held(settings, signing_key(settings).key_id):
+            # A SQLite file is this coordinator's own; PostgreSQL may be shared, and is upgraded when its
+            # operator says.
+            ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
+            run(settings)
+    except NotAlone as error:
+        raise CommandError("NOT_ALONE", str(error), "See docs/operating.md.") from error
 
 
 def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
@@ -50,6 +57,7 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
     warn_of_strange_settings()
     check_network(settings)
     prepare_home(settings)
+    from aitbc.core.note import Verifier
     from aitbc.migrate import upgrade
     from aitbc.runtime import found_network, signing_key
 
@@ -60,13 +68,13 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
         founded = database.write_sync(found_network, settings, key)
     say(f"database     {'made' if made else 'was there already'}: {shown(settings)}")
     say(f"network      {settings.chain_id}, {founded.network_id}")
-    say(f"log          {founded.origin}")
+    say(f"log          {Verifier(founded.origin, key.public_bytes).vkey}")
     say(f"signing key  {key.key_id}, {'of SECRET_KEY' if settings.secret_key else f'in {settings.home}'}")
 
 
 def warn_of_strange_settings() -> None:
     """Says which variables look like settings but are none: a typo there changes nothing, in silence."""
-    from aitbc.config import strange_settings
+    from aitbc.misspelt import strange_settings
 
     for _name, sentence in strange_settings():
         note(f"warning: {sentence}")

@@ -14,6 +14,7 @@ import typer
 from aitbc.cli.failures import CommandError, usage_error
 from aitbc.cli.output import ait, note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption, Profile, UrlOption, home, resolve, save_profile
+from aitbc.cli.wallet_network import NetworkOption, known_network, network_for
 
 if TYPE_CHECKING:
     from aitbc.core.signing import PrivateKey
@@ -92,6 +93,7 @@ def balance(
             {
                 "address": funds.address,
                 "chain_id": funds.chain_id,
+                "network_id": funds.network_id,
                 "balance": funds.balance,
                 "nonce": funds.nonce,
             }
@@ -101,6 +103,7 @@ def balance(
         [
             ("address", funds.address),
             ("network", funds.chain_id),
+            ("network id", funds.network_id),
             ("balance, AIT", ait(funds.balance)),
             ("transfers sent", funds.nonce),
         ]
@@ -111,7 +114,10 @@ def balance(
 def send(
     to: Annotated[str, typer.Argument(metavar="ADDRESS", help="Who is paid.", show_default=False)],
     amount: Annotated[str, typer.Argument(metavar="AIT", help="How much.", show_default=False)],
-    fee: Annotated[str, typer.Option(metavar="AIT", help="What the network gets on top.")] = "0",
+    fee: Annotated[
+        str | None,
+        typer.Option(metavar="AIT", help="What the network gets on top; left out, the least that it takes."),
+    ] = None,
     nonce: Annotated[
         int | None,
         typer.Option(min=1, max=2**53 - 1, help="The transfer's number; left out, the coordinator is asked."),
@@ -120,14 +126,16 @@ def send(
         bool, typer.Option("--offline", help="Only print the signed transfer; needs --nonce.")
     ] = False,
     chain_id: ChainOption = DEFAULT_CHAIN,
+    network_id: NetworkOption = None,
     wallet: WalletOption = None,
     as_json: JsonOption = False,
     url: UrlOption = None,
 ) -> None:
     """Pay another wallet: sign a transfer and send it. A transfer that was applied cannot be called back."""
-    from aitbc.core.transaction import Transaction
+    from aitbc.core.transaction import USUAL_FEE_UNITS, Transaction
 
-    recipient, amount_units, fee_units = _recipient(to), _units("AIT", amount), _units("--fee", fee)
+    recipient, amount_units = _recipient(to), _units("AIT", amount)
+    given_units = None if fee is None else _units("--fee", fee)
     if amount_units == 0:
         raise usage_error("an amount of zero")
     if offline and nonce is None:
@@ -136,24 +144,27 @@ def send(
     if recipient == stored.address:
         raise usage_error("that is this wallet's own address")
 
-    def sign(number: int) -> tuple[dict[str, object], str]:
+    def sign(network: str, number: int, least_units: int) -> tuple[dict[str, object], str]:
         key = _unlock(stored)
         made = Transaction.make(
             key,
             chain_id=chain_id,
+            network_id=network,
             recipient=recipient,
             amount_units=amount_units,
-            fee_units=fee_units,
+            fee_units=least_units if given_units is None else given_units,
             nonce=number,
         )
         return made.signed(key), made.hash
 
     if offline and nonce is not None:
-        print_json(sign(nonce)[0])
+        print_json(sign(known_network(url, network_id), nonce, USUAL_FEE_UNITS)[0])
         return
     with connect_wallet(url) as client:
-        number = client.funds(stored.address, chain_id).nonce + 1 if nonce is None else nonce
-        document, transaction_hash = sign(number)
+        funds = client.funds(stored.address, chain_id if nonce is None else None)
+        number = funds.nonce + 1 if nonce is None else nonce
+        network = network_for(client.url, funds.network_id, network_id)
+        document, transaction_hash = sign(network, number, funds.min_fee_units)
         client.send_transaction(document, transaction_hash)
     if as_json:
         print_json({"hash": transaction_hash, "nonce": number, "transaction": document})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,17 @@ from aitbc.core.address import AddressInvalid, canonical_address, native_address
 from aitbc.core.money import MAX_UNITS
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64, public_from_text, verify
 
-VERSION = "aitbc/transaction/v1"
+VERSION = "aitbc/transaction/v2"
+VERSION_1 = "aitbc/transaction/v1"
+"""Which names the network's name alone, so that every network of that name would take it: none takes it any more."""
+USUAL_FEE_UNITS = 100_000
+"""The least fee of a network that has set no other (0.001 AIT): a transfer stays in the log for ever."""
 MAX_NONCE = canonical.MAX_INTEGER
-_MEMBERS = frozenset(
+_MEMBERS_1 = frozenset(
     {"version", "chain_id", "from", "to", "amount_units", "fee_units", "nonce", "public_key", "signature"}
 )
+_MEMBERS = _MEMBERS_1 | {"network_id"}
+_NETWORK_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class TransactionInvalid(ValueError):
@@ -25,10 +32,12 @@ class TransactionInvalid(ValueError):
 class Transaction:
     """A transfer as it is signed. Money in base units; `public_key` is the sender's, in base64.
 
-    `nonce` is one more than that of the sender's last applied transfer: the first has 1.
+    `network_id` (hex) is the network's own, as /rpc/info tells it; '' in a transfer of version 1. `nonce` is
+    one more than that of the sender's last applied transfer: the first has 1.
     """
 
     chain_id: str
+    network_id: str
     sender: str
     recipient: str
     amount_units: int
@@ -38,9 +47,11 @@ class Transaction:
 
     def to_json(self) -> dict[str, Any]:
         """What is signed; amounts as strings, as everywhere in signed documents."""
+        network = {"network_id": self.network_id} if self.network_id else {}
         return {
-            "version": VERSION,
+            "version": VERSION if self.network_id else VERSION_1,
             "chain_id": self.chain_id,
+            **network,
             "from": self.sender,
             "to": self.recipient,
             "amount_units": str(self.amount_units),
@@ -60,11 +71,20 @@ class Transaction:
 
     @classmethod
     def make(
-        cls, key: PrivateKey, *, chain_id: str, recipient: str, amount_units: int, fee_units: int, nonce: int
+        cls,
+        key: PrivateKey,
+        *,
+        chain_id: str,
+        network_id: str,
+        recipient: str,
+        amount_units: int,
+        fee_units: int,
+        nonce: int,
     ) -> Transaction:
         """A transaction from the key's own address."""
         return cls(
             chain_id=chain_id,
+            network_id=network_id,
             sender=native_address(key.public_bytes),
             recipient=recipient,
             amount_units=amount_units,
@@ -79,19 +99,24 @@ class Transaction:
 
 
 def read_transaction(document: object) -> tuple[Transaction, str]:
-    """A sent document as the transaction and its signature (base64). Nothing is verified yet.
+    """A sent document of either version as the transaction and its signature (base64). Nothing is verified yet.
 
     TransactionInvalid: members that are missing or unknown, wrong types, amounts out of range.
     """
-    if not isinstance(document, dict) or document.keys() != _MEMBERS:
-        raise TransactionInvalid(
-            f"a signed transaction has exactly the members {', '.join(sorted(_MEMBERS))}"
-        )
-    if document["version"] != VERSION:
+    if not isinstance(document, dict):
+        raise TransactionInvalid("a signed transaction is an object")
+    old = document.get("version") == VERSION_1
+    members = _MEMBERS_1 if old else _MEMBERS
+    if document.keys() != members:
+        raise TransactionInvalid(f"a signed transaction has exactly the members {', '.join(sorted(members))}")
+    if not old and document["version"] != VERSION:
         raise TransactionInvalid(f"version is not {VERSION}")
     for name in ("chain_id", "from", "to", "public_key", "signature"):
         if not isinstance(document[name], str) or len(document[name]) > 128:
             raise TransactionInvalid(f"{name} is not a short string")
+    network_id = "" if old else document["network_id"]
+    if not isinstance(network_id, str) or not (old or _NETWORK_ID.fullmatch(network_id)):
+        raise TransactionInvalid("network_id is not 64 lower-case hex digits")
     nonce = document["nonce"]
     if type(nonce) is not int or not 1 <= nonce <= MAX_NONCE:
         raise TransactionInvalid("nonce is not an integer from 1 to 2**53-1")
@@ -100,6 +125,7 @@ def read_transaction(document: object) -> tuple[Transaction, str]:
         raise TransactionInvalid("amount_units is zero")
     transaction = Transaction(
         chain_id=document["chain_id"],
+        network_id=network_id,
         sender=document["from"],
         recipient=document["to"],
         amount_units=amount,

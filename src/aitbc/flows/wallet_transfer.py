@@ -7,6 +7,7 @@ from typing import NamedTuple
 from aitbc.core.address import AddressInvalid
 from aitbc.core.ids import new_id
 from aitbc.core.transaction import (
+    VERSION,
     Transaction,
     TransactionInvalid,
     check_addresses,
@@ -20,6 +21,7 @@ from aitbc.errors import (
     InvalidRequest,
     TxBadAddress,
     TxBadSignature,
+    TxOldVersion,
     TxReplayed,
     TxWrongChain,
     TxWrongNonce,
@@ -38,17 +40,19 @@ class Signed(NamedTuple):
     signature: str
 
 
-def read(document: object, chain_id: str) -> Signed:
+def read(document: object, chain_id: str, network_id: str) -> Signed:
     """Checks all of a sent transaction that needs no database.
 
-    Raises InvalidRequest, TxWrongChain, TxBadAddress, TxBadSignature.
+    Raises InvalidRequest, TxOldVersion, TxWrongChain, TxBadAddress, TxBadSignature.
     """
     try:
         transaction, signature = read_transaction(document)
     except TransactionInvalid as error:
         raise InvalidRequest(f"The request is not valid: {error}") from None
-    if transaction.chain_id != chain_id:
-        raise TxWrongChain(chain_id=chain_id)
+    if not transaction.network_id:
+        raise TxOldVersion(version=VERSION, network_id=network_id)
+    if (transaction.chain_id, transaction.network_id) != (chain_id, network_id):
+        raise TxWrongChain(chain_id=chain_id, network_id=network_id)
     try:
         check_addresses(transaction)
     except AddressInvalid as error:

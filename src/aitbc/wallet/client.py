@@ -16,17 +16,26 @@ from aitbc.sdk.transport import Answer, Call, send
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What an address has, in AIT, and the nonce of its last transfer."""
+    """What an address has, in AIT, the nonce of its last transfer, which network says so, and its least fee."""
 
     address: str
     chain_id: str
+    network_id: str
     balance: Decimal
     nonce: int
+    min_fee_units: int
 
     @classmethod
     def of(cls, answer: Answer) -> Funds:
         read = Fields("a balance", answer.data)
-        return cls(read.text("address"), read.text("chain_id"), read.money("balance"), read.integer("nonce"))
+        return cls(
+            read.text("address"),
+            read.text("chain_id"),
+            read.text("network_id"),
+            read.money("balance"),
+            read.integer("nonce"),
+            parse_ait(read.opt_money("min_fee") or 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from aitbc.api.polling import wait_for, wait_s
 from aitbc.api.render import reply
 from aitbc.api.requests import ApiRequest
 from aitbc.api.responses import CHANGE, CREATE, IDEMPOTENT, READ_ONE
-from aitbc.api.routing import Router
+from aitbc.api.routing import Router, off_the_loop
 from aitbc.api.schemas import replies
 from aitbc.api.schemas.miners import (
     HeartbeatReport,
@@ -135,7 +135,9 @@ async def submit_result(request: ApiRequest, principal: MinerKey, body: RoleJobR
 )
 async def submit_results(request: ApiRequest, principal: MinerKey, body: ResultBatch) -> Response:
     """Each is accepted or refused by itself, in order."""
-    return await acts.complete_batch(request, principal, body.miner_id, body.to_submissions())
+    return await acts.complete_batch(
+        request, principal, body.miner_id, await off_the_loop(body.to_submissions)
+    )
 
 
 @router.post("/v1/miner/fail", summary="Give a job back", response_model=replies.FailedJob, responses=CHANGE)

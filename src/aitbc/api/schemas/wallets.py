@@ -51,6 +51,9 @@ class SendTransaction(Body):
 
     version: str
     chain_id: str
+    network_id: str | None = Field(
+        None, max_length=64, description="What /rpc/info names; without it the transfer is refused."
+    )
     sender: str = Field(alias="from")
     recipient: str = Field(alias="to")
     amount_units: str = Field(max_length=16)
@@ -152,8 +155,10 @@ class EndedKey(Reply):
 class ChainBalance(Reply):
     address: str
     chain_id: str
+    network_id: str
     balance: float
     nonce: int = Field(description="Of the last transfer that the wallet signed; the next has one more.")
+    min_fee: float = Field(description="The least fee of a transfer, AIT.")
 
 
 class SentTransaction(Reply):
@@ -163,6 +168,7 @@ class SentTransaction(Reply):
     transfer_id: str
     status: Literal["applied"]
     chain_id: str
+    network_id: str
     sender: str = Field(alias="from")
     recipient: str = Field(alias="to")
     amount: float

@@ -126,7 +126,7 @@ async def _has_ollama_models(url: str) -> bool | None:
         try:
             reply = await http.get("/api/tags", timeout=PROBE_TIMEOUT_S)
             models = reply.json().get("models") if reply.status_code == 200 else None
-        except (httpx.HTTPError, ValueError, AttributeError):
+        except (httpx.HTTPError, ValueError, AttributeError, RecursionError):
             return None  # nothing there, or something else: that is the answer
     return bool(models) if isinstance(models, list) else None
 

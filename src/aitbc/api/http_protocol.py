@@ -1,0 +1,305 @@
+"""uvicorn's HTTP/1.1 connection, within limits: what arrives, for how long, and how much of it is kept.
+
+uvicorn reads whatever it is sent for as long as it is sent. Here a connection's bytes go to the parser in small
+slices, and the next slice only while no request waits for an earlier one; heads are measured, and so is what
+comes beside a body (chunk extensions, trailers). Times and numbers of all connections together are in
+`connection_limits`. What is refused gets the API's error body, where an answer is still possible, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from aitbc.api.connection_limits import ConnectionLimits, Peer, Stage
+from aitbc.api.errors import error_body
+from aitbc.core.ids import new_id
+from aitbc.errors import AitbcError, HeadTooLarge, InvalidRequest, ServerBusy
+
+HEAD_SLICE_BYTES = (
+    1024  # between bodies; the requests in one slice are begun before we look how many they are
+)
+BODY_SLICE_BYTES = 16_384
+PLAIN_BYTES = 8192  # a request that came in one piece of no more is read as such
+END = b"\r\n\r\n"
+UNSENT_BYTES = 65_536  # of an answer; less is looked at once a second
+MAX_HEADERS = 128
+MAX_HELD_BYTES = 1 << 20  # what arrived while requests before it were under way
+FRAMING_PER_BYTE = 16  # of chunks: a chunk of one byte takes five
+ALWAYS_OPEN = (b"/health", b"/api/health", b"/metrics", b"/api/metrics")
+
+
+class _Refused(Exception):
+    """Ends the parser from inside one of its callbacks."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. `limits` is set on a subclass, one for each server."""
+
+    limits: ConnectionLimits
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stage = Stage.IDLE
+        self.since = 0.0  # when it began to wait for what `stage` says
+        self.served = False  # whether it has had an answer
+        self.body_bytes = 0  # of the request that arrives
+        self.unread_since, self.read_bytes = 0.0, 0  # of answers; kept by the limits
+        self.peer: Peer = None  # type: ignore[assignment]
+        self._reserved = False
+        self._last = False  # nothing more is read: it ends with the answers to what was
+        self._head_bytes = 0  # that earlier slices brought
+        self._slice_bytes = 0  # of the slice in the parser
+        self._framing_bytes = 0
+        self._discarded_bytes = 0
+        self._waits = True
+        self._held: deque[memoryview] = deque()
+        self._held_bytes = 0
+
+    # --- the connection ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.since = self.limits.now()
+        admitted = self.limits.admit(self, self.client[0] if self.client else "unknown")
+        if admitted is None:
+            self.stage = Stage.REFUSED
+            self.connections.discard(self)
+            self._write_error(ServerBusy())
+            transport.close()
+            return
+        self.peer, self._reserved = admitted
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.peer is not None:
+            self.limits.leave(self, self.peer)
+        self.stage = Stage.REFUSED
+        self.transport.close()
+        # Requests know their connection and it knows them: undone here, or they wait for the garbage collector.
+        self.pipeline.clear()
+        self._held.clear()
+        self.scope = self.headers = self.cycle = None  # type: ignore[assignment]
+
+    def cut(self) -> None:
+        """Ends it at once."""
+        self.stage = Stage.REFUSED
+        self.transport.abort()
+
+    def close_idle(self) -> None:
+        self.limits.leave(self, self.peer)
+        self.stage = Stage.REFUSED
+        self.transport.close()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def shutdown(self) -> None:
+        """The server's end: who was refused need not be waited for."""
+        if self.stage == Stage.REFUSED:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    # --- what arrives -----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self.stage == Stage.REFUSED or self._last:
+            return
+        if len(data) <= PLAIN_BYTES and not self._held and not self.pipeline and data.count(END) <= 1:
+            self._feed(data)
+        else:
+            self._held.append(memoryview(data))
+            self._held_bytes += len(data)
+            if self._held_bytes > MAX_HELD_BYTES:
+                self.refuse("pipelining", None)
+                return
+            self._feed_held()
+        self._tell()
+
+    def _feed_held(self) -> None:
+        """Gives the parser what is held, until a request waits for an earlier one."""
+        while self._held and not self.pipeline and self.stage != Stage.REFUSED and not self._last:
+            data = self._held[0]
+            size = BODY_SLICE_BYTES if self.stage == Stage.BODY else HEAD_SLICE_BYTES
+            if len(data) > size:
+                self._held[0], data = data[size:], data[:size]
+            else:
+                self._held.popleft()
+            self._held_bytes -= len(data)
+            self._feed(data)
+        if self._held:
+            self.flow.pause_reading()
+
+    def _go_on(self) -> None:
+        if self.stage != Stage.REFUSED and not self.transport.is_closing():
+            self._feed_held()
+            if not self._held:
+                self.flow.resume_reading()
+            self._tell()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        before, size = self.stage, len(data)
+        self._slice_bytes = size
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Another protocol is wished for. The request is answered in this one, and is the last.
+            self._last = True
+            self.stage = Stage.WHOLE
+            if self.cycle is not None:
+                self.cycle.keep_alive = self.cycle.more_body = False
+        except httptools.HttpParserError:
+            if self.stage != Stage.REFUSED and not self._last:
+                self.refuse("malformed", InvalidRequest("This is not HTTP/1.1."))
+            return
+        if self.stage == Stage.HEAD:
+            if before <= Stage.HEAD:
+                self._head_bytes += size
+                if self._head_bytes > self.limits.bounds.head_bytes:
+                    self.refuse("head_size", self._head_too_large())
+        elif self.stage == Stage.BODY == before:
+            self._framing_bytes += size
+            allowed = self.limits.bounds.head_bytes + (1 + FRAMING_PER_BYTE) * self.body_bytes
+            if self._framing_bytes > allowed:
+                self.refuse("malformed", InvalidRequest("The body is mostly framing."))
+
+    def _tell(self) -> None:
+        """Tells the limits whether we wait for the other side."""
+        if self.stage == Stage.REFUSED:
+            return
+        waits = self.stage == Stage.BODY or (self.stage < Stage.BODY and not self._answering)
+        if waits != self._waits:
+            self._waits = waits
+            (self.limits.waits if waits else self.limits.works)(self, self.peer)
+
+    # --- what the parser finds --------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.stage = Stage.HEAD
+        self.since = self.limits.now()
+        self._head_bytes = 0
+        if self.peer.trusted:
+            self.scope["aitbc.limits"] = self.limits  # type: ignore[typeddict-unknown-key]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.stage == Stage.HEAD:  # else a trailer, which nobody asks for
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        bounds = self.limits.bounds
+        if len(self.headers) > MAX_HEADERS or (
+            self._head_bytes + self._slice_bytes > bounds.head_bytes and self._head_size() > bounds.head_bytes
+        ):
+            self._refuse_here("head_size", self._head_too_large())
+        if self._reserved and self.url.partition(b"?")[0] not in ALWAYS_OPEN:
+            self._refuse_here("connections", ServerBusy())
+        if len(self.pipeline) >= bounds.pipelined and self._answering:
+            self._refuse_here("pipelining", None)
+        super().on_headers_complete()
+        self.stage = Stage.BODY
+        self.since = self.limits.now()
+        self.body_bytes = self._framing_bytes = self._discarded_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
+        if self.cycle.response_complete:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > self.limits.bounds.discarded_bytes:
+                self._refuse_here("body_size", None)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.stage = Stage.WHOLE
+        if not self._answering:
+            self._becomes_idle()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self.served = True
+        if self.transport.is_closing():
+            return
+        unsent = self.transport.get_write_buffer_size()
+        if unsent > UNSENT_BYTES:
+            self.limits.unsent(self, unsent)
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._last:
+            self.close_idle()
+            return
+        elif self.stage == Stage.WHOLE:
+            self._becomes_idle()
+        else:
+            self.since = self.limits.now()
+        if self._held:
+            self.loop.call_soon(self._go_on)
+        else:
+            self.flow.resume_reading()
+        self._tell()
+
+    def _becomes_idle(self) -> None:
+        self.stage = Stage.IDLE
+        self.since = self.limits.now()
+
+    # --- refusals ---------------------------------------------------------------------------------------
+
+    def _refuse_here(self, reason: str, error: AitbcError | None) -> None:
+        """`refuse` for the parser's callbacks, which it ends."""
+        self.refuse(reason, error)
+        raise _Refused(reason)
+
+    def refuse(self, reason: str, error: AitbcError | None) -> None:
+        """Reads no more from this connection, says why where that is still possible, and ends it.
+
+        Requests that arrived whole before are still answered.
+        """
+        self.limits.report(reason, self.peer.name)
+        self._held.clear()
+        self._held_bytes = 0
+        cycle = self.cycle
+        if self._answering and (self.pipeline or self.stage != Stage.BODY):
+            self._last = True
+            return
+        if self._answering:  # what asks for the body hears that there is no more of it
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.limits.works(self, self.peer)
+        self.stage = Stage.REFUSED
+        self.since = self.limits.now()
+        if error is None or (self._answering and cycle.response_started):
+            self.limits.leave(self, self.peer)
+            self.transport.abort()
+            return
+        self._write_error(error)
+        self.flow.resume_reading()  # what is unread when it ends would undo the answer
+        self.limits.lingers(self)
+
+    def _write_error(self, error: AitbcError) -> None:
+        request_id = new_id()
+        body = error_body(error, request_id)
+        retry = b"retry-after: 1\r\n" if error.status == 503 else b""
+        self.transport.write(
+            STATUS_LINE[error.status]
+            + b"content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\n"
+            + b"x-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (request_id.encode(), len(body), retry)
+            + body
+        )
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _head_too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(max_head_bytes=self.limits.bounds.head_bytes, max_headers=MAX_HEADERS)
+
+
+def protocol_within(limits: ConnectionLimits) -> type[LimitedProtocol]:
+    """The protocol of one server's connections, as uvicorn's `http` option takes it."""
+    return type("Protocol", (LimitedProtocol,), {"limits": limits})

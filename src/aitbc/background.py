@@ -1,4 +1,7 @@
-"""Loops that run beside the API. Each is a plain function that does one round; tests call it directly."""
+"""Loops that run beside the API. Each is a plain function that does one round; tests call it directly.
+
+What a round cannot take back waits until the clock is steady (docs/operating.md has the table).
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,8 +13,11 @@ from aitbc.chain import sealer, witnessing
 from aitbc.cosigning import Cosigner, examine
 from aitbc.errors import StorageUnavailable
 from aitbc.flows import activity, expiry, payment
+from aitbc.flows.idempotency import forget_old
+from aitbc.idempotency.service import KEEP_S
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
+from aitbc.users import service as users
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +25,7 @@ EXPIRE_EVERY_S = 0.5
 LAPSE_EVERY_S = 5.0
 RELEASE_EVERY_S = 5.0
 ERASE_EVERY_S = 60.0
+FORGET_EVERY_S = 60.0
 JUMP_MS = 2_000  # the wall clock and the monotonic one may drift this far apart between two rounds
 OUTAGE_S = 5.0  # without a good round for so long, miners could not reach us: a pause, a full disk
 
@@ -46,7 +53,12 @@ class Expiry:
             count = await database.write(expiry.renew_leases, context)
             log.warning("leases_renewed", away_s=round(since_s, 1), leases=count)
         frozen_for_s = 0.0 if self._frozen_since_s is None else mono_s - self._frozen_since_s
-        found = await database.write(expiry.expire_due, context, frozen_for_ms=round(frozen_for_s * 1000))
+        found = await database.write(
+            expiry.expire_due,
+            context,
+            frozen_for_ms=round(frozen_for_s * 1000),
+            waiting_too=self.runtime.steady.is_steady(),
+        )
         self._wall_ms, self._mono_s = now_ms, mono_s  # last: a round that failed is part of an outage
         if found.frozen and self._frozen_since_s is None:
             self._frozen_since_s = mono_s
@@ -60,19 +72,35 @@ class Expiry:
 
 async def lapse_once(runtime: Runtime) -> bool:
     """Marks silent miners inactive."""
+    if not runtime.steady.is_steady():
+        return False
     await runtime.db.write(expiry.lapse_miners, runtime.context)
     return False
 
 
 async def erase_once(runtime: Runtime) -> bool:
     """Erases prompts and results past their retention; True where more are due."""
+    if not runtime.steady.is_steady():
+        return False
     erased = await runtime.db.write(expiry.erase_old, runtime.settings.job_retention_days)
     return erased == expiry.ERASE_BATCH
 
 
 async def release_once(runtime: Runtime) -> bool:
     """Releases manual payments whose acceptance window is over; True where more are due."""
+    if not runtime.steady.is_steady():
+        return False
     return await runtime.db.write(payment.release_due) == payment.DUE_BATCH
+
+
+async def forget_once(runtime: Runtime) -> bool:
+    """Forgets what has run out and nobody asks for again: login texts, sessions, answers kept for
+    Idempotency-Keys, which may hold prompts and so go no later than these."""
+    if not runtime.steady.is_steady():
+        return False
+    await runtime.db.write(users.forget)
+    keep_s = min(KEEP_S, runtime.settings.job_retention_days * 86_400)
+    return await runtime.db.write(forget_old, keep_s)
 
 
 async def seal_once(runtime: Runtime) -> bool:
@@ -162,6 +190,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         (RELEASE_EVERY_S, lambda: release_once(runtime), "release"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
         (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),
+        (FORGET_EVERY_S, lambda: forget_once(runtime), "forget"),
     ]
     return [
         asyncio.create_task(every(seconds, runtime, run_once, name), name=name)

@@ -175,6 +175,7 @@ class Settings(BaseSettings):
     min_bytes_per_s: int = Field(
         16_384,
         ge=1,
+        le=MAX_COUNT,
         description="Bodies and answers may take as much longer as they have bytes at this rate.",
     )
     keep_alive_s: float = Field(
@@ -232,6 +233,12 @@ class Settings(BaseSettings):
     witnesses: str = Field("", description="Witnesses asked to cosign each block: VKEY@URL, comma separated.")
     witness_quorum: int = Field(
         0, ge=0, le=64, description="Cosignatures that make a block final; 0: no block is called final."
+    )
+    clock_steady_s: float = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="A jump of the clock ahead is believed after so long; what cannot be undone waits for it.",
     )
     job_retention_days: float = Field(
         30, gt=0, le=36_500, description="Days that prompts and results of ended jobs are kept."

@@ -20,7 +20,7 @@ from aitbc.core import tiles
 from aitbc.core.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
 from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
 from aitbc.core.signing import public_from_text
-from aitbc.core.witness_protocol import format_request
+from aitbc.core.witness_protocol import MAX_REQUEST_BYTES, format_request
 from aitbc.database import Tx
 from aitbc.metrics import COSIGNATURES
 from aitbc.receipts import service as receipts
@@ -30,7 +30,9 @@ log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 5.0  # for all that one witness is asked in a round
 TRIES = 3  # a witness may have to tell us first what it knows
-MAX_ANSWER_BYTES = 16 * 1024
+MAX_ANSWER_BYTES = (
+    48 * 1024
+)  # its own cosignatures, of several types; post-quantum ones have up to 7 KB as text
 # As it is sent: nothing that grows when it is unpacked.
 HEADERS = {"Accept-Encoding": "identity", "Content-Type": "text/plain; charset=utf-8"}
 
@@ -107,7 +109,8 @@ class Cosigner:
         """
         origin = (await self.runtime.db.read(network.of)).origin
         origin_hash = hashlib.sha256(origin.encode()).hexdigest()
-        status, answer = await self._call("GET", f"{peer.url}/{origin_hash}/checkpoint")
+        url = f"{peer.url}/{origin_hash}/checkpoint"
+        status, answer = await self._call("GET", url, most_bytes=MAX_REQUEST_BYTES)  # others' signatures, too
         if status == 404:  # it never cosigned anything of ours, or is read elsewhere
             return ""
         if status != 200:
@@ -160,17 +163,21 @@ class Cosigner:
                 # Not kept: a size that it only claims must not keep us from asking again.
                 peer.known_size = 0
                 raise WitnessAhead(f"it knows a tree of {known} leaves, we have {block.tree_size}")
+            if known == peer.known_size == block.tree_size:
+                raise HistoryRefused(f"it knows another tree of {known} leaves")
             peer.known_size = known
         raise ValueError("it keeps naming another size")
 
-    async def _call(self, method: str, url: str, body: str | None = None) -> tuple[int, str]:
+    async def _call(
+        self, method: str, url: str, body: str | None = None, most_bytes: int = MAX_ANSWER_BYTES
+    ) -> tuple[int, str]:
         """Status and text, read no further than an answer can be long."""
         content = None if body is None else body.encode()
         async with self._client.stream(method, url, content=content, headers=HEADERS) as reply:
             answer = b""
             async for part in reply.aiter_raw():
                 answer += part
-                if len(answer) > MAX_ANSWER_BYTES:
+                if len(answer) > most_bytes:
                     raise ValueError("its answer is too large")
             return reply.status_code, answer.decode(errors="replace")
 
@@ -218,7 +225,7 @@ def _size(text: str) -> int:
 def _checked(text: str, block: BlockRow, witness: Verifier) -> str:
     """The witness's own line of the answer, verified over the checkpoint. ValueError."""
     note = parse_note(block.checkpoint)
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n"):
         try:
             signed = Note(note.text, (parse_signature_line(line),))
             if cosignature_time(signed, witness) is not None:

@@ -15,7 +15,7 @@ from aitbc.core.network import new_origin
 from aitbc.core.signing import PrivateKey, parse_vkey, public_from_text
 from aitbc.database import Database, Tx
 from aitbc.errors import WrongNetwork
-from aitbc.flows import expiry
+from aitbc.flows import expiry, newest
 from aitbc.flows.context import FlowContext
 from aitbc.flows.onboarding import ensure_static_accounts
 from aitbc.jobs.waiting import WaitingMiners
@@ -29,14 +29,17 @@ log = structlog.get_logger(__name__)
 DATABASE_END_S = 2.0
 """After a signal, so long requests under way may wait for the database: the whole exit stays within 5 s."""
 KEY_FILE = "coordinator.key"
+NO_GAP_MS = 3_600_000  # a start so long after the newest job or block is nothing strange
 
 
 @dataclass
 class Runtime:
     """What endpoints and background loops share. `shutdown` is set once: long polls answer at once.
 
-    `sealing_stopped` says why no block is sealed any more ('' while they are): a witness proved that this
-    database is not the one that the log was last sealed from. Only another start asks again.
+    `clock` is what the database's transactions go by; `steady` says whether it can be trusted now, and is that
+    same clock in a coordinator. `sealing_stopped` says why no block is sealed any more ('' while they are): a
+    witness proved that this database is not the one that the log was last sealed from. Only another start asks
+    again.
     """
 
     settings: Settings
@@ -51,12 +54,15 @@ class Runtime:
     login_secret: bytes = b""
 
     def __post_init__(self) -> None:
-        self.steady = SteadyClock(self.clock)
+        clock = self.clock
+        self.steady = (
+            clock if isinstance(clock, SteadyClock) else SteadyClock(clock, self.settings.clock_steady_s)
+        )
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
         """Opens the (migrated) database and the signing key; starts nothing."""
-        clock = clock or SystemClock()
+        clock = SteadyClock(clock or SystemClock(), settings.clock_steady_s)
         database = Database.open(
             settings.database_url,
             clock,
@@ -89,6 +95,7 @@ class Runtime:
     async def start(self) -> None:
         """Prepares the database for service: system accounts, the published key, leases after an outage."""
         await self.db.start()
+        await self._look_at_the_clock()
         self.founded = await self.db.write(prepare, self.settings, self.context)
         self.login_secret = await self.db.write(users.login_secret)
         wanted = self.settings.log_url
@@ -101,6 +108,14 @@ class Runtime:
         if self.founded is None:
             raise RuntimeError("the coordinator has not started")
         return self.founded
+
+    async def _look_at_the_clock(self) -> None:
+        """A wall clock that is behind the newest job or block, or far ahead, has to prove itself first."""
+        newest_ms = await self.db.read(newest.time_ms)
+        ahead_ms = self.clock.now_ms() - newest_ms
+        if newest_ms and not -SteadyClock.JUMP_MS <= ahead_ms <= NO_GAP_MS:
+            self.steady.distrust()
+            log.warning("clock_to_prove_itself", ahead_s=ahead_ms // 1000, for_s=self.settings.clock_steady_s)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers, unless the database hangs."""
@@ -122,6 +137,9 @@ def prepare(tx: Tx, settings: Settings, context: FlowContext) -> NetworkRow:
     ledger.open_system_accounts(tx)
     ensure_static_accounts(tx, settings)
     receipts.publish_key(tx, context.signing_key, founded.origin)
+    newest = sealer.head(tx)
+    for retired in receipts.retire_other_keys(tx, context.signing_key, newest.time_ms if newest else 0):
+        log.warning("signing_key_retired", key_id=retired, now_signs=context.signing_key.key_id)
     expiry.renew_leases(tx, context)
     return founded
 

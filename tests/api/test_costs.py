@@ -108,3 +108,25 @@ def test_slow_reads_delay_neither_health_nor_who_is_calling(api: Market) -> None
 
 async def _all(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks)
+
+
+def test_jobs_of_one_end_are_looked_for_so_far_and_go_on_below(
+    api: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_COUNTED", 4)
+    client = api.key("client", "alice")
+    made = [api.job(client) for _ in range(11)]
+    wanted = [made[9], made[2], made[0]]
+    for job_id in wanted:
+        api.post(f"/v1/jobs/{job_id}/cancel", client)
+    for limit in (1, 2, 20):
+        found, cursor = [], ""
+        for _ in range(20):
+            query = {"status": "cancelled", "limit": limit, **({"cursor": cursor} if cursor else {})}
+            page = api.get("/v1/jobs", client, params=query)
+            found += [job["job_id"] for job in page.json()]
+            assert page.headers["x-total-count"] == "1", "of the newest four"
+            cursor = page.headers.get("x-next-cursor", "")
+            if not cursor:
+                break
+        assert found == wanted

@@ -8,6 +8,7 @@ import pytest
 
 from aitbc.api import auth
 from aitbc.core.clock import ManualClock
+from aitbc.parameters import service as parameters
 from aitbc.users.models import Challenge
 from tests.api.conftest import sqlite_only
 from tests.api.support import Headers, Market, expect_error
@@ -147,6 +148,8 @@ def rows(api: Market) -> int:
 @sqlite_only
 def test_a_transfer_of_ones_own_is_taken_whatever_others_sent(api: Market, clock: ManualClock) -> None:
     alice, bob = NativeWallet(), NativeWallet(2)
+    alice.network_id = api.runtime.network.network_id
+    api.write(parameters.set_value, "min_transaction_fee", 0)
     session(api, alice)
     first = alice.transfer(bob.address, 5, 1)
     assert send(api, first).status_code == 200

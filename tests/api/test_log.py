@@ -225,7 +225,8 @@ def test_headers_alone_and_what_the_caller_has_already(log: Log) -> None:
     }
     tags = {}
     for path, cache in paths.items():
-        got, head = log.api.get(path), log.api.call("HEAD", path)
+        plain = {"Accept-Encoding": "identity"}
+        got, head = log.api.get(path, plain), log.api.call("HEAD", path, plain)
         assert (got.status_code, head.status_code) == (200, 200)
         tags[path] = got.headers["etag"]
         for answer in (got, head):
@@ -233,10 +234,10 @@ def test_headers_alone_and_what_the_caller_has_already(log: Log) -> None:
             assert answer.headers["content-length"] == str(len(got.content))
             assert answer.headers["etag"] == tags[path]
         for known in (tags[path], f"W/{tags[path]}", f'"other", {tags[path]}', "*"):
-            same = log.api.get(path, {"If-None-Match": known})
+            same = log.api.get(path, {**plain, "If-None-Match": known})
             assert (same.status_code, same.content) == (304, b"")
             assert (same.headers["etag"], same.headers["cache-control"]) == (tags[path], cache)
-        assert log.api.get(path, {"If-None-Match": '"other"'}).content == got.content
+        assert log.api.get(path, {**plain, "If-None-Match": '"other"'}).content == got.content
     assert len({tags[path] for path in paths}) == len(paths)
     gone = log.api.get("/log/tile/0/009", {"If-None-Match": "*"})
     expect_error(gone, 404, "NOT_FOUND")
@@ -247,3 +248,25 @@ def test_headers_alone_and_what_the_caller_has_already(log: Log) -> None:
     fresh = log.api.get("/log/checkpoint", {"If-None-Match": tags["/log/checkpoint"]})
     assert fresh.status_code == 200
     assert fresh.headers["etag"] != tags["/log/checkpoint"]
+
+
+@sqlite_only
+def test_entries_are_sent_packed_to_who_accepts_it(log: Log) -> None:
+    log.grow(300)
+    log.seal()
+    path = tile_name("entries", 0, 256)
+    plain = log.api.get(path, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    for accepted in ("gzip", "gzip, deflate", "br;q=1.0, GZIP;q=0.5", "*"):
+        packed = log.api.get(path, headers={"Accept-Encoding": accepted})
+        assert packed.headers["content-encoding"] == "gzip", accepted
+        assert packed.headers["vary"] == "Accept-Encoding"
+        assert packed.content == plain.content
+        assert int(packed.headers["content-length"]) < len(plain.content) / 2
+        assert packed.headers["etag"] != plain.headers["etag"]
+    for refused in ("", "br", "gzip;q=0", "identity;q=1, *;q=0", "gzip;q=x"):
+        answer = log.api.get(path, headers={"Accept-Encoding": refused})
+        assert "content-encoding" not in answer.headers, refused
+        assert answer.content == plain.content
+    hashes = log.api.get(tile_name("0", 0, 256), headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in hashes.headers

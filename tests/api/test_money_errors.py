@@ -98,7 +98,7 @@ def test_transfers(api: Market) -> None:
     session(api, alice)
     for wallet in (alice, nobody):
         wallet.network_id = api.runtime.network.network_id
-        answer = send(api, wallet.transfer(bob.address, 10**14, 1))
+        answer = send(api, wallet.transfer(bob.address, 10**14, 1, fee_units=100_000))
         short_of_funds(expect_error(answer, 402, "INSUFFICIENT_FUNDS")["error"])
     api.write(parameters.set_value, "min_transaction_fee", 10)
     answer = send(api, alice.transfer(bob.address, 1, 1, fee_units=9))

@@ -12,6 +12,7 @@ from aitbc.chain import sealer
 from aitbc.core.block import BlockHeader
 from aitbc.core.note import Verifier, parse_note
 from aitbc.core.transaction import is_signed, read_transaction
+from aitbc.parameters import service as parameters
 from tests.api.conftest import sqlite_only
 from tests.api.support import Market, expect_error
 from tests.api.test_users import session
@@ -25,6 +26,7 @@ HEADER = ("hash", "signature", "checkpoint")
 def of_this_network(api: Market) -> None:
     for wallet in (ALICE, BOB):
         wallet.network_id = api.runtime.network.network_id
+    api.write(parameters.set_value, "min_transaction_fee", 0)
 
 
 def send(api: Market, document: Any) -> Any:
@@ -130,6 +132,7 @@ def test_balances(api: Market) -> None:
         "network_id": ALICE.network_id,
         "balance": 1000,
         "nonce": 0,
+        "min_fee": 0,
     }
     error = expect_error(api.get(f"/rpc/getBalance/{EVA.address}?chain_id=ait-mainnet"), 400, "UNKNOWN_CHAIN")
     assert error["error"]["details"] == {"known": "ait-devnet"}

@@ -100,13 +100,16 @@ def test_login_then_pay(owner: User, network: Network) -> None:
     assert (me["address"], me["balance"]) == (address_of(owner), 1000)
     other = address_for(6)
     before = owner("wallet", "balance", other, "--json").json["balance"]
-    sent = owner("wallet", "send", other, "12.5", "--fee", "0.00000001", "--json")
+    sent = owner("wallet", "send", other, "12.5", "--fee", "0.00200001", "--json")
     assert sent.code == 0, sent.err
     assert sent.json["nonce"] == 1
     assert owner("wallet", "balance", other, "--json").json["balance"] == before + 12.5
     own = owner("wallet", "balance", "--json").json
-    assert (own["balance"], own["nonce"], own["chain_id"]) == (987.49999999, 1, "ait-devnet")
+    assert (own["balance"], own["nonce"], own["chain_id"]) == (987.49799999, 1, "ait-devnet")
+    cheap = owner("wallet", "send", other, "1", "--fee", "0.0009")
+    assert (cheap.code, "0.001" in cheap.err) == (4, True), "a transfer stays for ever, so it has a price"
     second = owner("wallet", "send", other, "1")
+    assert owner("wallet", "balance", "--json").json["balance"] == 986.49699999, "left out: the least"
     found = httpx.get(f"{network.url}/rpc/tx/{second.out.strip()}", trust_env=False).json()
     assert (found["to"], found["amount"]) == (other, 1)
 

@@ -111,7 +111,6 @@ BEYOND = [
     "1E+1000",
     "-1e-1000",
     "1e9999999999999999999",
-    "1e0000000000000000001",
     "9" * (MAX_NUMBER_CHARS + 1),
     "0." + "0" * MAX_NUMBER_CHARS,
     "9" * 100_000,
@@ -145,7 +144,7 @@ def test_a_name_in_a_path_is_cut() -> None:
 
 
 def test_what_is_within_bounds_is_read() -> None:
-    for text in ("9" * MAX_NUMBER_CHARS, "1e999", "-1e-999", "0." + "1" * 390):
+    for text in ("9" * MAX_NUMBER_CHARS, "1e0000000000000000001", "1e999", "-1e-999", "0." + "1" * 390):
         assert read_decimals(text.encode()) == Decimal(text)
 
 

@@ -227,7 +227,11 @@ def test_other_documents_are_no_receipts(document: object) -> None:
         ({"chain_id": "ait-othernet"}, "signature"),
         ({"result_hash": "0" * 64}, "result"),
         ({"miner_id": "mallory-1"}, "miner_signature"),
-        ({"job_id": "x"}, "miner_signature"),
+        ({"job_id": "019b7c1e-5a46-7000-8000-0000000000ff"}, "miner_signature"),
+        ({"job_id": "x"}, "document"),
+        ({"job_id": "019B7C1E-5A46-7000-8000-000000000001"}, "document"),
+        ({"job_id": "019b7c1e-5a46-4000-8000-000000000001"}, "document"),
+        ({"receipt_id": "019b7c1e5d2e70008000000000000001"}, "document"),
         ({"claimed_tokens": (9, 13)}, "miner_signature"),
         ({"claimed_tokens": (8, 12)}, "miner_signature"),
         ({"claimed_tokens": None}, "document"),
@@ -267,9 +271,32 @@ def test_a_result_in_the_document_must_be_the_one_hashed() -> None:
 
 
 def test_a_result_of_an_unknown_type_cannot_be_held_to_its_hash() -> None:
+    """Nor is it a receipt: docs/formats/receipt.md names the types that there are."""
     fields = FIELDS._replace(job_type="unheard-of")
-    assert verify(document_of(fields), KEYS).ok
-    assert list(failed({**document_of(fields), "result": {"text": "x"}})) == ["result"]
+    assert failed(document_of(fields)) == {"document": "job_type is none of llm_inference, embedding"}
+    assert list(failed({**document_of(fields), "result": {"text": "x"}})) == ["document"]
+
+
+@pytest.mark.parametrize(
+    "units", [1, 9_999, 123_456_789, money.EXACT_NUMBER_UNITS - 1, money.EXACT_NUMBER_UNITS]
+)
+def test_amounts_up_to_the_cap_verify_in_both_spellings(units: int) -> None:
+    """Up to what is issued (`flows.escrow.check_exact`, unit prices in `api`), each amount has a number of its own."""
+    fields = FIELDS._replace(
+        prompt_tokens=500, completion_tokens=500, claimed_tokens=None, miner_signature=None, units=1000,
+        unit_price_units=units, price_units=units, fee_units=units - 1,
+    )  # fmt: skip
+    signature = receipt.sign(fields, COORDINATOR)
+    text = orjson.dumps(receipt.to_json(fields, signature))
+    plain = receipt.document_text(
+        fields.receipt_id,
+        receipt.signed_bytes(fields).decode(),
+        (signature.key_id, signing.encode_b64(signature.sig)),
+    )
+    for data in (text, plain):
+        verification = verify_bytes(data, KEYS)
+        assert verification.ok, verification.failures
+        assert verification.fields == fields
 
 
 def test_what_is_no_proof_fails() -> None:

@@ -170,7 +170,7 @@ def test_one_idempotency_key_makes_one_job(market: Market) -> None:
     bodies = ["a" * 64, "b" * 64] * 4
     answers = race([lambda h=body: market.db.write_sync(submit, "k2", h) for body in bodies])
     assert codes(answers) == {"ok": 4, "IDEMPOTENCY_CONFLICT": 4}
-    jobs, total = market.db.read_sync(queries.listed, "alice", status=None, limit=10, offset=0)
+    jobs, total, _ = market.db.read_sync(queries.listed, "alice", status=None, limit=10, offset=0)
     assert total == len(jobs) == 2
     assert market.balance("alice").held_units == 2 * JOB_UNITS
 

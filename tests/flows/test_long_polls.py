@@ -210,7 +210,6 @@ def test_an_offer_comes_at_once_and_leases_nothing(market: Market, runtime: Runt
         offered = await within(SOON_S, waiter)
         assert offered.job is not None
         assert (offered.job.id, offered.job.status) == (job.id, "pending")
-        assert offered.request_text is not None
         claimed = await runtime.db.write(dispatch.claim, market.ctx, miner.principal, job.id, miner.miner_id)
         assert claimed.job.status == "running"
         empty = await waiting.offer(runtime, miner.principal, miner.miner_id, 0.05)

@@ -92,7 +92,7 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
                 for lock in (True, False):
                     assert claims.heads(tx, miner.needs, ask, count, lock=lock) == order[:count]
             ctx = dispatch.FlowContext("chain", signing_key=None)  # type: ignore[arg-type]
-            taken = dispatch._claim_heads(tx, ctx, miner, count)
+            taken = dispatch._claim_heads(tx, ctx, miner, count, "")
             assert [one.job.id for one in taken] == best[:count]
             for row in rows:
                 ask = miner.ask_for(jobs.wanted_by(row, tx.now_ms))
@@ -119,6 +119,7 @@ def blank(tx: Tx, client: Principal) -> JobRow:
         max_price_units=0,
         hold_id="",
         held_units=0,
+        max_run_ms=60_000,
     )
 
 

@@ -152,6 +152,7 @@ def test_expired_challenges_and_sessions_are_forgotten(door: Door) -> None:
     door.enter(wallet, door.ask(wallet).message)
     door.clock.advance(86_401)
     door.enter(wallet, door.ask(wallet).message)
+    door.db.write_sync(users.forget)
     assert door.count(ChallengeTable) == 1
     assert door.count(SessionTable) == 1
 
@@ -243,3 +244,35 @@ def test_sessions_end_by_time_and_by_revoking(door: Door) -> None:
     door.clock.advance(0.1)
     with pytest.raises(Unauthorized):
         door.db.read_sync(users.authenticate, kept.token)
+
+
+def test_all_coordinators_of_a_database_share_one_secret(door: Door) -> None:
+    """What one of them gave to sign is good at another, also where they start in the same moment."""
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: door.db.write_sync(users.login_secret), range(16)))
+    assert [len(secret) for secret in found] == [users.SECRET_BYTES]
+    terms = TERMS._replace(secret=found.pop())
+    wallet = NativeWallet()
+    asked = door.ask(wallet, terms)
+    assert door.enter(wallet, asked.message, terms=terms).token
+    door_of_others = TERMS._replace(secret=b"of another database")
+    with pytest.raises(ChallengeInvalid):
+        door.enter(wallet, asked.message, terms=door_of_others)
+
+
+def test_a_used_text_cannot_come_back_after_it_was_forgotten(door: Door) -> None:
+    wallet = NativeWallet()
+    asked = door.ask(wallet)
+    proven = login.prove(
+        TERMS,
+        door.clock.now_ms(),
+        wallet.account,
+        asked.message,
+        wallet.sign(asked.message),
+        wallet.public_key,
+    )
+    door.db.write_sync(login.log_in, proven, GRANT)
+    door.clock.advance(301)
+    door.enter(wallet, door.ask(wallet).message)  # forgets what has expired
+    with pytest.raises(ChallengeExpired):
+        door.db.write_sync(login.log_in, proven, GRANT)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from aitbc.core.merkle import EMPTY_ROOT
-from aitbc.core.note import Note, parse_note, sign_note, verify_note
+from aitbc.core.note import MAX_SIGNATURES, Note, NoteSignature, parse_note, sign_note, verify_note
 from aitbc.core.signing import PrivateKey, encode_b64
 from aitbc.core.witness_protocol import MAX_REQUEST_BYTES, format_request
 from aitbc.witness.server import create_app
@@ -106,6 +106,24 @@ def test_413_too_much(witness: Served) -> None:
     assert witness.add(b"x" * MAX_REQUEST_BYTES).status_code == 400
 
 
+@pytest.mark.parametrize("count", [16, MAX_SIGNATURES])
+def test_signatures_of_tomorrow_are_passed_over(witness: Served, count: int) -> None:
+    """As signed-note asks: 16 signatures at least, each as long as post-quantum ones are, in any order."""
+    text, rng = LOG.text(5), random.Random(1)
+    lines = [
+        NoteSignature(f"pq.example/{number}", rng.randbytes(4), rng.randbytes(5000))
+        for number in range(count)
+    ]
+    lines[1] = NoteSignature(ORIGIN, rng.randbytes(4), rng.randbytes(2428))  # the log's own, of another type
+    lines[2] = NoteSignature(
+        "pq.example/log", LOG.verifier.key_id, rng.randbytes(64)
+    )  # the id of the log's key
+    lines[count // 2] = sign_note(text, ORIGIN, LOG.key)
+    answer = witness.add(format_request(0, [], str(Note(text, tuple(lines)))))
+    assert answer.status_code == 200, answer.text
+    assert witness.size == 5
+
+
 def test_404_a_log_that_it_does_not_know(witness: Served) -> None:
     assert witness.add(Log(origin="aitbc/other").request(0, 5)).status_code == 404
 
@@ -153,20 +171,22 @@ def test_422_what_does_not_continue(witness: Served) -> None:
     good = LOG.proof(5, 9)
     for body in (
         fork.request(5, 9),  # another history
-        fork.request(5, 5),  # the same size, another root
         format_request(5, [], LOG.note(9)),
         format_request(5, good[:-1], LOG.note(9)),
         format_request(5, [*good, zeros], LOG.note(9)),
         format_request(5, [zeros, *good[1:]], LOG.note(9)),
         format_request(5, good[::-1], LOG.note(9)),
         format_request(5, good, LOG.note(9, EMPTY_ROOT)),
-        format_request(5, [zeros], LOG.note(5)),
+        format_request(5, [zeros], LOG.note(5)),  # the same root; the proof is not empty
         format_request(5, LOG.proof(4, 9), LOG.note(9)),
     ):
         answer = witness.add(body)
         assert answer.status_code == 422, body
         assert "\u2014" not in answer.text, "nothing was signed"
     assert witness.size == 5
+    # The same size and another root: C2SP tlog-witness has a status of its own for it.
+    answer = witness.add(fork.request(5, 5))
+    assert (answer.status_code, answer.text) == (409, "5\n")
     assert witness.add(LOG.request(5, 9)).status_code == 200
 
 

@@ -1,9 +1,7 @@
 """The coordinator's application: routes, their OpenAPI document, and the gateway in front of them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from typing import Any
 
 import orjson
@@ -21,8 +19,6 @@ from aitbc.api.errors import error_response
 from aitbc.api.gateway import Gateway
 from aitbc.api.routing import Router
 from aitbc.errors import AitbcError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
-from aitbc.flows.idempotency import forget_old
-from aitbc.idempotency.service import KEEP_S
 from aitbc.metrics import WRITER_BATCH_SIZE
 from aitbc.runtime import Runtime
 
@@ -42,7 +38,6 @@ ROUTERS: tuple[Router, ...] = (
     docs.router,
 )
 
-FORGET_EVERY_S = 60.0
 
 DESCRIPTION = """A marketplace for AI compute: every answer comes with a receipt that anyone can check.
 
@@ -83,7 +78,7 @@ def _lifespan(runtime: Runtime) -> Lifespan:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         runtime.db.backend.on_batch = WRITER_BATCH_SIZE.observe
         await runtime.start()
-        loops = [*background.start(runtime), asyncio.create_task(_forget_answers(runtime))]
+        loops = background.start(runtime)
         try:
             yield
         finally:
@@ -93,13 +88,6 @@ def _lifespan(runtime: Runtime) -> Lifespan:
             await runtime.stop()
 
     return lifespan
-
-
-async def _forget_answers(runtime: Runtime) -> None:
-    """Forgets answers kept for Idempotency-Keys, which may hold prompts, no later than the prompts go."""
-    keep_s = min(KEEP_S, runtime.settings.job_retention_days * 86_400)
-    once = partial(runtime.db.write, forget_old, keep_s)
-    await background.every(FORGET_EVERY_S, runtime, once, "idempotency")
 
 
 def _document(app: FastAPI) -> Router:

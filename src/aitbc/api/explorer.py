@@ -77,6 +77,7 @@ def transaction_json(found: Transaction) -> dict[str, Any]:
         "to": row.credit_id,
         "amount": ait(row.amount_units),
         "job_id": found.job_id,
+        "reason": found.reason,
         "leaf_index": row.leaf_index,
         "block_height": None if found.block is None else found.block.height,
         "timestamp": rfc3339(row.created_at_ms),
@@ -224,7 +225,7 @@ async def list_receipts(request: ApiRequest, query: Annotated[schemas.ReceiptPag
 
 
 def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None]:
-    rows = receipts.find(
+    page = receipts.find(
         tx,
         client=query.client,
         provider=query.provider,
@@ -233,7 +234,7 @@ def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None
         limit=query.limit,
         offset=query.offset,
     )
-    return [receipt_json(row) for row in rows], rows[-1].id if len(rows) == query.limit else None
+    return [receipt_json(row) for row in page.rows], page.next_before
 
 
 @router.get(

@@ -48,10 +48,11 @@ def state(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None) 
     return json_bytes(shown)
 
 
-def listed(tx: Tx, query: MinerList) -> bytes:
-    """Miners as everybody sees them, with how many jobs each runs."""
-    rows = queries.page(tx, status=query.status, limit=query.limit, offset=query.offset)
-    running = job_queries.running_by_miner(tx)
-    return json_bytes(
-        [listed_miner_json(row, miners.offers(tx, row), running.get(row.id, 0)) for row in rows]
+def listed(tx: Tx, query: MinerList) -> tuple[bytes, str | None]:
+    """Miners as everybody sees them, with how many jobs each runs; and the cursor of the next page."""
+    rows = queries.page(
+        tx, status=query.status, limit=query.limit, offset=query.offset, after_id=query.cursor
     )
+    running = job_queries.running_by_miner(tx)
+    shown = [listed_miner_json(row, miners.offers(tx, row), running.get(row.id, 0)) for row in rows]
+    return json_bytes(shown), rows[-1].id if len(rows) == query.limit else None

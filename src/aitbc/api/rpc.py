@@ -156,6 +156,7 @@ def _balance(tx: Tx, address: str) -> dict[str, Any]:
         "address": account,
         "balance": ait(units),
         "nonce": wallet_transfer.next_nonce(tx, account) - 1,
+        "min_fee": ait(parameters.get(tx, "min_transaction_fee")),
     }
 
 

@@ -131,6 +131,7 @@ def _check_server() -> Iterator[Finding]:
         chain = check_chain(settings)
         yield chain
         yield from _check_database_files(settings)
+        yield _check_others(settings)
         if chain.ok:
             yield _check_keys(settings)
 
@@ -165,6 +166,34 @@ def _check_signing_key(settings: Settings) -> Finding:
         return Finding(name, False, str(error), "restore it from a backup")
     except OSError as error:
         return Finding(name, False, f"{path} cannot be read: {error.strerror}", "give it to your user")
+
+
+def _check_others(settings: Settings) -> Finding:
+    """Coordinators that run on the database now; all have to sign with this machine's key."""
+    from aitbc.database import sqlite_path
+    from aitbc.keyfile import KeyFileError
+    from aitbc.presence import holder, running
+    from aitbc.runtime import signing_key
+
+    name = "coordinators"
+    if settings.database_url.startswith("sqlite"):
+        process = holder(sqlite_path(settings.database_url))
+        return Finding(name, None, f"{process} runs on this database" if process else "none runs now")
+    there = running(settings.database_url)
+    if not there:
+        return Finding(name, None, "none runs now")
+    detail = ", ".join(f"{count} signing with {key}…" for key, count in there.items())
+    if len(there) > 1:
+        return Finding(name, False, detail, "give all the same SECRET_KEY")
+    if not settings.secret_key and not (settings.home / "coordinator.key").exists():
+        return Finding(name, None, detail)
+    try:
+        own = signing_key(settings).key_id
+    except (KeyFileError, OSError) as error:
+        return Finding(name, None, f"{detail}; {error}")
+    if not own.startswith(tuple(there)):
+        return Finding(name, False, f"{detail}; here it would be {own}", "set the same SECRET_KEY here")
+    return Finding(name, True, detail)
 
 
 def _check_database_files(settings: Settings) -> Iterator[Finding]:

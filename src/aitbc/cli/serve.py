@@ -16,6 +16,7 @@ from aitbc.cli.database import (
     settings_from,
     shown,
 )
+from aitbc.cli.failures import CommandError
 from aitbc.cli.output import note, say
 
 
@@ -33,12 +34,18 @@ def serve(
     check_network(settings)
     prepare_home(settings)
     from aitbc.migrate import ensure_current
+    from aitbc.presence import NotAlone, held
+    from aitbc.runtime import signing_key
     from aitbc.server import run
 
-    # A SQLite file is this coordinator's own; PostgreSQL may be shared, and is upgraded when its operator
-    # says.
-    ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
-    run(settings)
+    try:
+        with held(settings, signing_key(settings).key_id):
+            # A SQLite file is this coordinator's own; PostgreSQL may be shared, and is upgraded when its
+            # operator says.
+            ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
+            run(settings)
+    except NotAlone as error:
+        raise CommandError("NOT_ALONE", str(error), "See docs/operating.md.") from error
 
 
 def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:

@@ -114,7 +114,10 @@ def balance(
 def send(
     to: Annotated[str, typer.Argument(metavar="ADDRESS", help="Who is paid.", show_default=False)],
     amount: Annotated[str, typer.Argument(metavar="AIT", help="How much.", show_default=False)],
-    fee: Annotated[str, typer.Option(metavar="AIT", help="What the network gets on top.")] = "0",
+    fee: Annotated[
+        str | None,
+        typer.Option(metavar="AIT", help="What the network gets on top; left out, the least that it takes."),
+    ] = None,
     nonce: Annotated[
         int | None,
         typer.Option(min=1, max=2**53 - 1, help="The transfer's number; left out, the coordinator is asked."),
@@ -129,9 +132,10 @@ def send(
     url: UrlOption = None,
 ) -> None:
     """Pay another wallet: sign a transfer and send it. A transfer that was applied cannot be called back."""
-    from aitbc.core.transaction import Transaction
+    from aitbc.core.transaction import USUAL_FEE_UNITS, Transaction
 
-    recipient, amount_units, fee_units = _recipient(to), _units("AIT", amount), _units("--fee", fee)
+    recipient, amount_units = _recipient(to), _units("AIT", amount)
+    given_units = None if fee is None else _units("--fee", fee)
     if amount_units == 0:
         raise usage_error("an amount of zero")
     if offline and nonce is None:
@@ -140,7 +144,7 @@ def send(
     if recipient == stored.address:
         raise usage_error("that is this wallet's own address")
 
-    def sign(network: str, number: int) -> tuple[dict[str, object], str]:
+    def sign(network: str, number: int, least_units: int) -> tuple[dict[str, object], str]:
         key = _unlock(stored)
         made = Transaction.make(
             key,
@@ -148,18 +152,19 @@ def send(
             network_id=network,
             recipient=recipient,
             amount_units=amount_units,
-            fee_units=fee_units,
+            fee_units=least_units if given_units is None else given_units,
             nonce=number,
         )
         return made.signed(key), made.hash
 
     if offline and nonce is not None:
-        print_json(sign(known_network(url, network_id), nonce)[0])
+        print_json(sign(known_network(url, network_id), nonce, USUAL_FEE_UNITS)[0])
         return
     with connect_wallet(url) as client:
         funds = client.funds(stored.address, chain_id if nonce is None else None)
         number = funds.nonce + 1 if nonce is None else nonce
-        document, transaction_hash = sign(network_for(client.url, funds.network_id, network_id), number)
+        network = network_for(client.url, funds.network_id, network_id)
+        document, transaction_hash = sign(network, number, funds.min_fee_units)
         client.send_transaction(document, transaction_hash)
     if as_json:
         print_json({"hash": transaction_hash, "nonce": number, "transaction": document})

@@ -42,12 +42,14 @@ class SystemClock:
 
 
 class SteadyClock:
-    """Wall time without its latest jump forward, for what must not be said of a time that is not there yet.
+    """Wall time without its latest jump forward: what a coordinator goes by, so that a passing jump ends nothing.
 
-    A jump ahead is believed once the wall clock has kept to it for `after_s`; a step back at once.
+    A jump ahead is believed once the wall clock has kept to it for `after_s`; a step back at once. One that is
+    distrusted from the start is believed as it is, and called steady once it has not jumped for `after_s`.
+    Calls from several threads may see a jump twice, which changes nothing.
     """
 
-    __slots__ = ("_after_s", "_clock", "_offset_ms", "_since_s", "_waiting_ms")
+    __slots__ = ("_after_s", "_clock", "_distrusted_s", "_offset_ms", "_since_s", "_waiting_ms")
 
     JUMP_MS = 2_000
 
@@ -57,17 +59,38 @@ class SteadyClock:
         self._offset_ms = self._apart_ms()
         self._waiting_ms = self._offset_ms
         self._since_s = 0.0
+        self._distrusted_s: float | None = None
 
     def now_ms(self) -> int:
         """Never later than the wall clock."""
         found, mono_s = self._apart_ms(), self._clock.monotonic()
-        if found <= self._offset_ms + self.JUMP_MS:
+        if self._distrusted_s is not None:
+            if abs(found - self._offset_ms) > self.JUMP_MS:
+                self._distrusted_s = mono_s
+            elif mono_s - self._distrusted_s >= self._after_s:
+                self._distrusted_s = None
+            self._offset_ms = self._waiting_ms = found
+        elif found <= self._offset_ms + self.JUMP_MS:
             self._offset_ms = self._waiting_ms = found
         elif abs(found - self._waiting_ms) > self.JUMP_MS:
             self._waiting_ms, self._since_s = found, mono_s
         elif mono_s - self._since_s >= self._after_s:
             self._offset_ms = found
         return round(mono_s * 1000) + self._offset_ms
+
+    def monotonic(self) -> float:
+        """Seconds that only ever grow."""
+        return self._clock.monotonic()
+
+    def is_steady(self) -> bool:
+        """Whether wall time and monotonic time agree, and have for a while: what cannot be undone waits for it."""
+        self.now_ms()
+        apart_ms = abs(self._apart_ms() - self._offset_ms)
+        return self._distrusted_s is None and apart_ms <= self.JUMP_MS
+
+    def distrust(self) -> None:
+        """The wall clock does not fit to what is known of the time: it has to prove itself."""
+        self._distrusted_s = self._clock.monotonic()
 
     def _apart_ms(self) -> int:
         return self._clock.now_ms() - round(self._clock.monotonic() * 1000)

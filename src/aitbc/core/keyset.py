@@ -42,11 +42,12 @@ class PublishedKey:
     def to_json(self, chain_id: str, origin: str | None = None) -> dict[str, Any]:
         """The key's entry in the /v1/keys document; a log's verifier key has the name of the log's origin."""
         name = _vkey_name(chain_id, origin, self.use)
+        make = signing.vkey if self.use == USE_LOG else signing.receipt_vkey
         return {
             "key_id": self.key_id,
             "alg": signing.ALGORITHM,
             "public_key": signing.public_to_text(self.public_bytes),
-            "vkey": signing.vkey(name, self.public_bytes),
+            "vkey": make(name, self.public_bytes),
             "valid_from": None if self.valid_from_ms is None else rfc3339(self.valid_from_ms),
             "valid_to": None if self.valid_to_ms is None else rfc3339(self.valid_to_ms),
             "use": self.use,
@@ -144,12 +145,22 @@ def _read_key(entry: Mapping[str, Any], origin: str) -> PublishedKey:
     verifier_key = entry.get("vkey")
     if verifier_key is None:
         return key
-    name, public_bytes = signing.parse_vkey(verifier_key) if isinstance(verifier_key, str) else ("", b"")
+    if not isinstance(verifier_key, str):
+        raise ValueError(f"the verifier key of {key.key_id} is not a text")
+    if use != USE_LOG and _is_receipt_vkey(verifier_key, key.public_bytes):
+        return key
+    # Of before, when keys for receipts were listed as if they signed notes.
+    name, public_bytes = signing.parse_vkey(verifier_key)
     if public_bytes != key.public_bytes:
         raise ValueError(f"the verifier key of {key.key_id} is another key")
     if use == USE_LOG and name != origin:
         raise ValueError(f"the verifier key of {key.key_id} is not named {origin}")
     return key
+
+
+def _is_receipt_vkey(text: str, public_bytes: bytes) -> bool:
+    name = text.partition("+")[0]
+    return name_is_valid(name) and signing.receipt_vkey(name, public_bytes) == text
 
 
 def _read_time(value: object) -> int | None:

@@ -12,7 +12,8 @@ from aitbc.core.signing import PUBLIC_BYTES, PrivateKey, decode_b64, encode_b64,
 ED25519 = 0x01
 COSIGNATURE_V1 = 0x04
 MAX_NOTE_CHARS = 1_000_000
-MAX_SIGNATURES = 64
+MAX_SIGNATURES = 64  # C2SP signed-note: at least 16 must be accepted
+MAX_SIGNATURE_BYTES = 8192  # post-quantum signatures have up to nearly 5,000
 _DASH = "\N{EM DASH} "
 _KEY_ID_BYTES = 4
 # All but the newline below U+0020, which notes may not have; and surrogates, which are not UTF-8.
@@ -118,8 +119,8 @@ def parse_signature_line(line: str) -> NoteSignature:
         data = decode_b64(encoded)
     except ValueError:
         raise NoteInvalid("a signature is not base64") from None
-    if len(data) <= _KEY_ID_BYTES:
-        raise NoteInvalid("a signature is too short")
+    if not _KEY_ID_BYTES < len(data) <= _KEY_ID_BYTES + MAX_SIGNATURE_BYTES:
+        raise NoteInvalid(f"a signature has 1 to {MAX_SIGNATURE_BYTES} bytes after the key's id")
     return NoteSignature(name, data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:])
 
 

@@ -7,7 +7,6 @@ later code meets one that is expensive to convert, to compare or to print.
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal
 
 MAX_NUMBER_CHARS = 400
@@ -19,6 +18,9 @@ MAX_INTEGER_DIGITS = MAX_NUMBER_CHARS + 10**MAX_EXPONENT_DIGITS
 
 MAX_COUNT = 2**63 - 1
 """Of counts, heights and sizes: what fits into a database's 64 bits."""
+
+
+_SHORT_CHARS = 32
 
 
 class NumberOutOfBounds(ValueError):
@@ -40,10 +42,15 @@ def read_decimal(text: str) -> Decimal:
 
 def read_float(text: str) -> float:
     """The double nearest to a JSON number with a point or an exponent. NumberOutOfBounds, also by overflow."""
-    check_bounds(text)
+    if len(text) > _SHORT_CHARS:
+        check_bounds(text)
     number = float(text)
-    if math.isinf(number):
-        raise NumberOutOfBounds("out of range: a number is at most 1.7e308 in size")
+    # Embeddings are thousands of these. Of a short text only zero and infinity, which less itself is not zero,
+    # may hide too large an exponent.
+    if number - number or not number:
+        check_bounds(text)
+        if number:
+            raise NumberOutOfBounds("out of range: a number is at most 1.7e308 in size")
     return number
 
 
@@ -60,6 +67,6 @@ def check_bounds(text: str) -> None:
     if len(text) > MAX_NUMBER_CHARS:
         raise NumberOutOfBounds(f"a number has at most {MAX_NUMBER_CHARS} characters")
     if "e" in text or "E" in text:
-        exponent = text.replace("E", "e").partition("e")[2].lstrip("+-")
+        exponent = text.replace("E", "e").partition("e")[2].lstrip("+-0")
         if len(exponent) > MAX_EXPONENT_DIGITS:
             raise NumberOutOfBounds(f"an exponent has at most {MAX_EXPONENT_DIGITS} digits")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from aitbc.core import canonical, jobspec, money, signing
+from aitbc.core.ids import is_id
 from aitbc.core.metering import SOURCES
 from aitbc.core.signing import PrivateKey
 
@@ -271,6 +272,7 @@ def _shown_result(job_type: str, result: Mapping[str, Any] | str) -> dict[str, A
 
 
 _TEXT_FIELDS = ("chain_id", "receipt_id", "job_id", "job_type", "client", "provider", "miner_id", "model")
+_ID_FIELDS = ("receipt_id", "job_id")
 _COUNT_FIELDS = ("units", "prompt_tokens", "completion_tokens", "started_at", "completed_at")
 _HASH_FIELDS = ("prompt_hash", "result_hash")
 _MONEY_FIELDS = ("unit_price", "price", "fee")
@@ -308,6 +310,11 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
     if document["version"] not in (VERSION, VERSION_1):
         raise ReceiptInvalid(f"version is neither {VERSION} nor {VERSION_1}")
     values: dict[str, Any] = {name: _text(document, name) for name in _TEXT_FIELDS}
+    for name in _ID_FIELDS:
+        if not is_id(values[name]):
+            raise ReceiptInvalid(f"{name} is not a UUID of version 7 in lower case")
+    if values["job_type"] not in jobspec.JOB_TYPES:
+        raise ReceiptInvalid(f"job_type is none of {', '.join(jobspec.JOB_TYPES)}")
     if document["id"] != values["receipt_id"]:
         raise ReceiptInvalid("id is not receipt_id")
     for name in _COUNT_FIELDS:

@@ -22,6 +22,8 @@ PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
 KEYS_KEPT = 1024  # the same miners' keys are read and named again and again
 _NOTE_ED25519 = b"\x01"
+_NOTE_OTHER = b"\xff"  # C2SP signed-note: a type without a byte of its own; a longer name follows
+_RECEIPT_TYPE = b"aitbc/receipt"
 
 
 class PrivateKey:
@@ -115,6 +117,18 @@ def vkey(name: str, public_bytes: bytes) -> str:
     if not name or "+" in name or any(char.isspace() for char in name):
         raise ValueError("a verifier key's name is not empty and has no white space and no plus sign")
     typed = _NOTE_ED25519 + public_bytes
+    note_hash = hashlib.sha256(name.encode("utf-8") + b"\n" + typed).digest()[:4]
+    return f"{name}+{note_hash.hex()}+{encode_b64(typed)}"
+
+
+def receipt_vkey(name: str, public_bytes: bytes) -> str:
+    """The verifier key of a key that signs receipts, which are no notes: of a type of our own (0xff and its name).
+
+    A verifier of notes that is given it finds a type that it does not know, where `vkey` would let it look for
+    notes signed by this name. ValueError: as for `vkey`.
+    """
+    vkey(name, public_bytes)
+    typed = _NOTE_OTHER + _RECEIPT_TYPE + public_bytes
     note_hash = hashlib.sha256(name.encode("utf-8") + b"\n" + typed).digest()[:4]
     return f"{name}+{note_hash.hex()}+{encode_b64(typed)}"
 

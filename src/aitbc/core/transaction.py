@@ -14,6 +14,8 @@ from aitbc.core.signing import PrivateKey, decode_b64, encode_b64, public_from_t
 VERSION = "aitbc/transaction/v2"
 VERSION_1 = "aitbc/transaction/v1"
 """Which names the network's name alone, so that every network of that name would take it: none takes it any more."""
+USUAL_FEE_UNITS = 100_000
+"""The least fee of a network that has set no other (0.001 AIT): a transfer stays in the log for ever."""
 MAX_NONCE = canonical.MAX_INTEGER
 _MEMBERS_1 = frozenset(
     {"version", "chain_id", "from", "to", "amount_units", "fee_units", "nonce", "public_key", "signature"}

@@ -24,11 +24,16 @@ def parts(path: Path) -> list[Path]:
     return [path.with_name(path.name + part) for part in PARTS]
 
 
+def make_folders(folder: Path) -> None:
+    """Makes what is missing of a folder's path, each for its owner only (0700)."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+
+
 def create_private(path: Path) -> bool:
     """An empty file for a new database (mode 0600, missing folders 0700). False where it exists."""
-    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700, exist_ok=True)
+    make_folders(path.parent)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:

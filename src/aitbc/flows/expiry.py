@@ -58,12 +58,13 @@ class Expired(NamedTuple):
     more: bool
 
 
-def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0) -> Expired:
+def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0, waiting_too: bool = True) -> Expired:
     """Ends leases and jobs whose time has come.
 
     `frozen_for_ms`: how long rescheduling has waited already; after one more lease it goes on regardless.
+    `waiting_too`: jobs that wait as well, which then fail for good; not while the clock is in doubt.
     """
-    due = tx.all(deadlines.PENDING_EXPIRED, now=tx.now_ms, count=BATCH)
+    due = tx.all(deadlines.PENDING_EXPIRED, now=tx.now_ms, count=BATCH) if waiting_too else []
     for job in due:
         retries.expire(tx, job)
     silent = most_miners_silent(tx)
@@ -81,7 +82,8 @@ def most_miners_silent(tx: Tx) -> bool:
 
 
 def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
-    """The clock jumped by `by_ms` (either way): leases and open jobs end no sooner for it.
+    """The clock jumped by `by_ms` (either way): leases, runs and open jobs end no sooner for it, and
+    miners lapse no sooner.
 
     Some leases may have been given since the jump. So none is moved back, and none lasts longer than a
     whole lease from now. Returns how many leases there are.
@@ -90,6 +92,7 @@ def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
     if forward_ms:
         for shift_expiries in deadlines.SHIFT_EXPIRIES:
             tx.run(shift_expiries, shift=forward_ms, before=tx.now_ms - forward_ms)
+    miners.follow_clock(tx, by_ms)
     return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms, now=tx.now_ms)
 
 

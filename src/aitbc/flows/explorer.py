@@ -53,6 +53,9 @@ class Row(NamedTuple):
     created_at_ms: int
 
 
+GRANT = "grant:"  # how the ids of the devnet's grants begin
+
+
 class Transaction(NamedTuple):
     """A transfer as everybody sees it, and the block that sealed it (None until one does)."""
 
@@ -63,6 +66,11 @@ class Transaction(NamedTuple):
     def job_id(self) -> str | None:
         """The job that the money is for. Other references are the parties' own business."""
         return self.row.ref if self.row.kind in JOB_KINDS and is_id(self.row.ref) else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the operator made money, which was said for everybody; a grant needs none."""
+        return self.row.ref if self.row.kind == "mint" and not self.row.id.startswith(GRANT) else None
 
 
 class Address(NamedTuple):

@@ -75,21 +75,65 @@ class QueueState(NamedTuple):
     oldest_ms: int | None
 
 
+class JobPage(NamedTuple):
+    """Jobs, newest first; how many there are, counted up to MAX_COUNTED; where the next page begins (None: nowhere).
+
+    A page of jobs that ended in one way may be short, or empty, and yet have a next one: see `listed`.
+    """
+
+    rows: list[JobRow]
+    total: int
+    next_before: str | None
+
+
 def listed(
-    tx: Tx, client_id: str | None, *, status: str | None, limit: int, offset: int
-) -> tuple[list[JobRow], int]:
-    """A client's jobs (everybody's for None), newest first, and how many there are, counted up to MAX_COUNTED."""
+    tx: Tx,
+    client_id: str | None,
+    *,
+    status: str | None,
+    limit: int,
+    offset: int,
+    before_id: str | None = None,
+) -> JobPage:
+    """A client's jobs (everybody's for None).
+
+    `before_id` continues below that job, whatever was submitted or changed its state meanwhile. Those that ended
+    in one way are looked for among MAX_COUNTED jobs at a time: they may be few among millions.
+    """
     where: list[Any] = [] if client_id is None else [_c.client_id == client_id]
+    below = [] if before_id is None else [_c.id < before_id]
+    newest = select(*COLUMNS).order_by(_c.id.desc())
+    if status in TERMINAL:
+        return _of_one_end(tx, newest, where, below, status, limit, offset)
     if status is not None:
-        where.append(_c.status == status)
-        # As the partial indexes have it, or they would not be used.
-        where.append(_c.finished_at_ms.is_not(None) if status in TERMINAL else sql(OPEN[status]))
-    rows = tx.query(select(*COLUMNS).where(*where).order_by(_c.id.desc()).limit(limit).offset(offset))
+        where.append(sql(OPEN[status]))  # as the partial indexes have it, or they would not be used
+    rows = tx.query(newest.where(*where, *below).limit(limit).offset(offset))
     counted = (
         select(literal_column("1").label("one")).select_from(Job).where(*where).limit(MAX_COUNTED).subquery()
     )
-    total = tx.query(select(func.count().label("count")).select_from(counted))[0].count
-    return [JobRow._make(row) for row in rows], int(total)
+    return _page(rows, _count(tx, counted), limit, None)
+
+
+def _of_one_end(
+    tx: Tx, newest: Any, where: list[Any], below: list[Any], status: str, limit: int, offset: int
+) -> JobPage:
+    looked = newest.where(*where, *below).limit(MAX_COUNTED).subquery()
+    found = select(looked).where(looked.c.status == status).order_by(looked.c.id.desc())
+    rows = tx.query(found.limit(limit).offset(offset))
+    counted = newest.where(*where).limit(MAX_COUNTED).subquery()
+    total = _count(tx, select(counted.c.id).where(counted.c.status == status).subquery())
+    (seen,) = tx.query(select(func.count().label("count"), func.min(looked.c.id).label("last")))
+    return _page(rows, total, limit, str(seen.last) if seen.count == MAX_COUNTED else None)
+
+
+def _page(rows: list[Any], total: int, limit: int, looked_to: str | None) -> JobPage:
+    """`looked_to`: the last job that was looked at, where there may be more below it."""
+    jobs = [JobRow._make(row) for row in rows]
+    return JobPage(jobs, total, jobs[-1].id if len(jobs) == limit else looked_to)
+
+
+def _count(tx: Tx, rows: Any) -> int:
+    return int(tx.query(select(func.count().label("count")).select_from(rows))[0].count)
 
 
 def events(tx: Tx, job_id: str) -> list[Any]:

@@ -58,6 +58,12 @@ SELECT_FEES = statement(
     .order_by(_transfers.c.id)
     .limit(1)
 )
+ACCOUNTS_AFTER = statement(
+    select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units)
+    .where(_accounts.c.id > bindparam("after"))
+    .order_by(_accounts.c.id)
+    .limit(bindparam("count"))
+)
 HOLD = statement(
     update(_accounts)
     .where(_own, _accounts.c.balance_units - _accounts.c.held_units >= _units)
@@ -129,6 +135,12 @@ def balance(tx: Tx, account_id: str) -> Balance:
     if row is None:
         raise AccountNotFound(account_id=account_id)
     return Balance(row.id, row.balance_units, row.held_units)
+
+
+def accounts(tx: Tx, after: str, count: int) -> list[Balance]:
+    """Accounts by name, the system's own among them, from the one behind `after` on."""
+    rows = tx.all(ACCOUNTS_AFTER, after=after, count=count)
+    return [Balance(row.id, row.balance_units, row.held_units) for row in rows]
 
 
 def mint(tx: Tx, transfer_id: str, account_id: str, units: int, ref: str = "") -> bool:

@@ -134,10 +134,18 @@ def live(tx: Tx) -> list[tuple[MinerRow, tuple[OfferRow, ...]]]:
 
 
 def page(
-    tx: Tx, *, status: str | None = None, account_id: str | None = None, limit: int = 100, offset: int = 0
+    tx: Tx,
+    *,
+    status: str | None = None,
+    account_id: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
+    after_id: str | None = None,
 ) -> list[MinerRow]:
-    """Miners, most recently heard of first."""
-    query = select(*COLUMNS).order_by(_m.last_heartbeat_ms.desc(), _m.id).limit(limit).offset(offset)
+    """Miners by their ids: an order that heartbeats do not change while somebody pages."""
+    query = select(*COLUMNS).order_by(_m.id).limit(limit).offset(offset)
+    if after_id is not None:
+        query = query.where(_m.id > after_id)
     if status is not None:
         query = query.where(_m.status == status)
     if account_id is not None:

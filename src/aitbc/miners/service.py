@@ -5,7 +5,7 @@ import secrets
 from collections import OrderedDict
 from typing import Any
 
-from sqlalchemy import bindparam, delete, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, literal_column, select, update
 
 from aitbc.core.ids import new_id
 from aitbc.database import Tx, insert_into, statement
@@ -79,6 +79,14 @@ TOUCH = statement(
     .values(last_heartbeat_ms=bindparam("seen"), status=bindparam("after"), deregistered=bindparam("left"))
 )
 SET_LOAD = statement(update(_miners).where(_own).values(load=bindparam("reported")))
+_heard_shifted = _m.last_heartbeat_ms + bindparam("shift")
+SHIFT_HEARTBEATS = statement(
+    update(_miners)
+    .where(_m.status != literal_column("'inactive'"))
+    .values(
+        last_heartbeat_ms=case((_heard_shifted > bindparam("now"), bindparam("now")), else_=_heard_shifted)
+    )
+)
 LAPSE = statement(
     update(_miners)
     .where(_m.status != literal_column("'inactive'"), _m.last_heartbeat_ms < bindparam("before"))
@@ -280,6 +288,11 @@ def deregister(tx: Tx, miner: MinerRow) -> None:
     """The miner leaves; it stays in the books and may register again."""
     tx.run(TOUCH, miner=miner.id, seen=tx.now_ms, after="inactive", left=1)
     tx.signal(("miner", miner.id))
+
+
+def follow_clock(tx: Tx, by_ms: int) -> None:
+    """The clock jumped: who was heard of just before it was heard of just now."""
+    tx.run(SHIFT_HEARTBEATS, shift=by_ms, now=tx.now_ms)
 
 
 def lapse(tx: Tx, before_ms: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 
 from aitbc.core.money import UNITS_PER_AIT
+from aitbc.core.transaction import USUAL_FEE_UNITS
 from aitbc.database import Tx, statement
 from aitbc.errors import InvalidRequest
 from aitbc.parameters.models import Parameter
@@ -40,7 +41,7 @@ DEFINITIONS: dict[str, Definition] = {
         UNITS_PER_AIT // 10, 0, 1_000_000 * UNITS_PER_AIT, "base units", "cap of a client that names none"
     ),
     "min_transaction_fee": Definition(
-        0, 0, 1_000 * UNITS_PER_AIT, "base units", "least fee of a transfer between wallets"
+        USUAL_FEE_UNITS, 0, 1_000 * UNITS_PER_AIT, "base units", "least fee of a transfer between wallets"
     ),
 }
 

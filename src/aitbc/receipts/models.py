@@ -19,6 +19,8 @@ class Receipt(SQLModel, table=True):
         Index("ux_receipts_job", "job_id", unique=True),
         Index("ix_receipts_client", "client_id", "id"),
         Index("ix_receipts_provider", "provider_id", "id"),
+        Index("ix_receipts_miner", "miner_id", "id"),
+        Index("ix_receipts_model", "model", "id"),
     )
 
     id: str = text(primary_key=True)

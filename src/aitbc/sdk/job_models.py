@@ -66,6 +66,7 @@ class Job:
     completed_at: datetime | None = None
     expires_at: datetime | None = None
     max_run_s: float | None = None
+    run_ends_at: datetime | None = None
     price_held: Decimal | None = None
     unit_price: Decimal | None = None
     price: Decimal | None = None
@@ -126,6 +127,7 @@ class Job:
             completed_at=get.opt_time("completed_at"),
             expires_at=get.opt_time("expires_at"),
             max_run_s=get.opt_number("max_run_s"),
+            run_ends_at=get.opt_time("run_ends_at"),
             price_held=get.opt_money("price_held"),
             unit_price=get.opt_money("unit_price"),
             price=get.opt_money("price"),

@@ -114,9 +114,12 @@ def job(job_id: str) -> Flow[Job]:
     return send(Call("GET", id_path("/v1/jobs/{}", job_id), _one(Job.from_json)))
 
 
-def jobs(*, status: str | None = None, limit: int = 20, offset: int = 0) -> Flow[Page[Job]]:
-    """The account's jobs, newest first; at most 100 at a time. `total` counts all that match."""
-    query = {"status": status, "limit": limit, "offset": offset}
+def jobs(
+    *, status: str | None = None, limit: int = 20, offset: int = 0, cursor: str | None = None
+) -> Flow[Page[Job]]:
+    """The account's jobs, newest first; at most 100 at a time. `total` counts all that match; `cursor`:
+    `next_cursor` of the page before."""
+    query = {"status": status, "limit": limit, "offset": offset, "cursor": cursor}
     return send(Call("GET", "/v1/jobs", _page(Job.from_json), query=query))
 
 

@@ -167,9 +167,7 @@ def login_secret(tx: Tx) -> bytes:
 
 
 def use_challenge(tx: Tx, nonce: str, address: str, message: str, expires_at_ms: int) -> None:
-    """Uses a login text up, and forgets used ones that have expired. Raises ChallengeUsed the second time: the
-    guard is the nonce's uniqueness."""
-    tx.run(FORGET_CHALLENGES, now=tx.now_ms)
+    """Uses a login text up. Raises ChallengeUsed the second time: the guard is the nonce's uniqueness."""
     used = tx.run(
         INSERT_CHALLENGE,
         nonce=nonce,
@@ -182,6 +180,13 @@ def use_challenge(tx: Tx, nonce: str, address: str, message: str, expires_at_ms:
         raise ChallengeUsed()
 
 
+def forget(tx: Tx) -> None:
+    """Forgets used login texts and sessions that have expired. Not while the clock is in doubt: a text that is
+    forgotten too early could be used again."""
+    tx.run(FORGET_CHALLENGES, now=tx.now_ms)
+    tx.run(FORGET_SESSIONS, now=tx.now_ms)
+
+
 def hash_token(token: str) -> str:
     """Hex SHA-256 of a session's token: what is stored. The token has 256 random bits, so nothing slower is
     needed."""
@@ -189,8 +194,7 @@ def hash_token(token: str) -> str:
 
 
 def open_session(tx: Tx, user_id: str) -> NewSession:
-    """A new session of SESSION_MS; those of anybody that have expired are forgotten."""
-    tx.run(FORGET_SESSIONS, now=tx.now_ms)
+    """A new session of SESSION_MS."""
     made = NewSession(new_id(tx.now_ms), secrets.token_urlsafe(TOKEN_BYTES), tx.now_ms + SESSION_MS)
     tx.run(
         INSERT_SESSION,

@@ -16,13 +16,14 @@ from aitbc.sdk.transport import Answer, Call, send
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What an address has, in AIT, the nonce of its last transfer, and which network says so."""
+    """What an address has, in AIT, the nonce of its last transfer, which network says so, and its least fee."""
 
     address: str
     chain_id: str
     network_id: str
     balance: Decimal
     nonce: int
+    min_fee_units: int
 
     @classmethod
     def of(cls, answer: Answer) -> Funds:
@@ -33,6 +34,7 @@ class Funds:
             read.text("network_id"),
             read.money("balance"),
             read.integer("nonce"),
+            parse_ait(read.opt_money("min_fee") or 0),
         )
 
 

@@ -80,6 +80,9 @@ class Witness:
         size, root = (0, EMPTY_ROOT) if known is None else known
         if request.old_size != size:
             return Verdict(409, SIZE_TYPE, f"{size}\n")
+        if size == checkpoint.size and known is not None and root != checkpoint.root:
+            # C2SP tlog-witness: two roots of one size are a conflict, and no proof could join them.
+            return Verdict(409, SIZE_TYPE, f"{size}\n")
         if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
             return _refuse(422, "an empty tree has another root")
         if not verify_consistency(size, checkpoint.size, request.proof, root, checkpoint.root):

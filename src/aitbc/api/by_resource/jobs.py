@@ -42,16 +42,26 @@ async def submit_job(request: ApiRequest, principal: Client, body: JobRequest) -
 async def list_jobs(
     request: ApiRequest, principal: ClientOrAdmin, query: Annotated[JobList, Query()]
 ) -> Response:
-    """The account's jobs (everybody's for an admin), newest first. X-Total-Count counts all that match."""
-    body, total = await request.runtime.db.read(_list, principal, query)
-    return reply(body, headers={"X-Total-Count": str(total)})
+    """The account's jobs (everybody's for an admin), newest first. X-Total-Count counts all that match.
+
+    X-Next-Cursor names the next page: unlike `offset` it leaves no job out when others come, end or leave `status`."""
+    body, total, cursor = await request.runtime.db.read(_list, principal, query)
+    headers = {"X-Total-Count": str(total)}
+    return reply(body, headers=headers if cursor is None else {**headers, "X-Next-Cursor": cursor})
 
 
-def _list(tx: Tx, principal: Principal, query: JobList) -> tuple[bytes, int]:
-    account_id = None if principal.is_admin else principal.account_id
-    rows, total = queries.listed(tx, account_id, status=query.status, limit=query.limit, offset=query.offset)
-    asked, answered = queries.payloads(tx, [row.id for row in rows])
-    return json_bytes([job_json(row, asked.get(row.id), answered.get(row.id)) for row in rows]), total
+def _list(tx: Tx, principal: Principal, query: JobList) -> tuple[bytes, int, str | None]:
+    page = queries.listed(
+        tx,
+        None if principal.is_admin else principal.account_id,
+        status=query.status,
+        limit=query.limit,
+        offset=query.offset,
+        before_id=query.cursor,
+    )
+    asked, answered = queries.payloads(tx, [row.id for row in page.rows])
+    shown = json_bytes([job_json(row, asked.get(row.id), answered.get(row.id)) for row in page.rows])
+    return shown, page.total, page.next_before
 
 
 @router.post(

@@ -100,5 +100,6 @@ async def register_miner(request: ApiRequest, principal: MinerKey, body: MinerRe
     responses=PUBLIC,
 )
 async def list_miners(request: ApiRequest, query: Annotated[MinerList, Query()]) -> Response:
-    """What each miner serves, at which price. Public; most recently heard of first."""
-    return reply(await request.runtime.db.read(miners.listed, query))
+    """What each miner serves, at which price. Public; in the order of their ids. X-Next-Cursor names the next page."""
+    body, cursor = await request.runtime.db.read(miners.listed, query)
+    return reply(body, headers=None if cursor is None else {"X-Next-Cursor": cursor})

@@ -43,7 +43,7 @@ async def list_receipts(request: ApiRequest, query: Annotated[ReceiptList, Query
 
 
 def _list(tx: Tx, query: ReceiptList) -> tuple[bytes, str | None]:
-    rows = receipts.find(
+    page = receipts.find(
         tx,
         client=query.client,
         provider=query.provider,
@@ -54,8 +54,7 @@ def _list(tx: Tx, query: ReceiptList) -> tuple[bytes, str | None]:
         limit=query.limit,
         offset=query.offset,
     )
-    cursor = rows[-1].id if len(rows) == query.limit else None
-    return json_bytes([receipt_json(row) for row in rows]), cursor
+    return json_bytes([receipt_json(row) for row in page.rows]), page.next_before
 
 
 @router.get(

@@ -93,6 +93,7 @@ class Transaction(Reply):
     to: str
     amount: float = Field(description="AIT.")
     job_id: str | None = Field(description="The job that the money is for.")
+    reason: str | None = Field(description="Why a mint made money; null for other transfers.")
     leaf_index: int | None
     block_height: int | None
     timestamp: str = Field(json_schema_extra=DATE_TIME)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from aitbc.core.money import parse_ait
+from aitbc.core.money import EXACT_NUMBER_UNITS, format_ait, parse_ait
 from aitbc.core.text import clean
 
 MAX_JOB_ID_CHARS = 128
@@ -29,6 +29,14 @@ def _amount(value: Any) -> int:
     if isinstance(value, str):
         raise ValueError("an amount is a number, not a string")
     return parse_ait(value)
+
+
+def _unit_price(value: Any) -> int:
+    units = _amount(value)
+    if units > EXACT_NUMBER_UNITS:
+        most = format_ait(EXACT_NUMBER_UNITS)
+        raise ValueError(f"a price cannot exceed {most} AIT: a receipt could not state it exactly")
+    return units
 
 
 def words(most_chars: int) -> Any:
@@ -58,6 +66,15 @@ AmountUnits = Annotated[
     WithJsonSchema({"type": "number", "minimum": 0, "description": "AIT, at most 8 decimals."}),
 ]
 """A JSON number in AIT, as base units."""
+
+UnitPrice = Annotated[
+    int,
+    BeforeValidator(_unit_price),
+    WithJsonSchema(
+        {"type": "number", "minimum": 0, "description": "AIT per 1000 tokens, at most 8 decimals."}
+    ),
+]
+"""A price as a JSON number in AIT, as base units; never more than a receipt's number can say to the unit."""
 
 JobId = Annotated[
     str, Field(max_length=MAX_JOB_ID_CHARS), AfterValidator(lambda text: clean(text, MAX_JOB_ID_CHARS))

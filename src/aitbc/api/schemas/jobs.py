@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_v
 
 from aitbc.api.errors import field_errors, invalid_fields
 from aitbc.api.routing import MAX_BATCH, Body
-from aitbc.api.schemas.fields import AmountUnits, MinerId, Number
+from aitbc.api.schemas.fields import MinerId, Number, UnitPrice
 from aitbc.core import jobspec
 from aitbc.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.jobs.rows import JobSpec
@@ -75,7 +75,7 @@ class Constraints(Body):
 
     min_memory_gb: Number | None = None
     region: str | None = None
-    max_price: AmountUnits | None = None
+    max_price: UnitPrice | None = None
     miner_id: MinerId | None = None
 
 

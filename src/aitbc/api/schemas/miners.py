@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from aitbc.api.errors import field_errors, invalid_fields
 from aitbc.api.routing import MAX_BATCH, Body
-from aitbc.api.schemas.fields import AmountUnits, JobId, MinerId, Number, SessionId, Size, words
+from aitbc.api.schemas.fields import JobId, MinerId, Number, SessionId, Size, UnitPrice, words
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
 from aitbc.core.text import clean
@@ -34,7 +34,7 @@ class ModelOffer(Body):
     engine: words(128) = None  # type: ignore[valid-type]
     context_length: int | None = Field(None, ge=0, le=2**31)
     quantisation: words(64) = None  # type: ignore[valid-type]
-    price_per_1k: AmountUnits | None = None
+    price_per_1k: UnitPrice | None = None
 
 
 class GpuOffer(Body):
@@ -75,7 +75,7 @@ class Offer(Body):
     public_key: str | None = Field(None, max_length=64, description="Ed25519, base64.")
     address: words(256) = None  # type: ignore[valid-type]
     endpoint: words(512) = None  # type: ignore[valid-type]
-    prices: dict[str, AmountUnits] = Field({}, max_length=MAX_MODELS)
+    prices: dict[str, UnitPrice] = Field({}, max_length=MAX_MODELS)
 
 
 class MinerRegistration(Offer):

@@ -8,7 +8,7 @@ from aitbc.api.routing import MAX_BATCH, QueryFields
 from aitbc.api.schemas.fields import MINER_ID_PATTERN
 
 MAX_LIMIT = 100
-MAX_OFFSET = 10_000_000
+MAX_OFFSET = 10_000
 ID_CHARS = 128
 
 
@@ -20,6 +20,7 @@ class JobList(QueryFields):
     status: Literal["pending", "running", "completed", "failed", "cancelled"] | None = None
     limit: int = Field(20, ge=1, le=MAX_LIMIT)
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    cursor: str | None = Field(None, max_length=ID_CHARS, description="X-Next-Cursor of the page before.")
 
 
 class ReceiptList(QueryFields):
@@ -37,6 +38,7 @@ class MinerList(QueryFields):
     status: Literal["active", "draining", "inactive"] | None = None
     limit: int = Field(100, ge=1, le=MAX_LIMIT)
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    cursor: str | None = Field(None, max_length=ID_CHARS, description="X-Next-Cursor of the page before.")
 
 
 class OwnMiner(QueryFields):

@@ -158,6 +158,7 @@ class ChainBalance(Reply):
     network_id: str
     balance: float
     nonce: int = Field(description="Of the last transfer that the wallet signed; the next has one more.")
+    min_fee: float = Field(description="The least fee of a transfer, AIT.")
 
 
 class SentTransaction(Reply):

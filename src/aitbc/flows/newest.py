@@ -1,0 +1,20 @@
+"""The newest time that the database knows of: what a clock is held against when a coordinator starts."""
+
+from typing import Any
+
+from sqlalchemy import func, select
+
+from aitbc.chain import sealer
+from aitbc.core.ids import id_time_ms
+from aitbc.database import Tx, statement
+from aitbc.jobs.models import Job
+
+NEWEST_JOB = statement(select(func.max(Job.__table__.c.id).label("id")))  # type: ignore[attr-defined]
+
+
+def time_ms(tx: Tx) -> int:
+    """When the newest job was submitted or the newest block sealed, whichever is later; 0 where there are none."""
+    job: Any = tx.one(NEWEST_JOB).id
+    head = sealer.head(tx)
+    sealed_ms = 0 if head is None or head.height == 0 else int(head.time_ms)
+    return max(sealed_ms, 0 if job is None else id_time_ms(job))

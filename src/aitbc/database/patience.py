@@ -89,6 +89,7 @@ class PatientConnection(psycopg.Connection[Any]):
                     silent_since = time.monotonic() - LOOK_S
                 elif time.monotonic() - silent_since > self.patience_s:
                     if not (self.waits_while_alive and alive(self.url, self.patience_s)):
+                        self.close()  # what it still has to say would be taken for the answer to something else
                         raise Silent(self.patience_s)
                     silent_since = 0.0
                 wanted = gen.send(ready)

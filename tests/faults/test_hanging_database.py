@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import aitbc
 from aitbc.database.patience import PatientConnection, Silent
 from aitbc.migrate import upgrade
 from tests.support.postgres import Postgres, running_postgres
@@ -286,6 +287,12 @@ def test_sigterm_ends_a_coordinator_that_hangs_while_it_starts(
         process.terminate()
         output = process.communicate(timeout=EXIT_S + 1)[0]
         assert time.monotonic() - begun < EXIT_S, output
+
+
+def test_every_connection_is_a_patient_one() -> None:
+    source = Path(aitbc.__file__).parent
+    users = [str(file) for file in source.rglob("*.py") if "psycopg.connect(" in file.read_text()]
+    assert users == [], "PatientConnection.reach, whose waits all have an end"
 
 
 def test_a_sqlite_file_that_somebody_holds(tmp_path: Path, serve: Callable[..., ServerProcess]) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 import httpx
 import structlog
 
-from aitbc.chain import sealer, witnessing
+from aitbc.chain import continuity, sealer, witnessing
 from aitbc.cosigning import Cosigner, examine
 from aitbc.errors import StorageUnavailable
 from aitbc.flows import activity, expiry, payment
 from aitbc.flows.idempotency import forget_old
+from aitbc.headfile import HeadFile, HeadFileError
 from aitbc.idempotency.service import KEEP_S
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
@@ -104,17 +105,48 @@ async def forget_once(runtime: Runtime) -> bool:
 
 
 async def seal_once(runtime: Runtime) -> bool:
-    """Seals what waits into the next block; True where more waits than one block takes."""
+    """Seals what waits into the next block; True where more waits than one block takes.
+
+    What is signed is on disk outside the database before anyone can see it there (`aitbc.headfile`).
+    """
     if runtime.sealing_stopped:
         return False
-    database, context = runtime.db, runtime.context
-    made = await database.read(sealer.draft, context.chain_id, context.signing_key)
+    database, context, head_file = runtime.db, runtime.context, runtime.head_file
+    if head_file is None:
+        made = await database.read(sealer.draft, context.chain_id, context.signing_key)
+    else:
+        made = await _draft_kept(runtime, head_file)
     if made is None:
         return False
+    if head_file is not None:
+        block = made.block
+        await asyncio.to_thread(head_file.intend, block.checkpoint, block.first_leaf, made.runs)
     sealed = await database.write(sealer.seal, made)
     if sealed:
         BLOCKS_SEALED.inc()
+    if head_file is not None and sealed:
+        await asyncio.to_thread(head_file.keep, made.block.checkpoint)
     return made.full and sealed
+
+
+async def _draft_kept(runtime: Runtime, head_file: HeadFile) -> sealer.Draft | None:
+    """The next block upon the kept head; what another coordinator sealed meanwhile is kept first."""
+    context = runtime.context
+    try:
+        kept = await asyncio.to_thread(head_file.read)
+    except HeadFileError as error:
+        runtime.refuse_log(str(error))
+        return None
+    found = await runtime.db.read(continuity.look, kept, context.chain_id, context.signing_key)
+    if found.fault:
+        runtime.refuse_log(continuity.refusal(found.fault, head_file))
+        return None
+    if found.lost:
+        await asyncio.to_thread(head_file.drop_intent)
+    newest = found.newest
+    if newest is not None and (kept.head is None or kept.head.head.size < newest.tree_size):
+        await asyncio.to_thread(head_file.keep, newest.checkpoint)
+    return found.draft
 
 
 class Sealing:

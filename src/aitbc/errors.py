@@ -397,6 +397,14 @@ class NotSealed(AitbcError):
     template = "No block has sealed this yet; ask again in {retry_after_s} s."
 
 
+class LogRefused(AitbcError):
+    """The database does not continue the tree head that the coordinator has kept outside it."""
+
+    status = 503
+    code = "LOG_REFUSED"
+    template = "The log is not served: {reason}."
+
+
 class ForkRefused(AitbcError):
     """The leaves of a block are not those that its root was computed from: it is not sealed."""
 

@@ -85,6 +85,26 @@ def write_private(target: Path, text: str) -> bool:
     return True
 
 
+def replace_private(target: Path, text: str) -> None:
+    """Writes a file that only its owner can read in place of the one there, durably: whole or not at all.
+
+    OSError: the disk says no.
+    """
+    _make_private_folder(target.parent)
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
 def _make_private_folder(folder: Path) -> None:
     missing = []
     while not folder.exists():

@@ -65,6 +65,8 @@ def lock_file(path: Path) -> Path:
 
 def holder(path: Path) -> str:
     """The process that runs on this database, as it says itself; '' for none."""
+    if os.name != "posix":
+        return ""
     try:
         with lock_file(path).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

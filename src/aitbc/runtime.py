@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from aitbc import keyfile
-from aitbc.chain import founding, network, sealer
+from aitbc.chain import continuity, founding, network, sealer
 from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
 from aitbc.core.block import NO_HASH, genesis, origin_of
@@ -14,10 +14,11 @@ from aitbc.core.clock import Clock, SteadyClock, SystemClock
 from aitbc.core.network import new_origin
 from aitbc.core.signing import PrivateKey, parse_vkey, public_from_text
 from aitbc.database import Database, Tx
-from aitbc.errors import WrongNetwork
+from aitbc.errors import LogRefused, WrongNetwork
 from aitbc.flows import expiry, newest
 from aitbc.flows.context import FlowContext
 from aitbc.flows.onboarding import ensure_static_accounts
+from aitbc.headfile import HeadFile
 from aitbc.jobs.waiting import WaitingMiners
 from aitbc.ledger import service as ledger
 from aitbc.receipts import service as receipts
@@ -38,7 +39,8 @@ class Runtime:
 
     `clock` is what the database's transactions go by; `steady` says whether it can be trusted now, and is that
     same clock in a coordinator. `sealing_stopped` says why no block is sealed any more ('' while they are): a
-    witness proved that this database is not the one that the log was last sealed from. Only another start asks
+    witness proved, or the head kept beside the signing key shows, that this database is not the one that the log
+    was last sealed from. In the second case the log is not served either: `log_refused`. Only another start asks
     again.
     """
 
@@ -50,6 +52,8 @@ class Runtime:
     steady: SteadyClock = field(init=False)
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
+    log_refused: str = ""
+    head_file: HeadFile | None = None
     founded: NetworkRow | None = None
     login_secret: bytes = b""
 
@@ -85,7 +89,8 @@ class Runtime:
         )
         waiting = WaitingMiners()
         database.signals.listen(waiting.hear)
-        return cls(settings, database, context, clock, waiting)
+        head_file = HeadFile(settings.home, settings.chain_id)
+        return cls(settings, database, context, clock, waiting, head_file=head_file)
 
     @property
     def signing_key(self) -> PrivateKey:
@@ -95,6 +100,8 @@ class Runtime:
     async def start(self) -> None:
         """Prepares the database for service: system accounts, the published key, leases after an outage."""
         await self.db.start()
+        if self.head_file is not None:
+            await self.db.read(continuity.check, self.head_file, self.settings.chain_id, self.signing_key)
         await self._look_at_the_clock()
         self.founded = await self.db.write(prepare, self.settings, self.context)
         self.login_secret = await self.db.write(users.login_secret)
@@ -116,6 +123,21 @@ class Runtime:
         if newest_ms and not -SteadyClock.JUMP_MS <= ahead_ms <= NO_GAP_MS:
             self.steady.distrust()
             log.warning("clock_to_prove_itself", ahead_s=ahead_ms // 1000, for_s=self.settings.clock_steady_s)
+
+    def check_history(self) -> None:
+        """Raises LogRefused where the database does not continue the kept head. Before the start, for its message."""
+        if self.head_file is not None:
+            self.db.read_sync(continuity.check, self.head_file, self.settings.chain_id, self.signing_key)
+
+    def refuse_log(self, fault: str) -> None:
+        """The database does not continue the log: no block is sealed and nothing of it is served any more."""
+        self.sealing_stopped = self.log_refused = fault
+        log.error("log_refused", error=fault)
+
+    def check_log(self) -> None:
+        """Raises LogRefused where the log is not served."""
+        if self.log_refused:
+            raise LogRefused(reason=self.log_refused)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers, unless the database hangs."""

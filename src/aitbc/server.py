@@ -20,6 +20,7 @@ from aitbc.api.app import create_app
 from aitbc.api.connection_limits import ConnectionLimits
 from aitbc.api.http_protocol import protocol_within
 from aitbc.config import Settings
+from aitbc.errors import LogRefused
 from aitbc.logs import configure_logs
 from aitbc.runtime import Runtime
 
@@ -69,10 +70,15 @@ class _Server(uvicorn.Server):
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed."""
+    """Serves until SIGTERM or SIGINT. The database must be migrated. Raises StartupFailed, LogRefused."""
     configure_logs(settings.log_level)
     listener = listen(settings)
     runtime = Runtime.open(settings)
+    try:
+        runtime.check_history()
+    except LogRefused:
+        listener.close()
+        raise
     limits = ConnectionLimits(settings, time.monotonic)
     config = uvicorn.Config(
         create_app(runtime),

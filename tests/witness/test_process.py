@@ -104,7 +104,7 @@ def test_blocks_become_final_again_when_the_witness_is_back(
     assert (home / "witness.key").stat().st_mode & 0o77 == 0
 
 
-def test_a_restored_backup_says_so_and_seals_nothing(
+def test_a_restored_backup_is_refused_by_the_kept_head_and_then_by_the_witness(
     db: Database, tmp_path: Path, start_server: Callable[..., ServerProcess]
 ) -> None:
     backup = copied(db, tmp_path / "backup.db")
@@ -118,6 +118,18 @@ def test_a_restored_backup_says_so_and_seals_nothing(
 
             backup.write_sync(append, 3)
             server.database_url = f"sqlite:///{tmp_path / 'backup.db'}"
+            with pytest.raises(AssertionError, match="does not continue the log whose head is kept"):
+                server.start()
+            shown = subprocess.run(
+                [AITBC, "log", "head", "--json"], env=server.environment, capture_output=True, check=False
+            )
+            told = json.loads(shown.stdout)
+            assert (shown.returncode, told["kept_size"], told["database_size"]) == (1, 3, 0)
+            accepted = subprocess.run(
+                [AITBC, "log", "accept", "--yes"], env=server.environment, capture_output=True, check=False
+            )
+            assert accepted.returncode == 0, accepted.stderr
+            # It goes on now, but for the witness, which nobody can tell to forget.
             server.start()
             wait_for(
                 lambda: "example.com/w" in (json.loads(get(f"{server.url}/health"))["sealing_stopped"] or "")

@@ -103,6 +103,7 @@ def _page(body: Any, cursor: str | None) -> Response:
 @_twice("/blocks", summary="Get recent blocks", response_model=list[schemas.Block], responses=PUBLIC)
 async def list_blocks(request: ApiRequest, query: Annotated[schemas.BlockList, Query()]) -> Response:
     """Newest first. X-Next-Cursor names the next page."""
+    request.runtime.check_log()
     return _page(*await request.runtime.db.read(_blocks, query, request.runtime.settings.witness_quorum))
 
 
@@ -125,6 +126,7 @@ def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[Any], s
 )
 async def get_block(request: ApiRequest, block: str) -> Response:
     """By its height or its hash; with its signature and its checkpoint as witnesses cosigned it."""
+    request.runtime.check_log()
     return reply(await request.runtime.db.read(_block, block, request.runtime.settings.witness_quorum))
 
 

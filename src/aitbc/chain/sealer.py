@@ -5,6 +5,7 @@ once, so when another coordinator sealed first the insert fails and the draft is
 published that is not committed, so no two signed checkpoints that anyone can see disagree.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select, update
@@ -70,6 +71,11 @@ HEAD = statement(select(*COLUMNS).order_by(_b.height.desc()).limit(1), BlockRow)
 GENESIS = statement(select(*COLUMNS).where(_b.height == literal_column("0")), BlockRow)
 WAITING = statement(
     select(_l.seq, _l.kind, _l.hash).where(sql(UNSEALED)).order_by(_l.seq).limit(bindparam("count"))
+)
+WAITING_RUN = statement(
+    select(_l.seq, _l.kind, _l.hash)
+    .where(sql(UNSEALED), _l.seq >= bindparam("first"), _l.seq <= bindparam("last"))
+    .order_by(_l.seq)
 )
 SELECT_TILE = statement(select(_t.hashes).where(_t.level == bindparam("level"), _t.idx == bindparam("idx")))
 INSERT_BLOCK = insert_into(Block)
@@ -154,10 +160,16 @@ def read_tiles(tx: Tx, wanted: Any) -> dict[tiles.Tile, bytes]:
     return found
 
 
-def draft(tx: Tx, chain_id: str, key: PrivateKey) -> Draft | None:
-    """The next block over the leaves that wait; None where none do. Costs O(new + log n)."""
+def draft(tx: Tx, chain_id: str, key: PrivateKey, runs: Iterable[Run] | None = None) -> Draft | None:
+    """The next block over the leaves that wait (or over those of them in `runs`); None where none do.
+
+    Costs O(new + log n).
+    """
     last = head(tx)
-    waiting = tx.all(WAITING, count=SEAL_LEAVES)
+    if runs is None:
+        waiting = tx.all(WAITING, count=SEAL_LEAVES)
+    else:
+        waiting = [row for run in runs for row in tx.all(WAITING_RUN, first=run.first, last=run.last)]
     if last is None or not waiting:
         return None
     size = last.tree_size + len(waiting)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,8 +100,13 @@ def _load_kept(path: Path) -> Kept:
 def _of_database(database_url: str | None, home: Path | None, trust: Trust, progress: Progress) -> Report:
     from aitbc.audit.database import audit as audit_database
     from aitbc.config import split_witnesses
+    from aitbc.headfile import HeadFile
 
     settings = settings_from(home, database_url)
+    own = HeadFile(settings.home, settings.chain_id).path
+    # A database that is named by itself, such as a backup, need not be the one that this home's key signs for.
+    if not trust.kept and own.is_file() and (database_url is None or home is not None):
+        trust = replace(trust, kept=(_load_kept(own),))
     witnesses = [witness for witness, _url in split_witnesses(settings.witnesses)]
     with open_database(settings) as database:
         return database.read_sync(audit_database, settings.chain_id, witnesses, progress, trust)

@@ -36,6 +36,7 @@ EXIT_CODES = {
 }
 
 _HINTS = {
+    "LOG_REFUSED": "Compare the two with `aitbc log head`, and see docs/operating.md, Restoring.",
     "UNREACHABLE": "Is it running? Try `aitbc demo` or `aitbc serve`, or name another with --url.",
     "UNEXPECTED_ANSWER": "Check --url.",
     "UNAUTHORIZED": "Give another with --key, AITBC_API_KEY or `aitbc login`.",

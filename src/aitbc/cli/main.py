@@ -56,6 +56,7 @@ ENTRIES = {
     "ledger": Entry("ledger", "ledger_app", _OPERATOR),
     "db": Entry("database", "db_app", _OPERATOR),
     "audit": Entry("audit", "audit", _OPERATOR),
+    "log": Entry("log", "log_app", _OPERATOR),
     "witness": Entry("witness", "witness_app", _OPERATOR),
 }
 

@@ -45,6 +45,15 @@ UNKNOWN = (
     " same Idempotency-Key finds out."
 )
 END_S = 1.5  # so long the end waits for what is under way: the coordinator stops within seconds
+# Another database of the same name, or the same one filled anew from a backup, has other numbers.
+IDENTITY = (
+    "SELECT oid::bigint, to_regclass('transfers')::oid::bigint FROM pg_database"
+    " WHERE datname = current_database()"
+)
+REPLACED = (
+    "The database was replaced while this coordinator ran. Nothing is written until the coordinator is started"
+    " again."
+)
 READ_ONLY = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 # A shared transaction locks many accounts in whatever order its calls come in. Two of them side by side, from
@@ -89,6 +98,7 @@ class PostgresBackend:
         self._local = threading.local()
         self._opened: set[Pipe] = set()
         self._notices = Notices(url, signals)
+        self._identity: tuple[int, int] | None = None  # of the database that was opened first
         self._closed_ms = 0  # up to here the books are closed, as far as we had to learn
         self._ending = False  # takes no more calls
         self._closed = False
@@ -324,11 +334,28 @@ class PostgresBackend:
                 self._silent_at = time.monotonic()
             log.error("storage_failed", error=str(error).splitlines()[0])
             raise StorageUnavailable() from error
+        self._hold_to_its_database(pipe)
         self._local.pipe = pipe
         self._opened.add(pipe)
         if self._given_up.is_set():  # it was made while all others were cut
             pipe.cut()
         return pipe
+
+    def _hold_to_its_database(self, pipe: Pipe) -> None:
+        """Connections come back after an outage: to the same database, or to none. StorageUnavailable."""
+        try:
+            found = pipe.execute(IDENTITY).fetchone()
+        except psycopg.Error as error:
+            pipe.close()
+            raise self._translate(error, pipe) from error
+        if found is None or found[1] is None:  # it has no tables yet
+            return
+        identity = (int(found[0]), int(found[1]))
+        self._identity = self._identity or identity
+        if identity != self._identity:
+            pipe.close()
+            log.error("database_replaced")
+            raise StorageUnavailable(REPLACED)
 
     # --- lifetime -------------------------------------------------------------------------------------
 

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(
         12, ge=2, le=256, description="PostgreSQL connections held open at most, a third of them for reads."
     )
+    database_timeout_s: float = Field(
+        5,
+        ge=1,
+        le=600,
+        description="Seconds that the database may take for a statement, a connection or a lock; then 503.",
+    )
     secret_key: str = Field(
         "",
         description="The signing key is made from it, the same on every coordinator; empty: a key file in"

@@ -16,7 +16,14 @@ from aitbc.api.routing import off_the_loop
 from aitbc.api.schemas.jobs import JobBatch, Submission
 from aitbc.api.schemas.miners import Failure
 from aitbc.database import Tx
-from aitbc.errors import AitbcError, InvalidRequest, JobNotFound, SignatureInvalid, SignatureRequired
+from aitbc.errors import (
+    AitbcError,
+    InvalidRequest,
+    JobNotFound,
+    ResultTooLarge,
+    SignatureInvalid,
+    SignatureRequired,
+)
 from aitbc.flows import completion, job_lifecycle, on_offer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
@@ -32,7 +39,7 @@ from aitbc.receipts.service import ReceiptRow
 from aitbc.runtime import Runtime
 from aitbc.waiting import job_change
 
-REFUSED_RESULTS = (InvalidRequest, SignatureInvalid, SignatureRequired)
+REFUSED_RESULTS = (InvalidRequest, ResultTooLarge, SignatureInvalid, SignatureRequired)
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 

@@ -32,6 +32,11 @@ MAX_STOP_CHARS = 64
 MAX_MESSAGES = 256
 MAX_INPUTS = 256
 MAX_DIMENSIONS = 16_384
+RESULT_BYTES_PER_TOKEN = 64
+RESULT_BYTES_FREE = 8192
+"""A text of n tokens has at most RESULT_BYTES_FREE + n * RESULT_BYTES_PER_TOKEN bytes: tokens have about four, the
+longest of usual vocabularies 128."""
+NUMBER_BYTES = 25  # of a vector, with its comma
 MAX_VECTOR_NUMBER = 2**53 - 1
 SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop")
 """What a job's params may name; `max_completion_tokens` is another name of `max_tokens`."""
@@ -107,6 +112,10 @@ class JobType(ABC):
     @abstractmethod
     def result_bytes(self, result: Result) -> bytes:
         """The bytes that `result_hash` covers."""
+
+    def most_result_bytes(self, request: Request, completion_bound: int) -> int:
+        """The most bytes (`result_bytes`) that an answer to the request may have."""
+        return RESULT_BYTES_FREE + completion_bound * RESULT_BYTES_PER_TOKEN
 
     def check_result(self, request: Request, result: object) -> Result:
         """The canonical result of what a miner sent for this request. InvalidResult."""
@@ -235,6 +244,9 @@ class Embedding(JobType):
         if len({len(vector) for vector in vectors}) != 1:
             raise InvalidResult("all vectors have the same length")
         return {"embeddings": vectors}
+
+    def most_result_bytes(self, request: Request, completion_bound: int) -> int:
+        return RESULT_BYTES_FREE + len(request["input"]["input"]) * MAX_DIMENSIONS * NUMBER_BYTES
 
     def check_result(self, request: Request, result: object) -> Result:
         read = self.read_result(result)

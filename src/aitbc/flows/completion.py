@@ -19,6 +19,7 @@ from aitbc.errors import (
     JobNotFound,
     JobNotRunning,
     LeaseLost,
+    ResultTooLarge,
     SignatureInvalid,
     SignatureRequired,
 )
@@ -216,6 +217,9 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
     except ValueError as error:
         raise InvalidRequest(str(error), field="usage") from None
     result_bytes = kind.result_bytes(result)
+    most = kind.most_result_bytes(request, job.completion_bound)
+    if len(result_bytes) > most:
+        raise ResultTooLarge(job_id=job.id, max_bytes=most, bytes=len(result_bytes))
     metered = metering.meter_within(job.prompt_bound, job.completion_bound, len(result_bytes), usage)
     result_hash = canonical.sha256_hex(result_bytes)
     if not miner.public_key:

@@ -49,8 +49,15 @@ LOCK_JOBS = statement(
 SELECT_REQUESTS = statement(
     lambda dialect: select(_requests).where(among(dialect, "job_requests.job_id", "jobs"))
 )
-SELECT_RESULTS = statement(
-    lambda dialect: select(_results).where(among(dialect, "job_results.job_id", "jobs"))
+SHORT_REQUESTS = statement(
+    lambda dialect: select(_requests).where(
+        among(dialect, "job_requests.job_id", "jobs"), func.length(_requests.c.request) <= bindparam("most")
+    )
+)
+SHORT_RESULTS = statement(
+    lambda dialect: select(_results).where(
+        among(dialect, "job_results.job_id", "jobs"), func.length(_results.c.result) <= bindparam("most")
+    )
 )
 SELECT_REQUEST = statement(select(_requests.c.request).where(_requests.c.job_id == bindparam("job")))
 SELECT_RESULT = statement(select(_results.c.result).where(_results.c.job_id == bindparam("job")))
@@ -421,11 +428,15 @@ def request_texts(tx: Tx, job_ids: list[str]) -> dict[str, str]:
     return {row.job_id: row.request for row in tx.all(SELECT_REQUESTS, jobs=json.dumps(job_ids))}
 
 
-def result_texts(tx: Tx, job_ids: list[str]) -> dict[str, str]:
-    """`result_text` of many jobs, by job id; those without, or with an erased one, are left out."""
+def short_texts(tx: Tx, job_ids: list[str], most_chars: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Requests and results of many jobs, by job id; erased ones, and those of more characters, are left out."""
     if not job_ids:
-        return {}
-    return {row.job_id: row.result for row in tx.all(SELECT_RESULTS, jobs=json.dumps(job_ids))}
+        return {}, {}
+    named = {"jobs": json.dumps(job_ids), "most": most_chars}
+    return (
+        {row.job_id: row.request for row in tx.all(SHORT_REQUESTS, **named)},
+        {row.job_id: row.result for row in tx.all(SHORT_RESULTS, **named)},
+    )
 
 
 def result_text(tx: Tx, job_id: str) -> str | None:

@@ -60,8 +60,12 @@ class Job(Reply):
     params: dict[str, Any] = Field(description="Sampling parameters.")
     constraints: dict[str, Any]
     priority: int
-    result: str | None = Field(description="The answer as text; for embeddings their JSON.")
-    output: dict[str, Any] | None = Field(description="The answer in its job type's own form.")
+    result: str | None = Field(
+        description="The answer as text; for embeddings their JSON. In lists only where it is short."
+    )
+    output: dict[str, Any] | None = Field(
+        description="The answer in its job type's own form; null where it is long: it is in `result`."
+    )
     miner_id: str | None
     client_id: str
     attempts: int

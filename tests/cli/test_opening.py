@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from aitbc.cli.main import ENTRIES
 from aitbc.config import load_settings
@@ -33,7 +34,7 @@ READING = [
 def test_a_database_is_not_made_by_the_way(user: User, empty_database_url: str, words: list[str]) -> None:
     outcome = user(*words, "--database-url", empty_database_url)
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (1, "", 1)
-    name = empty_database_url.rpartition("/")[2].partition("?")[0]
+    name = str(make_url(empty_database_url).database)
     for text in ("NO_DATABASE", name, "DATABASE_URL", "aitbc init"):
         assert text in outcome.err
     assert current_revision(empty_database_url) is None

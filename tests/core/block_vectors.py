@@ -17,7 +17,8 @@ from aitbc.core.block import BlockHeader, genesis
 from aitbc.core.checkpoint import Checkpoint, cosign
 from aitbc.core.leaf import transfer_leaf
 from aitbc.core.merkle import leaf_hash, root_of
-from aitbc.core.note import Note, sign_note
+from aitbc.core.network import Founding, old_network_id
+from aitbc.core.note import Note, Verifier, sign_note
 from aitbc.core.tlog_proof import format_proof
 from tests.core.proofs import (
     CHAIN_ID,
@@ -89,6 +90,30 @@ TRANSFERS: list[dict[str, Any]] = [
     },
 ]
 SEALED = (2, 6)  # the tree's size after block 1 and after block 2
+
+
+def _founded() -> dict[str, Any]:
+    origin = "market.example/log"
+    made = Founding(CHAIN_ID, origin, Verifier(origin, COORDINATOR.public_bytes).vkey, "5a" * 32)
+    first = genesis(CHAIN_ID, made.hash)
+    text = Checkpoint(origin, 0, root_of([])).to_text()
+    return {
+        "bytes": made.encode().decode(),
+        "hash": made.hash,
+        "header": first.encode().decode(),
+        "network_id": made.network_id,
+        "checkpoint": str(Note(text, (sign_note(text, origin, COORDINATOR),))),
+    }
+
+
+def _old_network(genesis_hash: str) -> dict[str, Any]:
+    stated = {
+        "genesis_hash": genesis_hash,
+        "log_key": signing.public_to_text(COORDINATOR.public_bytes),
+        "version": "aitbc/old-network/v1",
+    }
+    data = json.dumps(stated, separators=(",", ":"))
+    return {"bytes": data, "network_id": old_network_id(CHAIN_ID, COORDINATOR.public_bytes)}
 
 
 def _leaves() -> list[dict[str, Any]]:
@@ -213,6 +238,8 @@ def build() -> dict[str, Any]:
         "log_vkey": LOG.vkey,
         "witness_vkey": WITNESSES[0].vkey,
         "genesis": {"header": first.encode().decode(), "hash": first.hash},
+        "founded": _founded(),
+        "old_network": _old_network(first.hash),
         "leaves": leaves,
         "roots": [root_of(hashes[:n]).hex() for n in range(size + 1)],
         **proofs,

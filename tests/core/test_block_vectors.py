@@ -114,6 +114,35 @@ def test_blocks_are_chained_hashed_and_signed() -> None:
     assert json.loads(previous["header"])["tree_size"] == SIZE
 
 
+def test_a_founded_network_is_what_its_founding_says() -> None:
+    founded = VECTORS["founded"]
+    document = json.loads(founded["bytes"])
+    assert rfc8785.dumps(document).decode() == founded["bytes"]
+    assert document.keys() == {"version", "chain_id", "origin", "log_key", "salt"}
+    assert document["log_key"] == log.vkey(document["origin"], 1, PUBLIC)
+    assert hashlib.sha256(founded["bytes"].encode()).hexdigest() == founded["hash"]
+    header = json.loads(founded["header"])
+    assert rfc8785.dumps(header).decode() == founded["header"]
+    assert header == {**json.loads(VECTORS["genesis"]["header"]), "previous_hash": founded["hash"]}
+    assert hashlib.sha256(founded["header"].encode()).hexdigest() == founded["network_id"]
+    note = log.read_note(founded["checkpoint"])
+    root = base64.b64encode(hashlib.sha256().digest()).decode()
+    assert note.text == f"{document['origin']}\n0\n{root}\n"
+    assert log.is_signed(note, note.lines[0], document["origin"], PUBLIC)
+
+
+def test_an_older_network_has_an_id_as_well() -> None:
+    old = VECTORS["old_network"]
+    document = json.loads(old["bytes"])
+    assert rfc8785.dumps(document).decode() == old["bytes"]
+    assert document == {
+        "version": "aitbc/old-network/v1",
+        "genesis_hash": VECTORS["genesis"]["hash"],
+        "log_key": base64.b64encode(PUBLIC).decode(),
+    }
+    assert hashlib.sha256(old["bytes"].encode()).hexdigest() == old["network_id"]
+
+
 def test_genesis_is_the_committed_one() -> None:
     genesis = VECTORS["genesis"]
     assert hashlib.sha256(genesis["header"].encode()).hexdigest() == genesis["hash"]

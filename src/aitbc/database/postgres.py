@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -26,6 +27,7 @@ from aitbc.core.clock import Clock
 from aitbc.database.groups import SWALLOWED, Group, Waiting
 from aitbc.database.holding import HoldingTx
 from aitbc.database.notices import Notices
+from aitbc.database.patience import Silent
 from aitbc.database.pipe import OPEN_FROM, RETRIED, BooksClosed, Conflict, Pipe
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import Call, run_hooks
@@ -37,7 +39,21 @@ log = structlog.get_logger(__name__)
 WRITERS = 8
 READERS = 4
 TRIES = 12
+HANGS = (Silent, pg.ConnectionTimeout, pg.QueryCanceled)
+UNKNOWN = (
+    "The database did not answer in time, and whether it was changed is not known: the same request with the"
+    " same Idempotency-Key finds out."
+)
 END_S = 1.5  # so long the end waits for what is under way: the coordinator stops within seconds
+# Another database of the same name, or the same one filled anew from a backup, has other numbers.
+IDENTITY = (
+    "SELECT oid::bigint, to_regclass('transfers')::oid::bigint FROM pg_database"
+    " WHERE datname = current_database()"
+)
+REPLACED = (
+    "The database was replaced while this coordinator ran. Nothing is written until the coordinator is started"
+    " again."
+)
 READ_ONLY = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 # A shared transaction locks many accounts in whatever order its calls come in. Two of them side by side, from
@@ -54,9 +70,19 @@ class PostgresBackend:
     dialect = "postgresql"
 
     def __init__(
-        self, url: str, clock: Clock, signals: Signals, writers: int = WRITERS, readers: int = READERS
+        self,
+        url: str,
+        clock: Clock,
+        signals: Signals,
+        writers: int = WRITERS,
+        readers: int = READERS,
+        timeout_s: float | None = None,
     ) -> None:
         self.url = url
+        self._timeout_s = timeout_s
+        self._silent_at = 0.0  # when it last did not answer: who waited until then need not try
+        self._given_up = threading.Event()
+        self._end: threading.Timer | None = None
         self.clock = clock
         self.signals = signals
         self.on_batch: Callable[[int], None] = lambda _size: None
@@ -72,6 +98,7 @@ class PostgresBackend:
         self._local = threading.local()
         self._opened: set[Pipe] = set()
         self._notices = Notices(url, signals)
+        self._identity: tuple[int, int] | None = None  # of the database that was opened first
         self._closed_ms = 0  # up to here the books are closed, as far as we had to learn
         self._ending = False  # takes no more calls
         self._closed = False
@@ -92,7 +119,9 @@ class PostgresBackend:
         return await waiting.future
 
     async def read(self, call: Call, *, glance: bool = False) -> Any:
-        return await self._in(self._glances if glance else self._readers, self.read_sync, call)
+        act = partial(self._attempts, self._read_once, reads=True, since_s=time.monotonic())
+        found: tuple[Any, Tx] = await self._in(self._glances if glance else self._readers, act, call)
+        return found[0]
 
     @staticmethod
     def _in(pool: ThreadPoolExecutor, act: Callable[[Call], Any], call: Call) -> "asyncio.Future[Any]":
@@ -145,11 +174,16 @@ class PostgresBackend:
                 with self._queueing:
                     self._queue.extendleft(reversed(group.calls))
                 return []
-            if not (group.committing and pipe.closed):
+            lost = group.committing and pipe.closed
+            hangs = isinstance(error, HANGS)
+            if not (lost or hangs):
                 return group.calls
             log.error("storage_failed", error=str(error).splitlines()[0])
+            if hangs:  # whoever waits would only meet the same
+                self._silent_at = time.monotonic()
+                self._fail_waiting(StorageUnavailable())
             for waiting in group.calls:
-                waiting.fail(StorageUnavailable())
+                waiting.fail(StorageUnavailable(UNKNOWN if lost else None))
             return []
         try:
             self._announce([one.tx for one in group.outcomes if one.tx is not None], len(group.outcomes))
@@ -160,7 +194,7 @@ class PostgresBackend:
 
     def _run_alone(self, waiting: "Waiting") -> None:
         try:
-            result = self.write_sync(waiting.call)
+            result = self._write(waiting.call, waiting.since_s)
         except Exception as error:  # noqa: BLE001 - the caller gets it
             waiting.fail(error)
         else:
@@ -183,19 +217,25 @@ class PostgresBackend:
         A connection lost while committing leaves it open whether the commit happened: that is never
         retried but answered with 503 (the caller's idempotency key makes its own retry safe).
         """
-        result, tx = self._attempts(self._write_once, call)
+        return self._write(call, time.monotonic())
+
+    def _write(self, call: Call, since_s: float) -> Any:
+        result, tx = self._attempts(self._write_once, call, since_s=since_s)
         self._announce([tx], 1)
         return result
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot."""
-        return self._attempts(self._read_once, call, reads=True)[0]
+        return self._attempts(self._read_once, call, reads=True, since_s=time.monotonic())[0]
 
     def _attempts(
-        self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call, *, reads: bool = False
+        self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call, *, reads: bool = False, since_s: float
     ) -> tuple[Any, Tx]:
+        """`since_s`: since when the caller waits; where the database was silent since, it fails at once."""
         attempt = Attempt()
         for number in range(1, TRIES + 1):
+            if self._silent_at > since_s:
+                raise StorageUnavailable()
             pipe = self._connection(reads=reads)
             attempt.committing = False
             try:
@@ -206,9 +246,11 @@ class PostgresBackend:
                     raise
                 if isinstance(error, BooksClosed):
                     self._learn_closed(pipe)
-                lost = pipe.closed and not attempt.committing
+                if isinstance(error, HANGS):
+                    self._silent_at = time.monotonic()
+                lost = pipe.closed and not attempt.committing and not isinstance(error, HANGS)
                 if number == TRIES or not (lost or isinstance(error, RETRIED)):
-                    raise self._translate(error, pipe) from error
+                    raise self._translate(error, pipe, unknown=attempt.committing and pipe.closed) from error
             time.sleep(random.uniform(0, 0.004 * 2 ** min(number, 6)))
         raise AssertionError("unreachable")
 
@@ -269,11 +311,11 @@ class PostgresBackend:
             pipe.leave("ROLLBACK")
 
     @staticmethod
-    def _translate(error: psycopg.Error, pipe: Pipe) -> Exception:
+    def _translate(error: psycopg.Error, pipe: Pipe, *, unknown: bool = False) -> Exception:
         unavailable = (pg.DiskFull, pg.OutOfMemory, pg.TooManyConnections, pg.ReadOnlySqlTransaction)
         if pipe.closed or isinstance(error, (*RETRIED, *unavailable, psycopg.OperationalError)):
             log.error("storage_failed", error=str(error).splitlines()[0], code=error.sqlstate)
-            return StorageUnavailable()
+            return StorageUnavailable(UNKNOWN if unknown else None)
         return error
 
     def _connection(self, *, reads: bool = False) -> Pipe:
@@ -286,13 +328,34 @@ class PostgresBackend:
         if pipe is not None:
             self._opened.discard(pipe)
         try:
-            pipe = Pipe.connect(self.url, reads=reads)
+            pipe = Pipe.connect(self.url, reads=reads, timeout_s=self._timeout_s, given_up=self._given_up)
         except psycopg.Error as error:
+            if isinstance(error, HANGS):
+                self._silent_at = time.monotonic()
             log.error("storage_failed", error=str(error).splitlines()[0])
             raise StorageUnavailable() from error
+        self._hold_to_its_database(pipe)
         self._local.pipe = pipe
         self._opened.add(pipe)
+        if self._given_up.is_set():  # it was made while all others were cut
+            pipe.cut()
         return pipe
+
+    def _hold_to_its_database(self, pipe: Pipe) -> None:
+        """Connections come back after an outage: to the same database, or to none. StorageUnavailable."""
+        try:
+            found = pipe.execute(IDENTITY).fetchone()
+        except psycopg.Error as error:
+            pipe.close()
+            raise self._translate(error, pipe) from error
+        if found is None or found[1] is None:  # it has no tables yet
+            return
+        identity = (int(found[0]), int(found[1]))
+        self._identity = self._identity or identity
+        if identity != self._identity:
+            pipe.close()
+            log.error("database_replaced")
+            raise StorageUnavailable(REPLACED)
 
     # --- lifetime -------------------------------------------------------------------------------------
 
@@ -302,20 +365,27 @@ class PostgresBackend:
     async def stop(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
+    def end_within(self, seconds: float) -> None:
+        """Ends what still waits for the database after so long; only the first call counts."""
+        if self._end is None:
+            self._end = threading.Timer(seconds, self._cut_off)
+            self._end.daemon = True
+            self._end.start()
+
     def close(self) -> None:
-        late = threading.Timer(END_S, self._cut_off)
-        late.daemon = True
-        late.start()
+        self.end_within(END_S)
+        assert self._end is not None
         try:
             self._close()
         finally:
-            late.cancel()
+            self._end.cancel()
 
     def _cut_off(self) -> None:
         """Ends what still waits for a database that does not answer; its callers get a 503."""
         log.warning("database_cut_off", reason="it did not answer while the program was to end")
         with self._queueing:
             self._closed = True  # so that nothing is tried again
+        self._given_up.set()
         for pipe in list(self._opened):
             pipe.cut()
 

@@ -213,6 +213,14 @@ class Settings(BaseSettings):
         1800, ge=1, le=604_800, description="How long one run of a job may take that names no max_run_s."
     )
     max_max_run_s: int = Field(86_400, ge=1, le=604_800, description="The largest max_run_s of a job.")
+    miner_admission: Literal["open", "approved"] = Field(
+        "open",
+        description="Whose miners get work: any account's, or only those that `aitbc miners approve` names.",
+    )
+    miner_deposit: Decimal = Field(
+        Decimal(0),
+        description="AIT held for each registered miner until it deregisters; approved accounts need none.",
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")
     acceptance_window_s: float = Field(
         259_200, ge=0, le=31_536_000, description="A manual payment is released this long after the answer."
@@ -251,7 +259,7 @@ class Settings(BaseSettings):
     def _lower_level(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("devnet_grant")
+    @field_validator("devnet_grant", "miner_deposit")
     @classmethod
     def _check_grant(cls, value: Decimal) -> Decimal:
         parse_ait(value)

@@ -11,6 +11,7 @@ from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
 from aitbc.core.block import NO_HASH, genesis, origin_of
 from aitbc.core.clock import Clock, SteadyClock, SystemClock
+from aitbc.core.money import parse_ait
 from aitbc.core.network import new_origin
 from aitbc.core.signing import PrivateKey, parse_vkey, public_from_text
 from aitbc.database import Database, Tx
@@ -86,6 +87,8 @@ class Runtime:
             default_max_run_ms=settings.default_max_run_s * 1000,
             max_max_run_ms=settings.max_max_run_s * 1000,
             worker=SigningWorker(key),
+            only_approved=settings.miner_admission == "approved",
+            deposit_units=parse_ait(settings.miner_deposit),
         )
         waiting = WaitingMiners()
         database.signals.listen(waiting.hear)

@@ -73,6 +73,7 @@ class PostgresBackend:
         self._grouping = threading.Thread(target=self._group, name="group", daemon=True)
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: calls wait; False: the end
         self._writers = ThreadPoolExecutor(max(1, writers - 1), "write")
+        self.readers = readers
         self._readers = ThreadPoolExecutor(readers, "read")
         self._glances = ThreadPoolExecutor(1, "glance")
         self._queue: collections.deque[Waiting] = collections.deque()
@@ -101,8 +102,9 @@ class PostgresBackend:
                 self._wanted.put(True)
         return await waiting.future
 
-    async def read(self, call: Call, *, glance: bool = False) -> Any:
-        return await self._in(self._glances if glance else self._readers, self.read_sync, call)
+    def read(self, call: Call, *, glance: bool = False) -> "asyncio.Future[Any]":
+        """What the call comes to, on a thread beside the loop's."""
+        return self._in(self._glances if glance else self._readers, self.read_sync, call)
 
     @staticmethod
     def _in(pool: ThreadPoolExecutor, act: Callable[[Call], Any], call: Call) -> "asyncio.Future[Any]":

@@ -20,6 +20,7 @@ from psycopg import sql
 
 from aitbc import __version__
 from aitbc.database import postgres_url, sqlite_path
+from aitbc.database.patience import PatientConnection
 from aitbc.tables import metadata
 
 PAGES = 4096  # pages that one step copies
@@ -156,7 +157,9 @@ def _summary(ask: Any, known: set[str]) -> Summary:
 
 def _write_postgres(url: str, draft: Path) -> Summary:
     """Writes all tables of one snapshot as a psql script, then reads the script again."""
-    with psycopg.connect(postgres_url(url), autocommit=True, application_name="aitbc backup") as source:
+    with PatientConnection.reach(
+        postgres_url(url), waits_while_alive=True, autocommit=True, application_name="aitbc backup"
+    ) as source:
         source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         known = {
             row[0]

@@ -29,16 +29,6 @@ MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
 
 ENV_FILE = ".env"
-PREFIX = "AITBC_"
-OTHER_NAMES = (
-    "AITBC_URL",
-    "AITBC_API_KEY",
-    "AITBC_ENGINE_KEY",
-    "AITBC_WALLET",
-    "AITBC_WALLET_PASSPHRASE",
-    "AITBC_WITNESS_HOME",
-)
-"""Variables with our prefix that are no settings of the coordinator: its clients read them."""
 
 
 class SettingsError(Exception):
@@ -107,6 +97,12 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(
         12, ge=2, le=256, description="PostgreSQL connections held open at most, a third of them for reads."
+    )
+    database_timeout_s: float = Field(
+        5,
+        ge=1,
+        le=600,
+        description="Seconds that the database may take for a statement, a connection or a lock; then 503.",
     )
     secret_key: str = Field(
         "",
@@ -230,6 +226,14 @@ class Settings(BaseSettings):
         1800, ge=1, le=604_800, description="How long one run of a job may take that names no max_run_s."
     )
     max_max_run_s: int = Field(86_400, ge=1, le=604_800, description="The largest max_run_s of a job.")
+    miner_admission: Literal["open", "approved"] = Field(
+        "open",
+        description="Whose miners get work: any account's, or only those that `aitbc miners approve` names.",
+    )
+    miner_deposit: Decimal = Field(
+        Decimal(0),
+        description="AIT held for each registered miner until it deregisters; approved accounts need none.",
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")
     acceptance_window_s: float = Field(
         259_200, ge=0, le=31_536_000, description="A manual payment is released this long after the answer."
@@ -268,7 +272,7 @@ class Settings(BaseSettings):
     def _lower_level(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("devnet_grant")
+    @field_validator("devnet_grant", "miner_deposit")
     @classmethod
     def _check_grant(cls, value: Decimal) -> Decimal:
         parse_ait(value)
@@ -402,44 +406,3 @@ def load_settings(**overrides: Any) -> Settings:
             text = item["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {text}" if name else text)
         raise SettingsError("\n".join(lines)) from error
-
-
-def strange_settings(
-    environment: Mapping[str, str] | None = None, env_file: Path | None = None
-) -> list[tuple[str, str]]:
-    """Names that look like settings but are none, and what to say of each: those with our prefix, and those
-    that are one typo (or another case) away from a setting. In the environment and in `.env`; never a value.
-    """
-    file = env_file or Path(ENV_FILE)
-    names = dict.fromkeys(os.environ if environment is None else environment, "the environment")
-    names |= {name: str(file) for name in dotenv_values(file)}
-    known = {environment_name(field) for field in Settings.model_fields}
-    found = []
-    for name, where in sorted(names.items()):
-        if name in known or name in OTHER_NAMES:
-            continue
-        upper = name.upper()
-        meant = [one for one in (*sorted(known), *OTHER_NAMES) if _one_typo(upper, one)]
-        meant += [one for one in sorted(known) if upper == PREFIX + one]
-        if meant or upper.startswith(PREFIX):
-            hint = f"; did you mean {meant[0]}?" if meant else "; see .env.example"
-            found.append((name, f"{name} in {where} is no setting and is not read{hint}"))
-    return found
-
-
-def _one_typo(text: str, wanted: str) -> bool:
-    """Whether one letter added, left out, changed, or two swapped make one of the other (or they are the same)."""
-    if text == wanted:
-        return True
-    if abs(len(text) - len(wanted)) > 1:
-        return False
-    at = next((i for i, (a, b) in enumerate(zip(text, wanted, strict=False)) if a != b), None)
-    if at is None:
-        return True  # one ends a letter sooner
-    swapped = text[at + 1 : at + 2] + text[at] + text[at + 2 :]
-    return (
-        text[at + 1 :] == wanted[at + 1 :]
-        or text[at + 1 :] == wanted[at:]
-        or text[at:] == wanted[at + 1 :]
-        or swapped == wanted[at:]
-    )

@@ -463,6 +463,14 @@ class HeadTooLarge(AitbcError):
     )
 
 
+class ResultTooLarge(AitbcError):
+    """Counts as a try of the job, like any other result that is none."""
+
+    status = 413
+    code = "RESULT_TOO_LARGE"
+    template = "The job allows a result of {max_bytes} bytes; this one has {bytes}."
+
+
 class BodyTooLarge(AitbcError):
     status = 413
     code = "BODY_TOO_LARGE"

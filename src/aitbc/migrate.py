@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection, make_url
 from aitbc import __version__
 from aitbc.database import postgres_url, sqlite_path
 from aitbc.database.files import create_private
+from aitbc.database.patience import PatientConnection
 
 LOCK_WAIT_S = 60
 """How long one process waits for another that is upgrading the same database."""
@@ -165,7 +166,13 @@ def _postgres_engine(url: str, write: bool) -> sa.Engine:
     """A look is one snapshot, as on SQLite: an upgrade that commits meanwhile is seen whole or not at all."""
     level = "READ COMMITTED" if write else "REPEATABLE READ"
     dialect_url = make_url(postgres_url(url)).set(drivername="postgresql+psycopg")
-    return sa.create_engine(dialect_url, poolclass=sa.NullPool, isolation_level=level)
+
+    def connect() -> PatientConnection:
+        return PatientConnection.reach(
+            postgres_url(url), waits_while_alive=True, application_name="aitbc migrate"
+        )
+
+    return sa.create_engine(dialect_url, creator=connect, poolclass=sa.NullPool, isolation_level=level)
 
 
 def _sqlite_engine(path: Path, write: bool) -> sa.Engine:

@@ -18,6 +18,7 @@ import structlog
 from aitbc.config import Settings
 from aitbc.database import postgres_url, sqlite_path
 from aitbc.database.files import make_folders
+from aitbc.database.patience import PatientConnection, cut
 
 if os.name == "posix":
     import fcntl
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 LOOK_S = 5.0  # how often a coordinator looks whether its lock still stands
 RUNNING = int.from_bytes(b"runs", "big")  # the first number of the locks; the second says which key
 ENTRANCE = int.from_bytes(b"runs?", "big")  # held by whoever comes in, so that of two at once one is first
-CONNECT_S = 5
+END_S = 0.5  # so long the end waits for the thread that looks
 THERE = (
     "SELECT objid::bigint, count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
     f" AND classid = {RUNNING} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -64,6 +65,8 @@ def lock_file(path: Path) -> Path:
 
 def holder(path: Path) -> str:
     """The process that runs on this database, as it says itself; '' for none."""
+    if os.name != "posix":
+        return ""
     try:
         with lock_file(path).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +109,7 @@ def number_of(key_id: str) -> int:
 
 def running(url: str) -> dict[str, int]:
     """How many coordinators run on a PostgreSQL database, by the first 8 digits of their keys' ids."""
-    with psycopg.connect(postgres_url(url), autocommit=True, connect_timeout=CONNECT_S) as connection:
+    with PatientConnection.reach(postgres_url(url), autocommit=True) as connection:
         return _there(connection)
 
 
@@ -136,17 +139,17 @@ class _Place:
 
     def leave(self) -> None:
         self._ending.set()
-        self._watching.join(LOOK_S)
-        if self._connection is not None:
-            self._connection.close()
+        connection = self._connection
+        if connection is not None:
+            cut(connection)  # it may be waiting for a database that hangs
+        self._watching.join(END_S)
+        if connection is not None:
+            connection.close()
 
     def _come_in(self) -> tuple[psycopg.Connection[Any], dict[str, int]]:
         """Takes the lock; those that were there with another key."""
-        connection = psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=CONNECT_S,
-            application_name="aitbc presence",
+        connection = PatientConnection.reach(
+            self._url, given_up=self._ending, autocommit=True, application_name="aitbc presence"
         )
         try:
             connection.execute("SET statement_timeout = '10s'")
@@ -175,6 +178,8 @@ class _Place:
                 else:
                     self._connection.execute("SELECT 1")
             except psycopg.Error as error:
+                if self._ending.is_set():
+                    return
                 log.warning("presence_lost", error=str(error).splitlines()[0])
                 if self._connection is not None:
                     self._connection.close()

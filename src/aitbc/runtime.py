@@ -11,6 +11,7 @@ from aitbc.chain.network import NetworkRow
 from aitbc.config import Settings
 from aitbc.core.block import NO_HASH, genesis, origin_of
 from aitbc.core.clock import Clock, SteadyClock, SystemClock
+from aitbc.core.money import parse_ait
 from aitbc.core.network import new_origin
 from aitbc.core.signing import PrivateKey, parse_vkey, public_from_text
 from aitbc.database import Database, Tx
@@ -27,6 +28,8 @@ from aitbc.users import service as users
 
 log = structlog.get_logger(__name__)
 
+DATABASE_END_S = 2.0
+"""After a signal, so long requests under way may wait for the database: the whole exit stays within 5 s."""
 KEY_FILE = "coordinator.key"
 NO_GAP_MS = 3_600_000  # a start so long after the newest job or block is nothing strange
 
@@ -65,7 +68,12 @@ class Runtime:
     def open(cls, settings: Settings, clock: Clock | None = None) -> "Runtime":
         """Opens the (migrated) database and the signing key; starts nothing."""
         clock = SteadyClock(clock or SystemClock(), settings.clock_steady_s)
-        database = Database.open(settings.database_url, clock, pool_size=settings.database_pool_size)
+        database = Database.open(
+            settings.database_url,
+            clock,
+            pool_size=settings.database_pool_size,
+            timeout_s=settings.database_timeout_s,
+        )
         key = signing_key(settings)
         context = FlowContext(
             chain_id=settings.chain_id,
@@ -80,6 +88,8 @@ class Runtime:
             default_max_run_ms=settings.default_max_run_s * 1000,
             max_max_run_ms=settings.max_max_run_s * 1000,
             worker=SigningWorker(key),
+            only_approved=settings.miner_admission == "approved",
+            deposit_units=parse_ait(settings.miner_deposit),
         )
         waiting = WaitingMiners()
         database.signals.listen(waiting.hear)
@@ -134,7 +144,8 @@ class Runtime:
             raise LogRefused(reason=self.log_refused)
 
     def begin_shutdown(self) -> None:
-        """Ends every long poll; requests under way still get their answers."""
+        """Ends every long poll; requests under way still get their answers, unless the database hangs."""
+        self.db.end_within(DATABASE_END_S)
         self.shutdown.set()
         self.waiting.wake_all()
         self.db.signals.close()

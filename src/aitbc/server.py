@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 import time
 from types import FrameType
 
+import structlog
 import uvicorn
 
 from aitbc.api.app import create_app
@@ -24,6 +27,8 @@ from aitbc.runtime import Runtime
 BACKLOG = 4096
 DRAIN_S = 3
 """How long requests under way may take after a signal; the whole exit stays within 5 s."""
+LAST_S = 4.5
+"""So long after a signal the process ends in any case."""
 SWEEP_TICKS = 10  # of uvicorn, each 0.1 s
 
 
@@ -53,6 +58,10 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Unlike uvicorn's, does not raise the signal again at the end: an orderly exit is a success."""
+        if not self.should_exit:
+            last = threading.Timer(LAST_S, _end_now)
+            last.daemon = True
+            last.start()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._runtime.begin_shutdown)
         if self.should_exit and sig == signal.SIGINT:
@@ -96,6 +105,12 @@ def run(settings: Settings) -> None:
         listener.close()
     if not server.started:
         raise StartupFailed("the coordinator could not start; the log above says why")
+
+
+def _end_now() -> None:
+    """Whatever still hangs (a disk, a thread): what was acknowledged is durable, and nothing else is owed."""
+    structlog.get_logger(__name__).error("ended_at_once", after_s=LAST_S)
+    os._exit(1)
 
 
 def _spare_collections() -> None:

@@ -5,7 +5,7 @@ import time
 
 from aitbc.accounts.principal import Principal
 from aitbc.flows import dispatch, job_lifecycle
-from aitbc.flows.dispatch import Assignment, Offered
+from aitbc.flows.dispatch import Offered, Taken
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.rows import JobRow
 from aitbc.jobs.waiting import Ticket
@@ -24,13 +24,13 @@ async def take(
     known: set[str],
     wait_s: float,
     session: str | None = None,
-) -> list[Assignment]:
-    """Leases jobs to the miner, waiting up to `wait_s` for the first. [] where none came, and on shutdown."""
+) -> Taken:
+    """Leases jobs to the miner, waiting up to `wait_s` for the first; none where none came, and on shutdown."""
     database, context = runtime.db, runtime.context
     until = time.monotonic() + wait_s
     taken = await database.write(dispatch.take, context, principal, miner_id, max_jobs, known, session)
     if taken.assignments or wait_s <= 0:
-        return taken.assignments
+        return taken
     ticket: Ticket | None = None
     satisfied = False
     try:
@@ -48,14 +48,17 @@ async def take(
             elif ticket is not None:
                 await runtime.waiting.wait(ticket, pause_s)
             else:
-                await database.signals.wait(("idle", principal.account_id), min(pause_s, FULL_LOOK_S))
+                look_s = min(pause_s, FULL_LOOK_S)
+                if taken.room.until_ms:
+                    look_s = min(look_s, max(0.0, taken.room.until_ms - runtime.clock.now_ms()) / 1000 + 0.01)
+                await database.signals.wait(("idle", principal.account_id), look_s)
             taken = await database.write(
                 dispatch.take, context, principal, miner_id, max_jobs, known, session
             )
             if taken.assignments:
                 satisfied = True
-                return taken.assignments
-        return []
+                return taken
+        return taken
     finally:
         if ticket is not None:
             runtime.waiting.leave(ticket, satisfied=satisfied)
@@ -65,9 +68,9 @@ async def offer(
     runtime: Runtime, principal: Principal, miner_id: str, wait_s: float, session: str | None = None
 ) -> Offered:
     """The job that the miner could claim, waiting up to `wait_s` for one."""
-    database = runtime.db
+    database, context = runtime.db, runtime.context
     until = time.monotonic() + wait_s
-    offered = await database.write(dispatch.offer, principal, miner_id, session)
+    offered = await database.write(dispatch.offer, context, principal, miner_id, session)
     if offered.job is not None or wait_s <= 0 or not offered.may_wait:
         return offered
     ticket: Ticket | None = None
@@ -83,7 +86,7 @@ async def offer(
                 break
             else:
                 await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
-            offered = await database.write(dispatch.offer, principal, miner_id, session)
+            offered = await database.write(dispatch.offer, context, principal, miner_id, session)
             if offered.job is not None or not offered.may_wait:
                 break
         return offered

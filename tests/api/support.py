@@ -11,8 +11,10 @@ import httpx
 
 from aitbc.api.app import create_app
 from aitbc.config import Settings
-from aitbc.core.clock import Clock
+from aitbc.core.clock import Clock, ManualClock
+from aitbc.flows import expiry
 from aitbc.flows.onboarding import issue_key
+from aitbc.miners import standing
 from aitbc.runtime import Runtime
 
 Headers = dict[str, str]
@@ -97,6 +99,15 @@ class Market(Api):
         answer = self.post("/v1/miners/register", headers, json=body)
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
+
+    def approve(self, account: str) -> None:
+        """The operator trusts the account with as many leases as it wants."""
+        self.write(standing.set_approval, account, "approved")
+
+    def wait(self, clock: ManualClock, seconds: float) -> None:
+        """Time passes, and the loop comes by."""
+        clock.advance(seconds)
+        self.write(expiry.expire_due, self.runtime.context)
 
     def job(self, headers: Headers, **fields: Any) -> str:
         answer = self.post("/v1/jobs", headers, json={"prompt": "Hello?", **fields})

@@ -16,7 +16,8 @@ import pytest
 
 from aitbc.api.amounts import SMALL_UNITS, ait, plain
 from aitbc.core.money import MAX_UNITS, ait_number, format_ait, parse_ait
-from tests.api.support import Market
+from tests.api.conftest import sqlite_only
+from tests.api.support import Market, expect_error
 
 EXPONENT = re.compile(rb"[:,\[]-?[0-9][0-9.]*e")
 ABOUT = [0, 1, 7, 10, 175, 999, 1000, 1001, 12_345, 10**8 - 1, 10**8, 10**8 + 1, 175 * 10**6, MAX_UNITS]
@@ -79,3 +80,24 @@ def test_bodies_of_a_very_cheap_job(start_api: Callable[..., Market]) -> None:
     command = [Path(sys.executable).parent / "aitbc", "receipt", "verify", file, "--keys", keys]
     verified = subprocess.run(command, capture_output=True, text=True, check=False)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@sqlite_only
+def test_a_price_that_no_receipt_could_state_is_refused_where_it_is_named(api: Market) -> None:
+    client, miner = api.key("client", "payer"), api.key("miner", "mill")
+    job = {"prompt": "x", "model": "m", "params": {"max_tokens": 1}}
+    models = {"miner_id": "m1", "capabilities": {"models": [{"name": "m", "price_per_1k": 1}]}}
+
+    def asks(price: float) -> list[Any]:
+        named = {"models": [{"name": "m", "price_per_1k": price}]}
+        return [
+            api.post("/v1/jobs", client, json={**job, "constraints": {"max_price": price}}),
+            api.post("/v1/miners/register", miner, json={**models, "capabilities": named}),
+            api.post("/v1/miners/register", miner, json={**models, "prices": {"m": price}}),
+        ]
+
+    for answer in asks(67_108_864.00000001):
+        assert "cannot exceed 67108864 AIT" in str(
+            expect_error(answer, 400, "INVALID_REQUEST")["error"]["details"]
+        )
+    assert [answer.status_code for answer in asks(67_108_864)][1:] == [201, 201]

@@ -139,7 +139,7 @@ def test_a_job_by_role(api: Market) -> None:
     expect_error(api.get("/v1/miner/jobs", miner), 409, "MINER_INACTIVE")
 
 
-def test_a_job_given_back_and_one_cancelled(api: Market) -> None:
+def test_a_job_given_back_and_one_cancelled(api: Market, clock: ManualClock) -> None:
     client, miner = api.key("client"), api.key("miner")
     api.miner(miner)
     job_id = api.job(client)
@@ -147,9 +147,17 @@ def test_a_job_given_back_and_one_cancelled(api: Market) -> None:
     failure = {"miner_id": "m1", "cause": "OUT_OF_MEMORY", "message": "no room"}
     failed = checked(api.post(f"/v1/jobs/{job_id}/fail", miner, json=failure), replies.FailedJob)
     assert failed == {"job_id": job_id, "status": "pending"}
+    paused = checked(api.get("/v1/miner/jobs", miner), replies.Assignments)
+    assert (paused["jobs"], paused["reason"], paused["retry_after_s"]) == ([], "PAUSED", 1)
+    claim = api.post(f"/v1/jobs/{job_id}/claim", miner, json={"miner_id": "m1"})
+    assert expect_error(claim, 409, "JOB_NOT_AVAILABLE")["error"]["details"]["reason"] == "FAILED_IT_BEFORE"
+    api.wait(clock, 1)
     api.claim(miner, job_id)
     final = {"miner_id": "m1", "job_id": job_id, "cause": "BAD_REQUEST", "message": "too odd"}
-    assert checked(api.post("/v1/miner/fail", miner, json=final), replies.FailedJob)["status"] == "failed"
+    assert checked(api.post("/v1/miner/fail", miner, json=final), replies.FailedJob)["status"] == "pending"
+    why = checked(api.get(f"/v1/jobs/{job_id}/explain", client), replies.Explanation)
+    assert (why["reasons"], why["nearest_change"]["change"]) == ({"FAILED_IT_BEFORE": 1}, "wait")
+    api.wait(clock, 3)
     job = checked(api.get(f"/v1/jobs/{job_id}", client), replies.Job)
     assert (job["cause"], job["actor"], job["error"]) == ("BAD_REQUEST", "miner", "too odd")
     second = api.job(client)
@@ -158,7 +166,7 @@ def test_a_job_given_back_and_one_cancelled(api: Market) -> None:
     assert checked(api.get("/v1/account", client), replies.Account)["available"] == 1000
 
 
-def test_a_job_that_runs_again_shows_no_old_failure(api: Market) -> None:
+def test_a_job_that_runs_again_shows_no_old_failure(api: Market, clock: ManualClock) -> None:
     """While it waits it says why it was given back; running or answered it is not a failure."""
     client, miner = api.key("client"), api.key("miner")
     api.miner(miner)
@@ -172,6 +180,7 @@ def test_a_job_that_runs_again_shows_no_old_failure(api: Market) -> None:
     failure = {"miner_id": "m1", "cause": "OUT_OF_MEMORY", "message": "no room"}
     assert api.post(f"/v1/jobs/{job_id}/fail", miner, json=failure).status_code == 200
     assert shown() == ("pending", "OUT_OF_MEMORY", "no room")
+    api.wait(clock, 1)
     api.claim(miner, job_id)
     assert shown() == ("running", None, None)
     assert api.complete(miner, job_id).status_code == 200
@@ -216,6 +225,7 @@ def test_batches_succeed_and_fail_by_item(api: Market) -> None:
 def test_a_thousand_jobs_in_three_requests(api: Market) -> None:
     client, miner = api.key("client", "alice"), api.key("miner", "mill")
     api.miner(miner, concurrency=1000)
+    api.approve("mill")
     jobs = [{"prompt": f"job {number}", "params": {"max_tokens": 8}} for number in range(1000)]
     items = checked(api.post("/v1/jobs/batch", client, json={"jobs": jobs}), replies.Batch)["items"]
     made = [item["job"]["job_id"] for item in items]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.core.clock import ManualClock
 from tests.api.support import Headers, Market, expect_error
 
 SECRET = "a very private question"
@@ -127,7 +128,7 @@ def test_registrations_and_heartbeats_are_not_refused_for_a_name(api: Market, cl
 
 
 def test_what_was_asked_is_shown_with_the_lease_and_no_longer(
-    api: Market, client: Headers, miner: Headers
+    api: Market, clock: ManualClock, client: Headers, miner: Headers
 ) -> None:
     """Over all that a miner or a stranger can read."""
     other = api.key("miner", "other")
@@ -147,6 +148,7 @@ def test_what_was_asked_is_shown_with_the_lease_and_no_longer(
     assert told(other) == told({}) == []
     api.post(f"/v1/jobs/{job}/fail", miner, json={"miner_id": "m1", "cause": "ENGINE_ERROR"})
     assert told(miner) == []
+    api.wait(clock, 1)
     second = api.job(client, prompt=SECRET)
     paths.append(f"/v1/jobs/{second}")
     api.claim(miner, second)

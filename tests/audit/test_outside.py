@@ -194,8 +194,11 @@ class Made(Served):
         return self.change(path, b"")
 
 
+JOB = "019b7c1e-5a46-7000-8000-000000000001"
+
+
 def line(number: int, kind: str, debit: str, credit: str, units: int, hold: str | None = None) -> bytes:
-    return transfer_leaf(f"t{number}", kind, debit, credit, units, hold, "job", 1)
+    return transfer_leaf(f"t{number}", kind, debit, credit, units, hold, JOB, 1)
 
 
 MINT, ESCROW, FEES = "system:mint", "system:escrow", "system:treasury"
@@ -252,11 +255,11 @@ def test_over_http(market: Market, start_server: Any, database_url: str) -> None
 def receipt_of(
     payment: str = "auto", number: int = 1, completed_at: int = 1_767_300_000, **changes: Any
 ) -> bytes:
-    """The leaf of a receipt of bob's for "job": 50 units, 5 of them the fee."""
+    """The leaf of a receipt of bob's for JOB: 50 units, 5 of them the fee."""
     fields = ReceiptFields(
         chain_id="ait-devnet",
         receipt_id=f"019b7c1e-5d2e-7000-8000-{number:012x}",
-        job_id="job",
+        job_id=JOB,
         job_type="llm_inference",
         client="ann",
         provider="bob",
@@ -305,7 +308,7 @@ UNDERPAID: dict[str, tuple[list[bytes], str]] = {
                 "",
                 2,
                 1_767_300_000 + 8 * 86_400,
-                job_id="job2",
+                job_id=JOB.replace("1", "2"),
                 price_units=0,
                 unit_price_units=0,
                 fee_units=0,

@@ -1,5 +1,6 @@
 """Founding a network: no two are the same, whatever they are called; nothing later changes what it is."""
 
+import asyncio
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from aitbc.chain import founding, network, sealer
 from aitbc.config import Settings
@@ -18,6 +20,7 @@ from aitbc.core.network import Founding, FoundingInvalid
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database
 from aitbc.errors import WrongNetwork
+from aitbc.runtime import Runtime
 from tests.support.databases import Databases
 from tests.support_flows import CHAIN, KEY
 
@@ -105,3 +108,21 @@ def test_coordinators_that_start_at_once_found_one(database_url: str) -> None:
 )
 def test_only_a_public_address_names_a_log(public_url: str, log_url: str) -> None:
     assert Settings(public_url=public_url, database_url="sqlite:///x.db").log_url == log_url
+
+
+def test_another_public_url_makes_no_other_log_and_is_said(database_url: str, tmp_path: Path) -> None:
+    async def start(public_url: str) -> str:
+        settings = Settings(database_url=database_url, home=tmp_path, public_url=public_url)
+        runtime = Runtime.open(settings)
+        await runtime.start()
+        await runtime.stop()
+        return runtime.network.origin
+
+    with capture_logs() as logs:
+        assert asyncio.run(start("https://a.example")) == "a.example/log"
+        assert asyncio.run(start("")) == "a.example/log"
+    assert not [log for log in logs if log["event"] == "log_origin_kept"]
+    with capture_logs() as logs:
+        assert asyncio.run(start("https://b.example")) == "a.example/log"
+    (said,) = [log for log in logs if log["event"] == "log_origin_kept"]
+    assert (said["origin"], said["public_url"]) == ("a.example/log", "https://b.example")

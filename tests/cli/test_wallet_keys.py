@@ -63,6 +63,7 @@ def test_a_policy_is_written_from_the_coordinators_keys(alice: User) -> None:
     written = json.loads(Path("policy.json").read_text())
     assert alice("policy", "new", "--keys", "keys.json").json == written
     policy = Policy.from_json(written)
+    assert policy.origin == json.loads(Path("keys.json").read_text())["origin"]
     assert (policy.quorum, policy.require_proof, len(policy.log), len(policy.receipt_keys)) == (0, True, 1, 1)
     receipt = job["receipt_id"]
     for _ in range(100):  # until a block has sealed it

@@ -15,7 +15,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aitbc.core import canonical
-from aitbc.core.canonical import CanonicalError, encode, encode_floats, float_text, loads_strict, sha256_hex
+from aitbc.core.canonical import (
+    CanonicalError,
+    encode,
+    encode_floats,
+    float_text,
+    is_deep,
+    loads_strict,
+    sha256_hex,
+)
 
 # Surrogates included: both sides must refuse them alike.
 any_text = st.text(st.characters(codec=None), max_size=20)
@@ -263,3 +271,24 @@ def test_brackets_in_strings_are_no_nesting(text: str, depth: int, escaped: bool
     else:
         with pytest.raises(ValueError, match="nested deeper"):
             loads_strict(written)
+
+
+def test_depth_is_told_before_any_parser_is_asked() -> None:
+    """Also of a beginning that was cut, whose brackets do not match."""
+    for shallow in (
+        b"[" * 64,
+        b"[[1], {}" * 30,
+        b"{}" * 10_000,
+        b'["' + b"[" * 1000 + b'"]',
+        b"]" * 100,
+        b"",
+    ):
+        assert not is_deep(shallow), shallow[:40]
+    for deep in (
+        b"[" * 65,
+        b"[" * 100_000,
+        b"[" * 65 + b"]" * 65,
+        b'{"a":' * 70,
+        b"[1]" * 50 + b"[" * 66 + b"]",
+    ):
+        assert is_deep(deep), deep[:40]

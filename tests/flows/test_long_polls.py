@@ -25,7 +25,12 @@ def runtime(market: Market) -> Runtime:
 
 
 def poll(runtime: Runtime, miner: Provider, count: int = 1, wait_s: float = 30) -> "asyncio.Task[list[Any]]":
-    return asyncio.create_task(waiting.take(runtime, miner.principal, miner.miner_id, count, set(), wait_s))
+    return asyncio.create_task(take(runtime, miner, count, set(), wait_s))
+
+
+async def take(runtime: Runtime, miner: Provider, count: int, known: set[str], wait_s: float) -> list[Any]:
+    taken = await waiting.take(runtime, miner.principal, miner.miner_id, count, known, wait_s)
+    return taken.assignments
 
 
 async def settled(runtime: Runtime, waiters: int) -> None:
@@ -173,9 +178,7 @@ def test_a_full_miner_gets_its_next_job_soon_after_it_has_room(market: Market, r
     async def main() -> None:
         running = await submit(runtime, market, client)
         assert await poll(runtime, miner)
-        waiter = asyncio.create_task(
-            waiting.take(runtime, miner.principal, miner.miner_id, 1, {running.id}, 30)
-        )
+        waiter = asyncio.create_task(take(runtime, miner, 1, {running.id}, 30))
         following = await submit(runtime, market, client)
         await asyncio.sleep(0.05)
         assert not waiter.done()
@@ -267,7 +270,7 @@ def test_an_offer_hides_its_job_from_nobody(market: Market) -> None:
     job = market.submit(client)
 
     def looks(tx: Tx) -> tuple[Any, list[Any]]:
-        offered = dispatch.offer(tx, *looker)
+        offered = dispatch.offer(tx, market.ctx, *looker)
         with ThreadPoolExecutor(1) as pool:
             return offered.job, pool.submit(market.take, taker).result()
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from aitbc.accounts.principal import Principal
 from aitbc.errors import AitbcError, JobNotCancellable, JobNotFound, JobNotRunning
+from aitbc.flows import retries
 from aitbc.jobs.lifecycle import (
     ACTORS,
     CAUSES,
@@ -44,7 +45,13 @@ class Stage:
         return self.after(self.running(), lambda job: self.market.complete(self.miner, job.id))
 
     def failed(self) -> JobRow:
-        return self.after(self.running(), lambda job: self.market.fail(self.miner, job.id, "BAD_REQUEST"))
+        return self.after(self.running(), self.fail_for_good)
+
+    def fail_for_good(self, job: JobRow) -> None:
+        """As a client sees it where one miner is here: its word stands when nobody else came."""
+        self.market.fail(self.miner, job.id, "BAD_REQUEST")
+        self.market.clock.advance(retries.OPINION_MS / 1000)
+        self.market.expire()
 
     def cancelled(self) -> JobRow:
         return self.after(self.pending(), lambda job: self.market.cancel(self.client, job.id))
@@ -61,7 +68,7 @@ class Stage:
             "take": lambda job: market.take(self.miner, 50),
             "complete": lambda job: market.complete(self.miner, job.id),
             "fail": lambda job: market.fail(self.miner, job.id),
-            "fail_for_good": lambda job: market.fail(self.miner, job.id, "BAD_REQUEST"),
+            "fail_for_good": self.fail_for_good,
             "cancel": lambda job: market.cancel(self.client, job.id),
             "leave": lambda job: market.leave(self.miner),
             "expire": lambda job: (market.clock.advance(100_000), market.expire()),
@@ -87,6 +94,7 @@ def test_what_the_flows_do_is_what_the_table_says(stage: Stage, status: str) -> 
     """Every act on a job in every state: it moves as TRANSITIONS allows, or is refused and changes nothing."""
     reached = set()
     for name in stage.moves():
+        stage.market.leave(stage.miner)  # else its word would be waited for
         stage.miner = stage.market.miner(f"m-{name}", concurrency=50)
         job = getattr(stage, status)()
         assert job.status == status
@@ -123,14 +131,28 @@ def test_history_walks_through_the_table(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("cause", MINER_CAUSES)
-def test_a_miners_cause_decides_whether_it_is_tried_again(stage: Stage, cause: str) -> None:
-    for retryable, final in ((None, cause in FINAL_MINER_CAUSES), (True, False), (False, True)):
-        job = stage.running()
-        row = stage.market.fail(stage.miner, job.id, cause, retryable)
-        assert (row.status, row.cause) == ("failed" if final else "pending", cause)
-        assert stage.market.balance("alice").held_units == (0 if final else job.held_units)
-        if not final:
-            stage.market.cancel(stage.client, job.id)
+def test_a_miners_word_alone_ends_no_job_at_once(stage: Stage, cause: str) -> None:
+    """It waits a moment for another miner; then what was called hopeless fails, and the rest is tried again."""
+    market = stage.market
+    for number, (retryable, hopeless) in enumerate(
+        ((None, cause in FINAL_MINER_CAUSES), (True, False), (False, True))
+    ):
+        model = f"model-{number}"
+        miner = market.miner(f"m-{number}", models={model: 1})
+        job = market.submit(stage.client, model=model)
+        market.take(miner)
+        row = market.fail(miner, job.id, cause, retryable)
+        assert (row.status, row.cause) == ("pending", cause)
+        assert market.take(miner) == []
+        market.clock.advance(retries.OPINION_MS / 1000)
+        assert market.take(miner) == [], "only a review lets it have the job again"
+        market.expire()
+        row = market.job(job.id)
+        assert (row.status, row.cause) == ("failed" if hopeless else "pending", cause)
+        assert market.balance("alice").held_units == (0 if hopeless else job.held_units)
+        if not hopeless:
+            assert [one.id for one in market.take(miner)] == [job.id]
+            market.cancel(stage.client, job.id)
 
 
 # --- the database's own rules -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aitbc.jobs.exclusion import set_of
 from aitbc.jobs.matching import MinerProfile, Wanted, reason_against
 from aitbc.jobs.rows import Ask, MinerNeeds
 from aitbc.jobs.waiting import Ticket, WaitingMiners
@@ -27,7 +28,7 @@ def wanted(model: str = "llama", cap: int = 1000, **constraints: Any) -> Wanted:
         constraints.get("memory_mb", 0),
         constraints.get("region", ""),
         constraints.get("only", ""),
-        constraints.get("not_for", ""),
+        set_of([constraints["not_for"]] if "not_for" in constraints else []),
     )
 
 
@@ -240,7 +241,7 @@ ASKS = st.lists(
             st.integers(0, 2),
             st.sampled_from(["", "", "eu"]),
             st.sampled_from(["", "", "m1"]),
-            st.sampled_from(["", "", "m0"]),
+            st.sampled_from(["", "", " m0 "]),
         ),
         max_size=8,
     ),

@@ -103,6 +103,8 @@ def test_the_live_picture_shows_what_runs() -> None:
     reporter = LiveReporter(Console(file=out, force_terminal=True, width=100), clock=lambda: 12.5)
     view = MinerView("m1", "host:8000", "active", ["tiny"], ["NVIDIA A (24 GB)"], completed=3, undelivered=1)
     view.running["job-1"] = JobView("job-1", "tiny", 10.0, pieces=42)
+    view.running["job-2"] = JobView("job-2", "tiny", 10.0, waits_for="Loading model")
+    view.coordinator_trouble, view.no_work = "connection refused; trying again", "It pauses."
     reporter.refresh(view)
     reporter.event("job_started", job_id="job-1", model="tiny", attempt=1)
     reporter.close()
@@ -117,6 +119,9 @@ def test_the_live_picture_shows_what_runs() -> None:
         "2.5",
         "NVIDIA A",
         "started",
+        "waits for the engine",
+        "the coordinator does not serve us: connection refused; trying again",
+        "no work comes: It pauses.",
     ):
         assert text in shown
 

@@ -226,6 +226,7 @@ def test_the_program_through_cancel_outage_drain_and_being_told_twice(
                 await miner.saw("draining")
                 miner.signal(signal.SIGINT)
                 assert await miner.status() == 130
+                assert (await miner.saw("interrupted"))["jobs"] == [late]
 
     against(server, scenario)
     with sqlite3.connect(server.database_url.removeprefix("sqlite:///")) as database:

@@ -9,13 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LEASE_MS = 60_000
-EXCLUDED_MS = 30_000
+OPINION_MS = 3_000
+RECHECK_MS = 5_000
+START_LEASES = 8
 MAX_ATTEMPTS = 3
 FEE_BPS = 1000
 PROMPT_BYTES = 15  # {"prompt":"hi"}
 DAY_MS = 86_400_000
 FINAL = ("CONTEXT_LENGTH_EXCEEDED", "BAD_REQUEST")
 OPEN = ("pending", "running")
+BLAMELESS = ("SHUTTING_DOWN", "MINER_LEFT")
+
+
+def pause_ms(strikes: int) -> int:
+    return 0 if strikes < 1 else min(60_000, 1_000 * 2 ** (strikes - 1))
 
 
 def ceil_price(units: int, per_thousand: int) -> int:
@@ -44,6 +51,32 @@ class Machine:
     places: int = 1
     state: str = "active"  # active | draining | left
     earned: int = 0
+    leases: int = START_LEASES
+    strikes: int = 0
+    account_strikes: int = 0
+    pauses_until_ms: int = 0
+    account_pauses_until_ms: int = 0
+
+    def may_go_on_at(self) -> int:
+        return max(self.pauses_until_ms, self.account_pauses_until_ms)
+
+    def struck(self, now: int) -> None:
+        self.strikes += 1
+        self.account_strikes += 1
+        self.leases = max(1, self.leases - max(1, self.leases // 4))
+        self.pauses_until_ms = now + pause_ms(self.strikes)
+        account_ms = pause_ms(self.account_strikes - 8)
+        self.account_pauses_until_ms = now + account_ms if account_ms else 0
+
+    def forgiven(self) -> None:
+        self.strikes = max(0, self.strikes - 1)
+        self.account_strikes = max(0, self.account_strikes - 1)
+        self.leases += self.leases // 4 if self.leases >= START_LEASES else 1
+        self.pauses_until_ms = self.account_pauses_until_ms = 0
+
+    def delivered(self) -> None:
+        self.leases += 1
+        self.strikes = self.account_strikes = self.pauses_until_ms = self.account_pauses_until_ms = 0
 
 
 @dataclass
@@ -70,8 +103,10 @@ class Work:
     lease_ms: int = 0
     price_per: int = 0
     attempts: int = 0
-    not_for: str = ""
-    not_until_ms: int = 0
+    reports: list[tuple[str, str]] = field(default_factory=list)  # (miner, cause) of each failed try
+    not_for: frozenset[str] = frozenset()
+    hopeless: bool = False
+    review_ms: int = 0
     price: int = 0
     text: str = ""
     moves: list[str] = field(default_factory=lambda: ["created"])
@@ -135,8 +170,14 @@ class Model:
             and job.only in ("", name)
             and job.region in ("", miner.region)
             and job.memory_mb <= miner.memory_mb
-            and not (job.not_for == name and now < job.not_until_ms)
+            and name not in job.not_for
         )
+
+    def room(self, now: int, name: str) -> int:
+        miner, held = self.miners[name], len(self.running(name))
+        if miner.state != "active" or now < miner.may_go_on_at():
+            return 0
+        return min(miner.places, miner.leases) - held
 
     def take(self, now: int, name: str, count: int) -> list[Work] | str:
         miner = self.miners[name]
@@ -144,7 +185,7 @@ class Model:
             return "MINER_INACTIVE"
         mine = self.running(name)
         taken = mine[:count]
-        free = min(count - len(taken), miner.places - len(mine)) if miner.state == "active" else 0
+        free = min(count - len(taken), self.room(now, name))
         queue = sorted(
             (job for job in self.jobs if self.fits(now, name, job)),
             key=lambda job: (-job.priority, job.number),
@@ -158,7 +199,7 @@ class Model:
         miner = self.miners[name]
         if miner.state != "active":
             return "MINER_INACTIVE"
-        if not self.fits(now, name, job) or len(self.running(name)) >= miner.places:
+        if not self.fits(now, name, job) or self.room(now, name) <= 0:
             return "JOB_NOT_AVAILABLE"
         self._start(now, name, job)
         return "running"
@@ -168,6 +209,7 @@ class Model:
         job.run_ends_ms = now + job.max_run_s * 1000
         job.lease_ms = min(now + LEASE_MS, job.run_ends_ms)
         job.price_per = self.miners[name].prices[job.model]
+        job.review_ms = 0
         job.attempts += 1
         job.moves.append("claimed")
 
@@ -192,6 +234,7 @@ class Model:
         units = min(usage[0], PROMPT_BYTES) + min(usage[1], job.max_tokens, len(text) + 1)
         job.text = text
         self._pay(job, ceil_price(units, job.price_per))
+        self.miners[name].delivered()
         job.status = "completed"
         job.moves.append("completed")
         return job.price
@@ -209,14 +252,14 @@ class Model:
             return "JOB_NOT_RUNNING"
         if job.miner != name:
             return "LEASE_LOST"
-        self._again(now, job, cause not in FINAL if retryable is None else retryable)
+        self._again(now, job, cause, cause in FINAL if retryable is None else not retryable)
         return job.status
 
     def leave(self, now: int, name: str) -> int:
         mine = self.running(name)
         self.miners[name].state = "left"
         for job in mine:
-            self._again(now, job, True)
+            self._again(now, job, "MINER_LEFT", False)
         return len(mine)
 
     # --- time -------------------------------------------------------------------------------------------
@@ -225,20 +268,63 @@ class Model:
         for job in self.jobs:
             if job.status == "pending" and now >= job.ends_ms:
                 self._end(job, "failed", "expired")
-        for job in self.jobs:
+        blamed: set[str] = set()
+        for job in sorted(self.jobs, key=lambda job: (job.lease_ms, job.number)):
             if job.status == "running" and now >= job.lease_ms:
-                self._again(now, job, True)
+                cause = "TIMEOUT" if now >= job.run_ends_ms else "LEASE_EXPIRED"
+                first = job.miner not in blamed
+                blamed.add(job.miner)
+                self._again(now, job, cause, False, blame=first)
+        known: dict[Any, bool] = {}
+        for job in sorted(self.jobs, key=lambda job: (job.review_ms, job.number)):
+            if job.status == "pending" and 0 < job.review_ms <= now:
+                what = (job.model, job.cap, job.memory_mb, job.region, job.only, job.not_for, job.hopeless)
+                if what not in known:
+                    known[what] = self._others(now, job)
+                if known[what]:
+                    job.review_ms = now + RECHECK_MS
+                elif job.hopeless:
+                    self._fail(job)
+                else:
+                    job.not_for, job.review_ms = frozenset(), 0
 
-    def _again(self, now: int, job: Work, again: bool) -> None:
-        if not again or job.attempts >= MAX_ATTEMPTS:
-            self._end(job, "failed", "failed")
-            return
-        others = any(
-            name != job.miner and miner.state == "active" and job.model in miner.prices
+    def _others(self, now: int, job: Work) -> bool:
+        """Whether a miner is here that has not failed the job, busy or not."""
+        return any(
+            name not in job.not_for
+            and miner.state == "active"
+            and miner.prices.get(job.model, job.cap + 1) <= job.cap
+            and job.only in ("", name)
+            and job.region in ("", miner.region)
+            and job.memory_mb <= miner.memory_mb
+            and miner.may_go_on_at() <= now + 5_000
             for name, miner in self.miners.items()
         )
-        job.not_for, job.not_until_ms = (job.miner, now + EXCLUDED_MS) if others else ("", 0)
+
+    def _again(self, now: int, job: Work, cause: str, hopeless: bool, *, blame: bool = True) -> None:
+        if blame and cause not in BLAMELESS:
+            self.miners[job.miner].struck(now)
+        job.reports.append((job.miner, cause))
+        job.not_for, job.hopeless = frozenset(name for name, _ in job.reports), hopeless
+        others, used_up = self._others(now, job), job.attempts >= MAX_ATTEMPTS
+        agreeing = {name for name, said in job.reports if not hopeless or said == cause}
+        if (
+            job.attempts >= 2 * MAX_ATTEMPTS
+            or (hopeless and job.only)
+            or ((hopeless or used_up) and len(agreeing) > 1)  # nobody here has proven anything
+            or (used_up and not others)
+        ):
+            self._fail(job)
+            return
+        alone_ms = OPINION_MS if hopeless else 1_000 * 2 ** (job.attempts - 1)
+        job.review_ms = now + (RECHECK_MS if others else alone_ms)
         self._requeue(now, job)
+
+    def _fail(self, job: Work) -> None:
+        for name, said in job.reports:
+            if said not in (*BLAMELESS, "LEASE_EXPIRED"):
+                self.miners[name].forgiven()
+        self._end(job, "failed", "failed")
 
     def _requeue(self, now: int, job: Work) -> None:
         job.ends_ms += now - job.started_ms  # a run takes nothing of the time to wait

@@ -1,6 +1,7 @@
 """Jobs and their money against a model: whoever does what, in whatever order and however late."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -192,9 +193,11 @@ class Lifecycle(RuleBasedStateMachine):
             memory_mb=memory_mb,
             concurrency=places,
         )
-        self.model.miners[name] = job_model.Machine(
-            prices, region, memory_mb, places, earned=known.earned if known else 0
-        )
+        fresh = job_model.Machine(prices, region, memory_mb, places)
+        if known is not None:  # what it did stays with it
+            fresh = replace(known, prices=prices, region=region, memory_mb=memory_mb, places=places)
+            fresh.state = "active"
+        self.model.miners[name] = fresh
 
     def submit(self, client: str, model: str, ttl_s: int, memory_gb: int, only: str, **asked: Any) -> None:
         expected = self.model.submit(

@@ -12,9 +12,10 @@ from aitbc.database import Database, Tx
 from aitbc.flows import dispatch
 from aitbc.jobs import claims
 from aitbc.jobs import service as jobs
+from aitbc.jobs.exclusion import set_of
 from aitbc.jobs.matching import MinerProfile, reason_against
 from aitbc.jobs.models import Job
-from aitbc.jobs.rows import Ask, JobRow, MinerNeeds
+from aitbc.jobs.rows import ANY_CONTEXT, Ask, JobRow, MinerNeeds
 from aitbc.jobs.service import INSERT_JOB
 from aitbc.ledger import service as ledger
 from tests.support_flows import spec_of
@@ -41,12 +42,16 @@ offers = st.one_of(
     ),
 )
 miners = st.builds(
-    lambda name, region, memory, asks: MinerProfile(
-        MinerNeeds(name, region, memory), tuple(Ask(*where, price) for where, price in sorted(asks.items()))
+    lambda name, region, memory, account, proven, context, asks: MinerProfile(
+        MinerNeeds(name, region, memory, account, proven),
+        tuple(Ask(*where, price, context) for where, price in sorted(asks.items())),
     ),
     st.sampled_from(NAMES),
     st.sampled_from(REGIONS),
     st.integers(0, 3),
+    st.sampled_from(("a0", "a1")),
+    st.booleans(),
+    st.sampled_from((0, 1, 2, ANY_CONTEXT)),
     offers,
 )
 wishes = st.fixed_dictionaries(
@@ -57,8 +62,10 @@ wishes = st.fixed_dictionaries(
         "min_memory_mb": st.integers(0, 3),
         "region": st.sampled_from(REGIONS),
         "required_miner_id": st.sampled_from(("", "", *NAMES)),
-        "excluded_miner_id": st.sampled_from(("", "", *NAMES)),
-        "excluded_until_ms": st.sampled_from((-1, 0, 1)),
+        "excluded": st.lists(st.sampled_from((*NAMES, "@a0", "@a1", "?", "!", "m", "@a")), max_size=3).map(
+            set_of
+        ),
+        "min_context": st.integers(0, 3),
         "expires_at_ms": st.sampled_from((-1, 0, 1, 2)),
         "rank": st.integers(0, 2),
         "queued": st.sampled_from((1, 1, 1, 0)),
@@ -87,7 +94,7 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
             fitting = [row for row in rows if allowed(tx, miner, row)]
             best = [row.id for row in sorted(fitting, key=lambda row: (row.rank, row.id))]
             for ask in miner.asks:
-                own = [row for row in fitting if miner.ask_for(jobs.wanted_by(row, tx.now_ms)) == ask]
+                own = [row for row in fitting if miner.ask_for(jobs.wanted_by(row)) == ask]
                 order = [(row.rank, row.id) for row in sorted(own, key=lambda row: (row.rank, row.id))]
                 for lock in (True, False):
                     assert claims.heads(tx, miner.needs, ask, count, lock=lock) == order[:count]
@@ -95,9 +102,9 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
             taken = dispatch._claim_heads(tx, ctx, miner, count, "")
             assert [one.job.id for one in taken] == best[:count]
             for row in rows:
-                ask = miner.ask_for(jobs.wanted_by(row, tx.now_ms))
+                ask = miner.ask_for(jobs.wanted_by(row))
                 if ask is not None and row.id not in best[:count]:
-                    claimed = claims.claim(tx, [row.id], miner.needs, ask.price_units, "lease", 1000)
+                    claimed = claims.claim(tx, [row.id], miner.needs, ask, "lease", 1000)
                     assert bool(claimed) == (row.id in best)
             raise Undo
 
@@ -124,7 +131,7 @@ def blank(tx: Tx, client: Principal) -> JobRow:
 
 
 def insert(tx: Tx, pattern: JobRow, wish: dict[str, Any], number: int) -> JobRow:
-    times = {name: tx.now_ms + wish[name] for name in ("excluded_until_ms", "expires_at_ms")}
+    times = {name: tx.now_ms + wish[name] for name in ("expires_at_ms",)}
     row = pattern._replace(**{**wish, **times}, id=f"job-{number}")
     assert set(wish) <= set(Job.__table__.c.keys())  # type: ignore[attr-defined]
     tx.run(INSERT_JOB, **row._asdict())
@@ -134,4 +141,4 @@ def insert(tx: Tx, pattern: JobRow, wish: dict[str, Any], number: int) -> JobRow
 def allowed(tx: Tx, miner: MinerProfile, row: JobRow) -> bool:
     """By the words of `jobs.matching`, and of the queue: in it, and in time."""
     in_time = row.queued == 1 and row.expires_at_ms > tx.now_ms
-    return in_time and reason_against(miner, jobs.wanted_by(row, tx.now_ms)) == ""
+    return in_time and reason_against(miner, jobs.wanted_by(row)) == ""

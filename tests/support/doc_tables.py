@@ -14,6 +14,7 @@ from aitbc import metrics
 from aitbc.api.app import ROUTERS
 from aitbc.api.auth import SESSION_SCOPES
 from aitbc.api.routing import Endpoint
+from aitbc.audit.sight import ADDED, ALL, OUTSIDE, REMOVED
 from aitbc.config import Settings, environment_name
 from aitbc.errors import error_table
 
@@ -87,11 +88,25 @@ def endpoints_table() -> str:
     return table(("Call", "What it does", "Who"), rows)
 
 
+def outside_table() -> str:
+    """What the operator's audit cannot see, table by table."""
+    rows = []
+    for name, columns in OUTSIDE.items():
+        for reason in dict.fromkeys(columns.values()):
+            whats = [what for what, why in columns.items() if why == reason]
+            shown = ", ".join(
+                {ALL: "all of it", ADDED: ADDED, REMOVED: REMOVED}.get(what, f"`{what}`") for what in whats
+            )
+            rows.append((f"`{name}`", shown, reason))
+    return table(("Table", "What", "Why"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "errors": errors_table,
     "metrics": metrics_table,
     "endpoints": endpoints_table,
+    "outside": outside_table,
 }
 
 

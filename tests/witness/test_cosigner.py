@@ -14,18 +14,22 @@ from structlog.testing import capture_logs
 
 from aitbc import cosigning
 from aitbc.api.render import json_bytes, receipt_json
-from aitbc.chain import proofs, sealer, witnessing
+from aitbc.chain import founding, proofs, sealer, witnessing
 from aitbc.config import Settings
 from aitbc.core.checkpoint import cosign, cosignature_time, parse_checkpoint
 from aitbc.core.clock import ManualClock
 from aitbc.core.merkle import verify_consistency
-from aitbc.core.note import parse_note
+from aitbc.core.note import Verifier, parse_note
 from aitbc.core.policy import Policy
 from aitbc.core.receipt import verify_bytes
 from aitbc.core.tlog_proof import parse_proof
 from aitbc.core.witness_protocol import parse_request
 from aitbc.database import Database
+from aitbc.witness.server import create_app
+from aitbc.witness.service import Witness
+from aitbc.witness.state import WitnessState
 from tests.chain.logs import append, check, rows
+from tests.support.databases import Databases
 from tests.support_flows import CHAIN, KEY, Market, in_loop
 from tests.witness.network import (
     LOG,
@@ -333,3 +337,22 @@ def test_a_rewritten_receipt_is_caught_by_the_verifier(
     assert true.ok
     assert not forged.ok
     assert [check.name for check in forged.checks if check.ok is False] == ["witnesses"]
+
+
+def test_one_witness_serves_every_log_of_one_name_and_key(databases: Databases, tmp_path: Path) -> None:
+    """Coordinators that were all started without settings, here even with one SECRET_KEY."""
+    dbs, logs = [], []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        dbs.append(Database.open(databases.migrated(tmp_path / name)))
+        logs.append(Verifier(dbs[-1].write_sync(founding.ensure, CHAIN, KEY).origin, KEY.public_bytes))
+    try:
+        witness = Witness("w1", key_of("w1"), logs, WitnessState(tmp_path / "w1.db"))
+        net = Net({"w1": httpx.ASGITransport(app=create_app(witness)).handle_async_request})
+        for db, leaves in zip(dbs, (5, 3), strict=True):
+            grow(db, leaves)
+            run(db, cosigner_of(db, net))
+            assert signed_by(db) == {"w1"}
+    finally:
+        for db in dbs:
+            db.close()

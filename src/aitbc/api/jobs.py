@@ -16,12 +16,20 @@ from aitbc.api.routing import off_the_loop
 from aitbc.api.schemas.jobs import JobBatch, Submission
 from aitbc.api.schemas.miners import Failure
 from aitbc.database import Tx
-from aitbc.errors import AitbcError, InvalidRequest, JobNotFound, SignatureInvalid, SignatureRequired
+from aitbc.errors import (
+    AitbcError,
+    InvalidRequest,
+    JobNotFound,
+    ResultTooLarge,
+    SignatureInvalid,
+    SignatureRequired,
+)
 from aitbc.flows import completion, job_lifecycle, on_offer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
-from aitbc.flows.dispatch import Assignment
+from aitbc.flows.dispatch import Assignment, Taken
 from aitbc.flows.idempotency import once
+from aitbc.flows.trust import WORDS
 from aitbc.idempotency.service import Answer
 from aitbc.jobs import queries
 from aitbc.jobs import service as jobs
@@ -31,7 +39,7 @@ from aitbc.receipts.service import ReceiptRow
 from aitbc.runtime import Runtime
 from aitbc.waiting import job_change
 
-REFUSED_RESULTS = (InvalidRequest, SignatureInvalid, SignatureRequired)
+REFUSED_RESULTS = (InvalidRequest, ResultTooLarge, SignatureInvalid, SignatureRequired)
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 
@@ -159,6 +167,21 @@ def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[
     runtime = request.runtime
     lease_s, now_ms = runtime.settings.lease_s, runtime.clock.now_ms()
     return [assignment_json(assignment, lease_s, now_ms) for assignment in taken]
+
+
+def taken_body(request: ApiRequest, taken: Taken) -> dict[str, Any]:
+    """Leased jobs; without any, why the miner could have had none."""
+    jobs_leased = assignments_body(request, taken.assignments)
+    reason = "" if jobs_leased else taken.room.reason
+    if not reason:
+        return {"jobs": jobs_leased}
+    left_ms = taken.room.until_ms - request.runtime.clock.now_ms() if taken.room.until_ms else None
+    return {
+        "jobs": [],
+        "reason": reason,
+        "message": WORDS[reason],
+        "retry_after_s": None if left_ms is None else max(0.0, left_ms / 1000),
+    }
 
 
 async def complete(

@@ -54,18 +54,25 @@ class Gauges:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Future[Levels] | None = None
         self._known: Levels | None = None
         self._read_s = 0.0
 
     async def now(self) -> Levels:
-        """Levels at most LEVELS_S old. Raises StorageUnavailable."""
-        async with self._reading:
-            clock = self._runtime.clock
-            if self._known is None or clock.monotonic() - self._read_s >= LEVELS_S:
-                self._known = await self._runtime.db.read(levels)
-                self._read_s = clock.monotonic()
+        """Levels at most LEVELS_S old. Raises StorageUnavailable.
+
+        All who ask at once wait for one look, and hear of its failure together.
+        """
+        if self._known is not None and self._runtime.clock.monotonic() - self._read_s < LEVELS_S:
             return self._known
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(self._read())
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> Levels:
+        self._known = await self._runtime.db.read(levels)
+        self._read_s = self._runtime.clock.monotonic()
+        return self._known
 
 
 def expose(now: Levels) -> tuple[bytes, str]:

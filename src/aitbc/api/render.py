@@ -35,6 +35,9 @@ MEDIA_TYPE = "application/json"
 
 json_bytes = orjson.dumps
 
+TWICE_CHARS = 16_384
+"""A longer result is shown once, as `result`."""
+
 
 def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer; `value` as bytes is sent as it is."""
@@ -69,7 +72,7 @@ def job_json(
         "constraints": _constraints(job),
         "priority": MAX_PRIORITY - job.rank,
         "result": None if output is None else jobspec.result_text(job.job_type, output),
-        "output": output,
+        "output": output if result_text is None or len(result_text) <= TWICE_CHARS else None,
         "miner_id": job.miner_id or None,
         "client_id": job.client_id,
         "attempts": job.attempts,

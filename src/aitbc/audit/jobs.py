@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.audit.history import Histories
 from aitbc.core.metering import cancelled_units
 from aitbc.core.money import price_units
 from aitbc.database import Statement, Tx, statement
@@ -20,11 +22,13 @@ JOBS = statement(
 SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.status, j.hold_id, j.held_units,
        j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms, j.manual_payment,
        j.prompt_bound, j.completion_bound, j.progress_tokens, j.progress_ms, j.paid_run_ms,
-       r.id AS receipt, r.body, r.price_units AS receipt_price,
+       j.max_price_units, j.queued, j.event_count, j.actor, j.cause, j.created_at_ms, p.id AS payment,
+       r.id AS receipt, r.created_at_ms AS issued_at_ms, r.body, r.price_units AS receipt_price,
        h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
        e.id AS end_id, e.kind AS end_kind
 FROM jobs j
 LEFT JOIN receipts r ON r.job_id = j.id
+LEFT JOIN payments p ON p.job_id = j.id
 LEFT JOIN transfers h ON h.id = j.hold_id
 LEFT JOIN transfers e ON e.hold_id = j.hold_id AND (e.kind = 'post' OR e.kind = 'void')
 WHERE j.id > :after ORDER BY j.id LIMIT :count
@@ -35,10 +39,13 @@ PAYMENTS = statement(
 SELECT m.id, m.job_id, m.payer_id, m.payee_id, m.status, m.amount_units, m.price_units, m.fee_units,
        m.refunded_units, m.release_after_ms, m.transfer_id, m.created_at_ms, m.updated_at_ms,
        j.id AS job, j.client_id, j.status AS job_status, j.hold_id, j.held_units, j.price_units AS job_price,
-       j.created_at_ms AS job_created_ms, n.account_id AS provider, r.body, e.id AS end_id, e.kind AS end_kind
+       j.created_at_ms AS job_created_ms, n.account_id AS provider, r.body, e.id AS end_id, e.kind AS end_kind,
+       j.prompt_bound, j.completion_bound, j.max_price_units, j.finished_at_ms,
+       h.created_at_ms AS held_at_ms, e.created_at_ms AS moved_at_ms
 FROM payments m
 LEFT JOIN jobs j ON j.id = m.job_id
 LEFT JOIN receipts r ON r.id = j.receipt_id
+LEFT JOIN transfers h ON h.id = m.id AND h.kind = 'hold'
 LEFT JOIN miners n ON n.id = j.miner_id
 LEFT JOIN transfers e ON e.hold_id = m.id AND (e.kind = 'post' OR e.kind = 'void')
 WHERE m.id > :after ORDER BY m.id LIMIT :count
@@ -119,28 +126,38 @@ def check_jobs(tx: Tx, report: Report, progress: Progress) -> None:
     counts = tx.one(COUNTS)
     progress.stage("jobs", int(counts.jobs))
     receipts = 0
-    for row in _rows(tx, JOBS, progress):
-        report.count("jobs")
-        report.at = ("job", row.id)
-        receipts += row.receipt is not None
-        _check_job(row)
+    after = ""
+    for page in _pages(tx, JOBS, progress):
+        report.at = ("job", page[0].id)
+        histories = Histories(tx, after, page[-1].id)
+        after = page[-1].id
+        for row in page:
+            report.count("jobs")
+            report.at = ("job", row.id)
+            receipts += row.receipt is not None
+            _check_job(row)
+            histories.check(row)
+    if report.counts.get("jobs", 0) != int(counts.jobs):
+        raise Wrong("payment", "?", "a job has more than one, or more than one receipt")
     if receipts != int(counts.receipts):
         stray = tx.one(RECEIPT_WITHOUT_JOB)
         raise Wrong(
             "receipt", "?" if stray is None else stray.id, "its job does not exist or has another receipt"
         )
     progress.stage("payments", int(counts.payments))
-    for row in _rows(tx, PAYMENTS, progress):
-        report.count("payments")
-        report.at = ("payment", row.id)
-        _check_payment(row)
+    for page in _pages(tx, PAYMENTS, progress):
+        for row in page:
+            report.count("payments")
+            report.at = ("payment", row.id)
+            _check_payment(row)
 
 
-def _rows(tx: Tx, query: Statement, progress: Progress) -> Any:
+def _pages(tx: Tx, query: Statement, progress: Progress) -> Iterator[list[Any]]:
     after = ""
     while True:
         page = tx.all(query, after=after, count=PAGE)
-        yield from page
+        if page:
+            yield page
         progress.step(len(page))
         if len(page) < PAGE:
             return
@@ -154,12 +171,22 @@ def _check_job(row: Any) -> None:
         raise Wrong(
             "job", row.id, f"it names receipt {row.receipt_id or 'none'}, its receipt is {row.receipt}"
         )
+    if row.manual_payment != (row.payment is not None):
+        raise Wrong(
+            "job", row.id, "it has a manual payment and says that it has none, or the other way around"
+        )
     if row.receipt is not None:
+        if row.issued_at_ms != row.finished_at_ms:
+            raise Wrong("job", row.id, f"it did not end when its receipt {row.receipt} was issued")
         _check_against_receipt(row)
     else:
         _check_price_without_receipt(row)
     if row.hold_id:
         _check_hold(row)
+    elif row.held_units and row.manual_payment:
+        raise Wrong(
+            "job", row.id, f"{row.held_units} units are held for it, and its payer has opened no escrow"
+        )
     elif row.held_units and row.status == "running":
         raise Wrong("job", row.id, f"{row.held_units} units are to be held for it, and it has no hold")
 
@@ -207,6 +234,11 @@ def _check_hold(row: Any) -> None:
         raise Wrong("job", row.id, f"transfer {row.hold_id} is not its client's hold for it")
     if row.hold_units != row.held_units:
         raise Wrong("job", row.id, f"its hold is of {row.hold_units} units, not {row.held_units}")
+    most = price_units(row.prompt_bound + row.completion_bound, row.max_price_units)
+    if row.held_units != most:
+        raise Wrong(
+            "job", row.id, f"it holds {row.held_units} units, its bounds and its highest price need {most}"
+        )
     if row.end_id is not None and row.finished_at_ms is None:
         raise Wrong("job", row.id, "its hold is settled and it has not ended")
     if row.end_id is None and row.status in ("failed", "cancelled"):
@@ -231,8 +263,13 @@ def _payment_fault(row: Any) -> str:
         return f"it holds {row.amount_units} units, the job {row.held_units}"
     if row.hold_id not in ("", row.id):
         return f"the job's hold is {row.hold_id}"
-    if row.created_at_ms != row.job_created_ms or row.updated_at_ms < row.created_at_ms:
-        return "it was not made with its job, or changed before it was made"
+    if row.amount_units != price_units(row.prompt_bound + row.completion_bound, row.max_price_units):
+        return f"it is of {row.amount_units} units, which its job's bounds do not come to"
+    moved_at_ms = row.held_at_ms if row.finished_at_ms is None else row.finished_at_ms
+    if row.end_id is not None:
+        moved_at_ms = row.moved_at_ms
+    if row.created_at_ms != row.job_created_ms or row.updated_at_ms != (moved_at_ms or row.created_at_ms):
+        return "it was not made with its job, or was changed at another time than its job and its transfers"
     completed = row.job_status == "completed"
     if row.job_status == "cancelled" and row.job_price:
         return _cancelled_fault(row)

@@ -107,7 +107,8 @@ def _check_private_files(folder: Path) -> Finding:
 
 def _check_server() -> Iterator[Finding]:
     """Settings, database and keys of a coordinator on this machine."""
-    from aitbc.config import SettingsError, load_settings, strange_settings
+    from aitbc.config import SettingsError, load_settings
+    from aitbc.misspelt import strange_settings
 
     try:
         settings = load_settings()

@@ -90,8 +90,6 @@ def _witness(text: str) -> Verifier:
 
 
 def _log_keys(key_set: KeySet) -> tuple[Verifier, ...]:
-    from aitbc.core.block import origin_of
     from aitbc.core.note import Verifier
 
-    origin = origin_of(key_set.chain_id)
-    return tuple(Verifier(origin, one.public_bytes) for one in key_set.log_keys)
+    return tuple(Verifier(key_set.origin, one.public_bytes) for one in key_set.log_keys)

@@ -57,6 +57,7 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
     warn_of_strange_settings()
     check_network(settings)
     prepare_home(settings)
+    from aitbc.core.note import Verifier
     from aitbc.migrate import upgrade
     from aitbc.runtime import found_network, signing_key
 
@@ -67,13 +68,13 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
         founded = database.write_sync(found_network, settings, key)
     say(f"database     {'made' if made else 'was there already'}: {shown(settings)}")
     say(f"network      {settings.chain_id}, {founded.network_id}")
-    say(f"log          {founded.origin}")
+    say(f"log          {Verifier(founded.origin, key.public_bytes).vkey}")
     say(f"signing key  {key.key_id}, {'of SECRET_KEY' if settings.secret_key else f'in {settings.home}'}")
 
 
 def warn_of_strange_settings() -> None:
     """Says which variables look like settings but are none: a typo there changes nothing, in silence."""
-    from aitbc.config import strange_settings
+    from aitbc.misspelt import strange_settings
 
     for _name, sentence in strange_settings():
         note(f"warning: {sentence}")

@@ -244,8 +244,24 @@ def _way_to_refused(value: object) -> tuple[str, ...] | None:
 
 def _check_nesting(data: bytes) -> None:
     # Before parsing, so that no input reaches the parser's recursion limit.
+    rest = _unmatched(data)
+    if rest and rest.replace(b"[]", b"") == rest:
+        raise ValueError("brackets that do not match")
+    if rest:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether JSON, or the beginning of some, is nested deeper than a parser should be given: a parser's own limit
+    is that of the process, which a library may have raised above what the stack holds."""
+    rest = _unmatched(data)
+    return rest.replace(b"[]", b"") != rest or rest.count(b"[") > MAX_DEPTH
+
+
+def _unmatched(data: bytes) -> bytes:
+    """The brackets that are left when MAX_DEPTH times the innermost pairs have been taken away."""
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
-        return
+        return b""
     # Kinds of brackets are told apart by the parser. Each round takes away the innermost pairs, everywhere at
     # once, so that the work is done in C and is small whatever the input.
     # Where nothing is escaped, every other piece between quotes is a string: ten times as fast to tell.
@@ -253,9 +269,7 @@ def _check_nesting(data: bytes) -> None:
     brackets = outside.translate(_ALIKE, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         rest = brackets.replace(b"[]", b"")
-        if not rest:
-            return
         if len(rest) == len(brackets):
-            raise ValueError("brackets that do not match")
+            break
         brackets = rest
-    raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    return brackets

@@ -32,9 +32,16 @@ MAX_STOP_CHARS = 64
 MAX_MESSAGES = 256
 MAX_INPUTS = 256
 MAX_DIMENSIONS = 16_384
+RESULT_BYTES_PER_TOKEN = 64
+RESULT_BYTES_FREE = 8192
+"""A text of n tokens has at most RESULT_BYTES_FREE + n * RESULT_BYTES_PER_TOKEN bytes: tokens have about four, the
+longest of usual vocabularies 128."""
+NUMBER_BYTES = 25  # of a vector, with its comma
 MAX_VECTOR_NUMBER = 2**53 - 1
 SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop")
 """What a job's params may name; `max_completion_tokens` is another name of `max_tokens`."""
+MOST_BYTES_OF_A_TOKEN = 6
+"""No text that people write has more UTF-8 bytes to a token on average (English prose has 4 to 5)."""
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 FINISH_REASONS = frozenset({"stop", "length"})
 UNIT_TOKENS = "tokens"
@@ -106,6 +113,10 @@ class JobType(ABC):
     def result_bytes(self, result: Result) -> bytes:
         """The bytes that `result_hash` covers."""
 
+    def most_result_bytes(self, request: Request, completion_bound: int) -> int:
+        """The most bytes (`result_bytes`) that an answer to the request may have."""
+        return RESULT_BYTES_FREE + completion_bound * RESULT_BYTES_PER_TOKEN
+
     def check_result(self, request: Request, result: object) -> Result:
         """The canonical result of what a miner sent for this request. InvalidResult."""
         return self.read_result(result)
@@ -113,6 +124,15 @@ class JobType(ABC):
     def prompt_bound(self, request: Request) -> int:
         """The most prompt tokens that can be billed: a token is at least one byte of the input."""
         return len(encode(request["input"]))
+
+    @abstractmethod
+    def context_floor(self, request: Request) -> int:
+        """Tokens of context that the request needs at the least, by MOST_BYTES_OF_A_TOKEN: an engine with less
+        cannot hold it, one with more may still refuse it."""
+
+
+def _least_tokens(text: str) -> int:
+    return len(text.encode("utf-8")) // MOST_BYTES_OF_A_TOKEN
 
 
 class LlmInference(JobType):
@@ -161,6 +181,11 @@ class LlmInference(JobType):
     def completion_bound(self, request: Request) -> int:
         return int(request["params"]["max_tokens"])
 
+    def context_floor(self, request: Request) -> int:
+        asked = request["input"]
+        texts = [asked["prompt"]] if "prompt" in asked else [one["content"] for one in asked["messages"]]
+        return sum(map(_least_tokens, texts)) + self.completion_bound(request)
+
     def read_result(self, result: object) -> Result:
         if isinstance(result, str):
             result = {"text": result}
@@ -208,6 +233,9 @@ class Embedding(JobType):
     def completion_bound(self, request: Request) -> int:
         return 0
 
+    def context_floor(self, request: Request) -> int:
+        return max(map(_least_tokens, request["input"]["input"]))  # each text has the context to itself
+
     def read_result(self, result: object) -> Result:
         rows = result.get("embeddings") if isinstance(result, Mapping) else result
         if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_INPUTS:
@@ -216,6 +244,9 @@ class Embedding(JobType):
         if len({len(vector) for vector in vectors}) != 1:
             raise InvalidResult("all vectors have the same length")
         return {"embeddings": vectors}
+
+    def most_result_bytes(self, request: Request, completion_bound: int) -> int:
+        return RESULT_BYTES_FREE + len(request["input"]["input"]) * MAX_DIMENSIONS * NUMBER_BYTES
 
     def check_result(self, request: Request, result: object) -> Result:
         read = self.read_result(result)

@@ -60,19 +60,22 @@ class Database:
         return self.backend.dialect
 
     @classmethod
-    def open(cls, url: str, clock: Clock | None = None, *, pool_size: int = 12) -> "Database":
+    def open(
+        cls, url: str, clock: Clock | None = None, *, pool_size: int = 12, timeout_s: float | None = None
+    ) -> "Database":
         """Opens `url` without migrating it. ValueError for an unknown kind of database.
 
-        `pool_size`: PostgreSQL connections, a third of them for reads.
+        `pool_size`: PostgreSQL connections, a third of them for reads. `timeout_s`: how long a statement may
+        take, or a lock be waited for; None: for programs that may read a whole database, as long as it lives.
         """
         clock = clock or SystemClock()
         signals = Signals()
         if url.startswith("sqlite"):
-            return cls(SqliteBackend(sqlite_path(url), clock, signals), clock, signals)
+            return cls(SqliteBackend(sqlite_path(url), clock, signals, timeout_s), clock, signals)
         if url.startswith("postgres"):
             readers = max(1, pool_size // 3)
             writers = max(1, pool_size - readers)
-            backend = PostgresBackend(postgres_url(url), clock, signals, writers, readers)
+            backend = PostgresBackend(postgres_url(url), clock, signals, writers, readers, timeout_s)
             return cls(backend, clock, signals)
         raise ValueError(f"DATABASE_URL must begin with sqlite:/// or postgresql://, not {url.split(':')[0]}")
 
@@ -80,6 +83,10 @@ class Database:
         """Binds signals to the running event loop; `write` and `read` work from here on."""
         self.signals.attach(asyncio.get_running_loop())
         await self.backend.start()
+
+    def end_within(self, seconds: float) -> None:
+        """Calls that have not ended by then fail with StorageUnavailable, whatever the database does."""
+        self.backend.end_within(seconds)
 
     async def stop(self) -> None:
         """Waits for writes under way, then closes every connection."""

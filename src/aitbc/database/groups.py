@@ -22,12 +22,13 @@ SWALLOWED = "an error of the database was swallowed: nothing was committed"
 class Waiting:
     """A call whose caller waits in an event loop. It may be answered from any thread."""
 
-    __slots__ = ("call", "future", "loop")
+    __slots__ = ("call", "future", "loop", "since_s")
 
     def __init__(self, call: Call, future: "asyncio.Future[Any]", loop: asyncio.AbstractEventLoop) -> None:
         self.call = call
         self.future = future
         self.loop = loop
+        self.since_s = time.monotonic()
 
     def answer(self, result: Any, error: Exception | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: nobody waits any more

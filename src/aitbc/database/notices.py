@@ -4,17 +4,18 @@ Who listens holds a shared advisory lock, and says hello when it begins. So a co
 most are, knows that it is, and sends nothing: a NOTIFY is a transaction of its own.
 """
 
-import contextlib
 import json
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import structlog
 
+from aitbc.database.patience import PatientConnection, cut
 from aitbc.database.signals import Signals
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 CHANNEL = "aitbc"
 NOTIFY_BYTES = 7000  # PostgreSQL refuses payloads of 8000 bytes and more
 LISTENING = int.from_bytes(b"hear", "big")
+END_S = 0.3  # so long the end waits for each of its threads
 LOOK_S = 5.0  # how often it looks whether others are still there
 OTHERS = (
     "SELECT count(*) > 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND classid = 0"
@@ -41,6 +43,8 @@ class Notices:
         self._others = False  # whether another coordinator listens
         self._threads: list[threading.Thread] = []
         self._closed = False
+        self._given_up = threading.Event()
+        self._connections: weakref.WeakSet[PatientConnection] = weakref.WeakSet()
 
     def start(self) -> None:
         for act, name in ((self._listen, "listen"), (self._send, "tell")):
@@ -59,17 +63,19 @@ class Notices:
         with self._more:
             self._closed = True
             self._more.notify()
-        if self._threads:
-            # Wakes the listener; else it looks up within half a second.
-            with contextlib.suppress(psycopg.Error), self._connect() as connection:
-                self._notify(connection, [])
+        self._given_up.set()
+        for connection in list(self._connections):
+            cut(connection)
         for thread in self._threads:
-            thread.join(2)
+            thread.join(END_S)  # they hold nothing: the program's end may overtake them
 
-    def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=5, application_name="aitbc signals"
+    def _connect(self) -> PatientConnection:
+        connection = PatientConnection.reach(
+            self._url, given_up=self._given_up, autocommit=True, application_name="aitbc signals"
         )
+        self._connections.add(connection)
+        if self._closed:
+            cut(connection)
         connection.execute("SET synchronous_commit = off")  # hints need not survive anything
         return connection
 

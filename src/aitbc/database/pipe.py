@@ -6,9 +6,7 @@ the next statement that somebody does wait for, in one round trip (libpq's pipel
 prepared at their first use. The driver's own cursors do all this too, at four times the processor time.
 """
 
-import contextlib
-import os
-import socket
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +16,8 @@ from psycopg import pq
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.waiting import Ready, Wait
+
+from aitbc.database.patience import PATIENCE_S, PatientConnection, cut
 
 Values = Sequence[Any]
 RETRIED = (
@@ -78,13 +78,38 @@ class Pipe:
         self._libpq.enter_pipeline_mode()
 
     @classmethod
-    def connect(cls, url: str, *, reads: bool = False) -> "Pipe":
-        """`reads`: lists and audits, which may well want to read a whole table."""
-        connection = psycopg.connect(
-            url, autocommit=True, application_name="aitbc", connect_timeout=5, client_encoding="utf8"
+    def connect(
+        cls,
+        url: str,
+        *,
+        reads: bool = False,
+        timeout_s: float | None = None,
+        given_up: threading.Event | None = None,
+    ) -> "Pipe":
+        """`reads`: lists and audits, which may well want to read a whole table.
+
+        `timeout_s`: how long a statement may take, and the server be silent; None: a statement as long as the
+        server is alive. Raises psycopg.Error, Silent among them, also once `given_up` is set.
+        """
+        connection = PatientConnection.reach(
+            url,
+            timeout_s or PATIENCE_S,
+            waits_while_alive=timeout_s is None,
+            given_up=given_up,
+            autocommit=True,
+            application_name="aitbc",
+            client_encoding="utf8",
         )
-        if not reads:
-            connection.execute(PLANNING)
+        chosen = [] if reads else [PLANNING]
+        if timeout_s is not None:
+            milliseconds = round(timeout_s * 1000)
+            # Who hangs in a transaction keeps others waiting for its locks.
+            chosen += [
+                f"SET statement_timeout = {milliseconds}",
+                f"SET idle_in_transaction_session_timeout = {2 * milliseconds}",
+            ]
+        if chosen:
+            connection.execute("; ".join(chosen))
         return cls(connection)
 
     # --- what a transaction uses ------------------------------------------------------------------------
@@ -176,11 +201,7 @@ class Pipe:
 
     def cut(self) -> None:
         """Breaks the connection off, from any thread: whoever waits for an answer finds it lost."""
-        with (
-            contextlib.suppress(psycopg.Error, OSError),
-            socket.socket(fileno=os.dup(self._libpq.socket)) as end,
-        ):
-            end.shutdown(socket.SHUT_RDWR)
+        cut(self._connection)
 
     def _trip(self) -> list[pq.abc.PGresult]:
         """Sends what is queued and waits for its results. Raises what the database answered."""

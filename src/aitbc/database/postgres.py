@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -26,6 +27,7 @@ from aitbc.core.clock import Clock
 from aitbc.database.groups import SWALLOWED, Group, Waiting
 from aitbc.database.holding import HoldingTx
 from aitbc.database.notices import Notices
+from aitbc.database.patience import Silent
 from aitbc.database.pipe import OPEN_FROM, RETRIED, BooksClosed, Conflict, Pipe
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import Call, run_hooks
@@ -37,6 +39,11 @@ log = structlog.get_logger(__name__)
 WRITERS = 8
 READERS = 4
 TRIES = 12
+HANGS = (Silent, pg.ConnectionTimeout, pg.QueryCanceled)
+UNKNOWN = (
+    "The database did not answer in time, and whether it was changed is not known: the same request with the"
+    " same Idempotency-Key finds out."
+)
 END_S = 1.5  # so long the end waits for what is under way: the coordinator stops within seconds
 # Another database of the same name, or the same one filled anew from a backup, has other numbers.
 IDENTITY = (
@@ -63,9 +70,19 @@ class PostgresBackend:
     dialect = "postgresql"
 
     def __init__(
-        self, url: str, clock: Clock, signals: Signals, writers: int = WRITERS, readers: int = READERS
+        self,
+        url: str,
+        clock: Clock,
+        signals: Signals,
+        writers: int = WRITERS,
+        readers: int = READERS,
+        timeout_s: float | None = None,
     ) -> None:
         self.url = url
+        self._timeout_s = timeout_s
+        self._silent_at = 0.0  # when it last did not answer: who waited until then need not try
+        self._given_up = threading.Event()
+        self._end: threading.Timer | None = None
         self.clock = clock
         self.signals = signals
         self.on_batch: Callable[[int], None] = lambda _size: None
@@ -104,7 +121,11 @@ class PostgresBackend:
 
     def read(self, call: Call, *, glance: bool = False) -> "asyncio.Future[Any]":
         """What the call comes to, on a thread beside the loop's."""
-        return self._in(self._glances if glance else self._readers, self.read_sync, call)
+        act = partial(self._read, since_s=time.monotonic())
+        return self._in(self._glances if glance else self._readers, act, call)
+
+    def _read(self, call: Call, since_s: float) -> Any:
+        return self._attempts(self._read_once, call, reads=True, since_s=since_s)[0]
 
     @staticmethod
     def _in(pool: ThreadPoolExecutor, act: Callable[[Call], Any], call: Call) -> "asyncio.Future[Any]":
@@ -157,11 +178,16 @@ class PostgresBackend:
                 with self._queueing:
                     self._queue.extendleft(reversed(group.calls))
                 return []
-            if not (group.committing and pipe.closed):
+            lost = group.committing and pipe.closed
+            hangs = isinstance(error, HANGS)
+            if not (lost or hangs):
                 return group.calls
             log.error("storage_failed", error=str(error).splitlines()[0])
+            if hangs:  # whoever waits would only meet the same
+                self._silent_at = time.monotonic()
+                self._fail_waiting(StorageUnavailable())
             for waiting in group.calls:
-                waiting.fail(StorageUnavailable())
+                waiting.fail(StorageUnavailable(UNKNOWN if lost else None))
             return []
         try:
             self._announce([one.tx for one in group.outcomes if one.tx is not None], len(group.outcomes))
@@ -172,7 +198,7 @@ class PostgresBackend:
 
     def _run_alone(self, waiting: "Waiting") -> None:
         try:
-            result = self.write_sync(waiting.call)
+            result = self._write(waiting.call, waiting.since_s)
         except Exception as error:  # noqa: BLE001 - the caller gets it
             waiting.fail(error)
         else:
@@ -195,19 +221,25 @@ class PostgresBackend:
         A connection lost while committing leaves it open whether the commit happened: that is never
         retried but answered with 503 (the caller's idempotency key makes its own retry safe).
         """
-        result, tx = self._attempts(self._write_once, call)
+        return self._write(call, time.monotonic())
+
+    def _write(self, call: Call, since_s: float) -> Any:
+        result, tx = self._attempts(self._write_once, call, since_s=since_s)
         self._announce([tx], 1)
         return result
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot."""
-        return self._attempts(self._read_once, call, reads=True)[0]
+        return self._attempts(self._read_once, call, reads=True, since_s=time.monotonic())[0]
 
     def _attempts(
-        self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call, *, reads: bool = False
+        self, act: "Callable[[Pipe, Call, Attempt], Any]", call: Call, *, reads: bool = False, since_s: float
     ) -> tuple[Any, Tx]:
+        """`since_s`: since when the caller waits; where the database was silent since, it fails at once."""
         attempt = Attempt()
         for number in range(1, TRIES + 1):
+            if self._silent_at > since_s:
+                raise StorageUnavailable()
             pipe = self._connection(reads=reads)
             attempt.committing = False
             try:
@@ -218,9 +250,11 @@ class PostgresBackend:
                     raise
                 if isinstance(error, BooksClosed):
                     self._learn_closed(pipe)
-                lost = pipe.closed and not attempt.committing
+                if isinstance(error, HANGS):
+                    self._silent_at = time.monotonic()
+                lost = pipe.closed and not attempt.committing and not isinstance(error, HANGS)
                 if number == TRIES or not (lost or isinstance(error, RETRIED)):
-                    raise self._translate(error, pipe) from error
+                    raise self._translate(error, pipe, unknown=attempt.committing and pipe.closed) from error
             time.sleep(random.uniform(0, 0.004 * 2 ** min(number, 6)))
         raise AssertionError("unreachable")
 
@@ -281,11 +315,11 @@ class PostgresBackend:
             pipe.leave("ROLLBACK")
 
     @staticmethod
-    def _translate(error: psycopg.Error, pipe: Pipe) -> Exception:
+    def _translate(error: psycopg.Error, pipe: Pipe, *, unknown: bool = False) -> Exception:
         unavailable = (pg.DiskFull, pg.OutOfMemory, pg.TooManyConnections, pg.ReadOnlySqlTransaction)
         if pipe.closed or isinstance(error, (*RETRIED, *unavailable, psycopg.OperationalError)):
             log.error("storage_failed", error=str(error).splitlines()[0], code=error.sqlstate)
-            return StorageUnavailable()
+            return StorageUnavailable(UNKNOWN if unknown else None)
         return error
 
     def _connection(self, *, reads: bool = False) -> Pipe:
@@ -298,13 +332,17 @@ class PostgresBackend:
         if pipe is not None:
             self._opened.discard(pipe)
         try:
-            pipe = Pipe.connect(self.url, reads=reads)
+            pipe = Pipe.connect(self.url, reads=reads, timeout_s=self._timeout_s, given_up=self._given_up)
         except psycopg.Error as error:
+            if isinstance(error, HANGS):
+                self._silent_at = time.monotonic()
             log.error("storage_failed", error=str(error).splitlines()[0])
             raise StorageUnavailable() from error
         self._hold_to_its_database(pipe)
         self._local.pipe = pipe
         self._opened.add(pipe)
+        if self._given_up.is_set():  # it was made while all others were cut
+            pipe.cut()
         return pipe
 
     def _hold_to_its_database(self, pipe: Pipe) -> None:
@@ -331,20 +369,27 @@ class PostgresBackend:
     async def stop(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
+    def end_within(self, seconds: float) -> None:
+        """Ends what still waits for the database after so long; only the first call counts."""
+        if self._end is None:
+            self._end = threading.Timer(seconds, self._cut_off)
+            self._end.daemon = True
+            self._end.start()
+
     def close(self) -> None:
-        late = threading.Timer(END_S, self._cut_off)
-        late.daemon = True
-        late.start()
+        self.end_within(END_S)
+        assert self._end is not None
         try:
             self._close()
         finally:
-            late.cancel()
+            self._end.cancel()
 
     def _cut_off(self) -> None:
         """Ends what still waits for a database that does not answer; its callers get a 503."""
         log.warning("database_cut_off", reason="it did not answer while the program was to end")
         with self._queueing:
             self._closed = True  # so that nothing is tried again
+        self._given_up.set()
         for pipe in list(self._opened):
             pipe.cut()
 

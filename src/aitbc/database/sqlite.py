@@ -32,6 +32,7 @@ BATCH_S = 0.005  # a batch stops taking calls after this long, so that the loop 
 QUICK_CHANGES = 64  # a transaction of so few changed rows is small
 QUICK_S = 0.002  # small commits that take this long are not waited for on the loop
 BUSY_S = 15.0  # how long a write waits for another process's write
+END_S = 1.5  # so long the end waits for another process's lock
 READERS = 4
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -95,8 +96,10 @@ class SqliteBackend:
 
     dialect = "sqlite"
 
-    def __init__(self, path: Path, clock: Clock, signals: Signals) -> None:
+    def __init__(self, path: Path, clock: Clock, signals: Signals, timeout_s: float | None = None) -> None:
         self.path = path
+        self._busy_s = BUSY_S if timeout_s is None else timeout_s
+        self._end_s: float | None = None  # calls end by then, on the monotonic clock
         self.clock = clock
         self.signals = signals
         self.on_batch: Callable[[int], None] = lambda _size: None
@@ -231,14 +234,16 @@ class SqliteBackend:
 
     async def _begin(self, connection: sqlite3.Connection) -> None:
         """Takes the write lock; while another process holds it the loop goes on."""
-        until = time.monotonic() + BUSY_S
+        until = time.monotonic() + self._busy_s
         pause_s = 0.001
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > min(
+                    until, self._end_s or until
+                ):
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.05)
@@ -308,7 +313,7 @@ class SqliteBackend:
             if self._closed:
                 raise StorageUnavailable("The database is closed.")
             try:
-                connection = connect(self.path, timeout_s=BUSY_S, readonly=readonly)
+                connection = connect(self.path, timeout_s=self._busy_s, readonly=readonly)
             except sqlite3.Error as error:
                 raise self._translate(error) from error
             setattr(self._local, name, connection)
@@ -320,8 +325,14 @@ class SqliteBackend:
     async def start(self) -> None:
         self._writer()
 
+    def end_within(self, seconds: float) -> None:
+        """What waits for another process's lock gives up after so long; only the first call counts."""
+        if self._end_s is None:
+            self._end_s = time.monotonic() + seconds
+
     async def stop(self) -> None:
         """Finishes what was queued, then closes."""
+        self.end_within(END_S)
         if self._pump is not None:
             await asyncio.wait({self._pump})
         self.close()

@@ -19,6 +19,7 @@ from aitbc.errors import (
     JobNotFound,
     JobNotRunning,
     LeaseLost,
+    ResultTooLarge,
     SignatureInvalid,
     SignatureRequired,
 )
@@ -27,6 +28,7 @@ from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.jobs.rows import JobRow
 from aitbc.miners import service as miners
+from aitbc.miners import standing
 from aitbc.miners.rows import MinerRow
 from aitbc.parameters import service as parameters
 from aitbc.receipts import service as receipts
@@ -170,6 +172,9 @@ def _settle(
     receipt_id = new_id(tx.now_ms)
     if not jobs.complete(tx, job, price, receipt_id, orjson.dumps(answer.result).decode()):
         raise LeaseLost(job_id=job.id)
+    run_ms = tx.now_ms - (job.started_at_ms or tx.now_ms)
+    own = job.client_id == miner.account_id
+    standing.delivered(tx, miner, run_ms, answer.metered.units, for_itself=own)
     fee = escrow.pay(tx, ctx, job, miner.account_id, price, fee_bps)
     return documents.ReceiptFields(
         chain_id=ctx.chain_id,
@@ -212,6 +217,9 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
     except ValueError as error:
         raise InvalidRequest(str(error), field="usage") from None
     result_bytes = kind.result_bytes(result)
+    most = kind.most_result_bytes(request, job.completion_bound)
+    if len(result_bytes) > most:
+        raise ResultTooLarge(job_id=job.id, max_bytes=most, bytes=len(result_bytes))
     metered = metering.meter_within(job.prompt_bound, job.completion_bound, len(result_bytes), usage)
     result_hash = canonical.sha256_hex(result_bytes)
     if not miner.public_key:

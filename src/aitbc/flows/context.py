@@ -15,7 +15,9 @@ class FlowContext:
     `max_free_jobs` of an account may end on one day without having paid for anything (0: any number);
     `acceptance_ms` is how long after a job's completion its manual payment is released by itself;
     `default_max_run_ms` and `max_max_run_ms` are how long a run may take where the job does not say, and at most;
-    `worker` shares the signatures of batches; `on_offer` remembers for a moment what miners offer.
+    `worker` shares the signatures of batches; `on_offer` remembers for a moment what miners offer;
+    `only_approved`: accounts that the operator has not approved get no work; `deposit_units` are held for each
+    registered miner.
     """
 
     chain_id: str
@@ -30,6 +32,8 @@ class FlowContext:
     default_max_run_ms: int = 1_800_000
     max_max_run_ms: int = 86_400_000
     worker: SigningWorker | None = None
+    only_approved: bool = False
+    deposit_units: int = 0
     on_offer: OnOffer = field(default_factory=OnOffer, compare=False)
 
     @property

@@ -8,8 +8,9 @@ from aitbc.accounts.principal import Principal
 from aitbc.core.ids import new_id
 from aitbc.database import Tx
 from aitbc.errors import JobNotAvailable, JobNotFound, MinerInactive
-from aitbc.flows import rights
+from aitbc.flows import rights, trust
 from aitbc.flows.context import FlowContext
+from aitbc.flows.trust import Room
 from aitbc.jobs import claims
 from aitbc.jobs import service as jobs
 from aitbc.jobs.matching import MinerProfile, reason_against
@@ -29,12 +30,17 @@ class Assignment(NamedTuple):
 class Taken(NamedTuple):
     """What a look for work found. `profile` is what to wait with where it found nothing.
 
-    `may_wait` is False for a miner that can take nothing now (draining, or all its places in use).
+    `room` says whether the miner could have had any, and if not, why.
     """
 
     assignments: list[Assignment]
     profile: MinerProfile
-    may_wait: bool
+    room: Room
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a job that comes now could be for this miner."""
+        return self.room.reason == ""
 
 
 class Offered(NamedTuple):
@@ -47,8 +53,7 @@ class Offered(NamedTuple):
 
 def profile_of(tx: Tx, miner: MinerRow) -> MinerProfile:
     """The miner's side of the match."""
-    asks = tuple(Ask(o.job_type, o.model, o.price_units) for o in miners.offers(tx, miner))
-    return MinerProfile(MinerNeeds(miner.id, miner.region, miner.memory_mb), asks)
+    return trust.profile_of(miner, miners.offers(tx, miner))
 
 
 def take(
@@ -69,6 +74,7 @@ def take(
     """
     if miner_id is not None:
         jobs.ahead(tx, held_by=miner_id)
+        trust.ahead(tx, principal.account_id, miner_id)
     rights.require(tx, principal)
     # Locked, so that a miner that asks twice at once gets no more than it has places for.
     miner = miners.owned(tx, principal.account_id, miner_id, lock=True)
@@ -80,25 +86,24 @@ def take(
     again = [job for job in mine if job.id not in known and jobs.is_of_session(job, session)][:max_jobs]
     requests = jobs.request_texts(tx, [job.id for job in again])
     taken = [Assignment(job, requests.get(job.id, "{}")) for job in again]
-    free = min(max_jobs - len(taken), miner.concurrency - len(held))
-    if miner.status == "active" and free > 0:
+    room = trust.room(tx, ctx, miner, len(held))
+    free = min(max_jobs - len(taken), room.free)
+    if free > 0:
         with tx.together():
             taken += _claim_heads(tx, ctx, profile, free, miner.session_id)
-    return Taken(
-        taken,
-        profile,
-        miner.status == "active" and miner.concurrency > len(held),
-    )
+    return Taken(taken, profile, room)
 
 
-def offer(tx: Tx, principal: Principal, miner_id: str, session: str | None = None) -> Offered:
+def offer(
+    tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None
+) -> Offered:
     """The job that the miner would get next, without leasing it."""
     rights.require(tx, principal)
     miner = miners.owned(tx, principal.account_id, miner_id)
     miners.hold_session(miner, session)
     miner = miners.touch(tx, miner)
     profile = profile_of(tx, miner)
-    may_wait = miner.status == "active" and len(jobs.held_by(tx, miner.id)) < miner.concurrency
+    may_wait = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id))).reason == ""
     found = [head for ask in profile.asks for head in claims.heads(tx, profile.needs, ask, 1, lock=False)]
     best = min(found, default=None)
     job = jobs.get(tx, best[1]) if best and may_wait else None
@@ -119,11 +124,11 @@ def claim(
     if job is None:
         raise JobNotFound(job_id=job_id)
     profile = profile_of(tx, miner)
-    wanted = jobs.wanted_by(job, tx.now_ms)
+    wanted = jobs.wanted_by(job)
     ask = profile.ask_for(wanted)
     reason = reason_against(profile, wanted) if job.status == "pending" else "TAKEN"
-    if not reason and len(jobs.held_by(tx, miner.id)) >= miner.concurrency:
-        reason = "BUSY"
+    if not reason:
+        reason = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id))).reason
     claimed = [] if reason or ask is None else _claim(tx, ctx, profile.needs, ask, [job_id], miner.session_id)
     if not claimed:
         raise JobNotAvailable(job_id=job_id, reason=reason or "TAKEN")
@@ -161,8 +166,7 @@ def _claim_heads(
 def _claim(
     tx: Tx, ctx: FlowContext, needs: MinerNeeds, ask: Ask, job_ids: list[str], session: str
 ) -> list[Assignment]:
-    lease_id = new_id(tx.now_ms)
-    return _assigned(tx, claims.claim(tx, job_ids, needs, ask.price_units, lease_id, ctx.lease_ms, session))
+    return _assigned(tx, claims.claim(tx, job_ids, needs, ask, new_id(tx.now_ms), ctx.lease_ms, session))
 
 
 def _assigned(tx: Tx, claimed: list[claims.Claimed]) -> list[Assignment]:

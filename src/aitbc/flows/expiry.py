@@ -15,6 +15,7 @@ from aitbc.flows.context import FlowContext
 from aitbc.jobs import deadlines
 from aitbc.jobs.models import Job, JobRequest, JobResult
 from aitbc.miners import service as miners
+from aitbc.miners.queries import Others
 
 BATCH = 200  # rows of one transaction, so that others get their turn
 FREEZE_MINERS = 5  # from so many lease holders on, the loss of most of them is an outage
@@ -71,8 +72,25 @@ def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0, waiting_too:
     if silent and frozen_for_ms <= ctx.lease_ms:
         return Expired([], len(due), True, True, len(due) == BATCH)
     leases = tx.all(deadlines.LEASES_EXPIRED, now=tx.now_ms, count=BATCH)
-    causes = [retries.expire_lease(tx, ctx, job) for job in leases]
-    return Expired(causes, len(due), silent, False, BATCH in (len(due), len(leases)))
+    blamed: set[str] = set()
+    causes = []
+    for job in leases:
+        # A miner that dies with all its leases failed once; one that fell silent with most others did not.
+        blame = not silent and job.miner_id not in blamed
+        blamed.add(job.miner_id)
+        causes.append(retries.expire_lease(tx, ctx, job, blame=blame))
+    reviewed = review_due(tx, ctx)
+    return Expired(causes, len(due), silent, False, BATCH in (len(due), len(leases), reviewed))
+
+
+def review_due(tx: Tx, ctx: FlowContext) -> int:
+    """Looks again at waiting jobs that are kept from miners which failed them; how many."""
+    latest_ms = tx.now_ms + max(retries.OPINION_MS, retries.RECHECK_MS, retries.MAX_WAIT_MS)
+    due = tx.all(deadlines.REVIEWS_DUE, now=tx.now_ms, latest=latest_ms, count=BATCH)
+    known: dict[object, Others] = {}
+    for job in due:
+        retries.review(tx, ctx, job, known)
+    return len(due)
 
 
 def most_miners_silent(tx: Tx) -> bool:

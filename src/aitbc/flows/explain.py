@@ -9,12 +9,16 @@ from aitbc.core import ids
 from aitbc.core.money import format_ait, price_units
 from aitbc.database import Tx
 from aitbc.errors import JobNotFound
+from aitbc.flows import trust
+from aitbc.flows.context import FlowContext
+from aitbc.jobs import exclusion
 from aitbc.jobs import queries as job_queries
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.jobs.matching import REASONS, MinerProfile, Wanted, reason_against
-from aitbc.jobs.rows import Ask, JobRow, JobSpec, MinerNeeds
+from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.miners import queries as miner_queries
+from aitbc.miners import standing
 from aitbc.miners.rows import MinerRow
 from aitbc.parameters import service as parameters
 
@@ -56,16 +60,16 @@ class Quote(NamedTuple):
 class _Live(NamedTuple):
     row: MinerRow
     profile: MinerProfile
-    busy: bool
+    kept_off: str
 
 
-def explain(tx: Tx, principal: Principal, job_id: str) -> Explanation:
+def explain(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> Explanation:
     """Raises JobNotFound for anybody but the job's client and admins."""
     job = jobs.get(tx, job_id)
     if job is None or (job.client_id != principal.account_id and not principal.is_admin):
         raise JobNotFound(job_id=job_id)
-    wanted = jobs.wanted_by(job, tx.now_ms)
-    miners = _live(tx)
+    wanted = jobs.wanted_by(job)
+    miners = _live(tx, ctx)
     reasons, eligible, _asks = _count(miners, wanted)
     registered = sum(miner_queries.count_by_status(tx).values())
     position = job_queries.position(tx, job)
@@ -85,15 +89,23 @@ def explain(tx: Tx, principal: Principal, job_id: str) -> Explanation:
     )
 
 
-def quote(tx: Tx, spec: JobSpec) -> Quote:
+def quote(tx: Tx, ctx: FlowContext, spec: JobSpec) -> Quote:
     """What the job would cost with the miners that are here now, and how long it would wait."""
     cap = spec.max_price_units
     if cap is None:
         cap = parameters.get(tx, "default_max_price_per_1k_tokens")
     wanted = Wanted(
-        spec.job_type, spec.model, cap, spec.min_memory_mb, spec.region, spec.required_miner_id, ""
+        spec.job_type,
+        spec.model,
+        cap,
+        spec.min_memory_mb,
+        spec.region,
+        spec.required_miner_id,
+        "",
+        spec.min_context,
+        spec.prompt_bound + spec.completion_bound,
     )
-    miners = _live(tx)
+    miners = _live(tx, ctx)
     reasons, eligible, asks = _count(miners, wanted)
     units = spec.prompt_bound + spec.completion_bound
     recent = job_queries.recent(tx, spec.job_type, spec.model, ids.floor_id(max(0, tx.now_ms - RECENT_MS)))
@@ -114,7 +126,7 @@ def _expected_wait_s(
 ) -> float:
     fit = [miner for miner in miners if not reason_against(miner.profile, wanted)]
     ahead = job_queries.ahead_of_new(tx, spec.job_type, spec.model, MAX_PRIORITY - spec.priority)
-    if ahead == 0 and any(not miner.busy for miner in fit):
+    if ahead == 0 and any(not miner.kept_off for miner in fit):
         return 0.0
     runs = [(r.finished_at_ms - r.started_at_ms) / 1000 for r in recent if r.started_at_ms is not None]  # type: ignore[attr-defined]
     run_s = statistics.median(runs) if runs else ASSUMED_RUN_S
@@ -122,14 +134,29 @@ def _expected_wait_s(
     return round((ahead + 1) * run_s / places, 1)
 
 
-def _live(tx: Tx) -> list[_Live]:
+def _live(tx: Tx, ctx: FlowContext) -> list[_Live]:
     running = job_queries.running_by_miner(tx)
-    found = []
-    for row, offers in miner_queries.live(tx):
-        asks = tuple(Ask(o.job_type, o.model, o.price_units) for o in offers)
-        profile = MinerProfile(MinerNeeds(row.id, row.region, row.memory_mb), asks)
-        found.append(_Live(row, profile, running.get(row.id, 0) >= row.concurrency))
-    return found
+    rows = miner_queries.live(tx)
+    leases: Counter[str] = Counter()
+    for row, _offers in rows:
+        leases[row.account_id] += running.get(row.id, 0)
+    return [
+        _Live(row, trust.profile_of(row, offers), _kept_off(tx, ctx, row, running, leases))
+        for row, offers in rows
+    ]
+
+
+def _kept_off(tx: Tx, ctx: FlowContext, row: MinerRow, running: dict[str, int], leases: Counter[str]) -> str:
+    """Why the miner takes nothing at all now, as `trust.room` has it; '' where it does."""
+    if row.status != "active":
+        return "MINER_INACTIVE"
+    if not standing.admitted(row, ctx.only_approved):
+        return "NOT_APPROVED"
+    if standing.paused_until_ms(row, tx.now_ms):
+        return "PAUSED"
+    if running.get(row.id, 0) >= row.concurrency:
+        return "BUSY"
+    return "TRUST" if leases[row.account_id] >= standing.lease_limit(row) else ""
 
 
 def _count(miners: list[_Live], wanted: Wanted) -> tuple[dict[str, int], int, list[int]]:
@@ -137,12 +164,12 @@ def _count(miners: list[_Live], wanted: Wanted) -> tuple[dict[str, int], int, li
     reasons: Counter[str] = Counter()
     asks: list[int] = []
     for miner in miners:
-        reason = "MINER_INACTIVE" if miner.row.status != "active" else reason_against(miner.profile, wanted)
+        never = miner.kept_off in ("MINER_INACTIVE", "NOT_APPROVED")
+        reason = miner.kept_off if never else reason_against(miner.profile, wanted)
         ask = miner.profile.ask_for(wanted)
         if not reason and ask is not None:
             asks.append(ask.price_units)
-            if miner.busy:
-                reason = "BUSY"
+            reason = miner.kept_off
         if reason:
             reasons[reason] += 1
     return {name: reasons[name] for name in REASONS if reasons[name]}, len(asks), asks
@@ -150,13 +177,24 @@ def _count(miners: list[_Live], wanted: Wanted) -> tuple[dict[str, int], int, li
 
 def _nearest_change(miners: list[_Live], wanted: Wanted) -> Change | None:
     """Tries one change at a time, the easiest for a client first."""
-    active = [miner.profile for miner in miners if miner.row.status == "active"]
+    active = [miner.profile for miner in miners if miner.kept_off not in ("MINER_INACTIVE", "NOT_APPROVED")]
 
     def fits(changed: Wanted) -> list[MinerProfile]:
         return [profile for profile in active if not reason_against(profile, changed)]
 
-    if fits(wanted._replace(excluded_miner_id="")):
-        return Change("wait", "Only the miner that failed it is here; it may try again in a few seconds.")
+    if fits(wanted._replace(excluded="")):
+        hopeless = exclusion.awaits_opinion(wanted.excluded)
+        then = (
+            "unless another comes in a few seconds, the job fails" if hopeless else "they may try again soon"
+        )
+        return Change("wait", f"Only miners that failed it are here; {then}.")
+    if longer := fits(wanted._replace(min_context=0)):
+        most = max(ask.context for profile in longer if (ask := profile.ask_for(wanted)))
+        return Change(
+            "max_tokens",
+            f"Shorten the prompt or lower max_tokens: the job needs {wanted.min_context} tokens of context or"
+            f" more, the most on offer is {most}.",
+        )
     if any_price := fits(wanted._replace(max_price_units=2**62)):
         asks = [ask.price_units for profile in any_price if (ask := profile.ask_for(wanted))]
         price = format_ait(min(asks))
@@ -194,7 +232,10 @@ def _summary(
     if eligible:
         place = f"; it is number {position} in its queue" if position else ""
         busy = reasons.get("BUSY", 0)
-        state = "all of them busy" if busy >= eligible else f"{eligible - busy} of them free"
+        kept_off = sum(reasons.get(name, 0) for name in ("PAUSED", "TRUST", "BUSY"))
+        state = f"{eligible - kept_off} of them free"
+        if kept_off >= eligible:
+            state = "all of them busy" if busy >= eligible else "none of them free"
         return f"{eligible} miner(s) could run the job, {state}{place}."
     if not registered:
         return "No miner has registered yet, so the job waits for the first one that serves its model."

@@ -24,10 +24,12 @@ from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import free
 from aitbc.jobs import service as jobs
-from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES, TERMINAL
+from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow, JobSpec
+from aitbc.ledger import service as ledger
 from aitbc.miners import service as miners
+from aitbc.miners import standing
 from aitbc.parameters import service as parameters
 from aitbc.payments import service as payments
 
@@ -195,7 +197,7 @@ def fail(
     lease_id: str | None = None,
     session: str | None = None,
 ) -> JobRow:
-    """The miner gives a job back. It is tried again, by another miner first, at most `max_attempts` times.
+    """The miner gives a job back. What comes of it is for `retries` to say, not for the miner.
 
     Raises MinerNotFound, Forbidden, JobNotFound, JobNotRunning, LeaseLost.
     """
@@ -209,8 +211,7 @@ def fail(
         raise LeaseLost(job_id=job_id)
     if not jobs.is_of_session(job, session):
         raise LeaseLost(job_id=job_id)
-    again = cause not in FINAL_MINER_CAUSES if retryable is None else retryable
-    retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], again=again)
+    retries.retry_or_fail(tx, ctx, job, cause, "miner", message[:MESSAGE_CHARS], retryable=retryable)
     return _again(tx, job_id)
 
 
@@ -235,20 +236,25 @@ def count_refused(
         jobs.count_try(tx, job)
         return
     message = f"The miner's result was refused: {why}."
-    retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message, again=True)
+    retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message)
 
 
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
     """The miner deregisters; what it ran is tried again, or fails where its attempts are used up.
 
-    Returns how many jobs that were. Raises MinerNotFound, Forbidden, MinerSessionReplaced.
+    Its deposit goes back, for it holds no lease any more. Returns how many jobs that were.
+    Raises MinerNotFound, Forbidden, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
     miners.hold_session(miner, session)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:
-        retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "", again=True)
+        retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
+    if miner.deposit_hold_id:
+        ref = f"deposit of miner {miner.id}"
+        ledger.void(tx, miner.deposit_hold_id, miner.account_id, miner.deposit_units, ref)
+        standing.keep_deposit(tx, miner.id, "", 0)
     return len(held)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from aitbc.core.jobspec import DEFAULT_MODEL
+from aitbc.core.jobspec import DEFAULT_MODEL, MOST_BYTES_OF_A_TOKEN
 from aitbc.core.money import format_ait
 from aitbc.database import Tx
 from aitbc.jobs.rows import JobRow
@@ -42,6 +42,7 @@ def warnings(tx: Tx, known: OnOffer, job: JobRow) -> list[Warned]:
         "memory": job.min_memory_mb,
         "region": job.region,
         "miner": job.required_miner_id,
+        "context": job.min_context,
     }
     what = tuple(wants.values())
     if known.knows(what, tx.now_ms):
@@ -60,6 +61,15 @@ def _why(tx: Tx, job: JobRow, wants: dict[str, Any]) -> Warned:
                 "PRICE_ABOVE_CAP",
                 f"Every miner of {job.model} that is here asks more than {format_ait(job.max_price_units)} AIT"
                 f" per 1000 tokens; the cheapest asks {format_ait(cheapest)}.",
+                [],
+            )
+        largest = miners.largest_context(tx, job.job_type, job.model)
+        if 0 < largest < job.min_context:
+            return Warned(
+                "CONTEXT_TOO_SHORT",
+                f"The job needs {job.min_context} tokens of context or more (its input at"
+                f" {MOST_BYTES_OF_A_TOKEN} bytes a token, and max_tokens); the most on offer for {job.model} is"
+                f" {largest}.",
                 [],
             )
         return Warned(

@@ -4,11 +4,14 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from aitbc.accounts.principal import Principal
+from aitbc.core.ids import new_id
 from aitbc.database import Tx
 from aitbc.flows import retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
+from aitbc.ledger import service as ledger
 from aitbc.miners import service as miners
+from aitbc.miners import standing
 from aitbc.miners.rows import MinerRow, MinerSpec, OfferRow
 from aitbc.parameters import service as parameters
 
@@ -27,7 +30,8 @@ def register(
     """Registers or updates a miner of the caller's account. One that is alive on another machine stays as it is,
     unless it is taken over: what it runs is then tried again elsewhere.
 
-    Raises Forbidden for another account's miner, MinerIdInUse, MinerSessionReplaced.
+    Its deposit is held from its account, where the operator wants one and has not approved the account.
+    Raises Forbidden for another account's miner, MinerIdInUse, MinerSessionReplaced, InsufficientFunds.
     """
     price_units = parameters.get(tx, "default_price_per_1k_tokens")
     known = miners.for_registration(tx, principal.account_id, spec, ctx.lapse_ms)
@@ -35,7 +39,11 @@ def register(
     changed = known is not None and known.session_id != miner.session_id
     if known is not None and changed and (spec.takeover or known.public_key != miner.public_key):
         for job in jobs.held_by(tx, miner.id):
-            retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "", again=True)
+            retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
+    if ctx.deposit_units and not miner.deposit_hold_id and miner.approval != "approved":
+        hold_id = new_id(tx.now_ms)
+        ledger.hold(tx, hold_id, miner.account_id, ctx.deposit_units, f"deposit of miner {miner.id}")
+        standing.keep_deposit(tx, miner.id, hold_id, ctx.deposit_units)
     return miner, miners.offers(tx, miner)
 
 

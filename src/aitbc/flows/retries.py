@@ -1,28 +1,62 @@
 """A lease that ended without a result: the job is tried again, or fails and its money goes back.
 
 Shared by the flows in which that happens (a miner gives up or leaves, a lease or a job runs out).
+
+A miner's word alone ends no job while another could try it. A job ends where miners of two accounts say the same
+of it, or have used up its tries between them, and one of these miners has proven itself or no proven one is
+left to ask; or where nobody is there who has not failed it. Each next try goes to a miner that has not.
 """
+
+from typing import NamedTuple
 
 from aitbc.database import Tx
 from aitbc.flows import escrow
 from aitbc.flows.context import FlowContext
+from aitbc.jobs import exclusion, history
 from aitbc.jobs import service as jobs
+from aitbc.jobs.lifecycle import FINAL_MINER_CAUSES
 from aitbc.jobs.rows import JobRow
 from aitbc.miners import queries as miner_queries
+from aitbc.miners import service as miners
+from aitbc.miners import standing
+from aitbc.miners.queries import Others
+from aitbc.miners.rows import MinerRow
 
-EXCLUDE_FOR_MS = 30_000  # how long a failed job is kept for miners other than the one that failed it
+OPINION_MS = 3_000
+"""How long a job that a miner called hopeless waits for another miner, where none is here that could try it."""
+
+RECHECK_MS = 5_000
+"""How often it is looked at again whether miners are still here that have not failed a waiting job."""
+
+FIRST_WAIT_MS = 1_000
+MAX_WAIT_MS = 30_000
+"""Where nobody else could try it, a job waits before those may that failed it: 1 s, doubled with each try."""
+
+ACCOUNT_IDS = 2
+"""With so many of its miners having failed a job, an account is kept from it as a whole."""
+
+BLAMELESS = frozenset({"SHUTTING_DOWN", "MINER_LEFT"})
+"""Causes that are no failure of the miner: it said that it goes."""
 
 
-def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow) -> str:
-    """A lease or its run ran out: the job is tried again, or failed where its attempts are used up.
+class Report(NamedTuple):
+    """One failed try, and the miner that had it."""
 
-    TIMEOUT where the run took too long, as if its miner had said so. Returns the cause that was recorded.
+    miner: MinerRow
+    cause: str
+
+
+def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow, *, blame: bool = True) -> str:
+    """A lease or its run ran out: the job is tried again, or failed where its tries are used up.
+
+    TIMEOUT where the run took too long, as if its miner had said so. `blame` False: nobody is to be punished
+    for it. Returns the cause that was recorded.
     """
     if job.run_ends_at_ms <= tx.now_ms:
         cause, words = "TIMEOUT", f"it ran for longer than {job.max_run_ms / 1000:g} s"
     else:
         cause, words = "LEASE_EXPIRED", ""
-    retry_or_fail(tx, ctx, job, cause, "coordinator", words, again=True)
+    retry_or_fail(tx, ctx, job, cause, "coordinator", words, blame=blame)
     return cause
 
 
@@ -34,11 +68,126 @@ def expire(tx: Tx, job: JobRow) -> str:
 
 
 def retry_or_fail(
-    tx: Tx, ctx: FlowContext, job: JobRow, cause: str, actor: str, message: str, *, again: bool
+    tx: Tx,
+    ctx: FlowContext,
+    job: JobRow,
+    cause: str,
+    actor: str,
+    message: str,
+    *,
+    retryable: bool | None = None,
+    blame: bool = True,
 ) -> None:
-    """Requeues the job, for other miners first, while `again` holds and attempts are left; else it fails."""
-    if again and job.attempts < ctx.max_attempts:
-        others = miner_queries.others_serve(tx, job.job_type, job.model, job.miner_id)
-        jobs.requeue(tx, job, cause, actor, message, exclude_for_ms=EXCLUDE_FOR_MS if others else 0)
-    elif jobs.end(tx, job, "failed", "failed", cause, actor, message):
-        escrow.give_back(tx, job)
+    """A try of the running job failed: it fails for good where that is settled, else it waits for the next.
+
+    `retryable` is the miner's word on whether another try could help; None: it follows from the cause.
+    """
+    miner = miners.get(tx, job.miner_id)
+    if miner is None:
+        raise RuntimeError(f"job {job.id} was leased to no miner")
+    if blame and cause not in BLAMELESS:
+        standing.struck(tx, miner)
+    reports = [*_earlier(tx, job), Report(miner, cause)]
+    hopeless = cause in FINAL_MINER_CAUSES if retryable is None else not retryable
+    context = 0
+    if cause == "CONTEXT_LENGTH_EXCEEDED":
+        context = miners.context_of(tx, miner, job.job_type, job.model)
+        hopeless = hopeless and not 0 < job.max_units <= context  # it would have fitted in any case
+    needed = context + 1 if context and hopeless else 0
+    kept_from = _kept_from(reports)
+    others = _others(tx, ctx, job, exclusion.set_of(kept_from), max(job.min_context, needed))
+    if _settled(ctx, job, reports, others, cause, hopeless):
+        _fail(tx, job, reports, cause, actor, message)
+        return
+    if hopeless:
+        kept_from.append(exclusion.SECOND_OPINION)
+    if others.proven and sum(not standing.is_proven(report.miner) for report in reports) > 1:
+        kept_from.append(exclusion.NEWCOMERS)  # they have had their say
+    if others.here:
+        wait_ms = RECHECK_MS
+    else:
+        wait_ms = OPINION_MS if hopeless else min(MAX_WAIT_MS, FIRST_WAIT_MS << min(job.attempts - 1, 16))
+    jobs.requeue(
+        tx,
+        job,
+        cause,
+        actor,
+        message,
+        excluded=exclusion.set_of(kept_from),
+        review_at_ms=tx.now_ms + wait_ms,
+        min_context=needed,
+    )
+
+
+def review(tx: Tx, ctx: FlowContext, job: JobRow, known: dict[object, Others]) -> None:
+    """A waiting job that is kept from some: it goes on waiting for others while these are here. Else it ends,
+    where it was called hopeless, or may be tried again by all. `known`: what this round has found already."""
+    what = (job.job_type, job.model, job.max_price_units, job.min_memory_mb, job.region)
+    what += (job.required_miner_id, job.excluded, job.min_context)  # type: ignore[assignment]
+    if what not in known:
+        known[what] = _others(tx, ctx, job, job.excluded, job.min_context)
+    if known[what].here:
+        jobs.keep_from(tx, job, job.excluded, tx.now_ms + RECHECK_MS)
+    elif exclusion.awaits_opinion(job.excluded):
+        _fail(tx, job, _earlier(tx, job), job.cause, "miner", job.message)
+    else:
+        jobs.keep_from(tx, job, "", 0)
+
+
+def _settled(
+    ctx: FlowContext, job: JobRow, reports: list[Report], others: Others, cause: str, hopeless: bool
+) -> bool:
+    if job.attempts >= 2 * ctx.max_attempts:
+        return True
+    if hopeless and job.required_miner_id:
+        return True  # the client asked for this miner's word
+    used_up = job.attempts >= ctx.max_attempts
+    if not hopeless and not used_up:
+        return False
+    agreeing = [report.miner for report in reports if not hopeless or report.cause == cause]
+    if len({miner.account_id for miner in agreeing}) > 1 and (
+        not others.proven or any(map(standing.is_proven, agreeing))
+    ):
+        return True
+    return used_up and not others.here
+
+
+def _kept_from(reports: list[Report]) -> list[str]:
+    ids: dict[str, set[str]] = {}
+    for report in reports:
+        ids.setdefault(report.miner.account_id, set()).add(report.miner.id)
+    accounts = [exclusion.account(name) for name, miner_ids in ids.items() if len(miner_ids) >= ACCOUNT_IDS]
+    return [*(report.miner.id for report in reports), *accounts]
+
+
+def _earlier(tx: Tx, job: JobRow) -> list[Report]:
+    if job.event_count <= 2:  # created, claimed
+        return []
+    tx.flush()
+    found = [(miners.get(tx, miner_id), cause) for miner_id, cause in history.failures(tx, job.id)]
+    return [Report(miner, cause) for miner, cause in found if miner is not None]
+
+
+def _others(tx: Tx, ctx: FlowContext, job: JobRow, kept_from: str, context: int) -> Others:
+    return miner_queries.others(
+        tx,
+        job_type=job.job_type,
+        model=job.model,
+        cap=job.max_price_units,
+        memory=job.min_memory_mb,
+        region=job.region,
+        miner=job.required_miner_id,
+        context=context,
+        kept_from=kept_from,
+        only_approved=ctx.only_approved,
+    )
+
+
+def _fail(tx: Tx, job: JobRow, reports: list[Report], cause: str, actor: str, message: str) -> None:
+    """The job fails, and its money goes back. It was the job's fault, then, and not that of its miners."""
+    if not jobs.end(tx, job, "failed", "failed", cause, actor, message):
+        return
+    escrow.give_back(tx, job)
+    for report in reports:
+        if report.cause not in BLAMELESS and report.cause != "LEASE_EXPIRED":
+            standing.forgiven(tx, report.miner)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
+    and_,
     bindparam,
     case,
     func,
@@ -21,6 +22,7 @@ from sqlalchemy.sql.expression import ClauseElement
 from aitbc.database import Statement, Tx, statement
 from aitbc.database.columns import among
 from aitbc.jobs import history, service
+from aitbc.jobs.exclusion import NEWCOMERS, account, member
 from aitbc.jobs.models import QUEUED, Job, JobRequest
 from aitbc.jobs.rows import ANY_MODEL, COLUMNS, Ask, JobRow, MinerNeeds
 
@@ -31,12 +33,30 @@ _now: Any = bindparam("now")
 _lease_end: Any = bindparam("lease_expires", type_=BigInteger)
 _run_end = _c.max_run_ms + _now
 
+
+def _lacks(name: str) -> ColumnElement[bool]:
+    """That the job's set has not this member. By REPLACE: both databases have it, and it knows no wildcards."""
+    without: ColumnElement[bool] = (
+        func.replace(_c.excluded, bindparam(name), literal_column("''")) == _c.excluded
+    )
+    return without
+
+
+_newcomers: Any = literal_column(f"'{member(NEWCOMERS)}'")
+_lacks_newcomers = func.replace(_c.excluded, _newcomers, literal_column("''")) == _c.excluded
 _FITS = (
     _c.max_price_units >= bindparam("price"),
     _c.min_memory_mb <= bindparam("memory"),
     (_c.region == literal_column("''")) | (_c.region == bindparam("region")),
     (_c.required_miner_id == literal_column("''")) | (_c.required_miner_id == bindparam("miner")),
-    (_c.excluded_miner_id != bindparam("miner")) | (_c.excluded_until_ms <= _now),
+    _c.min_context <= bindparam("context"),
+    # As `exclusion.keeps_away` has it; nearly always nobody is kept away.
+    (_c.excluded == literal_column("''"))
+    | and_(
+        _lacks("itself"),
+        _lacks("account"),
+        (bindparam("proven") == 1) | _lacks_newcomers,
+    ),
 )
 _HEAD = (
     select(_c.id, _c.rank)
@@ -87,6 +107,7 @@ def _taking(*conditions: Any) -> ClauseElement:
             cause=literal_column("''"),
             message=literal_column("''"),
             started_at_ms=_now,
+            review_at_ms=0,
         )
         .returning(
             *COLUMNS,
@@ -139,20 +160,24 @@ def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True)
 
 def _fits(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> tuple[bool, dict[str, Any]]:
     """Whether the ask names its model, and the parameters of a look."""
-    fits = {**_side_of(tx, needs, ask.price_units), "job_type": ask.job_type, "count": count}
+    fits = {**_side_of(tx, needs, ask), "job_type": ask.job_type, "count": count}
     named = ask.model != ANY_MODEL
     if named:
         fits["model"] = ask.model
     return named, fits
 
 
-def _side_of(tx: Tx, needs: MinerNeeds, price_units: int) -> dict[str, Any]:
+def _side_of(tx: Tx, needs: MinerNeeds, ask: Ask) -> dict[str, Any]:
     """The miner's side of `_FITS`."""
     return {
-        "price": price_units,
+        "price": ask.price_units,
+        "context": ask.context,
         "memory": needs.memory_mb,
         "region": needs.region,
         "miner": needs.miner_id,
+        "itself": member(needs.miner_id),
+        "account": member(account(needs.account_id)),
+        "proven": 1 if needs.proven else 0,
         "now": tx.now_ms,
     }
 
@@ -169,7 +194,7 @@ def claim(
     tx: Tx,
     job_ids: list[str],
     needs: MinerNeeds,
-    price_units: int,
+    ask: Ask,
     lease_id: str,
     lease_ms: int,
     session: str = "",
@@ -184,7 +209,7 @@ def claim(
         lease=lease_id,
         lease_expires=tx.now_ms + lease_ms,
         session=session,
-        **_side_of(tx, needs, price_units),
+        **_side_of(tx, needs, ask),
     )
     return _write_down(tx, needs, claimed)
 

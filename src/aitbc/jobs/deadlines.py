@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, case, select, update
 from sqlalchemy import text as sql
 
 from aitbc.database import statement
-from aitbc.jobs.models import PENDING, RUNNING, Job
+from aitbc.jobs.models import PENDING, REVIEWED, RUNNING, Job
 from aitbc.jobs.rows import COLUMNS, JobRow
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ RENEW_LEASES = statement(
 LEASES_EXPIRED = statement(
     select(*COLUMNS)
     .where(sql(RUNNING), _c.lease_expires_at_ms <= _now)
-    .order_by(_c.lease_expires_at_ms)
+    .order_by(_c.lease_expires_at_ms, _c.id)
     .limit(bindparam("count"))
     .with_for_update(skip_locked=True),
     JobRow,
@@ -55,6 +55,15 @@ PENDING_EXPIRED = statement(
     select(*COLUMNS)
     .where(sql(PENDING), _c.expires_at_ms <= _now)
     .order_by(_c.expires_at_ms)
+    .limit(bindparam("count"))
+    .with_for_update(skip_locked=True),
+    JobRow,
+)
+REVIEWS_DUE = statement(
+    select(*COLUMNS)
+    # Also what a clock that has gone back would keep waiting.
+    .where(sql(REVIEWED), (_c.review_at_ms <= _now) | (_c.review_at_ms > bindparam("latest")))
+    .order_by(_c.review_at_ms, _c.id)
     .limit(bindparam("count"))
     .with_for_update(skip_locked=True),
     JobRow,

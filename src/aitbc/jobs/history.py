@@ -1,8 +1,18 @@
 """A job's append-only history: one line for each move."""
 
-from aitbc.database import Tx, insert_into
+from typing import Any
+
+from sqlalchemy import bindparam, literal_column, select
+
+from aitbc.database import Tx, insert_into, statement
 from aitbc.jobs.models import JobEvent
 
+_e: Any = JobEvent.__table__.c  # type: ignore[attr-defined]
+SELECT_FAILURES = statement(
+    select(_e.miner_id, _e.cause)
+    .where(_e.job_id == bindparam("job"), _e.type == literal_column("'requeued'"))
+    .order_by(_e.seq)
+)
 INSERT_EVENT = insert_into(JobEvent, "job_id", "seq", "at_ms", "type", "status", "actor", "cause", "miner_id")
 
 
@@ -18,3 +28,8 @@ def record(
 ) -> None:
     """Writes the job's `seq`-th event (from 1), which left it in `status`."""
     tx.add(INSERT_EVENT, (job_id, seq, tx.now_ms, event, status, actor, cause, miner_id))
+
+
+def failures(tx: Tx, job_id: str) -> list[tuple[str, str]]:
+    """(miner, cause) of each time that the job was put back, oldest first."""
+    return [(row.miner_id, row.cause) for row in tx.all(SELECT_FAILURES, job=job_id)]

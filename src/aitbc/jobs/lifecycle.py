@@ -33,7 +33,7 @@ UNKNOWN_CAUSE = "ENGINE_ERROR"
 """What a cause that is none of MINER_CAUSES counts as."""
 
 FINAL_MINER_CAUSES = frozenset({"CONTEXT_LENGTH_EXCEEDED", "BAD_REQUEST"})
-"""Causes that another miner would meet as well: not retried unless the miner says otherwise."""
+"""Causes that another miner would meet as well, if the miner is right: they go to no miner twice."""
 
 CAUSES = (
     *MINER_CAUSES,

@@ -2,24 +2,33 @@
 
 from typing import NamedTuple
 
+from aitbc.jobs.exclusion import keeps_away
+from aitbc.jobs.merit import Merit
 from aitbc.jobs.rows import Ask, MinerNeeds
 
 REASONS = (
     "MINER_INACTIVE",
+    "NOT_APPROVED",
     "NOT_THE_REQUIRED_MINER",
     "JOB_TYPE_NOT_SERVED",
     "MODEL_NOT_SERVED",
     "REGION_DIFFERS",
     "NOT_ENOUGH_MEMORY",
+    "CONTEXT_TOO_SHORT",
     "PRICE_ABOVE_CAP",
     "FAILED_IT_BEFORE",
+    "PAUSED",
+    "TRUST",
     "BUSY",
 )
 """Why a miner does not run a job now, in the order in which they are looked at."""
 
 
 class Wanted(NamedTuple):
-    """A job's side of the match; the fields of a `queued` signal after its name."""
+    """A job's side of the match; the fields of a `queued` signal after its name.
+
+    `min_context`: tokens that it needs at the least; `most_context`: that it might come to.
+    """
 
     job_type: str
     model: str
@@ -27,14 +36,21 @@ class Wanted(NamedTuple):
     min_memory_mb: int
     region: str
     required_miner_id: str
-    excluded_miner_id: str
+    excluded: str
+    min_context: int = 0
+    most_context: int = 0
+
+    def surely_fits(self, ask: Ask) -> bool:
+        """Whether every token that the job might come to, not only those it must, has room."""
+        return self.most_context <= ask.context
 
 
 class MinerProfile(NamedTuple):
-    """A miner's side of the match."""
+    """A miner's side of the match, and how well it has served (which decides among those that match)."""
 
     needs: MinerNeeds
     asks: tuple[Ask, ...]
+    merit: Merit = Merit()
 
     def ask_for(self, wanted: Wanted) -> Ask | None:
         """The ask that serves this job type and model, the named model before '*'."""
@@ -61,8 +77,18 @@ def reason_against(profile: MinerProfile, wanted: Wanted) -> str:
         return "REGION_DIFFERS"
     if wanted.min_memory_mb > needs.memory_mb:
         return "NOT_ENOUGH_MEMORY"
+    if wanted.min_context > ask.context:
+        return "CONTEXT_TOO_SHORT"
     if ask.price_units > wanted.max_price_units:
         return "PRICE_ABOVE_CAP"
-    if wanted.excluded_miner_id == needs.miner_id:
+    if keeps_away(wanted.excluded, needs.miner_id, needs.account_id, needs.proven):
         return "FAILED_IT_BEFORE"
     return ""
+
+
+def fits(profile: MinerProfile, wanted: Wanted, surely: bool) -> bool:
+    """Whether nothing keeps the miner from the job; `surely`: and it has room for all that it might come to."""
+    if reason_against(profile, wanted):
+        return False
+    ask = profile.ask_for(wanted)
+    return not surely or (ask is not None and wanted.surely_fits(ask))

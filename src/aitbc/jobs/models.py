@@ -13,6 +13,7 @@ from aitbc.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
 QUEUED = "queued = 1"
 PENDING = "status = 'pending'"
 RUNNING = "status = 'running'"
+REVIEWED = "queued = 1 AND review_at_ms > 0"
 LARGE_INPUT_BYTES = 4096
 """Inputs above this are counted while they wait, and erased at once when their job ends without an answer."""
 LARGE_PENDING = f"status = 'pending' AND prompt_bound > {LARGE_INPUT_BYTES}"
@@ -30,8 +31,8 @@ MATCHED: tuple[Any, ...] = (
     "min_memory_mb",
     "region",
     "required_miner_id",
-    "excluded_miner_id",
-    "excluded_until_ms",
+    "min_context",
+    "excluded",
 )
 
 
@@ -40,8 +41,9 @@ class Job(SQLModel, table=True):
 
     rank     9 - priority, so that the queue's order is (rank, id) ascending; ids are ordered by time.
     held     what the client's account holds for it: worst-case units at the cap, in base units.
-    required / excluded miner, region: '' for none. The excluded one is the miner that failed it last:
-             until `excluded_until_ms` the job is for others.
+    required miner, region: '' for none. min_context: tokens of context that it needs at the least.
+    excluded whom it is kept from after failures (see `jobs.exclusion`), looked at again at `review_at_ms`
+             (0: never, nobody is kept away).
     manual_payment 1 for a job whose payer opens the escrow and releases it (it has a row in `payments`).
     expires_at_ms  when its time to wait is over; it stands still while the job runs (see `requeue`).
     max_run_ms     how long one run may take; run_ends_at_ms when this one's time is over (0: it does not run).
@@ -65,6 +67,7 @@ class Job(SQLModel, table=True):
         partial("ix_jobs_queue_any", "job_type", "rank", "id", *MATCHED, where=QUEUED),
         # An index more is a tree more to change at every move of a job. What runs is little: the leases that
         # have ended are found among all of it.
+        partial("ix_jobs_review", "review_at_ms", where=REVIEWED),
         partial("ix_jobs_expiry", "expires_at_ms", "id", where=PENDING),
         partial("ix_jobs_backlog", "client_id", "id", where=PENDING),
         partial("ix_jobs_large", "client_id", "prompt_bound", where=LARGE_PENDING),
@@ -86,8 +89,8 @@ class Job(SQLModel, table=True):
     min_memory_mb: int = big(0)
     region: str = text("")
     required_miner_id: str = text("")
-    excluded_miner_id: str = text("")
-    excluded_until_ms: int = big(0)
+    excluded: str = text("")
+    review_at_ms: int = big(0)
     hold_id: str = text("")
     held_units: int = big(0)
     prompt_bound: int = big()
@@ -115,6 +118,7 @@ class Job(SQLModel, table=True):
     progress_tokens: int = big(0, sa_column_kwargs={"server_default": "0"})
     progress_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     paid_run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    min_context: int = big(0, sa_column_kwargs={"server_default": "0"})
 
 
 class JobRequest(SQLModel, table=True):

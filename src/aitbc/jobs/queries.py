@@ -68,6 +68,10 @@ RECENT_OF_MODEL = statement(
 MAX_COUNTED = 10_000  # jobs of a list that are counted
 
 
+LISTED_CHARS = 512
+"""A list of jobs shows a request, and a result, whose canonical JSON has no more characters."""
+
+
 class QueueState(NamedTuple):
     """Queued jobs, and the creation time of the oldest (ms; None where the queue is empty)."""
 
@@ -142,8 +146,9 @@ def events(tx: Tx, job_id: str) -> list[Any]:
 
 
 def payloads(tx: Tx, job_ids: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Requests and results (canonical JSON) of these jobs, by job id; erased ones are left out."""
-    return service.request_texts(tx, job_ids), service.result_texts(tx, job_ids)
+    """Requests and results (canonical JSON) of a list's jobs, by job id, where they are short: a page of jobs is
+    small whatever they asked and got."""
+    return service.short_texts(tx, job_ids, LISTED_CHARS)
 
 
 def queue_state(tx: Tx) -> QueueState:

@@ -21,8 +21,8 @@ class JobRow(NamedTuple):
     min_memory_mb: int
     region: str
     required_miner_id: str
-    excluded_miner_id: str
-    excluded_until_ms: int
+    excluded: str
+    review_at_ms: int
     hold_id: str
     held_units: int
     prompt_bound: int
@@ -50,6 +50,7 @@ class JobRow(NamedTuple):
     progress_tokens: int
     progress_ms: int
     paid_run_ms: int
+    min_context: int
 
     @property
     def max_units(self) -> int:
@@ -68,7 +69,7 @@ class JobSpec(NamedTuple):
     request_text     canonical JSON of the request as the miner gets it; prompt_hash is its SHA-256
     prompt_bound     tokens; completion_bound tokens: the most that can be billed
     max_price_units  per 1000 tokens, base units; None for the network's default cap
-    min_memory_mb, region '', required_miner_id '': what the miner must have
+    min_memory_mb, region '', required_miner_id '', min_context tokens: what the miner must have
     manual_payment   not dispatched before its payer opens the escrow
     ttl_s            how long it may wait; max_run_s how long a run of it may take, None for the default
     """
@@ -87,6 +88,7 @@ class JobSpec(NamedTuple):
     ttl_s: int
     manual_payment: bool = False
     max_run_s: int | None = None
+    min_context: int = 0
 
 
 class MinerNeeds(NamedTuple):
@@ -95,14 +97,22 @@ class MinerNeeds(NamedTuple):
     miner_id: str
     region: str
     memory_mb: int
+    account_id: str = ""
+    proven: bool = False
 
 
 ANY_MODEL = "*"
+ANY_CONTEXT = 2**40
+"""The context of a miner that names none: it is taken to hold every job."""
 
 
 class Ask(NamedTuple):
-    """One (job type, model) that a miner serves, at its price per 1000 tokens; ANY_MODEL for whatever model."""
+    """One (job type, model) that a miner serves, at its price per 1000 tokens; ANY_MODEL for whatever model.
+
+    `context` in tokens; ANY_CONTEXT where the miner names none.
+    """
 
     job_type: str
     model: str
     price_units: int
+    context: int = ANY_CONTEXT

@@ -14,7 +14,16 @@ from aitbc.database.columns import among
 from aitbc.jobs import history
 from aitbc.jobs.lifecycle import MAX_PRIORITY
 from aitbc.jobs.matching import Wanted
-from aitbc.jobs.models import LARGE_INPUT_BYTES, LARGE_PENDING, PENDING, RUNNING, Job, JobRequest, JobResult
+from aitbc.jobs.models import (
+    LARGE_INPUT_BYTES,
+    LARGE_PENDING,
+    PENDING,
+    QUEUED,
+    RUNNING,
+    Job,
+    JobRequest,
+    JobResult,
+)
 from aitbc.jobs.rows import COLUMNS, JobRow, JobSpec
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
@@ -40,8 +49,15 @@ LOCK_JOBS = statement(
 SELECT_REQUESTS = statement(
     lambda dialect: select(_requests).where(among(dialect, "job_requests.job_id", "jobs"))
 )
-SELECT_RESULTS = statement(
-    lambda dialect: select(_results).where(among(dialect, "job_results.job_id", "jobs"))
+SHORT_REQUESTS = statement(
+    lambda dialect: select(_requests).where(
+        among(dialect, "job_requests.job_id", "jobs"), func.length(_requests.c.request) <= bindparam("most")
+    )
+)
+SHORT_RESULTS = statement(
+    lambda dialect: select(_results).where(
+        among(dialect, "job_results.job_id", "jobs"), func.length(_results.c.result) <= bindparam("most")
+    )
 )
 SELECT_REQUEST = statement(select(_requests.c.request).where(_requests.c.job_id == bindparam("job")))
 SELECT_RESULT = statement(select(_results.c.result).where(_results.c.job_id == bindparam("job")))
@@ -114,10 +130,16 @@ REQUEUE = statement(
         expires_at_ms=bindparam("expires"),
         cause=bindparam("why"),
         message=bindparam("words"),
-        excluded_miner_id=bindparam("excluded"),
-        excluded_until_ms=bindparam("excluded_until"),
+        excluded=bindparam("kept_from"),
+        review_at_ms=bindparam("review_at"),
+        min_context=bindparam("context"),
         event_count=_c.event_count + 1,
     )
+)
+KEEP_FROM = statement(
+    update(_jobs)
+    .where(_id, sql(QUEUED), _c.excluded == bindparam("before"))
+    .values(excluded=bindparam("kept_from"), review_at_ms=bindparam("review_at"))
 )
 COUNT_TRY = statement(update(_jobs).where(*_HELD).values(attempts=_c.attempts + 1))
 PUT_INTO_QUEUE = statement(
@@ -144,21 +166,11 @@ EXTEND = statement(
 
 def queued_signal(job: JobRow) -> tuple[Any, ...]:
     """What waiting miners must know to see whether the job is for them (see `jobs.waiting`)."""
-    return (
-        "queued",
-        job.job_type,
-        job.model,
-        job.max_price_units,
-        job.min_memory_mb,
-        job.region,
-        job.required_miner_id,
-        job.excluded_miner_id,
-    )
+    return ("queued", *wanted_by(job))
 
 
-def wanted_by(job: JobRow, now_ms: int) -> Wanted:
-    """A job's side of the match at this time."""
-    excluded = job.excluded_miner_id if job.excluded_until_ms > now_ms else ""
+def wanted_by(job: JobRow) -> Wanted:
+    """A job's side of the match."""
     return Wanted(
         job.job_type,
         job.model,
@@ -166,7 +178,9 @@ def wanted_by(job: JobRow, now_ms: int) -> Wanted:
         job.min_memory_mb,
         job.region,
         job.required_miner_id,
-        excluded,
+        job.excluded,
+        job.min_context,
+        job.max_units,
     )
 
 
@@ -198,8 +212,8 @@ def create(
         min_memory_mb=spec.min_memory_mb,
         region=spec.region,
         required_miner_id=spec.required_miner_id,
-        excluded_miner_id="",
-        excluded_until_ms=0,
+        excluded="",
+        review_at_ms=0,
         hold_id=hold_id,
         held_units=held_units,
         prompt_bound=spec.prompt_bound,
@@ -227,6 +241,7 @@ def create(
         progress_tokens=0,
         progress_ms=0,
         paid_run_ms=0,
+        min_context=spec.min_context,
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
@@ -306,29 +321,45 @@ def end(
 
 
 def requeue(
-    tx: Tx, job: JobRow, cause: str, actor: str, message: str = "", *, exclude_for_ms: int = 0
+    tx: Tx,
+    job: JobRow,
+    cause: str,
+    actor: str,
+    message: str = "",
+    *,
+    excluded: str = "",
+    review_at_ms: int = 0,
+    min_context: int = 0,
 ) -> bool:
-    """Puts a running job back; for `exclude_for_ms` the miner that had it is passed over.
+    """Puts a running job back, kept from `excluded` until a review. False where it moved meanwhile.
 
     It may wait for as long as it still might when it was claimed: a run takes nothing of that.
     """
-    excluded = job.miner_id if exclude_for_ms else ""
+    context = max(job.min_context, min_context)
     moved = tx.run(
         REQUEUE,
         job=job.id,
         lease=job.lease_id,
         why=cause,
         words=message,
-        excluded=excluded,
-        excluded_until=tx.now_ms + exclude_for_ms if exclude_for_ms else 0,
+        kept_from=excluded,
+        review_at=review_at_ms,
+        context=context,
         expires=job.expires_at_ms + max(0, tx.now_ms - (job.started_at_ms or tx.now_ms)),
     )
     if moved != 1:
         return False
     history.record(tx, job.id, job.event_count + 1, "requeued", "pending", actor, cause, job.miner_id)
     tx.signal(("job", job.id))
-    tx.signal(queued_signal(job._replace(excluded_miner_id=excluded)))
+    tx.signal(queued_signal(job._replace(excluded=excluded, min_context=context)))
     return True
+
+
+def keep_from(tx: Tx, job: JobRow, excluded: str, review_at_ms: int) -> None:
+    """After a review: whom a waiting job is kept from now; miners that wait hear of it where these are fewer."""
+    moved = tx.run(KEEP_FROM, job=job.id, before=job.excluded, kept_from=excluded, review_at=review_at_ms)
+    if moved == 1 and excluded != job.excluded:
+        tx.signal(queued_signal(job._replace(excluded=excluded)))
 
 
 def count_try(tx: Tx, job: JobRow) -> None:
@@ -397,11 +428,15 @@ def request_texts(tx: Tx, job_ids: list[str]) -> dict[str, str]:
     return {row.job_id: row.request for row in tx.all(SELECT_REQUESTS, jobs=json.dumps(job_ids))}
 
 
-def result_texts(tx: Tx, job_ids: list[str]) -> dict[str, str]:
-    """`result_text` of many jobs, by job id; those without, or with an erased one, are left out."""
+def short_texts(tx: Tx, job_ids: list[str], most_chars: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Requests and results of many jobs, by job id; erased ones, and those of more characters, are left out."""
     if not job_ids:
-        return {}
-    return {row.job_id: row.result for row in tx.all(SELECT_RESULTS, jobs=json.dumps(job_ids))}
+        return {}, {}
+    named = {"jobs": json.dumps(job_ids), "most": most_chars}
+    return (
+        {row.job_id: row.request for row in tx.all(SHORT_REQUESTS, **named)},
+        {row.job_id: row.result for row in tx.all(SHORT_RESULTS, **named)},
+    )
 
 
 def result_text(tx: Tx, job_id: str) -> str | None:

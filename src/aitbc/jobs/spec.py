@@ -58,6 +58,7 @@ def make_spec(
         ttl_s=ttl,
         manual_payment=payment == "manual",
         max_run_s=max_run_s,
+        min_context=kind.context_floor(request),
     )
 
 

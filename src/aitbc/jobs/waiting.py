@@ -1,7 +1,10 @@
 """Miners that wait for work in this process, and which of them a newly queued job wakes.
 
-One job wakes one miner: the cheapest that fits, and among equals the one that has waited longest. The
-database still decides who gets the job; a miner that wakes in vain waits on.
+One job wakes one miner: of those that fit the one that costs its client least, all told (`Merit.cost`), and
+among equals the one that has waited longest. Miners that have not proven themselves come after those that
+have, but for every NEWCOMER_TURN-th job: so a stranger with a price of zero gets a share and not everything.
+A job that might not fit into the context of some goes to one that surely holds it, if such a one waits.
+The database still decides who gets the job; a miner that wakes in vain waits on.
 """
 
 import asyncio
@@ -10,7 +13,10 @@ import itertools
 from collections import defaultdict
 from typing import Any
 
-from aitbc.jobs.matching import MinerProfile, Wanted, reason_against
+from aitbc.jobs.matching import MinerProfile, Wanted, fits
+
+NEWCOMER_TURN = 8
+"""One job in so many goes to a newcomer first, where one waits that fits."""
 
 
 class Ticket:
@@ -27,15 +33,19 @@ class Ticket:
 
 
 Place = tuple[int, int, Ticket]
-"""Where a ticket stands for one of its asks: price, order of arrival (no two alike), ticket."""
+"""Where a ticket stands for one of its asks: cost, order of arrival (no two alike), ticket."""
+
+Bucket = tuple[str, str, bool]
+"""Job type, model, and whether the miners in it have proven themselves."""
 
 
 class WaitingMiners:
     """All tickets of this process, by what their miners serve. Belongs to the event loop's thread."""
 
     def __init__(self) -> None:
-        self._buckets: defaultdict[tuple[str, str], list[Place]] = defaultdict(list)
+        self._buckets: defaultdict[Bucket, list[Place]] = defaultdict(list)
         self._order = itertools.count()
+        self._turn = 0
         self._tickets: set[Ticket] = set()
         self._closed = False
 
@@ -61,8 +71,8 @@ class WaitingMiners:
         ticket = Ticket(profile)
         self._tickets.add(ticket)
         for ask in profile.asks:
-            place = (ask.price_units, next(self._order), ticket)
-            heapq.heappush(self._buckets[ask.job_type, ask.model], place)
+            place = (profile.merit.cost(ask.price_units), next(self._order), ticket)
+            heapq.heappush(self._buckets[ask.job_type, ask.model, profile.merit.proven], place)
         return ticket
 
     def leave(self, ticket: Ticket, *, satisfied: bool) -> None:
@@ -73,7 +83,7 @@ class WaitingMiners:
         ticket.left = True
         self._tickets.discard(ticket)
         for ask in ticket.profile.asks:
-            self._sweep((ask.job_type, ask.model))
+            self._sweep((ask.job_type, ask.model, ticket.profile.merit.proven))
         for wanted in (ticket.woken_by, None if satisfied else ticket.looking):
             if wanted is not None:
                 self.wake(wanted)
@@ -97,15 +107,26 @@ class WaitingMiners:
 
     def wake(self, wanted: Wanted) -> bool:
         """Wakes one miner that fits; False where none waits."""
-        buckets = [self._buckets.get((wanted.job_type, model)) for model in (wanted.model, "*")]
-        places = [place for bucket in buckets if bucket and (place := self._first(bucket, wanted))]
-        if not places:
-            return False
-        ticket = min(places)[2]
+        self._turn += 1
+        proven_first = self._turn % NEWCOMER_TURN != 0
+        for surely in (True, False):
+            for proven in (proven_first, not proven_first):
+                buckets = [
+                    self._buckets.get((wanted.job_type, model, proven)) for model in (wanted.model, "*")
+                ]
+                places = [
+                    place for bucket in buckets if bucket and (place := self._first(bucket, wanted, surely))
+                ]
+                if places:
+                    self._call(min(places)[2], wanted)
+                    return True
+        return False
+
+    @staticmethod
+    def _call(ticket: Ticket, wanted: Wanted) -> None:
         ticket.woken_by = wanted
         if ticket.future is not None and not ticket.future.done():
             ticket.future.set_result(None)
-        return True
 
     def wake_all(self) -> None:
         """Ends every wait, also those that have not begun: the process is shutting down."""
@@ -115,8 +136,11 @@ class WaitingMiners:
                 ticket.future.set_result(None)
 
     @staticmethod
-    def _first(bucket: list[Place], wanted: Wanted) -> Place | None:
-        """The best place whose ticket is free and fits. All stay in the bucket but those who have left."""
+    def _first(bucket: list[Place], wanted: Wanted, surely: bool) -> Place | None:
+        """The best place whose ticket is free and fits (`surely`: with room for whatever the job comes to).
+
+        All stay in the bucket but those who have left.
+        """
         passed: list[Place] = []
         found: Place | None = None
         while bucket:
@@ -125,14 +149,14 @@ class WaitingMiners:
             if ticket.left:
                 continue
             passed.append(place)
-            if ticket.woken_by is None and not reason_against(ticket.profile, wanted):
+            if ticket.woken_by is None and fits(ticket.profile, wanted, surely):
                 found = place
                 break
         for place in passed:
             heapq.heappush(bucket, place)
         return found
 
-    def _sweep(self, key: tuple[str, str]) -> None:
+    def _sweep(self, key: Bucket) -> None:
         """Drops what has left once it is most of the bucket, so that a bucket stays as large as its waiters."""
         bucket = self._buckets.get(key)
         if bucket is None:

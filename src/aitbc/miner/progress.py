@@ -43,8 +43,6 @@ class MinerView:
     miner_id: str = ""
     coordinator: str = ""
     status: str = "starting"
-    coordinator_trouble: str = ""
-    no_work: str = ""
     models: list[str] = field(default_factory=list)
     gpus: list[str] = field(default_factory=list)
     running: dict[str, JobView] = field(default_factory=dict)
@@ -53,6 +51,8 @@ class MinerView:
     failed: int = 0
     tokens: int = 0
     earned_units: int = 0
+    coordinator_trouble: str = ""
+    no_work: str = ""
 
 
 class Reporter(Protocol):

@@ -1,4 +1,4 @@
-"""Miners and what each of them offers."""
+"""Miners, what each of them offers, and how far the accounts behind them are trusted."""
 
 from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
@@ -7,6 +7,7 @@ from sqlmodel import SQLModel
 from aitbc.database.columns import big, listed, small, text
 
 STATUSES = ("active", "draining", "inactive")
+APPROVALS = ("none", "approved", "revoked")
 
 
 class Miner(SQLModel, table=True):
@@ -17,6 +18,9 @@ class Miner(SQLModel, table=True):
 
     session_id      given by the registration that is in force; another machine's registration ends it
     installation_id what the miner's program calls the machine it runs on ('' where it does not say)
+    strikes    failures since its last answer: it gets no work until `paused_until_ms`.
+    delivered, failed, run_ms, units: what it did lately (see `jobs.merit`).
+    deposit    what its account holds for it while it is registered.
     """
 
     __tablename__ = "miners"
@@ -46,6 +50,35 @@ class Miner(SQLModel, table=True):
     last_heartbeat_ms: int = big()
     session_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
     installation_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    strikes: int = small(0, sa_column_kwargs={"server_default": "0"})
+    paused_until_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    delivered: int = big(0, sa_column_kwargs={"server_default": "0"})
+    failed: int = big(0, sa_column_kwargs={"server_default": "0"})
+    run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    units: int = big(0, sa_column_kwargs={"server_default": "0"})
+    deposit_hold_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    deposit_units: int = big(0, sa_column_kwargs={"server_default": "0"})
+
+
+class Provider(SQLModel, table=True):
+    """An account that has miners. All its miners together hold at most `allowance` leases.
+
+    approval  approved: by the operator, trusted without limit; revoked: gets no work at all.
+    strikes   failures of its miners since an answer of any of them; many pause the whole account.
+    """
+
+    __tablename__ = "providers"
+    __table_args__ = (
+        listed("approval", "approval", APPROVALS),
+        CheckConstraint("allowance >= 1 AND strikes >= 0", name="counts"),
+    )
+
+    account_id: str = text(primary_key=True, foreign_key="accounts.id")
+    approval: str = text("none")
+    allowance: int = small()
+    delivered: int = big(0)
+    strikes: int = small(0)
+    paused_until_ms: int = big(0)
 
 
 class Offer(SQLModel, table=True):

@@ -2,11 +2,13 @@
 
 from typing import Any, NamedTuple
 
-from aitbc.miners.models import Miner
+from sqlalchemy import select
+
+from aitbc.miners.models import Miner, Provider
 
 
 class MinerRow(NamedTuple):
-    """Every column of `miners`, in the table's order."""
+    """Every column of `miners`, in the table's order, and then what is known of its account (`providers`)."""
 
     id: str
     account_id: str
@@ -27,11 +29,37 @@ class MinerRow(NamedTuple):
     last_heartbeat_ms: int
     session_id: str
     installation_id: str
+    strikes: int
+    paused_until_ms: int
+    delivered: int
+    failed: int
+    run_ms: int
+    units: int
+    deposit_hold_id: str
+    deposit_units: int
+    approval: str
+    allowance: int
+    account_strikes: int
+    account_paused_until_ms: int
 
 
-COLUMNS = list(Miner.__table__.columns)  # type: ignore[attr-defined]
+_miners: Any = Miner.__table__  # type: ignore[attr-defined]
+_providers: Any = Provider.__table__  # type: ignore[attr-defined]
+_p = _providers.c
+COLUMNS = [
+    *_miners.columns,
+    _p.approval,
+    _p.allowance,
+    _p.strikes.label("account_strikes"),
+    _p.paused_until_ms.label("account_paused_until_ms"),
+]
 if MinerRow._fields != tuple(column.name for column in COLUMNS):
-    raise RuntimeError("MinerRow and the miners table have drifted apart")
+    raise RuntimeError("MinerRow and its tables have drifted apart")
+
+
+def select_miners() -> Any:
+    """SELECT of miners as MinerRows."""
+    return select(*COLUMNS).join_from(_miners, _providers, _p.account_id == _miners.c.account_id)
 
 
 class OfferRow(NamedTuple):

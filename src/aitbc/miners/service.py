@@ -16,8 +16,9 @@ from aitbc.errors import (
     MinerNotFound,
     MinerSessionReplaced,
 )
+from aitbc.miners import standing
 from aitbc.miners.models import Miner, Offer
-from aitbc.miners.rows import COLUMNS, MinerRow, MinerSpec, ModelSpec, OfferRow
+from aitbc.miners.rows import MinerRow, MinerSpec, ModelSpec, OfferRow, select_miners
 
 _miners: Any = Miner.__table__  # type: ignore[attr-defined]
 _offers: Any = Offer.__table__  # type: ignore[attr-defined]
@@ -34,12 +35,12 @@ KEPT_OFFERS = 8192  # miners whose offers are remembered between claims
 
 INSERT_MINER = insert_into(Miner)
 INSERT_OFFER = insert_into(Offer)
-_by_id = select(*COLUMNS).where(_own)
-_by_account = select(*COLUMNS).where(_m.account_id == bindparam("account")).order_by(_m.id).limit(2)
+_by_id = select_miners().where(_own)
+_by_account = select_miners().where(_m.account_id == bindparam("account")).order_by(_m.id).limit(2)
 SELECT_MINER = statement(_by_id, MinerRow)
 SELECT_OF_ACCOUNT = statement(_by_account, MinerRow)
-LOCK_MINER = statement(_by_id.with_for_update(key_share=True), MinerRow)
-LOCK_OF_ACCOUNT = statement(_by_account.with_for_update(key_share=True), MinerRow)
+LOCK_MINER = statement(_by_id.with_for_update(key_share=True, of=_miners), MinerRow)
+LOCK_OF_ACCOUNT = statement(_by_account.with_for_update(key_share=True, of=_miners), MinerRow)
 SELECT_OFFERS = statement(
     select(*(_o[name] for name in OfferRow._fields))
     .where(_o.miner_id == bindparam("miner"))
@@ -118,6 +119,7 @@ def register(tx: Tx, known: MinerRow | None, account_id: str, spec: MinerSpec, p
         "session_id": session_after(known, spec),
         "installation_id": spec.installation_id,
     }
+    standing.open_provider(tx, account_id)
     if known is None:
         tx.run(
             INSERT_MINER,
@@ -127,6 +129,7 @@ def register(tx: Tx, known: MinerRow | None, account_id: str, spec: MinerSpec, p
             deregistered=0,
             load="{}",
             registered_at_ms=tx.now_ms,
+            **standing.NEW,
             **values,
         )
     else:
@@ -258,6 +261,13 @@ def offers(tx: Tx, miner: MinerRow) -> tuple[OfferRow, ...]:
         if len(_offers_of) > KEPT_OFFERS:
             _offers_of.popitem(last=False)
     return found
+
+
+def context_of(tx: Tx, miner: MinerRow, job_type: str, model: str) -> int:
+    """The context that the miner offers the model with, tokens; 0 where it does not say."""
+    served = {offer.model: offer for offer in offers(tx, miner) if offer.job_type == job_type}
+    offer = served.get(model) or served.get(ANY_MODEL)
+    return 0 if offer is None else offer.context_length
 
 
 def touch(tx: Tx, miner: MinerRow) -> MinerRow:

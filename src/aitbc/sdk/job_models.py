@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,6 +99,8 @@ class Job:
     def embeddings(self) -> list[list[float]] | None:
         """The vectors of an `embedding` job, one for each input; None before they are there."""
         value = (self.output or {}).get("embeddings")
+        if value is None and self.job_type == "embedding" and self.result:
+            value = json.loads(self.result)  # what is long stands in the answer once
         return value if isinstance(value, list) else None
 
     @classmethod

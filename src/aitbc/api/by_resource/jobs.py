@@ -20,6 +20,7 @@ from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
 from aitbc.flows import explain as explaining
 from aitbc.flows import job_lifecycle, on_offer
+from aitbc.flows.context import FlowContext
 from aitbc.jobs import queries
 
 router = Router(tags=["Jobs"])
@@ -84,7 +85,7 @@ async def submit_batch(request: ApiRequest, principal: Client, body: JobBatch) -
 )
 async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest) -> Response:
     """Eligible miners, prices and expected wait. Nothing is created and nothing is held."""
-    quote = await request.runtime.db.read(_quote, body)
+    quote = await request.runtime.db.read(_quote, request.runtime.context, body)
     asks = quote.asks_units
     return reply(
         {
@@ -99,10 +100,10 @@ async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest)
     )
 
 
-def _quote(tx: Tx, body: AnyJobRequest) -> explaining.Quote:
+def _quote(tx: Tx, ctx: FlowContext, body: AnyJobRequest) -> explaining.Quote:
     job_type = body.unnamed_model()
     model = None if job_type is None else on_offer.default_model(tx, job_type)
-    return explaining.quote(tx, body.to_spec(model))
+    return explaining.quote(tx, ctx, body.to_spec(model))
 
 
 @router.get("/v1/jobs/{job_id}", summary="Get job details", response_model=replies.Job, responses=READ_ONE)
@@ -176,6 +177,6 @@ def _events(tx: Tx, principal: Principal, job_id: str) -> bytes:
 )
 async def explain_job(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
     """Counts of miners by what keeps each from the job, and the nearest change that would make it run."""
-    found = await request.runtime.db.read(explaining.explain, principal, job_id)
+    found = await request.runtime.db.read(explaining.explain, request.runtime.context, principal, job_id)
     change = found.nearest_change
     return reply({**found._asdict(), "nearest_change": None if change is None else change._asdict()})

@@ -116,7 +116,7 @@ async def take_jobs(
     known = set(query.known.split(",")) if query.known else set()
     taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s, query.session_id)
     taken = await (wait_for(request, principal, taking) if waiting_s > 0 else taking)
-    return reply({"jobs": acts.assignments_body(request, taken)})
+    return reply(acts.taken_body(request, taken))
 
 
 @router.post(

@@ -60,8 +60,12 @@ class Job(Reply):
     params: dict[str, Any] = Field(description="Sampling parameters.")
     constraints: dict[str, Any]
     priority: int
-    result: str | None = Field(description="The answer as text; for embeddings their JSON.")
-    output: dict[str, Any] | None = Field(description="The answer in its job type's own form.")
+    result: str | None = Field(
+        description="The answer as text; for embeddings their JSON. In lists only where it is short."
+    )
+    output: dict[str, Any] | None = Field(
+        description="The answer in its job type's own form; null where it is long: it is in `result`."
+    )
     miner_id: str | None
     client_id: str
     attempts: int
@@ -342,7 +346,12 @@ class Assignment(Reply):
 
 
 class Assignments(Reply):
+    """Leased jobs. Where there is none for a reason of the miner's own, it is said."""
+
     jobs: list[Assignment]
+    reason: Literal["DRAINING", "NOT_APPROVED", "PAUSED", "TRUST", "BUSY"] | None = None
+    message: str | None = None
+    retry_after_s: float | None = Field(None, description="When the reason ends, where that is known.")
 
 
 class FailedJob(Reply):

@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
+from aitbc.core.canonical import is_deep
 from aitbc.miner.engines.base import Cause, EngineError
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -139,16 +140,16 @@ class JsonDecoder:
 
     def end(self) -> Iterator[Any]:
         """The values left at the end of the body. ValueError where the last is not whole."""
-        text = b"".join(self._rest).decode("utf-8", "replace")
+        data = b"".join(self._rest)
+        if is_deep(data):
+            raise ValueError("nested too deeply")
+        text = data.decode("utf-8", "replace")
         decoder, at = json.JSONDecoder(), 0
         while at < len(text):
             if text[at] in " \t\r\n":
                 at += 1
                 continue
-            try:
-                value, at = decoder.raw_decode(text, at)
-            except RecursionError as error:
-                raise ValueError("nested too deeply") from error
+            value, at = decoder.raw_decode(text, at)
             yield value
 
     def _keep(self, data: bytes) -> None:
@@ -160,11 +161,9 @@ class JsonDecoder:
 
 def decode_json(data: bytes | str) -> Any:
     """The JSON value in `data`; bytes that are not UTF-8 become U+FFFD. ValueError, whatever is wrong."""
-    text = data.decode("utf-8-sig", "replace") if isinstance(data, bytes) else data
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    if is_deep(data if isinstance(data, bytes) else data.encode("utf-8", "replace")):
+        raise ValueError("nested too deeply")
+    return json.loads(data.decode("utf-8-sig", "replace") if isinstance(data, bytes) else data)
 
 
 async def frames(chunks: AsyncIterator[bytes]) -> AsyncIterator[Frame]:

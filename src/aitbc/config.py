@@ -228,7 +228,7 @@ class Settings(BaseSettings):
     max_max_run_s: int = Field(86_400, ge=1, le=604_800, description="The largest max_run_s of a job.")
     miner_admission: Literal["open", "approved"] = Field(
         "open",
-        description="Whose miners get work: any account's, or only those that `aitbc miners approve` names.",
+        description="Whose miners get work: any account's, or only those that `aitbc providers approve` names.",
     )
     miner_deposit: Decimal = Field(
         Decimal(0),

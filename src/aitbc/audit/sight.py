@@ -26,6 +26,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "at_ms": "when the line came; the witness's own time is in the line",
         REMOVED: "of older blocks: the newest block's lines, which a policy's quorum asks for, stand for all before",
     },
+    "free_jobs": {ALL: "how many jobs of an account paid for nothing, kept for two days"},
     "idempotent_answers": {ALL: "answers that are kept for a day"},
     "job_events": {"actor": TRY, "at_ms": TRY, "cause": TRY},
     "job_requests": {REMOVED: ERASED},

@@ -53,6 +53,7 @@ ENTRIES = {
     "serve": Entry("serve", "serve", _OPERATOR),
     "init": Entry("serve", "init", _OPERATOR),
     "keys": Entry("keys", "keys_app", _OPERATOR),
+    "providers": Entry("providers", "providers_app", _OPERATOR),
     "ledger": Entry("ledger", "ledger_app", _OPERATOR),
     "db": Entry("database", "db_app", _OPERATOR),
     "audit": Entry("audit", "audit", _OPERATOR),

@@ -1,0 +1,216 @@
+"""What a stranger's miners can do to the market: little, until they have delivered."""
+
+from dataclasses import replace
+
+import pytest
+
+from aitbc.errors import InsufficientFunds, JobNotAvailable
+from aitbc.flows import dispatch, retries
+from aitbc.jobs.matching import MinerProfile, Wanted
+from aitbc.jobs.merit import Merit
+from aitbc.jobs.rows import Ask, MinerNeeds
+from aitbc.jobs.waiting import NEWCOMER_TURN, WaitingMiners
+from aitbc.miners import standing
+from tests.support_flows import Market, Provider
+
+
+def wait(market: Market, seconds: float) -> None:
+    market.clock.advance(seconds)
+    market.expire()
+
+
+def approve(market: Market, miner: Provider, how: str = "approved") -> None:
+    market.db.write_sync(standing.set_approval, miner.principal.account_id, how)
+
+
+def reason(market: Market, miner: Provider) -> str:
+    return market.db.write_sync(dispatch.take, market.ctx, *miner, 1, ()).room.reason
+
+
+def test_leases_grow_with_answers_and_are_counted_for_the_account(market: Market) -> None:
+    client = market.client()
+    for _ in range(60):
+        market.submit(client)
+    ids = [market.miner(f"m{n}", account="stranger", models={"llama": 0}, concurrency=4096) for n in range(5)]
+    taken = [(miner, job.id) for miner in ids for job in market.take(miner, 500)]
+    assert len(taken) == standing.START_LEASES, "over all its ids"
+    assert reason(market, ids[1]) == "TRUST"
+    for miner, job in taken:
+        market.complete(miner, job)
+    assert len(market.take(ids[2], 500)) == 2 * standing.START_LEASES
+    market.check()
+
+
+def test_answers_to_oneself_earn_no_trust(market: Market) -> None:
+    owner = market.client("both")
+    miner = market.miner(account="both", concurrency=100)
+    for _ in range(10):
+        market.submit(owner)
+    for job in market.take(miner, 8):
+        market.complete(miner, job.id)
+    for _ in range(10):
+        market.submit(owner)
+    assert len(market.take(miner, 100)) == standing.START_LEASES
+
+
+def test_a_stranger_cannot_fail_the_jobs_of_others(market: Market) -> None:
+    """With ids and accounts as it likes: a proven miner's word is waited for."""
+    client, honest = market.client(), market.miner("honest")
+    approve(market, honest)
+    jobs = [market.submit(client).id for _ in range(6)]
+    for n in range(4):
+        for account in ("mallory", "eve", "trent"):
+            bad = market.miner(f"{account}-{n}", account=account, models={"llama": 0}, concurrency=4096)
+            for job in market.take(bad, 500):
+                market.fail(bad, job.id, "BAD_REQUEST", False)
+        wait(market, 70)
+    assert {market.job(job).status for job in jobs} == {"pending"}
+    while taken := market.take(honest, 10):
+        for job in taken:
+            market.complete(honest, job.id)
+        wait(market, 1)
+    assert {market.job(job).status for job in jobs} == {"completed"}
+    market.check()
+
+
+def test_two_accounts_that_agree_end_a_job_and_are_not_blamed(market: Market) -> None:
+    client, first, second = market.client(), market.miner("a"), market.miner("b")
+    job = market.submit(client)
+    market.take(first)
+    assert market.fail(first, job.id, "BAD_REQUEST").status == "pending"
+    assert market.take(first) == []
+    market.take(second)
+    ended = market.fail(second, job.id, "BAD_REQUEST")
+    assert (ended.status, ended.cause) == ("failed", "BAD_REQUEST")
+    assert reason(market, first) == reason(market, second) == ""
+    market.check()
+
+
+def test_two_miners_of_one_account_do_not_agree(market: Market) -> None:
+    client, other = market.client(), market.miner("c")
+    one, two = market.miner("a", account="same"), market.miner("b", account="same")
+    market.miner("d", account="same")
+    job = market.submit(client)
+    for miner in (one, two):
+        assert market.take(miner)
+        assert market.fail(miner, job.id, "BAD_REQUEST").status == "pending"
+    assert market.take(Provider(one.principal, "d")) == [], "kept from the account as a whole"
+    assert [taken.id for taken in market.take(other)] == [job.id]
+
+
+def test_a_failing_miner_pauses_longer_each_time(market: Market) -> None:
+    client, bad = market.client(), market.miner("bad")
+    market.miner("good")
+    for strikes in range(1, 9):
+        market.submit(client)
+        market.fail(bad, market.take(bad)[0].id)
+        pause_s = standing.pause_ms(strikes) / 1000
+        assert pause_s == min(60, 2 ** (strikes - 1))
+        market.clock.advance(pause_s - 0.1)
+        assert reason(market, bad) == "PAUSED"
+        with pytest.raises(JobNotAvailable):
+            market.claim(bad, market.submit(client).id)
+        market.clock.advance(0.1)
+    done = market.take(bad)[0]
+    market.complete(bad, done.id)
+    assert reason(market, bad) == "", "an answer ends it"
+
+
+def test_going_away_and_outages_are_no_failures(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client)
+    market.take(miner)
+    market.fail(miner, job.id, "SHUTTING_DOWN")
+    assert reason(market, miner) == ""
+
+
+def test_the_only_miner_on_the_network(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    hopeless, unlucky = market.submit(client), market.submit(client, model="other")
+    lone = market.miner("m2", models={"other": 1})
+    market.take(miner)
+    market.fail(miner, hopeless.id, "BAD_REQUEST")
+    wait(market, retries.OPINION_MS / 1000)
+    ended = market.job(hopeless.id)
+    assert (ended.status, ended.cause, ended.attempts) == ("failed", "BAD_REQUEST", 1)
+    for pause_s in (1, 2, 0):
+        assert [job.id for job in market.take(lone)] == [unlucky.id]
+        market.fail(lone, unlucky.id)
+        wait(market, pause_s)
+    ended = market.job(unlucky.id)
+    assert (ended.status, ended.cause, ended.attempts) == ("failed", "ENGINE_ERROR", 3)
+    market.check()
+
+
+def test_admission_and_revocation(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    market.submit(client)
+    market.ctx = replace(market.ctx, only_approved=True)
+    assert market.take(miner) == []
+    assert reason(market, miner) == "NOT_APPROVED"
+    approve(market, miner)
+    assert len(market.take(miner)) == 1
+    approve(market, miner, "revoked")
+    market.ctx = replace(market.ctx, only_approved=False)
+    assert reason(market, miner) == "NOT_APPROVED"
+
+
+def test_a_deposit_is_held_while_a_miner_is_registered(market: Market) -> None:
+    market.ctx = replace(market.ctx, deposit_units=500)
+    with pytest.raises(InsufficientFunds):
+        market.miner("poor")
+    owner = market.client("rich", 1200)
+    miners = [market.miner(name, account=owner.account_id) for name in ("a", "b", "a")]
+    assert market.balance("rich").held_units == 1000, "one for each, once"
+    with pytest.raises(InsufficientFunds):
+        market.miner("c", account=owner.account_id)
+    market.check()
+    market.leave(miners[0])
+    assert market.balance("rich").held_units == 500
+    market.leave(miners[0])
+    assert market.balance("rich").held_units == 500
+    market.check()
+
+
+def test_a_job_goes_where_its_context_fits(market: Market) -> None:
+    client = market.client()
+    job = market.submit(client, prompt="w " * 10_000, cap=0)
+    assert job.min_context == 20_000 // 6 + 10
+    wanted = Wanted("llm_inference", "llama", 0, 0, "", "", "", job.min_context, job.max_units)
+    waiting = WaitingMiners()
+    needs = MinerNeeds("m", "", 0)
+
+    def enter(context: int) -> object:
+        return waiting.enter(MinerProfile(needs, (Ask("llm_inference", "llama", 0, context),)))
+
+    enter(2048)
+    assert not waiting.wake(wanted)
+    maybe, surely = enter(4096), enter(32_768)
+    assert waiting.wake(wanted)
+    assert (maybe.woken_by, surely.woken_by) == (None, wanted)  # type: ignore[attr-defined]
+
+
+def test_a_price_of_zero_buys_a_share_and_not_everything() -> None:
+    waiting = WaitingMiners()
+    wanted = Wanted("llm_inference", "llama", 10**9, 0, "", "", "")
+    ask = Ask("llm_inference", "llama", 10**6)
+    known = MinerProfile(MinerNeeds("known", "", 0), (ask,), Merit(100, 0, 100_000, 50_000, proven=True))
+    stranger = MinerProfile(MinerNeeds("new", "", 0), (ask._replace(price_units=0),))
+    went = []
+    for _ in range(3 * NEWCOMER_TURN):
+        tickets = {name: waiting.enter(one) for name, one in (("known", known), ("new", stranger))}
+        waiting.wake(wanted)
+        went += [name for name, ticket in tickets.items() if ticket.woken_by]
+        for ticket in tickets.values():
+            ticket.woken_by = None
+            waiting.leave(ticket, satisfied=True)
+    assert went.count("new") == 3
+
+
+def test_speed_and_success_weigh_beside_the_price() -> None:
+    quick = Merit(delivered=100, run_ms=100_000, units=100_000)
+    slow = Merit(delivered=100, run_ms=4_000_000, units=100_000)
+    flaky = Merit(delivered=50, failed=64, run_ms=50_000, units=50_000)
+    assert quick.cost(1_000_000) < slow.cost(0)
+    assert quick.cost(1_000_000) < flaky.cost(900_000)
+    assert quick.cost(1_000_000) < quick.cost(1_000_001)

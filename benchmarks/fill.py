@@ -62,7 +62,7 @@ def register_one(tx: Tx, miner_id: str, model: str, public_key: str = "", concur
         concurrency=concurrency,
         public_key=public_key,
     )
-    registration.register(tx, MINER_KEY, spec)
+    registration.register(tx, flow_context(), MINER_KEY, spec)
 
 
 def complete(tx: Tx, ctx: FlowContext, miner: Miner, job: JobRow) -> None:

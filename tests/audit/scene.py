@@ -92,7 +92,7 @@ class Scene:
         market.clock.advance(1)
         market.cancel(self.alice, stopped.id)
         (failing,) = self.take(market.submit(self.alice))
-        market.fail(self.miner, failing.id, retryable=False)
+        self.fail_for_good(failing)
         self.manual("failed")
         self.manual("cancelled")
         seal(market)
@@ -128,6 +128,12 @@ class Scene:
         document = WALLET.transfer(to, 10 * nonce, nonce, fee_units=fee_units)
         write(wallet_transfer.apply, wallet_transfer.read(document, CHAIN, network_id))
 
+    def fail_for_good(self, job: JobRow) -> None:
+        """Its only miner calls it hopeless, and nobody else comes."""
+        self.market.fail(self.miner, job.id, retryable=False)
+        self.market.clock.advance(3)
+        self.market.expire()
+
     def manual(self, status: str) -> None:
         """A job with a manual payment, moved to `status`."""
         market, write = self.market, self.market.db.write_sync
@@ -135,7 +141,7 @@ class Scene:
         payment_id = write(payment.open_escrow, self.alice, job.id).id
         self.take(job)
         if status == "failed":
-            market.fail(self.miner, job.id, retryable=False)
+            self.fail_for_good(job)
             return
         if status == "cancelled":
             market.clock.advance(1)

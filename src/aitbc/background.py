@@ -16,6 +16,7 @@ from aitbc.flows import activity, expiry, payment
 from aitbc.flows.idempotency import forget_old
 from aitbc.headfile import HeadFile, HeadFileError
 from aitbc.idempotency.service import KEEP_S
+from aitbc.jobs import free
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
 from aitbc.users import service as users
@@ -95,11 +96,12 @@ async def release_once(runtime: Runtime) -> bool:
 
 
 async def forget_once(runtime: Runtime) -> bool:
-    """Forgets what has run out and nobody asks for again: login texts, sessions, answers kept for
+    """Forgets what has run out and nobody asks for again: login texts, sessions, days' counts, answers kept for
     Idempotency-Keys, which may hold prompts and so go no later than these."""
     if not runtime.steady.is_steady():
         return False
     await runtime.db.write(users.forget)
+    await runtime.db.write(free.forget)
     keep_s = min(KEEP_S, runtime.settings.job_retention_days * 86_400)
     return await runtime.db.write(forget_old, keep_s)
 

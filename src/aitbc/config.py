@@ -185,6 +185,13 @@ class Settings(BaseSettings):
         description="Bytes of one account's large inputs (above 4096 bytes) that may wait at once; more get 429"
         " INPUT_QUOTA_EXCEEDED.",
     )
+    max_free_jobs_per_day: int = Field(
+        20_000,
+        ge=0,
+        le=MAX_COUNT,
+        description="Jobs of one account that may end on one day (UTC) without having paid for anything; then it"
+        " submits no more on that day: 429 FREE_JOBS_USED_UP. 0 switches it off.",
+    )
     rate_limit_client: int = Field(
         100,
         ge=0,
@@ -202,6 +209,12 @@ class Settings(BaseSettings):
         ge=0,
         le=MAX_COUNT,
         description="Requests a minute of a user, failed attempts from an address; 0 switches it off.",
+    )
+    rate_limit_newcomers: int = Field(
+        200,
+        ge=0,
+        le=MAX_COUNT,
+        description="Wallets a day that may log in for the first time from one address; 0 switches it off.",
     )
     lease_s: float = Field(
         60, gt=0, le=86_400, description="How long a claimed job is a miner's without a heartbeat."

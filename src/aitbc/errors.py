@@ -491,6 +491,17 @@ class QueueFull(AitbcError):
     template = "{waiting} jobs of this account are waiting, and {limit} may; try again when some have run."
 
 
+class FreeJobsUsedUp(AitbcError):
+    """Each job leaves rows for good: so many of an account's may end on one day without having paid for any."""
+
+    status = 429
+    code = "FREE_JOBS_USED_UP"
+    template = (
+        "{ended} jobs of this account ended today without having paid for anything (cancelled, expired, failed or"
+        " answered for a price of 0), and {limit} a day may; it may submit again from {resets_at} on."
+    )
+
+
 class InputQuotaExceeded(AitbcError):
     status = 429
     code = "INPUT_QUOTA_EXCEEDED"

@@ -83,6 +83,7 @@ class Runtime:
             max_attempts=settings.max_attempts,
             max_pending_jobs=settings.max_pending_jobs,
             max_pending_bytes=settings.max_pending_bytes,
+            max_free_jobs=settings.max_free_jobs_per_day,
             acceptance_ms=int(settings.acceptance_window_s * 1000),
             default_max_run_ms=settings.default_max_run_s * 1000,
             max_max_run_ms=settings.max_max_run_s * 1000,

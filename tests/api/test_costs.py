@@ -3,12 +3,14 @@
 import asyncio
 import threading
 
+import httpx
 import pytest
 from sqlalchemy import text
 
 from aitbc.api.metrics import LEVELS_S
 from aitbc.core.clock import ManualClock
 from aitbc.database import Tx
+from aitbc.flows import explorer
 from aitbc.jobs import queries
 from tests.api.support import Market
 
@@ -130,3 +132,41 @@ def test_jobs_of_one_end_are_looked_for_so_far_and_go_on_below(
             if not cursor:
                 break
         assert found == wanted
+
+
+def test_slow_reads_of_one_caller_leave_a_reader_to_others(
+    api: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger has every reader that he may have busy with something endless, gives up, and asks again."""
+    stop, begun = threading.Event(), threading.Semaphore(0)
+
+    def slow(_tx: Tx, _text: str) -> list[object]:
+        begun.release()
+        assert stop.wait(30)
+        return []
+
+    monkeypatch.setattr(explorer, "search", slow)
+
+    async def ask(count: int) -> list[asyncio.Task[httpx.Response]]:
+        url = "/v1/explorer/search?q=alice"
+        return [asyncio.create_task(api.client.get(url)) for _ in range(count)]
+
+    async def give_up(tasks: list[asyncio.Task[httpx.Response]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    client = api.key("client", "alice")
+    try:
+        for _ in range(3):
+            waiting = api.run(ask(32))
+            assert begun.acquire(timeout=10)
+            assert api.get("/v1/jobs", client).status_code == 200
+            api.run(give_up(waiting))
+    finally:
+        stop.set()
+    assert [answer.json() for answer in api.run(_answers(api.run(ask(8))))] == [[]] * 8
+
+
+async def _answers(tasks: list[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
+    return await asyncio.gather(*tasks)

@@ -221,6 +221,56 @@ def test_a_user_has_so_many_keys(api: Market, monkeypatch: pytest.MonkeyPatch) -
     assert api.post("/v1/users/me/keys", headers, json={}).status_code == 201
 
 
+@sqlite_only
+def test_so_many_keys_that_ended_are_remembered(
+    api: Market, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aitbc.flows.user_keys.MAX_ENDED_KEYS", 2)
+    headers = session(api, NativeWallet())
+    made = []
+    for _ in range(4):
+        clock.advance(1)
+        made.append(api.post("/v1/users/me/keys", headers, json={"role": "client"}).json())
+        api.call("DELETE", f"/v1/users/me/keys/{made[-1]['key_id']}", headers)
+    kept = api.post("/v1/users/me/keys", headers, json={"role": "client"}).json()
+    listed = [key["key_id"] for key in api.get("/v1/users/me/keys", headers).json()["keys"]]
+    assert sorted(listed) == sorted([made[2]["key_id"], made[3]["key_id"], kept["key_id"]])
+    for key in made:
+        expect_error(api.get("/v1/jobs", {"X-Api-Key": key["key"]}), 401, "UNAUTHORIZED")
+    assert api.get("/v1/jobs", {"X-Api-Key": kept["key"]}).status_code == 200
+
+
+def test_a_user_has_so_many_sessions(api: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest ends for one more, at once; other users' stay."""
+    monkeypatch.setattr("aitbc.users.service.MAX_SESSIONS", 2)
+    wallet = NativeWallet()
+    other = session(api, NativeWallet(2))
+    opened = []
+    for _ in range(4):
+        opened.append(session(api, wallet))
+        assert api.get("/v1/users/me", opened[-1]).status_code == 200
+    assert [api.get("/v1/users/me", one).status_code for one in opened] == [401, 401, 200, 200]
+    assert api.get("/v1/users/me", other).status_code == 200
+    assert len(api.get("/v1/users/me/sessions", opened[-1]).json()["sessions"]) == 2
+
+
+@sqlite_only
+def test_so_many_new_wallets_a_day_come_from_one_address(
+    start_api: Callable[..., Market], clock: ManualClock
+) -> None:
+    """Those that are known are let in all the same."""
+    api = start_api(rate_limit_newcomers=2)
+    for number in (1, 2):
+        session(api, NativeWallet(number))
+        clock.advance(3_600)
+    refused = expect_error(enter(api, NativeWallet(3)), 429, "RATE_LIMITED")
+    assert "2 a day" in refused["detail"]
+    assert refused["error"]["details"]["retry_after_s"] > 3_600
+    session(api, NativeWallet(1))
+    clock.advance(86_400)
+    session(api, NativeWallet(3))
+
+
 def test_sessions_are_listed_ended_and_expire(api: Market, clock: ManualClock) -> None:
     wallet = NativeWallet()
     first, second = session(api, wallet), session(api, wallet)

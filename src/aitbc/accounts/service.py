@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from sqlalchemy import bindparam, null, select, update
+from sqlalchemy import bindparam, delete, null, select, update
 
 from aitbc.accounts.models import ApiKey
 from aitbc.accounts.principal import ROLES, Principal, Role
@@ -96,6 +96,7 @@ _ROTATE = statement(
         previous_expires_at_ms=bindparam("grace_until"),
     )
 )
+_FORGET = statement(delete(ApiKey).where(_K.id == bindparam("key_id")))
 _LIST_COLUMNS = (
     _K.id,
     _K.account_id,
@@ -278,6 +279,13 @@ def revoke_key(tx: Tx, key_id: str) -> None:
         raise KeyNotFound(key_id=key_id)
     if row.revoked_at_ms is None:
         tx.run(_REVOKE, key_id=key_id, now=tx.now_ms)
+        tx.signal(("key", key_id))
+
+
+def forget_keys(tx: Tx, key_ids: Sequence[str]) -> None:
+    """Forgets keys that have ended: to who still shows one it is unknown from now on."""
+    for key_id in key_ids:
+        tx.run(_FORGET, key_id=key_id)
         tx.signal(("key", key_id))
 
 

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, IPv6Network
 from math import ceil
 from typing import Any
 
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
@@ -24,7 +24,7 @@ from aitbc.metrics import RATE_LIMITED
 MAX_COUNTERS = 100_000
 """Accounts and addresses that are counted at once; the oldest counter makes room."""
 
-BY_ADDRESS = frozenset({"address", "peer", "newcomer"})
+BY_ADDRESS = frozenset({"address", "peer", "newcomer", "newcomers"})
 """Limits by network address; the others are by account."""
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -97,6 +97,11 @@ class _PerMinute(RateLimitItemPerMinute):
         return f"{self.namespace}/{identifiers[0]!s}"
 
 
+class _PerDay(RateLimitItemPerDay):
+    def key_for(self, *identifiers: bytes | str | int | float) -> str:
+        return f"{self.namespace}/{identifiers[0]!s}"
+
+
 class RateLimits:
     """The limits of one application. A limit that is switched off (0) costs one dict lookup.
 
@@ -104,7 +109,7 @@ class RateLimits:
     as a client, which shares the counter of its account's client keys; `user` for what only a session may;
     `wallet` for logins and `sender` for transfers with a good signature. By network address: `address` for
     keys and sessions that were not good, `peer` for logins and transfers that were refused, `newcomer` for
-    wallets that log in for the first time.
+    wallets that log in for the first time, `newcomers` for these by the day.
     """
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -115,7 +120,11 @@ class RateLimits:
         user = settings.rate_limit_user
         amounts = {"client": settings.rate_limit_client, "miner": settings.rate_limit_miner}
         amounts |= dict.fromkeys(("user", "wallet", "sender", "address", "peer", "newcomer"), user)
-        self._items = {name: _PerMinute(amount, namespace=name) for name, amount in amounts.items() if amount}
+        self._items: dict[str, RateLimitItem] = {
+            name: _PerMinute(amount, namespace=name) for name, amount in amounts.items() if amount
+        }
+        if settings.rate_limit_newcomers:
+            self._items["newcomers"] = _PerDay(settings.rate_limit_newcomers, namespace="newcomers")
         if user or settings.rate_limit_client:
             self._items["session"] = _PerMinute(user or settings.rate_limit_client, namespace="client")
         self._policies = {
@@ -173,4 +182,10 @@ class RateLimits:
     def _refusal(self, name: str, item: Any, who: str) -> RateLimited:
         RATE_LIMITED.labels(name).inc()
         stats = self._stats(name, item, who)
-        return RateLimited(limit=item.amount, retry_after_s=max(1, ceil(stats.reset_time - self._now())))
+        details = {"limit": item.amount, "retry_after_s": max(1, ceil(stats.reset_time - self._now()))}
+        if isinstance(item, _PerDay):
+            message = (
+                "Too many new wallets from your address: the limit is {limit} a day; known ones are let in."
+            )
+            return RateLimited(message.format(**details), **details)
+        return RateLimited(**details)

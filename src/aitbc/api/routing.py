@@ -26,7 +26,9 @@ from starlette.routing import BaseRoute
 
 from aitbc.api.auth import Auth
 from aitbc.api.errors import invalid_fields
+from aitbc.api.ratelimit import network_of
 from aitbc.api.requests import ApiRequest, parse_json
+from aitbc.database import READING_FOR
 from aitbc.errors import InvalidRequest
 
 MAX_QUERY_BYTES = 8192
@@ -100,6 +102,7 @@ class Endpoint(APIRoute):
             principal = await binding.auth[1].check(request)
             values[binding.auth[0]] = principal
             request.caller = principal.account_id
+        READING_FOR.set(request.caller or network_of(request.client_address))
         for value in path_values.values():
             if len(value) > MAX_PATH_PARAMETER_CHARS or "\0" in value:
                 raise InvalidRequest("The path is not valid.")

@@ -27,6 +27,7 @@ from aitbc.users.service import NewSession, UserRow
 router = Router(tags=["Users"])
 
 ME = "me"
+NEWCOMER_LIMITS = ("newcomers", "newcomer")
 
 
 @router.post(
@@ -73,17 +74,19 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
         )
         # What counts for the wallet is what only its owner can do: a login that succeeded.
         access.admit(request, "wallet", address)
-        may_open = access.limits.allows("newcomer", peer)
+        may_open = all(access.limits.allows(name, peer) for name in NEWCOMER_LIMITS)
         session, user, is_new = await runtime.db.write(
             _log_in, proven, runtime.settings.devnet_grant_units, may_open
         )
     except LOGIN_ERRORS as error:
         raise access.failed(request, error) from None
     if session is None:
-        access.admit(request, "newcomer", peer)
+        for name in NEWCOMER_LIMITS:
+            access.admit(request, name, peer)
         raise RateLimited(limit=runtime.settings.rate_limit_user, retry_after_s=1)  # the minute is just over
     if is_new:
-        access.note(request, "newcomer", peer)
+        for name in NEWCOMER_LIMITS:
+            access.note(request, name, peer)
     access.note(request, "wallet", address)
     return reply(
         {

@@ -14,9 +14,20 @@ from aitbc.database.postgres import TURN, PostgresBackend
 from aitbc.database.signals import Signals
 from aitbc.database.sqlite import SqliteBackend
 from aitbc.database.statements import Statement, insert_into, statement
+from aitbc.database.turns import READING_FOR, Turns
 from aitbc.database.tx import Tx
 
-__all__ = ["TURN", "Database", "Signals", "Statement", "Tx", "insert_into", "sqlite_path", "statement"]
+__all__ = [
+    "READING_FOR",
+    "TURN",
+    "Database",
+    "Signals",
+    "Statement",
+    "Tx",
+    "insert_into",
+    "sqlite_path",
+    "statement",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +53,7 @@ class Database:
         self.backend = backend
         self.clock = clock
         self.signals = signals
+        self._turns = Turns(max(1, backend.readers - 1))
 
     @property
     def dialect(self) -> str:
@@ -87,8 +99,17 @@ class Database:
         return result
 
     async def read(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs `fn` on a consistent snapshot, beside the writer."""
-        result: R = await self.backend.read((fn, args, kwargs))
+        """Runs `fn` on a consistent snapshot, beside the writer.
+
+        One caller (`READING_FOR`) never has all readers: what he asks for beyond that waits for his own reads.
+        """
+        who = READING_FOR.get()
+        result: R
+        if who is None:
+            result = await self.backend.read((fn, args, kwargs))
+        else:
+            await self._turns.take(who)
+            result = await self._turns.keep(who, self.backend.read, (fn, args, kwargs))
         return result
 
     async def glance(self, fn: Callable[Concatenate[Tx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -90,6 +90,7 @@ class PostgresBackend:
         self._grouping = threading.Thread(target=self._group, name="group", daemon=True)
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: calls wait; False: the end
         self._writers = ThreadPoolExecutor(max(1, writers - 1), "write")
+        self.readers = readers
         self._readers = ThreadPoolExecutor(readers, "read")
         self._glances = ThreadPoolExecutor(1, "glance")
         self._queue: collections.deque[Waiting] = collections.deque()
@@ -118,10 +119,13 @@ class PostgresBackend:
                 self._wanted.put(True)
         return await waiting.future
 
-    async def read(self, call: Call, *, glance: bool = False) -> Any:
-        act = partial(self._attempts, self._read_once, reads=True, since_s=time.monotonic())
-        found: tuple[Any, Tx] = await self._in(self._glances if glance else self._readers, act, call)
-        return found[0]
+    def read(self, call: Call, *, glance: bool = False) -> "asyncio.Future[Any]":
+        """What the call comes to, on a thread beside the loop's."""
+        act = partial(self._read, since_s=time.monotonic())
+        return self._in(self._glances if glance else self._readers, act, call)
+
+    def _read(self, call: Call, since_s: float) -> Any:
+        return self._attempts(self._read_once, call, reads=True, since_s=since_s)[0]
 
     @staticmethod
     def _in(pool: ThreadPoolExecutor, act: Callable[[Call], Any], call: Call) -> "asyncio.Future[Any]":

@@ -108,6 +108,7 @@ class SqliteBackend:
         self._pump: asyncio.Task[None] | None = None
         self._committer = ThreadPoolExecutor(1, "commit")
         self._small_commit_s = 2 * QUICK_S  # what a small commit has lately taken; the first ones show it
+        self.readers = READERS
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._glances = ThreadPoolExecutor(1, "glance")
         self._local = threading.local()
@@ -266,11 +267,12 @@ class SqliteBackend:
 
     # --- reads, and calls from threads ----------------------------------------------------------------
 
-    async def read(self, call: Call, *, glance: bool = False) -> Any:
+    def read(self, call: Call, *, glance: bool = False) -> "asyncio.Future[Any]":
+        """What the call comes to, on a thread beside the loop's."""
         if self._closed:
             raise StorageUnavailable("The database is closed.")
         threads = self._glances if glance else self._readers
-        return await asyncio.get_running_loop().run_in_executor(threads, self.read_sync, call)
+        return asyncio.get_running_loop().run_in_executor(threads, self.read_sync, call)
 
     def read_sync(self, call: Call) -> Any:
         """One consistent snapshot, on a connection of the calling thread."""

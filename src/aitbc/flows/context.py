@@ -12,6 +12,7 @@ class FlowContext:
     """Made once from the settings; the same for all requests.
 
     `signing_key` signs receipts; times in ms; `max_pending_jobs` and `max_pending_bytes` are per account;
+    `max_free_jobs` of an account may end on one day without having paid for anything (0: any number);
     `acceptance_ms` is how long after a job's completion its manual payment is released by itself;
     `default_max_run_ms` and `max_max_run_ms` are how long a run may take where the job does not say, and at most;
     `worker` shares the signatures of batches; `on_offer` remembers for a moment what miners offer;
@@ -26,6 +27,7 @@ class FlowContext:
     max_attempts: int = 3
     max_pending_jobs: int = 10_000
     max_pending_bytes: int = 64 << 20
+    max_free_jobs: int = 0
     acceptance_ms: int = 3 * 86_400_000
     default_max_run_ms: int = 1_800_000
     max_max_run_ms: int = 86_400_000

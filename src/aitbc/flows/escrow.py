@@ -10,6 +10,7 @@ from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
 from aitbc.database import Tx
 from aitbc.errors import PriceTooLarge
 from aitbc.flows.context import FlowContext
+from aitbc.jobs import free
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import TREASURY
@@ -41,6 +42,8 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
 
     A manual payment only learns its price here: its payer releases it, or the acceptance window does.
     """
+    if not price_units:
+        free.count(tx, job.client_id)
     if not job.hold_id:
         return 0
     fee = fee_units(price_units, fee_bps)
@@ -85,6 +88,7 @@ def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int, fee_b
 
 def give_back(tx: Tx, job: JobRow) -> None:
     """Frees the whole hold of a job that ended without an answer; its manual payment is refunded."""
+    free.count(tx, job.client_id)
     transfer_id = ""
     if job.hold_id:
         transfer_id = ledger.void(tx, job.hold_id, job.client_id, job.held_units, job.id)

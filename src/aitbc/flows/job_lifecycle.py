@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from aitbc.accounts.principal import Principal
 from aitbc.core import metering
+from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
 from aitbc.core.money import price_units
 from aitbc.database import Tx
 from aitbc.errors import (
     AitbcError,
     Forbidden,
+    FreeJobsUsedUp,
     InputQuotaExceeded,
     InvalidRequest,
     JobNotCancellable,
@@ -20,6 +22,7 @@ from aitbc.errors import (
 )
 from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
+from aitbc.jobs import free
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.models import LARGE_INPUT_BYTES
@@ -36,8 +39,9 @@ MESSAGE_CHARS = 500
 def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> JobRow:
     """Creates the job and holds its worst-case price.
 
-    Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded.
+    Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded, FreeJobsUsedUp.
     """
+    _require_free_jobs(tx, ctx, principal)
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
         raise _queue_full(tx, ctx, principal)
     _require_space(tx, ctx, principal, spec)
@@ -47,7 +51,11 @@ def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> Job
 def submit_batch(
     tx: Tx, ctx: FlowContext, principal: Principal, specs: Sequence[JobSpec | AitbcError]
 ) -> list[JobRow | AitbcError]:
-    """`submit` for each spec by itself; errors stand in the place of what failed (also those passed in)."""
+    """`submit` for each spec by itself; errors stand in the place of what failed (also those passed in).
+
+    Raises FreeJobsUsedUp for all of them.
+    """
+    _require_free_jobs(tx, ctx, principal)
     default_cap = parameters.get(tx, "default_max_price_per_1k_tokens")
     room_for_all = ctx.max_pending_jobs - len(specs)
     full = room_for_all < 0 or jobs.backlog_reaches(tx, principal.account_id, room_for_all + 1)
@@ -70,6 +78,18 @@ def submit_batch(
 def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
     waiting = jobs.backlog(tx, principal.account_id, 2 * ctx.max_pending_jobs)
     return QueueFull(limit=ctx.max_pending_jobs, waiting=waiting)
+
+
+def _require_free_jobs(tx: Tx, ctx: FlowContext, principal: Principal) -> None:
+    """Raises FreeJobsUsedUp where too many of the account's jobs ended today without having paid for anything."""
+    if not free.has_room(tx, principal.account_id, ctx.max_free_jobs):
+        ends_ms = free.day_ends_ms(tx.now_ms)
+        raise FreeJobsUsedUp(
+            limit=ctx.max_free_jobs,
+            ended=free.today(tx, principal.account_id),
+            resets_at=rfc3339(ends_ms),
+            retry_after_s=max(1, (ends_ms - tx.now_ms) // 1000),
+        )
 
 
 def _require_space(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> None:

@@ -12,15 +12,19 @@ from aitbc.errors import Forbidden, KeyNotFound, TooManyKeys
 
 USER_KEY_ROLES = ("client", "miner")
 MAX_KEYS = 100
+MAX_ENDED_KEYS = 100  # of one account that are still listed; the oldest are forgotten for more
 
 
 def create(tx: Tx, account_id: str, /, *, role: str, **options: Any) -> NewKey:
     """A new key; `options` are those of accounts.create_key. Raises TooManyKeys, InvalidRequest."""
     if role not in USER_KEY_ROLES:
         raise Forbidden("Users make client and miner keys.")
-    in_force = [key for key in list_own(tx, account_id) if _in_force(tx, key)]
-    if len(in_force) >= MAX_KEYS:
-        raise TooManyKeys(limit=MAX_KEYS, in_force=len(in_force))
+    known = list_own(tx, account_id)
+    ended = [key.id for key in known if not _in_force(tx, key)]
+    in_force = len(known) - len(ended)
+    if in_force >= MAX_KEYS:
+        raise TooManyKeys(limit=MAX_KEYS, in_force=in_force)
+    accounts.forget_keys(tx, ended[:-MAX_ENDED_KEYS])
     return accounts.create_key(tx, role=role, account_id=account_id, **options)
 
 

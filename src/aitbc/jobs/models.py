@@ -139,6 +139,18 @@ class JobResult(SQLModel, table=True):
     result: str = text()
 
 
+class FreeJobs(SQLModel, table=True):
+    """How many jobs of an account ended on one day (UTC) without having paid for anything.
+
+    account_day  the day and the account's name, "2026-11-28 alice"; rows of days before yesterday are purged
+    """
+
+    __tablename__ = "free_jobs"
+
+    account_day: str = text(primary_key=True)
+    jobs: int = big(0)
+
+
 class JobEvent(SQLModel, table=True):
     """One entry of a job's append-only history; `seq` counts from 1."""
 

@@ -23,6 +23,7 @@ from aitbc.users.models import Challenge, Session, SharedSecret, User, WalletTra
 
 CHALLENGE_MS = 5 * 60_000
 SESSION_MS = 24 * 3_600_000
+MAX_SESSIONS = 100  # of one user; the oldest ends for one more
 TOKEN_BYTES = 32
 MAX_TOKEN_CHARS = 128
 LOGIN_TEXTS = "login"
@@ -101,6 +102,18 @@ INSERT_SECRET = insert_into(SharedSecret, on_conflict_ignore=True)
 SELECT_SECRET = statement(select(_x.value).where(_x.name == bindparam("wanted")))
 FORGET_CHALLENGES = statement(delete(Challenge).where(_c.expires_at_ms < bindparam("now")))
 INSERT_SESSION = insert_into(Session)
+END_OLDEST = statement(
+    delete(Session)
+    .where(
+        _s.id.in_(
+            select(_s.id)
+            .where(_s.user_id == bindparam("user"))
+            .order_by(_s.id.desc())
+            .offset(bindparam("kept"))
+        )
+    )
+    .returning(_s.id)
+)
 SELECT_SESSION = statement(
     select(*_SESSION_COLUMNS, _s.revoked_at_ms).where(_s.token_hash == bindparam("hashed"))
 )
@@ -194,7 +207,9 @@ def hash_token(token: str) -> str:
 
 
 def open_session(tx: Tx, user_id: str) -> NewSession:
-    """A new session of SESSION_MS."""
+    """A new session of SESSION_MS. Of those from before, all but the newest MAX_SESSIONS - 1 end."""
+    for ended in tx.all(END_OLDEST, user=user_id, kept=MAX_SESSIONS - 1):
+        tx.signal(("key", ended.id))
     made = NewSession(new_id(tx.now_ms), secrets.token_urlsafe(TOKEN_BYTES), tx.now_ms + SESSION_MS)
     tx.run(
         INSERT_SESSION,

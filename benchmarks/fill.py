@@ -29,6 +29,7 @@ from aitbc.flows.context import FlowContext
 from aitbc.jobs.rows import JobRow
 from aitbc.jobs.spec import make_spec
 from aitbc.ledger.models import TREASURY
+from aitbc.miners import standing
 from aitbc.miners.rows import MinerSpec, ModelSpec
 from benchmarks.client.actors import PROMPT, RESULT_TEXT, USAGE, Miner
 from benchmarks.databases import CLIENT, PROVIDER, Prepared
@@ -62,7 +63,8 @@ def register_one(tx: Tx, miner_id: str, model: str, public_key: str = "", concur
         concurrency=concurrency,
         public_key=public_key,
     )
-    registration.register(tx, MINER_KEY, spec)
+    registration.register(tx, flow_context(), MINER_KEY, spec)
+    standing.set_approval(tx, PROVIDER, "approved")
 
 
 def complete(tx: Tx, ctx: FlowContext, miner: Miner, job: JobRow) -> None:

@@ -18,6 +18,7 @@ from tests.users.support import NativeWallet
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
 WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)
+PAUSE_S = 20
 WALLET, OTHER_WALLET = NativeWallet(11), NativeWallet(12)
 WITNESS = Verifier("witness.example/w1", WITNESS_KEY.public_bytes, COSIGNATURE_V1)
 
@@ -79,6 +80,7 @@ class Scene:
         self.miner: Provider = market.miner(
             "m1", "bob", {"llama": 400}, concurrency=64, public_key=public_to_text(MINER_KEY.public_bytes)
         )
+        self.second = market.miner("m2", "carol", {"llama": 400})
         market.db.write_sync(_mint_many, grants)
         self.done = self.job()
         seal(market)
@@ -92,7 +94,7 @@ class Scene:
         market.clock.advance(1)
         market.cancel(self.alice, stopped.id)
         (failing,) = self.take(market.submit(self.alice))
-        market.fail(self.miner, failing.id, retryable=False)
+        self.fail(failing)
         self.manual("failed")
         self.manual("cancelled")
         seal(market)
@@ -117,6 +119,15 @@ class Scene:
         self.answer(job)
         return job
 
+    def fail(self, job: JobRow) -> None:
+        """It is failed by two miners, of accounts that have nothing to do with each other; then both pause."""
+        market = self.market
+        market.fail(self.miner, job.id, retryable=False)
+        market.clock.advance(PAUSE_S)
+        market.claim(self.second, job.id)
+        market.fail(self.second, job.id, retryable=False)
+        market.clock.advance(PAUSE_S)
+
     def answer(self, job: JobRow) -> None:
         write = self.market.db.write_sync
         write(completion.complete, self.market.ctx, *self.miner, _signed(job))
@@ -135,7 +146,7 @@ class Scene:
         payment_id = write(payment.open_escrow, self.alice, job.id).id
         self.take(job)
         if status == "failed":
-            market.fail(self.miner, job.id, retryable=False)
+            self.fail(job)
             return
         if status == "cancelled":
             market.clock.advance(1)

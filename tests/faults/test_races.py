@@ -18,6 +18,7 @@ from aitbc.flows import job_lifecycle
 from aitbc.flows.idempotency import once
 from aitbc.idempotency.service import Answer, IdempotencyKey
 from aitbc.jobs import queries
+from aitbc.miners import standing
 from tests.conftest import START_MS
 from tests.support_flows import Market, Provider, in_loop, spec_of
 
@@ -255,7 +256,8 @@ def test_four_processes_claim_each_job_once(database_url: str) -> None:
     with opened(database_url) as market:
         client = market.client()
         for number in range(4):
-            market.miner(f"m{number}", concurrency=30)
+            miner = market.miner(f"m{number}", concurrency=30)
+            market.db.write_sync(standing.set_approval, miner.principal.account_id, "approved")
         jobs = [market.submit(client).id for _ in range(60)]
     # What a miner holds comes again each time it asks, so each process names the same ones many times.
     got = [set(answers) for answers in contend(database_url, "claim")]

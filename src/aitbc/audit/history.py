@@ -96,7 +96,9 @@ def _history_fault(job: Any, events: list[Any]) -> str:
     made = ("created", "client", "", "", job.created_at_ms)
     if (first.type, first.actor, first.cause, first.miner_id, first.at_ms) != made:
         return "its first event is not its creation by its client, when it was made"
-    for event in events:
+    for before, event in zip([None, *events], events, strict=False):
+        if event.type == "requeued" and (before is None or before.miner_id != event.miner_id):
+            return f"its event {event.seq} is not of the miner that ran it"
         if STATUS_AFTER.get(event.type) != event.status:
             return f"its event {event.seq} is {event.type} and {event.status}"
         if event.type == "claimed" and (event.actor != "miner" or not event.miner_id or event.cause):

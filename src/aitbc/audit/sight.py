@@ -13,6 +13,7 @@ WISH = "the client's wish, which decided who got the job and is not repeated"
 LEASE = "of a run that goes on, or of the last one: nobody's money hangs on it"
 LEASE_PROGRESS = "the miner's word while it runs; what a cancelled run is paid by is recomputed from it"
 OWN_WORD = "the miner's word about itself, until it registers again; receipts have the key that signed for it"
+TRY = "of a try that was given up: the next try and the end are held to the job"
 ERASED = (
     "erased after JOB_RETENTION_DAYS, so an ended job may lack it; of a job that waits or runs it is missed"
 )
@@ -27,18 +28,19 @@ OUTSIDE: dict[str, dict[str, str]] = {
     },
     "free_jobs": {ALL: "how many jobs of an account paid for nothing, kept for two days"},
     "idempotent_answers": {ALL: "answers that are kept for a day"},
+    "job_events": {"actor": TRY, "at_ms": TRY, "cause": TRY},
     "job_requests": {REMOVED: ERASED},
     "job_results": {REMOVED: ERASED},
     "jobs": {
         "attempts": "how often it was tried, without what was not the miner's fault; its events have every claim",
-        "excluded_miner_id": WISH,
-        "excluded_until_ms": WISH,
+        "excluded": "who failed it before, and gets it last; its events name them",
         "expires_at_ms": "moved with the clock's jumps",
         "key_id": "which of the client's keys submitted it",
         "lease_expires_at_ms": LEASE,
         "lease_id": LEASE,
         "max_run_ms": LEASE,
         "message": "what a miner said about a failure",
+        "min_context": WISH,
         "min_memory_mb": WISH,
         "miner_session": LEASE,
         "paid_run_ms": LEASE_PROGRESS,
@@ -47,6 +49,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "rank": WISH,
         "region": WISH,
         "required_miner_id": WISH,
+        "review_at_ms": "when a job that nobody fits is looked at again",
         "run_ends_at_ms": LEASE,
         "spend_period_ms": "for a key's spending limit, which is outside too",
         "unit_price_units": "of a run without a receipt: the miner's ask at its claim",
@@ -57,6 +60,9 @@ OUTSIDE: dict[str, dict[str, str]] = {
     "offers": {ALL: OWN_WORD},
     "parameters": {ALL: "what is in force now; the fee that was in force stands in each receipt"},
     "payments": {"id": "of one that waits for its escrow: its hold will have the same id"},
+    "providers": {
+        ALL: "how far a miner's account is trusted with work; no money but its deposit, which is a hold"
+    },
     "sessions": {ALL: "logins, which only their owner knows"},
     "shared_secrets": {ALL: "secrets of the coordinators"},
     "users": {"created_at_ms": DATE, "last_login_ms": DATE},

@@ -92,7 +92,7 @@ SHIFT_HEARTBEATS = statement(
     .where(
         _m.status != literal_column("'inactive'"),
         # After a step back, who is not ahead of the clock was heard of since.
-        (bindparam("shift") >= literal_column("0")) | (_m.last_heartbeat_ms > bindparam("now")),
+        (_heard_shifted >= _m.last_heartbeat_ms) | (_m.last_heartbeat_ms > bindparam("now")),
     )
     .values(
         last_heartbeat_ms=case((_heard_shifted > bindparam("now"), bindparam("now")), else_=_heard_shifted)

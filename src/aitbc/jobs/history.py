@@ -9,11 +9,7 @@ from aitbc.jobs.models import JobEvent
 
 _e: Any = JobEvent.__table__.c  # type: ignore[attr-defined]
 _put_back = (_e.job_id == bindparam("job"), _e.type == literal_column("'requeued'"))
-SELECT_FAILURES = statement(
-    select(_e.miner_id, _e.cause)
-    .where(*_put_back)
-    .order_by(_e.seq)
-)
+SELECT_FAILURES = statement(select(_e.miner_id, _e.cause).where(*_put_back).order_by(_e.seq))
 SELECT_PUT_BACK = statement(select(func.max(_e.at_ms).label("at_ms")).where(*_put_back))
 INSERT_EVENT = insert_into(JobEvent, "job_id", "seq", "at_ms", "type", "status", "actor", "cause", "miner_id")
 

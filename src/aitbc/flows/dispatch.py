@@ -44,11 +44,19 @@ class Taken(NamedTuple):
 
 
 class Offered(NamedTuple):
-    """A job that the miner could claim now; None where there is none. Without its request: that takes a lease."""
+    """A job that the miner could claim now; None where there is none. Without its request: that takes a lease.
+
+    `profile` and `room` as in `Taken`.
+    """
 
     job: JobRow | None
     profile: MinerProfile
-    may_wait: bool
+    room: Room
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a job that comes now could be for this miner."""
+        return self.room.reason == ""
 
 
 def profile_of(tx: Tx, miner: MinerRow) -> MinerProfile:
@@ -103,11 +111,11 @@ def offer(
     miners.hold_session(miner, session)
     miner = miners.touch(tx, miner)
     profile = profile_of(tx, miner)
-    may_wait = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id))).reason == ""
+    room = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id)))
     found = [head for ask in profile.asks for head in claims.heads(tx, profile.needs, ask, 1, lock=False)]
     best = min(found, default=None)
-    job = jobs.get(tx, best[1]) if best and may_wait else None
-    return Offered(job, profile, may_wait)
+    job = jobs.get(tx, best[1]) if best and not room.reason else None
+    return Offered(job, profile, room)
 
 
 def claim(

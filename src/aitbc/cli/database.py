@@ -79,7 +79,7 @@ def no_database(settings: Settings) -> CommandError:
         "Name the right one with DATABASE_URL, --database-url, AITBC_HOME or --home;"
         " `aitbc serve`, `aitbc init` and `aitbc db upgrade` make a new one."
     )
-    return CommandError("NO_DATABASE", f"there is no coordinator's database: {shown(settings)}", hint)
+    return CommandError("NO_DATABASE", f"there is no coordinator's database: {shown(settings)}.", hint)
 
 
 def shown(settings: Settings) -> str:
@@ -164,11 +164,12 @@ def version(
     """Show the database's revision, and the one that this program needs."""
     from aitbc.migrate import current_revision, head_revision
 
-    found, needed = current_revision(settings_from(home, database_url).database_url), head_revision()
+    settings = settings_from(home, database_url)
+    found, needed = current_revision(settings.database_url), head_revision()
     if as_json:
         print_json({"database": found, "program": needed, "current": found == needed})
     else:
-        pairs([("database", found or "empty"), ("program", needed)])
+        pairs([("database", found or f"empty: {shown(settings)}"), ("program", needed)])
 
 
 @db_app.command()
@@ -176,7 +177,7 @@ def check(as_json: JsonOption = False, database_url: DatabaseOption = None, home
     """Check that the database answers, is up to date and is sound. Changes nothing; exit code 1 if not."""
     settings = settings_from(home, database_url)
     url = settings.database_url
-    findings = [check_revision(url)]
+    findings = [check_revision(settings)]
     if findings[0].ok:
         findings += [check_chain(settings), _check_soundness(url)]
     if not show_findings(findings, as_json) or not findings[0].ok:
@@ -220,20 +221,20 @@ def backup(
         )
 
 
-def check_revision(url: str) -> Finding:
+def check_revision(settings: Settings) -> Finding:
     """Whether the database can be reached and is at this program's revision; None: it does not exist yet."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from aitbc.migrate import MigrationError, current_revision, head_revision
 
-    name = "database"
+    name, url = "database", settings.database_url
     try:
         found, needed = current_revision(url), head_revision()
         if found == needed:
             return Finding(name, True, f"{_kind(url)} at revision {found}")
         if found is None:
             advice = "`aitbc serve` makes it" if url.startswith("sqlite") else "run: aitbc db upgrade"
-            return Finding(name, None, f"{_kind(url)}, nothing in it yet", advice)
+            return Finding(name, None, f"nothing in it yet: {shown(settings)}", advice)
         from aitbc.migrate import ensure_current
 
         ensure_current(url, auto=False)

@@ -126,7 +126,7 @@ def _check_server() -> Iterator[Finding]:
     yield _check_signing_key(settings)
     from aitbc.cli.database import check_chain, check_revision
 
-    database = check_revision(settings.database_url)
+    database = check_revision(settings)
     yield database
     if database.ok:
         chain = check_chain(settings)

@@ -45,11 +45,14 @@ def settings_from(home: Path | None = None, database_url: str | None = None, **o
 
 
 @contextmanager
-def open_database(settings: Settings, *, create: bool = False) -> Iterator[Database]:
+def open_database(
+    settings: Settings, *, create: bool = False, looks_only: bool = False
+) -> Iterator[Database]:
     """The coordinator's database, brought to this program's schema (SQLite) and of CHAIN_ID's network.
 
     It must exist: a second one, made by the way at a wrong place, would take what is meant for the first. With
     `create` it is made and founded where there is none, in AITBC_HOME, if that was named and no DATABASE_URL.
+    With `looks_only` nothing is made or changed: a database of an older schema is refused.
     CommandError NO_DATABASE, WrongNetwork, MigrationError.
     """
     from aitbc.migrate import ensure_current
@@ -58,12 +61,34 @@ def open_database(settings: Settings, *, create: bool = False) -> Iterator[Datab
     if made and not (create and {"home", "database_url"} & settings.model_fields_set == {"home"}):
         raise no_database(settings)
     check_network(settings)
-    prepare_home(settings)
-    ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
+    if not looks_only:
+        prepare_home(settings)
+    on_sqlite = settings.database_url.startswith("sqlite")
+    if on_sqlite and not looks_only:
+        not_under_a_coordinator(settings)
+    ensure_current(settings.database_url, auto=on_sqlite and not looks_only)
     with open_ledger(settings.database_url) as database:
         if made:
             note(f"there was no database yet: made a new one, {shown(settings)}")
         yield database
+
+
+def not_under_a_coordinator(settings: Settings) -> None:
+    """Refuses to upgrade a database on which a coordinator of an older version runs. CommandError."""
+    from aitbc.database import sqlite_path
+    from aitbc.migrate import current_revision, head_revision
+    from aitbc.presence import holder, running
+
+    url = settings.database_url
+    if current_revision(url) in (None, head_revision()):
+        return
+    count = (1 if holder(sqlite_path(url)) else 0) if url.startswith("sqlite") else sum(running(url).values())
+    if count:
+        what = (
+            f"{count} {'coordinator runs' if count == 1 else 'coordinators run'} on this database with an older"
+            " version, which does not know the schema that this program would make of it"
+        )
+        raise CommandError("DATABASE_IN_USE", what, "Nothing was changed. Stop every coordinator first.")
 
 
 def has_database(url: str) -> bool:
@@ -150,6 +175,7 @@ def upgrade(
     before = current_revision(url)
     check_network(settings)
     prepare_home(settings)
+    not_under_a_coordinator(settings)
     after = apply_migrations(url)
     if as_json:
         print_json({"before": before, "after": after})

@@ -218,7 +218,7 @@ def _check_keys(settings: Settings) -> Finding:
     from aitbc.errors import AitbcError
 
     try:
-        with open_database(settings) as database:
+        with open_database(settings, looks_only=True) as database:
             rows = database.read_sync(list_keys)
     except AitbcError as error:
         return Finding("keys", False, str(error), "see docs/operating.md")

@@ -194,6 +194,11 @@ class Market:
     def expire(self, frozen_for_ms: int = 0) -> expiry.Expired:
         return self.db.write_sync(expiry.expire_due, self.ctx, frozen_for_ms=frozen_for_ms)
 
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, and the coordinator looks at what is due: a failed job's next try among it."""
+        self.clock.advance(seconds)
+        self.expire()
+
     # --- what is true -----------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> JobRow:

@@ -254,8 +254,14 @@ class Settings(BaseSettings):
     job_retention_days: float = Field(
         30, gt=0, le=36_500, description="Days that prompts and results of ended jobs are kept."
     )
+    miner_retention_days: float = Field(
+        30,
+        gt=0,
+        le=36_500,
+        description="Days after which what a miner said about itself is forgotten, if it is not heard of.",
+    )
     trusted_proxies: str = Field(
-        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; empty: none."
+        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; none: no proxy."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     slow_request_s: float = Field(
@@ -266,6 +272,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _no_proxies(cls, value: str) -> str:
+        return "" if value.strip().lower() == "none" else value
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -86,7 +86,7 @@ def test_a_payment_by_hand(api: Market) -> None:
 
 @sqlite_only
 def test_more_than_a_receipt_can_state(api: Market) -> None:
-    dear = {"prompt": "x", "params": {"max_tokens": 32_768}, "constraints": {"max_price": 90_000_000}}
+    dear = {"prompt": "x", "params": {"max_tokens": 32_768}, "constraints": {"max_price": 60_000_000}}
     for more in ({}, {"payment": "manual"}):
         answer = api.post("/v1/jobs", api.key("client"), json={**dear, **more})
         told(expect_error(answer, 402, "INSUFFICIENT_FUNDS")["error"], {"limit"})

@@ -234,8 +234,8 @@ def test_a_job_that_ends_without_an_answer_is_refunded(scene: Scene, clock: Manu
     assert scene.cancel(never).status_code == scene.cancel(waiting).status_code == 200
     api.claim(scene.payee, failed)
     body = {"miner_id": "m1", "cause": "BAD_REQUEST"}
-    assert api.post(f"/v1/jobs/{failed}/fail", scene.payee, json=body).json()["status"] == "failed"
-    clock.advance(61)
+    assert api.post(f"/v1/jobs/{failed}/fail", scene.payee, json=body).json()["status"] == "pending"
+    clock.advance(61)  # longer than another miner's opinion is waited for
     api.run(background.Expiry(api.runtime).run_once())
     for job_id, was_held in (
         (never, False),
@@ -283,7 +283,7 @@ def test_escrow_needs_money_and_stays_within_the_keys_limit(scene: Scene) -> Non
     job_id = api.job(poor, payment="manual")
     expect_error(scene.escrow(job_id, poor), 402, "INSUFFICIENT_FUNDS")
     assert scene.payment(job_id, poor)["status"] == "pending"
-    huge = {"prompt": "x" * 900_000, "payment": "manual", "constraints": {"max_price": 90_071_992}}
+    huge = {"prompt": "x" * 900_000, "payment": "manual", "constraints": {"max_price": 67_108_864}}
     expect_error(api.post("/v1/jobs", scene.payer, json=huge), 402, "INSUFFICIENT_FUNDS")
 
     amount = units(scene.payment(scene.job()), "amount")[0]

@@ -83,7 +83,8 @@ def test_a_report_may_not_go_back_and_ends_with_its_run(market: Market, miner: P
     report(market, miner, job, 1)
     assert market.job(job.id).progress_tokens == 500
     market.fail(miner, job.id)
-    market.take(miner)
+    market.pass_time(2)
+    assert market.take(miner)
     market.clock.advance(10)
     assert cancel(market, job).price_units == PROMPT_UNITS + 10 * CANCELLED_TOKENS_PER_S
 

@@ -166,7 +166,8 @@ def test_a_late_result_of_an_earlier_lease_changes_nothing(market: Market) -> No
     market.fail(miner, job_id)
     with pytest.raises(JobNotRunning):
         market.complete(miner, job_id)
-    market.take(miner)
+    market.pass_time(2)
+    assert market.take(miner)
     with pytest.raises(LeaseLost):
         complete(market, miner, result_of(job_id)._replace(lease_id=old_lease))
     market.cancel(client, job_id)
@@ -220,9 +221,12 @@ def test_a_failures_message_is_kept_to_a_length(market: Market) -> None:
         message="out of memory \u20ac " + "x" * 5000,
         retryable=False,
     )
-    assert row.status == "failed"
+    assert row.status == "pending", "another opinion is waited for"
     assert row.message.startswith("out of memory \u20ac xxx")
     assert len(row.message) == job_lifecycle.MESSAGE_CHARS
+    market.pass_time(10)
+    ended = market.job(job_id)
+    assert (ended.status, ended.message) == ("failed", row.message)
 
 
 # --- signatures ---------------------------------------------------------------------------------------------

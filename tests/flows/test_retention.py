@@ -53,6 +53,7 @@ def test_prompts_and_results_are_erased_and_proofs_stay(market: Market, loop: Lo
     market.take(miner, 2)
     receipt = market.complete(miner, ended.id, "a secret answer")
     market.fail(miner, failed.id, "BAD_REQUEST")
+    market.pass_time(10)
     days = loop.runtime.settings.job_retention_days
 
     def texts(job_id: str) -> tuple[Any, Any]:
@@ -122,7 +123,7 @@ def test_a_large_input_goes_with_its_job_where_nobody_paid_for_it(market: Market
         market.expire()
     else:
         for _ in range(market.ctx.max_attempts):
-            market.clock.advance(10)
+            market.pass_time(10)
             for job in market.take(miner, 2):
                 market.fail(miner, job.id)
     assert {market.job(job.id).status for job in (large, small)} <= {"failed", "cancelled"}
@@ -136,7 +137,7 @@ def test_a_large_input_that_is_tried_again_or_answered_stays(market: Market) -> 
     market.take(miner)
     market.fail(miner, job.id)
     assert stored(market, job.id)
-    market.clock.advance(10)
+    market.pass_time(10)
     assert [taken.id for taken in market.take(miner)] == [job.id]
     market.complete(miner, job.id)
     assert stored(market, job.id)

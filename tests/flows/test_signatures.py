@@ -15,6 +15,7 @@ from aitbc.errors import SignatureInvalid
 from aitbc.flows import completion
 from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.rows import JobRow
+from aitbc.miners import standing
 from aitbc.receipts.service import ReceiptRow
 from aitbc.signatures import SharedSignatures, Signatures, SigningWorker
 from tests.support_flows import CHAIN, KEY, Market, result_of
@@ -164,6 +165,7 @@ def test_of_a_batch_only_the_result_with_the_bad_signature_is_refused(
     miner = market.miner(
         models={"llama": 100}, concurrency=count, public_key=public_to_text(OTHER.public_bytes)
     )
+    market.db.write_sync(standing.set_approval, "owner-m1", "approved")
     jobs = [market.submit(client) for _ in range(count)]
     assert len(market.take(miner, count)) == count
     sent = [signed(job, wrong=number == 5) for number, job in enumerate(jobs)]

@@ -156,6 +156,7 @@ def _show(
     standing: Mapping[str, Any],
     earned: Mapping[str, Any],
 ) -> None:
+    trust = standing.get("standing") or {}
     pairs(
         [
             ("miner", standing.get("miner_id") or name or "none has run here yet"),
@@ -163,8 +164,10 @@ def _show(
             ("at the coordinator", standing.get("status")),
             ("last heard of", standing.get("last_heartbeat")),
             ("running now", _running(standing)),
-            ("no work comes", standing.get("message") or (tally.stopped if tally and runs_here else None)),
-            ("work resumes in, s", standing.get("retry_after_s")),
+            ("no work comes", trust.get("message") or (tally.stopped if tally and runs_here else None)),
+            ("work resumes in, s", trust.get("retry_after_s")),
+            ("leases earned", _leases(trust)),
+            ("failures in a row", trust.get("failures_in_a_row") or None),
         ]
     )
     if earned:
@@ -187,6 +190,15 @@ def _show(
         _show_tally(tally)
     elif name is not None:
         note("this machine has no tally of it")
+
+
+def _leases(trust: Mapping[str, Any]) -> str | None:
+    """How many leases the account's answers have earned it so far."""
+    approval = trust.get("approval")
+    if approval in ("approved", "revoked"):
+        return f"{approval} by the operator"
+    earned = trust.get("leases_earned")
+    return None if earned is None else f"{earned} at once; each answer earns one more"
 
 
 def _running(standing: Mapping[str, Any]) -> str | None:

@@ -86,6 +86,38 @@ def test_two_accounts_that_agree_end_a_job_and_are_not_blamed(market: Market) ->
     market.check()
 
 
+def test_requests_that_nobody_can_answer_make_no_proven_miner_pause(market: Market) -> None:
+    """A client could else stop all miners with them, for nothing."""
+    client, honest, other = (
+        market.client(),
+        market.miner("a", concurrency=8),
+        market.miner("b", concurrency=8),
+    )
+    for one in (honest, other):
+        approve(market, one)
+    bad = [market.submit(client).id for _ in range(16)]
+    for one in (honest, other):
+        for _ in range(2):
+            for job in market.take(one, 8):
+                market.fail(one, job.id, "BAD_REQUEST")
+            assert reason(market, one) == ""
+    assert {market.job(job).cause for job in bad} == {"BAD_REQUEST"}
+    assert {market.job(job).status for job in bad} == {"failed"}
+
+
+def test_a_proven_miner_that_was_wrong_about_a_job_has_failed_it(market: Market) -> None:
+    client, wrong, other = market.client(), market.miner("a"), market.miner("b")
+    approve(market, wrong)
+    job = market.submit(client)
+    market.take(wrong)
+    market.fail(wrong, job.id, "BAD_REQUEST")
+    assert reason(market, wrong) == ""
+    market.take(other)
+    market.complete(other, job.id)
+    assert reason(market, wrong) == "PAUSED"
+    market.check()
+
+
 def test_two_miners_of_one_account_do_not_agree(market: Market) -> None:
     client, other = market.client(), market.miner("c")
     one, two = market.miner("a", account="same"), market.miner("b", account="same")

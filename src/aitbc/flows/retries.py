@@ -88,14 +88,16 @@ def retry_or_fail(
     miner = miners.get(tx, job.miner_id)
     if miner is None:
         raise RuntimeError(f"job {job.id} was leased to no miner")
-    if blame and not (cause in GOING and standing.paused_until_ms(miner, tx.now_ms)):
-        standing.struck(tx, miner)
     reports = [*_earlier(tx, job), Report(miner, cause)]
     hopeless = cause in FINAL_MINER_CAUSES if retryable is None else not retryable
     context = 0
     if cause == "CONTEXT_LENGTH_EXCEEDED":
         context = miners.context_of(tx, miner, job.job_type, job.model)
         hopeless = hopeless and not 0 < job.max_units <= context  # it would have fitted in any case
+    if cause in GOING:
+        blame = blame and not standing.paused_until_ms(miner, tx.now_ms)
+    if blame and not (hopeless and _is_believed(reports[-1])):
+        standing.struck(tx, miner)
     needed = context + 1 if context and hopeless else 0
     kept_from = _kept_from(reports)
     others = _others(tx, ctx, job, exclusion.set_of(kept_from), max(job.min_context, needed))
@@ -158,6 +160,22 @@ def _wait_on(tx: Tx, job: JobRow, others: Others) -> None:
         jobs.keep_from(tx, job, kept_from, tx.now_ms + RECHECK_MS if kept_from else 0)
 
 
+def contradicted(tx: Tx, job: JobRow) -> None:
+    """The job was answered. Who was believed that it is hopeless was wrong, and has failed it after all."""
+    if exclusion.awaits_opinion(job.excluded):
+        for report in _earlier(tx, job):
+            if _is_believed(report):
+                standing.struck(tx, report.miner)
+
+
+def _is_believed(report: Report) -> bool:
+    """A proven miner that calls the job itself bad, which costs it nothing until another answers the job.
+
+    Else a client could have all miners pause with requests that nobody can answer.
+    """
+    return report.cause in FINAL_MINER_CAUSES and standing.is_proven(report.miner)
+
+
 def _settled(
     ctx: FlowContext, job: JobRow, reports: list[Report], others: Others, cause: str, hopeless: bool
 ) -> bool:
@@ -217,5 +235,5 @@ def _fail(tx: Tx, job: JobRow, reports: list[Report], cause: str, actor: str, me
         return
     escrow.give_back(tx, job)
     for report in reports:
-        if report.cause not in GOING and report.cause != "LEASE_EXPIRED":
+        if report.cause not in GOING and report.cause != "LEASE_EXPIRED" and not _is_believed(report):
             standing.forgiven(tx, report.miner)

@@ -345,6 +345,6 @@ def test_status_says_what_was_done_earned_failed_and_missed(
             for words in ("m-status", "not running", "BAD_REQUEST", "status-model", "above the 0.1"):
                 assert words in shown, shown
             code, shown = await status("--url", f"http://127.0.0.1:{free_port()}")
-            assert code == 3 and "does not answer" in shown and "BAD_REQUEST" in shown
+            assert code == 3 and "no coordinator answers at" in shown and "BAD_REQUEST" in shown
 
     against(server, scenario)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.tables import metadata
 from tests.support import doc_tables
 
 ROOT = Path(__file__).parents[1]
@@ -263,3 +264,16 @@ def test_links_between_documents_lead_somewhere(file: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL))
     local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
     assert not [link for link in local if link and not (file.parent / link).exists()]
+
+
+def test_what_bounds_every_table_is_written_down() -> None:
+    """A new table needs a line that says what makes its rows, how large they are, and what bounds or removes them."""
+    text = (ROOT / "docs" / "operating.md").read_text()
+    section = text.partition("\n## What grows, and what bounds it\n")[2].partition("\n\nWhat one stranger")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in section.splitlines()
+        if "| `" in line
+    ]
+    assert sorted(row[0].strip("|` ") for row in rows) == sorted(metadata.tables)
+    assert all(len(row) == 5 and all(row) for row in rows)

@@ -81,11 +81,12 @@ async def lapse_once(runtime: Runtime) -> bool:
 
 
 async def erase_once(runtime: Runtime) -> bool:
-    """Erases prompts and results past their retention; True where more are due."""
+    """Erases prompts and results past their retention, and what long gone miners said; True where more are due."""
     if not runtime.steady.is_steady():
         return False
     erased = await runtime.db.write(expiry.erase_old, runtime.settings.job_retention_days)
-    return erased == expiry.ERASE_BATCH
+    forgotten = await runtime.db.write(expiry.forget_miners, runtime.settings.miner_retention_days)
+    return erased == expiry.ERASE_BATCH or forgotten == expiry.GONE_BATCH
 
 
 async def release_once(runtime: Runtime) -> bool:

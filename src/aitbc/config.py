@@ -254,6 +254,12 @@ class Settings(BaseSettings):
     job_retention_days: float = Field(
         30, gt=0, le=36_500, description="Days that prompts and results of ended jobs are kept."
     )
+    miner_retention_days: float = Field(
+        30,
+        gt=0,
+        le=36_500,
+        description="Days after which what a miner said about itself is forgotten, if it is not heard of.",
+    )
     trusted_proxies: str = Field(
         "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; empty: none."
     )

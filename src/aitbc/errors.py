@@ -439,6 +439,22 @@ class TooManyKeys(AitbcError):
     template = "The account has {in_force} keys that are in force, and {limit} are allowed; revoke one first."
 
 
+class TooManyMiners(AitbcError):
+    status = 409
+    code = "TOO_MANY_MINERS"
+    template = "{alive} miners of this account are here, and {limit} may be; deregister one first."
+
+
+class TooManyOffers(AitbcError):
+    """An offer is a model of a miner for one job type; a name that ends in `:latest` is offered without it too."""
+
+    status = 409
+    code = "TOO_MANY_OFFERS"
+    template = (
+        "The registration would make {offers} offers of {of}, and {limit} are allowed: name fewer models."
+    )
+
+
 class TransferConflict(AitbcError):
     """A transfer id was used for something else, or a hold was settled before: the ledger refuses both."""
 

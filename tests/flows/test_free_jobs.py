@@ -29,6 +29,7 @@ def end(market: Market, client: Principal, how: str) -> None:
     else:
         while market.job(job.id).status == "pending":
             market.clock.advance(1)
+            market.expire()
             market.miner(models={"llama": 100, "gratis": 0})
             for _ in market.take(miner):
                 if how == "failed":

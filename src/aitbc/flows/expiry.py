@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, func, literal_column, select
 
 from aitbc.core.ids import floor_id
 from aitbc.database import Tx, statement
-from aitbc.flows import retries
+from aitbc.flows import parting, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import deadlines
 from aitbc.jobs.models import Job, JobRequest, JobResult
@@ -20,6 +20,7 @@ from aitbc.miners.queries import Others
 BATCH = 200  # rows of one transaction, so that others get their turn
 FREEZE_MINERS = 5  # from so many lease holders on, the loss of most of them is an outage
 ERASE_BATCH = 500
+GONE_BATCH = 20
 DAY_MS = 86_400_000
 
 _c: Any = Job.__table__.c  # type: ignore[attr-defined]
@@ -122,6 +123,14 @@ def renew_leases(tx: Tx, ctx: FlowContext) -> int:
 def lapse_miners(tx: Tx, ctx: FlowContext) -> int:
     """Miners not heard of for a lease and two heartbeats are inactive until they are heard of again."""
     return miners.lapse(tx, tx.now_ms - ctx.lapse_ms)
+
+
+def forget_miners(tx: Tx, retention_days: float) -> int:
+    """Forgets miners not heard of for longer: their offers, and all but their rows; how many."""
+    rows = miners.gone(tx, max(0, tx.now_ms - int(retention_days * DAY_MS)), GONE_BATCH)
+    for row in rows:
+        parting.forget(tx, row)
+    return len(rows)
 
 
 def erase_old(tx: Tx, retention_days: float) -> int:

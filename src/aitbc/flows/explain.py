@@ -16,13 +16,14 @@ from aitbc.jobs import queries as job_queries
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.jobs.matching import REASONS, MinerProfile, Wanted, reason_against
-from aitbc.jobs.rows import JobRow, JobSpec
+from aitbc.jobs.rows import ANY_CONTEXT, Ask, JobRow, JobSpec, MinerNeeds
 from aitbc.miners import queries as miner_queries
-from aitbc.miners import standing
-from aitbc.miners.rows import MinerRow
+from aitbc.miners import serving, standing
+from aitbc.miners.serving import Lacking, Serving
 from aitbc.parameters import service as parameters
 
 RECENT_MS = 24 * 3600 * 1000  # how far back speeds and prices are looked at
+NEVER = ("MINER_INACTIVE", "NOT_APPROVED")  # reasons that have nothing to do with the job
 ASSUMED_RUN_S = 5.0  # a job's length where no recent one of the model tells
 
 
@@ -57,10 +58,15 @@ class Quote(NamedTuple):
     reasons: dict[str, int]
 
 
-class _Live(NamedTuple):
-    row: MinerRow
-    profile: MinerProfile
-    kept_off: str
+class _Counted(NamedTuple):
+    """The live miners, seen from one job. `reasons` of them all by count; of those that serve the model: which
+    could run it (now or when they are free), how many of these are free now, and which ones something about the
+    job keeps from it, by the first such reason."""
+
+    reasons: dict[str, int]
+    fit: list[Serving]
+    free: int
+    kept: dict[str, list[Serving]]
 
 
 def explain(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> Explanation:
@@ -69,15 +75,15 @@ def explain(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> Expl
     if job is None or (job.client_id != principal.account_id and not principal.is_admin):
         raise JobNotFound(job_id=job_id)
     wanted = jobs.wanted_by(job)
-    miners = _live(tx, ctx)
-    reasons, eligible, _asks = _count(miners, wanted)
+    counted = _count(tx, ctx, wanted)
+    reasons, eligible = counted.reasons, len(counted.fit)
     registered = sum(miner_queries.count_by_status(tx).values())
     position = job_queries.position(tx, job)
     change: Change | None = None
     if job.status == "pending" and not job.queued:
         change = Change("payment", "Open its escrow: POST /v1/payments with this job's id.")
     elif not eligible and job.status not in TERMINAL:
-        change = _nearest_change(miners, wanted)
+        change = _nearest_change(tx, counted.kept, wanted)
     return Explanation(
         job.status,
         eligible,
@@ -105,48 +111,33 @@ def quote(tx: Tx, ctx: FlowContext, spec: JobSpec) -> Quote:
         spec.min_context,
         spec.prompt_bound + spec.completion_bound,
     )
-    miners = _live(tx, ctx)
-    reasons, eligible, asks = _count(miners, wanted)
+    counted = _count(tx, ctx, wanted)
+    asks = [miner.price_units for miner in counted.fit]
     units = spec.prompt_bound + spec.completion_bound
     recent = job_queries.recent(tx, spec.job_type, spec.model, ids.floor_id(max(0, tx.now_ms - RECENT_MS)))
     median = int(statistics.median(asks)) if asks else 0
     return Quote(
-        eligible,
+        len(asks),
         (min(asks), max(asks), median) if asks else None,
         units,
         price_units(units, cap),
         int(statistics.median(row.price_units for row in recent)) if recent else None,
-        _expected_wait_s(tx, spec, miners, wanted, recent) if eligible else None,
-        reasons,
+        _expected_wait_s(tx, spec, counted, recent) if asks else None,
+        counted.reasons,
     )
 
 
-def _expected_wait_s(
-    tx: Tx, spec: JobSpec, miners: list[_Live], wanted: Wanted, recent: list[object]
-) -> float:
-    fit = [miner for miner in miners if not reason_against(miner.profile, wanted)]
+def _expected_wait_s(tx: Tx, spec: JobSpec, counted: _Counted, recent: list[object]) -> float:
     ahead = job_queries.ahead_of_new(tx, spec.job_type, spec.model, MAX_PRIORITY - spec.priority)
-    if ahead == 0 and any(not miner.kept_off for miner in fit):
+    if ahead == 0 and counted.free:
         return 0.0
     runs = [(r.finished_at_ms - r.started_at_ms) / 1000 for r in recent if r.started_at_ms is not None]  # type: ignore[attr-defined]
     run_s = statistics.median(runs) if runs else ASSUMED_RUN_S
-    places = max(1, sum(miner.row.concurrency for miner in fit))
+    places = max(1, sum(miner.concurrency for miner in counted.fit))
     return round((ahead + 1) * run_s / places, 1)
 
 
-def _live(tx: Tx, ctx: FlowContext) -> list[_Live]:
-    running = job_queries.running_by_miner(tx)
-    rows = miner_queries.live(tx)
-    leases: Counter[str] = Counter()
-    for row, _offers in rows:
-        leases[row.account_id] += running.get(row.id, 0)
-    return [
-        _Live(row, trust.profile_of(row, offers), _kept_off(tx, ctx, row, running, leases))
-        for row, offers in rows
-    ]
-
-
-def _kept_off(tx: Tx, ctx: FlowContext, row: MinerRow, running: dict[str, int], leases: Counter[str]) -> str:
+def _kept_off(tx: Tx, ctx: FlowContext, row: Serving, running: int, leases: int) -> str:
     """Why the miner takes nothing at all now, as `trust.room` has it; '' where it does."""
     if row.status != "active":
         return "MINER_INACTIVE"
@@ -154,64 +145,105 @@ def _kept_off(tx: Tx, ctx: FlowContext, row: MinerRow, running: dict[str, int], 
         return "NOT_APPROVED"
     if standing.paused_until_ms(row, tx.now_ms):
         return "PAUSED"
-    if running.get(row.id, 0) >= row.concurrency:
+    if running >= row.concurrency:
         return "BUSY"
-    return "TRUST" if leases[row.account_id] >= standing.lease_limit(row) else ""
+    return "TRUST" if leases >= standing.lease_limit(row) else ""
 
 
-def _count(miners: list[_Live], wanted: Wanted) -> tuple[dict[str, int], int, list[int]]:
-    """Reasons by count, how many could take the job (now or when free), and what those ask."""
+class _Match:
+    """Why miners that serve the model may not run one job. Most are alike, and are looked at once."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._personal = wanted.excluded or wanted.required_miner_id
+        self._known: dict[tuple[object, ...], str] = {}
+
+    def against(self, miner: Serving, proven: bool) -> str:
+        """As `reason_against`."""
+        if self._personal:
+            return self._reason(miner, proven)
+        alike = (miner.region, miner.memory_mb, miner.price_units, miner.context)
+        reason = self._known.get(alike)
+        if reason is None:
+            reason = self._known[alike] = self._reason(miner, proven)
+        return reason
+
+    def _reason(self, miner: Serving, proven: bool) -> str:
+        wanted = self._wanted
+        needs = MinerNeeds(miner.id, miner.region, miner.memory_mb, miner.account_id, proven)
+        ask = Ask(wanted.job_type, wanted.model, miner.price_units, miner.context or ANY_CONTEXT)
+        return reason_against(MinerProfile(needs, (ask,)), wanted)
+
+
+def _count(tx: Tx, ctx: FlowContext, wanted: Wanted) -> _Counted:
+    rows = serving.serving(tx, wanted.job_type, wanted.model)
+    running, leases = trust.running(tx) if rows else ({}, Counter())
+    match = _Match(wanted)
     reasons: Counter[str] = Counter()
-    asks: list[int] = []
-    for miner in miners:
-        never = miner.kept_off in ("MINER_INACTIVE", "NOT_APPROVED")
-        reason = miner.kept_off if never else reason_against(miner.profile, wanted)
-        ask = miner.profile.ask_for(wanted)
-        if not reason and ask is not None:
-            asks.append(ask.price_units)
-            reason = miner.kept_off
-        if reason:
-            reasons[reason] += 1
-    return {name: reasons[name] for name in REASONS if reasons[name]}, len(asks), asks
+    fit: list[Serving] = []
+    kept: dict[str, list[Serving]] = {}
+    free = 0
+    for row in rows:
+        reason = _kept_off(tx, ctx, row, running.get(row.id, 0), leases[row.account_id])
+        if reason not in NEVER:
+            against = match.against(row, standing.is_proven(row))
+            if against:
+                kept.setdefault(against, []).append(row)
+                reason = against
+            else:
+                fit.append(row)
+                free += not reason
+        reasons[reason] += 1
+    for some in serving.lacking(tx, wanted.job_type, wanted.model, wanted.required_miner_id):
+        reasons[_lack(ctx, wanted, some)] += some.miners
+    return _Counted({name: reasons[name] for name in REASONS if reasons[name]}, fit, free, kept)
 
 
-def _nearest_change(miners: list[_Live], wanted: Wanted) -> Change | None:
-    """Tries one change at a time, the easiest for a client first."""
-    active = [miner.profile for miner in miners if miner.kept_off not in ("MINER_INACTIVE", "NOT_APPROVED")]
+def _lack(ctx: FlowContext, wanted: Wanted, some: Lacking) -> str:
+    """The reason against miners that do not serve the model, as `_kept_off` and `reason_against` have it."""
+    if some.status != "active":
+        return "MINER_INACTIVE"
+    if not standing.admitted(some, ctx.only_approved):
+        return "NOT_APPROVED"
+    if wanted.required_miner_id and not some.required:
+        return "NOT_THE_REQUIRED_MINER"
+    return "MODEL_NOT_SERVED" if some.serves_type else "JOB_TYPE_NOT_SERVED"
 
-    def fits(changed: Wanted) -> list[MinerProfile]:
-        return [profile for profile in active if not reason_against(profile, changed)]
 
-    if fits(wanted._replace(excluded="")):
+def _nearest_change(tx: Tx, kept: dict[str, list[Serving]], wanted: Wanted) -> Change | None:
+    """Tries one change at a time, the easiest for a client first. What one change mends is kept by one reason."""
+
+    def fits(reason: str, changed: Wanted) -> list[Serving]:
+        match = _Match(changed)
+        return [row for row in kept.get(reason, ()) if not match.against(row, standing.is_proven(row))]
+
+    if fits("FAILED_IT_BEFORE", wanted._replace(excluded="")):
         hopeless = exclusion.awaits_opinion(wanted.excluded)
         then = (
             "unless another comes in a few seconds, the job fails" if hopeless else "they may try again soon"
         )
         return Change("wait", f"Only miners that failed it are here; {then}.")
-    if longer := fits(wanted._replace(min_context=0)):
-        most = max(ask.context for profile in longer if (ask := profile.ask_for(wanted)))
+    if longer := fits("CONTEXT_TOO_SHORT", wanted._replace(min_context=0)):
+        most = max(miner.context for miner in longer)
         return Change(
             "max_tokens",
             f"Shorten the prompt or lower max_tokens: the job needs {wanted.min_context} tokens of context or"
             f" more, the most on offer is {most}.",
         )
-    if any_price := fits(wanted._replace(max_price_units=2**62)):
-        asks = [ask.price_units for profile in any_price if (ask := profile.ask_for(wanted))]
-        price = format_ait(min(asks))
+    if any_price := fits("PRICE_ABOVE_CAP", wanted._replace(max_price_units=2**62)):
+        price = format_ait(min(miner.price_units for miner in any_price))
         return Change("max_price", f"Raise max_price to {price} AIT per 1000 tokens.")
-    if wanted.required_miner_id and fits(wanted._replace(required_miner_id="")):
+    if fits("NOT_THE_REQUIRED_MINER", wanted._replace(required_miner_id="")):
         return Change("miner_id", "Leave miner_id out: other miners could run it.")
-    if wanted.region and (regions := fits(wanted._replace(region=""))):
+    if regions := fits("REGION_DIFFERS", wanted._replace(region="")):
         return Change("region", f"Leave the region out: {len(regions)} miner(s) elsewhere could run it.")
-    if wanted.min_memory_mb and (smaller := fits(wanted._replace(min_memory_mb=0))):
-        most = max(profile.needs.memory_mb for profile in smaller)
+    if smaller := fits("NOT_ENOUGH_MEMORY", wanted._replace(min_memory_mb=0)):
+        most = max(miner.memory_mb for miner in smaller)
         return Change("min_memory_gb", f"Lower min_memory_gb to {most / 1024:g}.")
-    models = Counter(
-        ask.model for profile in active for ask in profile.asks if ask.job_type == wanted.job_type
-    )
-    if models:
-        model, count = models.most_common(1)[0]
-        return Change("model", f"Ask for the model {model}: {count} miner(s) serve it.")
+    best = serving.most_served(tx, wanted.job_type)
+    if best is not None:
+        more = " or more" if best.miners >= serving.MOST_COUNTED else ""
+        return Change("model", f"Ask for the model {best.model}: {best.miners}{more} miner(s) serve it.")
     return None
 
 

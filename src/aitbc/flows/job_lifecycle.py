@@ -18,18 +18,17 @@ from aitbc.errors import (
     JobNotFound,
     JobNotRunning,
     LeaseLost,
+    MinerNotFound,
     QueueFull,
 )
-from aitbc.flows import escrow, retries
+from aitbc.flows import escrow, parting, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import free
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow, JobSpec
-from aitbc.ledger import service as ledger
 from aitbc.miners import service as miners
-from aitbc.miners import standing
 from aitbc.parameters import service as parameters
 from aitbc.payments import service as payments
 
@@ -251,10 +250,7 @@ def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session
     held = jobs.held_by(tx, miner.id)
     for job in held:
         retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
-    if miner.deposit_hold_id:
-        ref = f"deposit of miner {miner.id}"
-        ledger.void(tx, miner.deposit_hold_id, miner.account_id, miner.deposit_units, ref)
-        standing.keep_deposit(tx, miner.id, "", 0)
+    parting.return_deposit(tx, miner)
     return len(held)
 
 
@@ -280,7 +276,7 @@ def visible_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
     if job.miner_id and "miner" in principal.scopes:
         try:
             miners.owned(tx, principal.account_id, job.miner_id)
-        except Forbidden:
+        except (Forbidden, MinerNotFound):
             raise JobNotFound(job_id=job_id) from None
         return job
     raise JobNotFound(job_id=job_id)

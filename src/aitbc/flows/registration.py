@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from aitbc.accounts.principal import Principal
 from aitbc.core.ids import new_id
 from aitbc.database import Tx
-from aitbc.flows import retries
+from aitbc.flows import parting, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.ledger import service as ledger
@@ -31,10 +31,15 @@ def register(
     unless it is taken over: what it runs is then tried again elsewhere.
 
     Its deposit is held from its account, where the operator wants one and has not approved the account.
-    Raises Forbidden for another account's miner, MinerIdInUse, MinerSessionReplaced, InsufficientFunds.
+    Raises Forbidden for another account's miner, MinerIdInUse, MinerSessionReplaced, InsufficientFunds,
+    TooManyMiners, TooManyOffers.
     """
     price_units = parameters.get(tx, "default_price_per_1k_tokens")
     known = miners.for_registration(tx, principal.account_id, spec, ctx.lapse_ms)
+    if known is None or not known.revision:
+        gone = miners.to_make_room(tx, principal.account_id)
+        if gone is not None:
+            parting.forget(tx, gone)
     miner = miners.register(tx, known, principal.account_id, spec, price_units)
     changed = known is not None and known.session_id != miner.session_id
     if known is not None and changed and (spec.takeover or known.public_key != miner.public_key):

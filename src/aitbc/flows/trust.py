@@ -1,5 +1,6 @@
 """How much work a miner may have now, and if none, why. Shared by the flows in which that is asked."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, func, select
@@ -26,6 +27,11 @@ LEASES_OF_OTHERS = statement(
             select(_m.id).where(_m.account_id == bindparam("account"), _m.id != bindparam("miner"))
         ),
     )
+)
+
+_busy = select(_c.miner_id, func.count().label("count")).where(sql(RUNNING)).group_by(_c.miner_id).subquery()
+RUNNING_NOW = statement(
+    select(_busy.c.miner_id, _m.account_id, _busy.c.count).join_from(_busy, Miner, _m.id == _busy.c.miner_id)
 )
 
 WORDS = {
@@ -72,6 +78,16 @@ def room(tx: Tx, ctx: FlowContext, miner: MinerRow, held: int) -> Room:
         if free <= 0:
             return Room(0, "TRUST")
     return Room(free)
+
+
+def running(tx: Tx) -> tuple[dict[str, int], Counter[str]]:
+    """How many jobs run now, by miner and by miner's account."""
+    by_miner: dict[str, int] = {}
+    by_account: Counter[str] = Counter()
+    for row in tx.all(RUNNING_NOW):
+        by_miner[row.miner_id] = int(row.count)
+        by_account[row.account_id] += int(row.count)
+    return by_miner, by_account
 
 
 def profile_of(miner: MinerRow, offers: tuple[OfferRow, ...]) -> MinerProfile:

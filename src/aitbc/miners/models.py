@@ -7,6 +7,8 @@ from sqlmodel import SQLModel
 from aitbc.database.columns import big, listed, small, text
 
 STATUSES = ("active", "draining", "inactive")
+GONE = "status = 'inactive' AND revision <> 0"
+"""Of miners that are not here: those that still have offers and all that they said about themselves."""
 APPROVALS = ("none", "approved", "revoked")
 
 
@@ -14,7 +16,8 @@ class Miner(SQLModel, table=True):
     """A registered miner. It belongs for good to the account whose key first registered it.
 
     capabilities, job_types, gpus and load are JSON. `revision` is random and new at each registration, so
-    that caches notice a change. `deregistered` is 1 after it left by itself: only a registration undoes it.
+    that caches notice a change; 0 for a miner of which nothing but the row is kept. `deregistered` is 1 after it
+    left by itself, or was forgotten: only a registration undoes it.
 
     session_id      given by the registration that is in force; another machine's registration ends it
     installation_id what the miner's program calls the machine it runs on ('' where it does not say)
@@ -29,6 +32,7 @@ class Miner(SQLModel, table=True):
         CheckConstraint("concurrency BETWEEN 1 AND 4096", name="concurrency"),
         Index("ix_miners_account", "account_id", "id"),
         Index("ix_miners_status", "status", "last_heartbeat_ms"),
+        Index("ix_miners_gone", "last_heartbeat_ms", sqlite_where=sql(GONE), postgresql_where=sql(GONE)),
     )
 
     id: str = text(primary_key=True)

@@ -6,7 +6,7 @@ from sqlalchemy import Text, bindparam, func, literal, literal_column, select
 
 from aitbc.database import Tx, statement
 from aitbc.miners.models import Miner, Offer, Provider
-from aitbc.miners.rows import MinerRow, OfferRow, select_miners
+from aitbc.miners.rows import MinerRow, select_miners
 from aitbc.miners.standing import PROVEN_LEASES
 
 _miners: Any = Miner.__table__  # type: ignore[attr-defined]
@@ -18,18 +18,6 @@ _p = _providers.c
 _ACTIVE = _m.status == literal_column("'active'")
 
 COUNT_BY_STATUS = statement(select(_m.status, func.count().label("count")).group_by(_m.status))
-SERVING_TYPE = statement(
-    select_miners()
-    .where(_m.status != literal_column("'inactive'"))
-    .order_by(_m.id)
-    .limit(bindparam("count")),
-    MinerRow,
-)
-OFFERS_OF_LIVE = statement(
-    select(_o.miner_id, *(_o[name] for name in OfferRow._fields))
-    .join(_miners, _m.id == _o.miner_id)
-    .where(_m.status != literal_column("'inactive'"))
-)
 _served = (
     _o.job_type == bindparam("job_type"),
     _o.model.in_([bindparam("model"), literal_column("'*'")]),
@@ -116,7 +104,6 @@ def _models_on_offer() -> Any:
 SOON_MS = 5_000  # a miner that pauses for longer is not waited for
 MAX_STEPS = 1_000  # names that a look for models on offer goes through
 MODELS_ON_OFFER = statement(_models_on_offer())
-MAX_LIVE = 5_000  # miners that an explanation or a quote looks at
 
 
 class Others(NamedTuple):
@@ -203,15 +190,6 @@ def models_on_offer(tx: Tx, job_type: str, count: int) -> list[str]:
 def count_by_status(tx: Tx) -> dict[str, int]:
     """How many miners are active, draining and inactive."""
     return {row.status: int(row.count) for row in tx.all(COUNT_BY_STATUS)}
-
-
-def live(tx: Tx) -> list[tuple[MinerRow, tuple[OfferRow, ...]]]:
-    """Miners that are active or draining, with their offers; at most MAX_LIVE."""
-    offers: dict[str, list[OfferRow]] = {}
-    for row in tx.all(OFFERS_OF_LIVE):
-        offers.setdefault(row[0], []).append(OfferRow._make(row[1:]))
-    rows: list[MinerRow] = tx.all(SERVING_TYPE, count=MAX_LIVE)
-    return [(row, tuple(offers.get(row.id, ()))) for row in rows]
 
 
 def page(

@@ -5,7 +5,8 @@ import secrets
 from collections import OrderedDict
 from typing import Any
 
-from sqlalchemy import bindparam, case, delete, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, func, literal_column, select, update
+from sqlalchemy import text as sql
 
 from aitbc.core.ids import new_id
 from aitbc.database import Tx, insert_into, statement
@@ -15,9 +16,11 @@ from aitbc.errors import (
     MinerInactive,
     MinerNotFound,
     MinerSessionReplaced,
+    TooManyMiners,
+    TooManyOffers,
 )
 from aitbc.miners import standing
-from aitbc.miners.models import Miner, Offer
+from aitbc.miners.models import GONE, Miner, Offer
 from aitbc.miners.rows import MinerRow, MinerSpec, ModelSpec, OfferRow, select_miners
 
 _miners: Any = Miner.__table__  # type: ignore[attr-defined]
@@ -31,6 +34,9 @@ LATEST = ":latest"
 DEFAULT_JOB_TYPES = ("llm_inference",)
 TOUCH_MS = 5_000  # a sign of life is written down at most this often
 SESSION_BYTES = 18
+MAX_MINERS = 256  # of one account; for one more, the one that has been gone for longest is forgotten
+MAX_OFFERS = 1_024  # of one registration: models (also without their tag `latest`) times job types
+MAX_OFFERS_OF_ACCOUNT = 16_384
 KEPT_OFFERS = 8192  # miners whose offers are remembered between claims
 
 INSERT_MINER = insert_into(Miner)
@@ -83,7 +89,11 @@ SET_LOAD = statement(update(_miners).where(_own).values(load=bindparam("reported
 _heard_shifted = _m.last_heartbeat_ms + bindparam("shift")
 SHIFT_HEARTBEATS = statement(
     update(_miners)
-    .where(_m.status != literal_column("'inactive'"))
+    .where(
+        _m.status != literal_column("'inactive'"),
+        # After a step back, who is not ahead of the clock was heard of since.
+        (_heard_shifted >= _m.last_heartbeat_ms) | (_m.last_heartbeat_ms > bindparam("now")),
+    )
     .values(
         last_heartbeat_ms=case((_heard_shifted > bindparam("now"), bindparam("now")), else_=_heard_shifted)
     )
@@ -93,6 +103,51 @@ LAPSE = statement(
     .where(_m.status != literal_column("'inactive'"), _m.last_heartbeat_ms < bindparam("before"))
     .values(status=literal_column("'inactive'"))
 )
+
+_of_account = (_m.account_id == bindparam("account"), _m.revision != literal_column("0"))
+COUNT_OF_ACCOUNT = statement(
+    select(func.count().label("count")).select_from(
+        select(_m.id).where(*_of_account).limit(bindparam("most")).subquery()
+    )
+)
+OFFERS_OF_ACCOUNT = statement(
+    select(func.count().label("count")).select_from(
+        select(_o.model)
+        .join(_miners, _m.id == _o.miner_id)
+        .where(_m.account_id == bindparam("account"), _o.miner_id != bindparam("miner"))
+        .limit(bindparam("most"))
+        .subquery()
+    )
+)
+LONGEST_GONE = statement(
+    select_miners().where(*_of_account, sql(GONE)).order_by(_m.last_heartbeat_ms).limit(1), MinerRow
+)
+GONE_BEFORE = statement(
+    select_miners()
+    .where(sql(GONE), _m.last_heartbeat_ms < bindparam("before"))
+    .order_by(_m.last_heartbeat_ms)
+    .limit(bindparam("count")),
+    MinerRow,
+)
+STRIP = statement(
+    update(_miners)
+    .where(_own)
+    .values(
+        revision=0,
+        deregistered=1,
+        capabilities="[]",
+        job_types="[]",
+        gpus="[]",
+        load="{}",
+        region="",
+        memory_mb=0,
+        address="",
+        endpoint="",
+        session_id="",
+        installation_id="",
+    )
+)
+REMOVE = statement(delete(_miners).where(_own))
 
 _offers_of: OrderedDict[tuple[str, int], tuple[OfferRow, ...]] = OrderedDict()
 
@@ -137,11 +192,53 @@ def register(tx: Tx, known: MinerRow | None, account_id: str, spec: MinerSpec, p
         tx.run(DELETE_OFFERS, miner=miner_id)
         tx.signal(("miner", miner_id))
     rows = offer_rows(job_types, spec.models, price_units)
+    _require_offers(tx, account_id, miner_id, len(rows))
     tx.many(INSERT_OFFER, [{"miner_id": miner_id, **row._asdict()} for row in rows])
     registered = get(tx, miner_id)
     if registered is None:
         raise MinerNotFound(miner_id=miner_id)
     return registered
+
+
+def _require_offers(tx: Tx, account_id: str, miner_id: str, count: int) -> None:
+    """Raises TooManyOffers where a registration would make so many that it, or its account, has too many."""
+    if count > MAX_OFFERS:
+        raise TooManyOffers(offers=count, limit=MAX_OFFERS, of="one miner")
+    others = tx.one(OFFERS_OF_ACCOUNT, account=account_id, miner=miner_id, most=MAX_OFFERS_OF_ACCOUNT).count
+    if others + count > MAX_OFFERS_OF_ACCOUNT:
+        raise TooManyOffers(offers=others + count, limit=MAX_OFFERS_OF_ACCOUNT, of="all miners of an account")
+
+
+def to_make_room(tx: Tx, account_id: str) -> MinerRow | None:
+    """The account's miner that has to be forgotten before one more registers; None where there is room.
+
+    That is the one that has been gone for longest. Raises TooManyMiners where all of them are alive.
+    """
+    if tx.one(COUNT_OF_ACCOUNT, account=account_id, most=MAX_MINERS).count < MAX_MINERS:
+        return None
+    row: MinerRow | None = tx.one(LONGEST_GONE, account=account_id)
+    if row is None:
+        raise TooManyMiners(alive=MAX_MINERS, limit=MAX_MINERS)
+    return row
+
+
+def gone(tx: Tx, before_ms: int, count: int) -> list[MinerRow]:
+    """Miners not heard of since `before_ms` of which more than the row is kept, the longest gone first."""
+    return tx.all(GONE_BEFORE, before=before_ms, count=count)
+
+
+def strip(tx: Tx, miner: MinerRow) -> None:
+    """Keeps the miner's row and key, and nothing else that it said: it has to register again."""
+    tx.run(DELETE_OFFERS, miner=miner.id)
+    tx.run(STRIP, miner=miner.id)
+    tx.signal(("miner", miner.id))
+
+
+def remove(tx: Tx, miner: MinerRow) -> None:
+    """Takes a miner off the books, that nothing refers to. Whoever registers its id next owns it."""
+    tx.run(DELETE_OFFERS, miner=miner.id)
+    tx.run(REMOVE, miner=miner.id)
+    tx.signal(("miner", miner.id))
 
 
 def for_registration(tx: Tx, account_id: str, spec: MinerSpec, lapse_ms: int) -> MinerRow | None:

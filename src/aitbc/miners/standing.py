@@ -4,7 +4,7 @@ Leases are counted for an account, over all its miners, so that a stranger gains
 a miner's own, until so many of an account's miners fail in a row that all of them pause.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import bindparam, case, literal_column, select, update
 
@@ -105,6 +105,24 @@ EARNED = statement(
 )
 
 
+class Approved(Protocol):
+    """A miner, as far as its account's approval goes."""
+
+    @property
+    def approval(self) -> str: ...
+
+
+class Trusted(Approved, Protocol):
+    """A miner, as far as how much work it may get goes."""
+
+    @property
+    def allowance(self) -> int: ...
+    @property
+    def paused_until_ms(self) -> int: ...
+    @property
+    def account_paused_until_ms(self) -> int: ...
+
+
 def open_provider(tx: Tx, account_id: str) -> None:
     """Makes sure that the account's row is there."""
     tx.run(
@@ -134,17 +152,17 @@ def set_approval(tx: Tx, account_id: str, approval: str) -> None:
     tx.run(SET_APPROVAL, account=account_id, how=approval)
 
 
-def is_proven(miner: MinerRow) -> bool:
+def is_proven(miner: Trusted) -> bool:
     """Whether it is known to deliver, or vouched for by the operator."""
     return miner.approval == "approved" or (miner.approval == "none" and miner.allowance >= PROVEN_LEASES)
 
 
-def admitted(miner: MinerRow, only_approved: bool) -> bool:
+def admitted(miner: Approved, only_approved: bool) -> bool:
     """Whether its account may get work at all."""
     return miner.approval == "approved" or (miner.approval == "none" and not only_approved)
 
 
-def paused_until_ms(miner: MinerRow, now_ms: int) -> int:
+def paused_until_ms(miner: Trusted, now_ms: int) -> int:
     """When its pause ends; 0 where it does not pause. No pause is longer than MAX_PAUSE_MS, whatever the
     clock did."""
     account_ms = 0 if miner.approval == "approved" else miner.account_paused_until_ms
@@ -152,7 +170,7 @@ def paused_until_ms(miner: MinerRow, now_ms: int) -> int:
     return until_ms if now_ms < until_ms <= now_ms + MAX_PAUSE_MS else 0
 
 
-def lease_limit(miner: MinerRow) -> int:
+def lease_limit(miner: Trusted) -> int:
     """How many leases all miners of its account may hold at once."""
     return MAX_LEASES if miner.approval == "approved" else miner.allowance
 

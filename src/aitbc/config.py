@@ -261,7 +261,7 @@ class Settings(BaseSettings):
         description="Days after which what a miner said about itself is forgotten, if it is not heard of.",
     )
     trusted_proxies: str = Field(
-        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; empty: none."
+        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; none: no proxy."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     slow_request_s: float = Field(
@@ -272,6 +272,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _no_proxies(cls, value: str) -> str:
+        return "" if value.strip().lower() == "none" else value
 
     @field_validator("log_level", mode="before")
     @classmethod

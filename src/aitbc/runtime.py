@@ -211,3 +211,8 @@ def signing_key(settings: Settings) -> PrivateKey:
     if settings.secret_key:
         return keyfile.derive_key(settings.secret_key, f"aitbc/coordinator/{settings.chain_id}")
     return keyfile.load_or_create_key(settings.home / KEY_FILE)
+
+
+def has_signing_key(settings: Settings) -> bool:
+    """Whether `signing_key` has one without making it."""
+    return bool(settings.secret_key) or (settings.home / KEY_FILE).exists()

@@ -6,6 +6,7 @@ import time
 from aitbc.accounts.principal import Principal
 from aitbc.flows import dispatch, job_lifecycle
 from aitbc.flows.dispatch import Offered, Taken
+from aitbc.flows.trust import Room
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.rows import JobRow
 from aitbc.jobs.waiting import Ticket
@@ -48,10 +49,7 @@ async def take(
             elif ticket is not None:
                 await runtime.waiting.wait(ticket, pause_s)
             else:
-                look_s = min(pause_s, FULL_LOOK_S)
-                if taken.room.until_ms:
-                    look_s = min(look_s, max(0.0, taken.room.until_ms - runtime.clock.now_ms()) / 1000 + 0.01)
-                await database.signals.wait(("idle", principal.account_id), look_s)
+                await _without_room(runtime, principal, taken.room, left_s)
             taken = await database.write(
                 dispatch.take, context, principal, miner_id, max_jobs, known, session
             )
@@ -64,6 +62,14 @@ async def take(
             runtime.waiting.leave(ticket, satisfied=satisfied)
 
 
+async def _without_room(runtime: Runtime, principal: Principal, room: Room, left_s: float) -> None:
+    """Waits until the miner may have work again, or might: it pauses, is full, or drains."""
+    look_s = min(left_s, FULL_LOOK_S)
+    if room.until_ms:
+        look_s = min(look_s, max(0.0, room.until_ms - runtime.clock.now_ms()) / 1000 + 0.01)
+    await runtime.db.signals.wait(("idle", principal.account_id), look_s)
+
+
 async def offer(
     runtime: Runtime, principal: Principal, miner_id: str, wait_s: float, session: str | None = None
 ) -> Offered:
@@ -71,23 +77,26 @@ async def offer(
     database, context = runtime.db, runtime.context
     until = time.monotonic() + wait_s
     offered = await database.write(dispatch.offer, context, principal, miner_id, session)
-    if offered.job is not None or wait_s <= 0 or not offered.may_wait:
+    if offered.job is not None or wait_s <= 0:
         return offered
     ticket: Ticket | None = None
     try:
         while not runtime.shutdown.is_set():  # with nothing awaited between this look and the wait
-            if ticket is not None and ticket.profile != offered.profile:
+            profile = offered.profile if offered.may_wait else None
+            if ticket is not None and ticket.profile != profile:
                 runtime.waiting.leave(ticket, satisfied=False)
                 ticket = None
             left_s = until - time.monotonic()
-            if ticket is None:
-                ticket = runtime.waiting.enter(offered.profile)
+            if ticket is None and profile is not None:
+                ticket = runtime.waiting.enter(profile)
             elif left_s <= 0:
                 break
-            else:
+            elif ticket is not None:
                 await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
+            else:
+                await _without_room(runtime, principal, offered.room, left_s)
             offered = await database.write(dispatch.offer, context, principal, miner_id, session)
-            if offered.job is not None or not offered.may_wait:
+            if offered.job is not None:
                 break
         return offered
     finally:

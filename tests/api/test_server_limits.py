@@ -401,6 +401,23 @@ def test_a_large_body_does_not_hold_up_the_others(start_server: Start) -> None:
     assert watch.slowest_s < 1  # 3 to 11 s each, before
 
 
+@pytest.mark.parametrize("key", ["key-of-a-stranger-1", ""], ids=["known", "unknown"])
+def test_a_body_of_many_chunks_does_not_hold_up_the_others(start_server: Start, key: str) -> None:
+    """Refused at once or not: what comes after the answer is only read for so long, and in turns."""
+    server = start_server(STRANGERS)
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nX-Api-Key: %b\r\n\r\n"
+    chunks, sent = b"1\r\na\r\n" * 1000, 0
+    with Watch(server) as watch, socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(30)
+        connection.sendall(head % key.encode())
+        with pytest.raises(ConnectionError):
+            while sent < 200_000_000:
+                connection.sendall(chunks)
+                sent += len(chunks)
+    assert sent < 40_000_000  # 105 MB, before
+    assert watch.slowest_s < 1  # 10 s, before
+
+
 def test_a_forwarded_address_has_its_share_of_requests(
     start_server: Start, closing: list[socket.socket]
 ) -> None:

@@ -249,3 +249,14 @@ def test_a_number_beyond_its_bounds_is_one_line(monkeypatch: pytest.MonkeyPatch,
                 load_settings()
         assert str(error.value).startswith(f"{environment_name(name)}: "), name
         assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("none", ""), ("NONE", ""), ("10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2")]
+)
+def test_no_proxy_is_a_word_of_its_own(monkeypatch: pytest.MonkeyPatch, text: str, meant: str) -> None:
+    """An empty variable is one that is not set, for every setting."""
+    monkeypatch.setenv("TRUSTED_PROXIES", text)
+    assert load_settings().trusted_proxies == meant
+    monkeypatch.setenv("TRUSTED_PROXIES", "")
+    assert load_settings().trusted_proxies == "127.0.0.1"

@@ -12,6 +12,7 @@ from aitbc.database import Tx
 from aitbc.flows import activity, completion, payment, wallet_transfer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.rows import JobRow
+from aitbc.ledger import closing
 from aitbc.ledger import service as ledger
 from tests.support_flows import CHAIN, KEY, Market, Provider, found
 from tests.users.support import NativeWallet
@@ -105,6 +106,7 @@ class Scene:
         seal(market)
         market.clock.advance(12)
         count(market)
+        market.db.write_sync(closing.close, None, market.clock.now_ms())  # a statement was read
         self.pay(3, OTHER_WALLET.address, fee_units=1)  # waits for the next block
         self.take(market.submit(self.alice))  # runs on
         self.waiting = self.job()

@@ -68,14 +68,14 @@ def _forged(tx: Tx, signer: NativeWallet, *, fee_paid: bool, network_id: str | N
     network_id = WALLET.network_id if network_id is None else network_id
     document = WALLET.transfer(OTHER_WALLET.address, 5, 4, fee_units=1, network_id=network_id)
     transaction, _signature = read_transaction(document)
-    transfer_id, hashed = new_id(tx.now_ms), transaction.hash
+    transfer_id, hashed = new_id(tx.booked_ms), transaction.hash
     ledger.transfer(tx, transfer_id, WALLET.address, OTHER_WALLET.address, 5, ref=hashed)
     if fee_paid:
-        ledger.transfer(tx, new_id(tx.now_ms), WALLET.address, TREASURY, 1, ref=f"fee:{hashed}")
+        ledger.transfer(tx, new_id(tx.booked_ms), WALLET.address, TREASURY, 1, ref=f"fee:{hashed}")
     assert users.advance_nonce(tx, WALLET.address, 4)
     signature = encode_b64(signer.key.sign(transaction.encode()))
     body = transaction.encode().decode()
-    users.keep_signed(tx, SignedRow(hashed, WALLET.address, 4, body, signature, transfer_id, tx.now_ms))
+    users.keep_signed(tx, SignedRow(hashed, WALLET.address, 4, body, signature, transfer_id, tx.booked_ms))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import time
 import urllib.request
 from collections.abc import Callable
@@ -10,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 
-from aitbc import presence
+from aitbc import migrate, presence
 from aitbc.config import Settings
 from aitbc.core.clock import ManualClock
 from aitbc.core.signing import PrivateKey
@@ -116,3 +119,46 @@ def test_a_retired_key_has_an_end(db: Database, clock: ManualClock) -> None:
     assert ends()[one.key_id] == begun, "its end stays"
     assert db.write_sync(receipts.retire_other_keys, one, clock.now_ms() + 5) == [two.key_id]
     assert ends() == {one.key_id: None, two.key_id: clock.now_ms() + 6}, "behind the newest block"
+
+
+def test_no_upgrade_under_a_coordinator_that_runs(user: User, empty_database_url: str) -> None:
+    """One of an older version would go on with tables that it does not know; and what only looks never upgrades."""
+    with migrate.open_connection(empty_database_url, write=True) as connection:
+        command.upgrade(migrate.alembic_config(connection), "0009")
+    url = ["--database-url", empty_database_url]
+    settings = Settings(database_url=empty_database_url, home=user.home)
+    with presence.held(settings, PrivateKey.generate().key_id):
+        for words in (["db", "upgrade"], ["init"], ["keys", "list"], ["keys", "create", "--role", "client"]):
+            outcome = user(*words, *url)
+            assert (outcome.code, len(outcome.err.splitlines())) == (1, 1), (words, outcome)
+            behind = words[0] == "keys" and empty_database_url.startswith("postgresql")
+            assert ("aitbc db upgrade" if behind else "1 coordinator runs") in outcome.err
+    looked = user("audit", *url)
+    assert (looked.code, "aitbc db upgrade" in looked.err) == (1, True)
+    assert migrate.current_revision(empty_database_url) == "0009"
+    assert user("db", "upgrade", *url).code == 0
+    assert user("audit", *url).code == 0
+
+
+def rows_of(path: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
+def test_an_audit_leaves_an_auditors_copy_as_it_is(user: User, empty_database_url: str) -> None:
+    """Not even the folder of a coordinator that he does not have is made."""
+    assert user("db", "upgrade", "--database-url", empty_database_url).code == 0
+    path = Path(empty_database_url.removeprefix("sqlite:///"))
+    copy = path.with_name("copy.db")
+    user("db", "backup", str(copy), "--database-url", empty_database_url)
+    copy.chmod(0o644)
+    before = rows_of(copy)
+    for part in user.home.iterdir():
+        part.unlink()
+    user.home.rmdir()
+    assert user("audit", "--database-url", f"sqlite:///{copy}").code == 0
+    assert rows_of(copy) == before
+    assert copy.stat().st_mode & 0o777 == 0o644
+    assert not user.home.exists()
+    assert [part.name for part in path.parent.glob("copy*")] == ["copy.db"]

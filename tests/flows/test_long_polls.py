@@ -302,3 +302,24 @@ def test_polls_end_in_time_and_at_shutdown(market: Market, runtime: Runtime, lat
         assert time.perf_counter() - started < SOON_S
 
     in_loop(market.db, main())
+
+
+def test_who_may_have_no_work_now_waits_as_others_do(market: Market, runtime: Runtime) -> None:
+    """Answered at once it would only ask again at once."""
+    client, miner = market.client(), market.miner()
+    market.miner("other", models={"none": 1})
+    failed = market.submit(client)
+    market.take(miner)
+    market.fail(miner, failed.id)
+    market.cancel(client, failed.id)
+    waits = market.submit(client)
+
+    async def main() -> None:
+        asked = asyncio.create_task(waiting.offer(runtime, miner.principal, miner.miner_id, 30))
+        await asyncio.sleep(0.2)
+        assert not asked.done()
+        market.clock.advance(1)  # its pause ends
+        offered = await within(SOON_S, asked)
+        assert offered.job is not None and offered.job.id == waits.id
+
+    in_loop(market.db, main())

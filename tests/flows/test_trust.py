@@ -86,6 +86,38 @@ def test_two_accounts_that_agree_end_a_job_and_are_not_blamed(market: Market) ->
     market.check()
 
 
+def test_requests_that_nobody_can_answer_make_no_proven_miner_pause(market: Market) -> None:
+    """A client could else stop all miners with them, for nothing."""
+    client, honest, other = (
+        market.client(),
+        market.miner("a", concurrency=8),
+        market.miner("b", concurrency=8),
+    )
+    for one in (honest, other):
+        approve(market, one)
+    bad = [market.submit(client).id for _ in range(16)]
+    for one in (honest, other):
+        for _ in range(2):
+            for job in market.take(one, 8):
+                market.fail(one, job.id, "BAD_REQUEST")
+            assert reason(market, one) == ""
+    assert {market.job(job).cause for job in bad} == {"BAD_REQUEST"}
+    assert {market.job(job).status for job in bad} == {"failed"}
+
+
+def test_a_proven_miner_that_was_wrong_about_a_job_has_failed_it(market: Market) -> None:
+    client, wrong, other = market.client(), market.miner("a"), market.miner("b")
+    approve(market, wrong)
+    job = market.submit(client)
+    market.take(wrong)
+    market.fail(wrong, job.id, "BAD_REQUEST")
+    assert reason(market, wrong) == ""
+    market.take(other)
+    market.complete(other, job.id)
+    assert reason(market, wrong) == "PAUSED"
+    market.check()
+
+
 def test_two_miners_of_one_account_do_not_agree(market: Market) -> None:
     client, other = market.client(), market.miner("c")
     one, two = market.miner("a", account="same"), market.miner("b", account="same")
@@ -116,12 +148,92 @@ def test_a_failing_miner_pauses_longer_each_time(market: Market) -> None:
     assert reason(market, bad) == "", "an answer ends it"
 
 
-def test_going_away_and_outages_are_no_failures(market: Market) -> None:
-    client, miner = market.client(), market.miner()
-    job = market.submit(client)
-    market.take(miner)
-    market.fail(miner, job.id, "SHUTTING_DOWN")
-    assert reason(market, miner) == ""
+def test_going_away_is_one_failure_however_many_jobs_it_drops(market: Market) -> None:
+    client = market.client()
+    for _ in range(12):
+        market.submit(client)
+    for n, leaves in enumerate((True, False)):
+        miner = market.miner(f"m{n}", concurrency=3)
+        held = market.take(miner, 3)
+        if leaves:
+            market.leave(miner)
+        else:
+            for job in held:
+                market.fail(miner, job.id, "SHUTTING_DOWN")
+        miner = market.miner(f"m{n}", concurrency=3)
+        assert reason(market, miner) == "PAUSED"
+        wait(market, 1)
+        assert len(market.take(miner, 3)) == 3, "one strike: it pauses for a second"
+    idle = market.miner("idle")
+    market.leave(idle)
+    assert reason(market, market.miner("idle")) == "", "who drops nothing fails nothing"
+
+
+@pytest.mark.parametrize("how", ["SHUTTING_DOWN", "leaves", "is taken over"])
+def test_strangers_that_keep_going_away_end_no_jobs(market: Market, how: str) -> None:
+    """Three accounts, each back at once, beside an honest newcomer."""
+    client, honest = market.client(), market.miner("honest", concurrency=8)
+    jobs = [market.submit(client).id for _ in range(20)]
+    dropped = 0
+    for _ in range(10):
+        for name in ("mallory", "eve", "trent"):
+            bad = market.miner(name, account=name, concurrency=500, takeover=how == "is taken over")
+            taken = market.take(bad, 500)
+            dropped += len(taken)
+            if how == "leaves":
+                market.leave(bad)
+            elif how == "SHUTTING_DOWN":
+                for job in taken:
+                    market.fail(bad, job.id, how)
+    assert dropped <= 3 * standing.START_LEASES, "they pause"
+    for _ in range(60):
+        for job in market.take(honest, 8):
+            market.complete(honest, job.id)
+        wait(market, 1)
+    assert {market.job(job).status for job in jobs} == {"completed"}
+    market.check()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_miner_that_never_comes_holds_up_no_job(market: Market, trusted: bool) -> None:
+    """It is here, cheap and idle, and has failed nothing; but it does not ask for work."""
+    client, honest = market.client(), market.miner("honest", concurrency=2)
+    idle = market.miner("idle", models={"llama": 0})
+    if trusted:
+        approve(market, honest)
+    unlucky, hopeless = market.submit(client), market.submit(client)
+    market.take(honest, 2)
+    market.fail(honest, unlucky.id)
+    market.fail(honest, hopeless.id, "BAD_REQUEST")
+    since = market.clock.now_ms()
+    while any(market.job(job.id).status == "pending" for job in (unlucky, hopeless)):
+        assert market.clock.now_ms() - since < 6 * (retries.PATIENCE_MS + 5_000)
+        market.heartbeat(idle)
+        for job in market.take(honest, 2):
+            if job.id == unlucky.id:
+                market.complete(honest, job.id)
+            else:
+                market.fail(honest, job.id, "BAD_REQUEST")
+        wait(market, 1)
+    assert market.job(unlucky.id).status == "completed"
+    assert market.job(hopeless.id).cause == "BAD_REQUEST"
+    market.check()
+
+
+def test_a_job_that_waits_for_proven_miners_goes_back_to_no_newcomer(market: Market) -> None:
+    client, new, busy = market.client(), market.miner("new", concurrency=2), market.miner("busy")
+    approve(market, busy)
+    jobs = [market.submit(client).id for _ in range(2)]
+    for job, cause in zip(market.take(new, 2), ("ENGINE_ERROR", "BAD_REQUEST"), strict=True):
+        market.fail(new, job.id, cause)
+    for _ in range(60):
+        market.heartbeat(busy)
+        market.heartbeat(new)
+        assert market.take(new, 2) == []
+        wait(market, 1)
+    for _ in jobs:
+        market.complete(busy, market.take(busy)[0].id)
+    market.check()
 
 
 def test_the_only_miner_on_the_network(market: Market) -> None:

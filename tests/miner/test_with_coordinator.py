@@ -329,6 +329,9 @@ def test_status_says_what_was_done_earned_failed_and_missed(
                 facts = json.loads(shown)
                 assert facts["runs_here"] is True
                 assert facts["at_coordinator"]["status"] in ("active", "draining")
+                standing = facts["at_coordinator"]["standing"]
+                assert (standing["approval"], standing["delivered"]) == ("none", 1)
+                assert standing["leases_earned"] > 1
                 assert facts["at_coordinator"]["models"][0]["name"] == "status-model"
                 assert facts["earned"]["earned"] == (await miner.saw("job_done"))["earned"] > 0
                 assert facts["earned"]["jobs"] == 1
@@ -342,6 +345,6 @@ def test_status_says_what_was_done_earned_failed_and_missed(
             for words in ("m-status", "not running", "BAD_REQUEST", "status-model", "above the 0.1"):
                 assert words in shown, shown
             code, shown = await status("--url", f"http://127.0.0.1:{free_port()}")
-            assert code == 3 and "does not answer" in shown and "BAD_REQUEST" in shown
+            assert code == 3 and "no coordinator answers at" in shown and "BAD_REQUEST" in shown
 
     against(server, scenario)

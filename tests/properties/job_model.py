@@ -11,6 +11,7 @@ from typing import Any
 LEASE_MS = 60_000
 OPINION_MS = 3_000
 RECHECK_MS = 5_000
+PATIENCE_MS = 30_000
 START_LEASES = 8
 MAX_ATTEMPTS = 3
 FEE_BPS = 1000
@@ -18,7 +19,7 @@ PROMPT_BYTES = 15  # {"prompt":"hi"}
 DAY_MS = 86_400_000
 FINAL = ("CONTEXT_LENGTH_EXCEEDED", "BAD_REQUEST")
 OPEN = ("pending", "running")
-BLAMELESS = ("SHUTTING_DOWN", "MINER_LEFT")
+GOING = ("SHUTTING_DOWN", "MINER_LEFT")
 
 
 def pause_ms(strikes: int) -> int:
@@ -107,6 +108,7 @@ class Work:
     not_for: frozenset[str] = frozenset()
     hopeless: bool = False
     review_ms: int = 0
+    put_back_ms: int = 0
     price: int = 0
     text: str = ""
     moves: list[str] = field(default_factory=lambda: ["created"])
@@ -281,9 +283,9 @@ class Model:
                 what = (job.model, job.cap, job.memory_mb, job.region, job.only, job.not_for, job.hopeless)
                 if what not in known:
                     known[what] = self._others(now, job)
-                if known[what]:
+                if known[what] and now < job.put_back_ms + PATIENCE_MS:
                     job.review_ms = now + RECHECK_MS
-                elif job.hopeless:
+                elif job.hopeless and not known[what]:
                     self._fail(job)
                 else:
                     job.not_for, job.review_ms = frozenset(), 0
@@ -302,12 +304,14 @@ class Model:
         )
 
     def _again(self, now: int, job: Work, cause: str, hopeless: bool, *, blame: bool = True) -> None:
-        if blame and cause not in BLAMELESS:
+        if blame and not (cause in GOING and self.miners[job.miner].may_go_on_at() > now):
             self.miners[job.miner].struck(now)
         job.reports.append((job.miner, cause))
         job.not_for, job.hopeless = frozenset(name for name, _ in job.reports), hopeless
         others, used_up = self._others(now, job), job.attempts >= MAX_ATTEMPTS
-        agreeing = {name for name, said in job.reports if not hopeless or said == cause}
+        agreeing = {
+            name for name, said in job.reports if said not in GOING and (not hopeless or said == cause)
+        }
         if (
             job.attempts >= 2 * MAX_ATTEMPTS
             or (hopeless and job.only)
@@ -322,11 +326,12 @@ class Model:
 
     def _fail(self, job: Work) -> None:
         for name, said in job.reports:
-            if said not in (*BLAMELESS, "LEASE_EXPIRED"):
+            if said not in (*GOING, "LEASE_EXPIRED"):
                 self.miners[name].forgiven()
         self._end(job, "failed", "failed")
 
     def _requeue(self, now: int, job: Work) -> None:
+        job.put_back_ms = now
         job.ends_ms += now - job.started_ms  # a run takes nothing of the time to wait
         job.status, job.miner, job.lease_ms, job.price_per = "pending", "", 0, 0
         job.moves.append("requeued")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from aitbc.core.merkle import EMPTY_ROOT
 from aitbc.core.note import MAX_SIGNATURES, Note, NoteSignature, parse_note, sign_note, verify_note
 from aitbc.core.signing import PrivateKey, encode_b64
 from aitbc.core.witness_protocol import MAX_REQUEST_BYTES, format_request
+from aitbc.witness import server
 from aitbc.witness.server import create_app
 from aitbc.witness.service import Witness
 from aitbc.witness.state import WitnessState
@@ -237,3 +238,20 @@ def test_a_race_that_is_lost_after_the_check(witness: Served, monkeypatch: pytes
     answer = witness.add(LOG.request(0, 6))
     assert (answer.status_code, answer.text) == (409, "9\n")
     assert witness.size == 9
+
+
+def test_408_too_slow(witness: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that never ends holds nothing for ever."""
+    monkeypatch.setattr(server, "BODY_S", 0.05)
+
+    async def send() -> httpx.Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"old 0\n"
+            await asyncio.sleep(30)
+            yield b""
+
+        transport = httpx.ASGITransport(app=witness.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://witness") as client:
+            return await client.post("/add-checkpoint", content=body())
+
+    assert asyncio.run(asyncio.wait_for(send(), 10)).status_code == 408

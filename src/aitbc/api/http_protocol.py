@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from aitbc.api.connection_limits import ConnectionLimits, Peer, Stage
@@ -30,11 +31,22 @@ UNSENT_BYTES = 65_536  # of an answer; less is looked at once a second
 MAX_HEADERS = 128
 MAX_HELD_BYTES = 1 << 20  # what arrived while requests before it were under way
 FRAMING_PER_BYTE = 16  # of chunks: a chunk of one byte takes five
+PIECES = 512  # of a body, after which others have their turn: a body may come in a million chunks of one byte
 ALWAYS_OPEN = (b"/health", b"/api/health", b"/metrics", b"/api/metrics")
 
 
 class _Refused(Exception):
     """Ends the parser from inside one of its callbacks."""
+
+
+class _Flow(FlowControl):
+    """Reads on when nothing is held any more, whoever asks for it."""
+
+    holds = False
+
+    def resume_reading(self) -> None:
+        if not self.holds:
+            super().resume_reading()
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -56,6 +68,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._slice_bytes = 0  # of the slice in the parser
         self._framing_bytes = 0
         self._discarded_bytes = 0
+        self._pieces = 0  # of bodies, since others had their turn
+        self._goes_on = False  # `_go_on` is about to be called
         self._waits = True
         self._held: deque[memoryview] = deque()
         self._held_bytes = 0
@@ -64,6 +78,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport)
         self.since = self.limits.now()
         admitted = self.limits.admit(self, self.client[0] if self.client else "unknown")
         if admitted is None:
@@ -123,8 +138,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._tell()
 
     def _feed_held(self) -> None:
-        """Gives the parser what is held, until a request waits for an earlier one."""
+        """Gives the parser what is held, until a request waits for an earlier one or others have their turn."""
+        self._pieces = 0
         while self._held and not self.pipeline and self.stage != Stage.REFUSED and not self._last:
+            if self._pieces > PIECES:
+                self._go_on_soon()
+                break
             data = self._held[0]
             size = BODY_SLICE_BYTES if self.stage == Stage.BODY else HEAD_SLICE_BYTES
             if len(data) > size:
@@ -133,13 +152,21 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._held.popleft()
             self._held_bytes -= len(data)
             self._feed(data)
+        self.flow.holds = bool(self._held)
         if self._held:
             self.flow.pause_reading()
 
+    def _go_on_soon(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            self.loop.call_soon(self._go_on)
+
     def _go_on(self) -> None:
+        self._goes_on = False
         if self.stage != Stage.REFUSED and not self.transport.is_closing():
             self._feed_held()
-            if not self._held:
+            # What asks for a body reads on itself once it has taken what came.
+            if not self._held and not (self._answering and len(self.cycle.body) > HIGH_WATER_LIMIT):
                 self.flow.resume_reading()
             self._tell()
 
@@ -166,7 +193,11 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self.stage == Stage.BODY == before:
             self._framing_bytes += size
             allowed = self.limits.bounds.head_bytes + (1 + FRAMING_PER_BYTE) * self.body_bytes
-            if self._framing_bytes > allowed:
+            if self.cycle.response_complete:
+                self._discarded_bytes += size
+            if self._discarded_bytes > self.limits.bounds.discarded_bytes:
+                self.refuse("body_size", None)
+            elif self._framing_bytes > allowed:
                 self.refuse("malformed", InvalidRequest("The body is mostly framing."))
 
     def _tell(self) -> None:
@@ -209,10 +240,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
-        if self.cycle.response_complete:
-            self._discarded_bytes += len(body)
-            if self._discarded_bytes > self.limits.bounds.discarded_bytes:
-                self._refuse_here("body_size", None)
+        self._pieces += 1
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -240,7 +268,7 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self.since = self.limits.now()
         if self._held:
-            self.loop.call_soon(self._go_on)
+            self._go_on_soon()
         else:
             self.flow.resume_reading()
         self._tell()
@@ -264,6 +292,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.limits.report(reason, self.peer.name)
         self._held.clear()
         self._held_bytes = 0
+        self.flow.holds = False
         cycle = self.cycle
         if self._answering and (self.pipeline or self.stage != Stage.BODY):
             self._last = True

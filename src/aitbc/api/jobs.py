@@ -10,7 +10,15 @@ from starlette.responses import Response
 from aitbc.accounts.principal import Principal
 from aitbc.api.amounts import ait, plain
 from aitbc.api.polling import wait_for, wait_s
-from aitbc.api.render import assignment_json, error_json, job_json, receipt_json, reply, request_json
+from aitbc.api.render import (
+    assignment_json,
+    error_json,
+    job_json,
+    receipt_json,
+    reply,
+    request_json,
+    room_json,
+)
 from aitbc.api.requests import ApiRequest
 from aitbc.api.routing import off_the_loop
 from aitbc.api.schemas.jobs import JobBatch, Submission
@@ -29,7 +37,6 @@ from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
 from aitbc.flows.dispatch import Assignment, Taken
 from aitbc.flows.idempotency import once
-from aitbc.flows.trust import WORDS
 from aitbc.idempotency.service import Answer
 from aitbc.jobs import queries
 from aitbc.jobs import service as jobs
@@ -172,16 +179,9 @@ def assignments_body(request: ApiRequest, taken: list[Assignment]) -> list[dict[
 def taken_body(request: ApiRequest, taken: Taken) -> dict[str, Any]:
     """Leased jobs; without any, why the miner could have had none."""
     jobs_leased = assignments_body(request, taken.assignments)
-    reason = "" if jobs_leased else taken.room.reason
-    if not reason:
+    if jobs_leased or not taken.room.reason:
         return {"jobs": jobs_leased}
-    left_ms = taken.room.until_ms - request.runtime.clock.now_ms() if taken.room.until_ms else None
-    return {
-        "jobs": [],
-        "reason": reason,
-        "message": WORDS[reason],
-        "retry_after_s": None if left_ms is None else max(0.0, left_ms / 1000),
-    }
+    return {"jobs": [], **room_json(taken.room, request.runtime.clock.now_ms())}
 
 
 async def complete(

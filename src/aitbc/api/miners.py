@@ -4,11 +4,11 @@ import orjson
 
 from aitbc.accounts.principal import Principal
 from aitbc.api.amounts import ait
-from aitbc.api.render import json_bytes, listed_miner_json, miner_json
+from aitbc.api.render import json_bytes, listed_miner_json, miner_json, room_json
 from aitbc.api.schemas.queries import MinerList
 from aitbc.core.clock import rfc3339
 from aitbc.database import Tx
-from aitbc.flows import registration
+from aitbc.flows import registration, trust
 from aitbc.flows.context import FlowContext
 from aitbc.idempotency.service import Answer
 from aitbc.jobs import queries as job_queries
@@ -44,6 +44,14 @@ def state(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None) 
         {"job_id": job.id, "model": job.model, "lease_expires_at": rfc3339(job.lease_expires_at_ms or 0)}
         for job in held[:MAX_HELD]
     ]
+    shown["standing"] = {
+        "approval": miner.approval,
+        "delivered": miner.delivered,
+        "failed": miner.failed,
+        "failures_in_a_row": miner.strikes,
+        "leases_earned": miner.allowance,
+        **room_json(trust.room(tx, ctx, miner, len(held)), tx.now_ms),
+    }
     shown["default_max_price_per_1k"] = ait(parameters.get(tx, "default_max_price_per_1k_tokens"))
     return json_bytes(shown)
 

@@ -28,7 +28,9 @@ router = Router(tags=["Payments"])
 
 def payment_json(view: PaymentView) -> dict[str, Any]:
     """A payment as its parties see it."""
-    priced = view.receipt_id != ""
+    priced = (
+        view.receipt_id != "" or view.price_units > 0
+    )  # a run that was cancelled has a price, and no receipt
     return {
         "payment_id": view.id,
         "id": view.id,

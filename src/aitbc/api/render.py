@@ -13,6 +13,7 @@ from aitbc.core.receipt import document_text
 from aitbc.errors import AitbcError
 from aitbc.flows.dispatch import Assignment
 from aitbc.flows.on_offer import Warned
+from aitbc.flows.trust import WORDS, Room
 from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.jobs.rows import JobRow
 from aitbc.miners.rows import MinerRow, OfferRow
@@ -27,6 +28,7 @@ __all__ = [
     "miner_json",
     "receipt_json",
     "reply",
+    "room_json",
 ]
 
 _PROGRESS = {"pending": 0.0, "running": 0.5}
@@ -150,6 +152,16 @@ def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> dict
         "attempt": job.attempts,
         "priority": MAX_PRIORITY - job.rank,
         "created_at": rfc3339(job.created_at_ms),
+    }
+
+
+def room_json(room: Room, now_ms: int) -> dict[str, Any]:
+    """Why a miner gets no work now; nulls where it may."""
+    left_ms = room.until_ms - now_ms if room.until_ms else None
+    return {
+        "reason": room.reason or None,
+        "message": WORDS[room.reason] if room.reason else None,
+        "retry_after_s": None if left_ms is None else max(0.0, left_ms / 1000),
     }
 
 

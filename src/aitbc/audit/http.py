@@ -66,8 +66,8 @@ class Coordinator:
             if status == httpx.codes.NOT_FOUND:
                 raise NotServed(path)
             if status and status != httpx.codes.TOO_MANY_REQUESTS and status < 500:
-                raise Unreachable(f"{path} was answered with {status}")
-            reason = f"{path} was answered with {status}" if status else reason
+                raise Unreachable(f"{response.url} was answered with {status}")
+            reason = f"{response.url} was answered with {status}" if status else reason
             if attempt < TRIES - 1:
                 time.sleep(pause_s)
         raise Unreachable(reason)

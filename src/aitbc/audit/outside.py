@@ -89,10 +89,10 @@ class Outsider:
         report = self._report
         try:
             head = self._check_checkpoint()
-        except NotServed:
+        except NotServed:  # even an empty log has a checkpoint
+            self._need_coordinator()
             self._continuity.close(0)
-            report.not_checked.append("anything: no block has been sealed yet")
-            return
+            raise
         if head.size == 0:
             self._continuity.close(0)
             report.not_checked.append("anything more: no block has been sealed yet")
@@ -140,11 +140,22 @@ class Outsider:
                 )
 
     def _read_keys(self) -> KeySet:
-        """The keys that the coordinator names. Raises Wrong, NotServed."""
+        """The keys that the coordinator names. Raises Wrong; NotServed where what answers is no coordinator."""
+        document = self._need_coordinator()
         try:
-            return KeySet.from_json(loads_strict(self._coordinator.get("/v1/keys", MAX_TEXT_BYTES)))
+            return KeySet.from_json(document)
         except ValueError as error:
             raise Wrong("keys", "/v1/keys", str(error)) from None
+
+    def _need_coordinator(self) -> dict[str, Any]:
+        """What it serves as its keys. A page, or another service's JSON, is no coordinator's: raises NotServed."""
+        try:
+            document = loads_strict(self._coordinator.get("/v1/keys", MAX_TEXT_BYTES))
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or not {"chain_id", "keys"} <= document.keys():
+            raise NotServed("keys at /v1/keys")
+        return document
 
     # --- the checkpoint -----------------------------------------------------------------------------------
 
@@ -161,6 +172,7 @@ class Outsider:
             if head.size:  # an empty tree is brought to no witness
                 self._check_witnesses(note, head)
         except NoteInvalid as error:
+            self._need_coordinator()
             raise Wrong("checkpoint", "newest", str(error)) from None
         self._report.checked.append(f"the checkpoint of {head.size} leaves, signed by {origin}")
         return head

@@ -26,6 +26,10 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "at_ms": "when the line came; the witness's own time is in the line",
         REMOVED: "of older blocks: the newest block's lines, which a policy's quorum asks for, stand for all before",
     },
+    "counters": {
+        "value": "of `closed`: up to when statements were read; what is booked later bears no earlier time",
+        REMOVED: "of `closed`: as if no statement had been read yet",
+    },
     "free_jobs": {ALL: "how many jobs of an account paid for nothing, kept for two days"},
     "idempotent_answers": {ALL: "answers that are kept for a day"},
     "job_events": {"actor": TRY, "at_ms": TRY, "cause": TRY},

@@ -108,7 +108,7 @@ def _of_database(database_url: str | None, home: Path | None, trust: Trust, prog
     if not trust.kept and own.is_file() and (database_url is None or home is not None):
         trust = replace(trust, kept=(_load_kept(own),))
     witnesses = [witness for witness, _url in split_witnesses(settings.witnesses)]
-    with open_database(settings) as database:
+    with open_database(settings, looks_only=True) as database:
         return database.read_sync(audit_database, settings.chain_id, witnesses, progress, trust)
 
 

@@ -45,11 +45,14 @@ def settings_from(home: Path | None = None, database_url: str | None = None, **o
 
 
 @contextmanager
-def open_database(settings: Settings, *, create: bool = False) -> Iterator[Database]:
+def open_database(
+    settings: Settings, *, create: bool = False, looks_only: bool = False
+) -> Iterator[Database]:
     """The coordinator's database, brought to this program's schema (SQLite) and of CHAIN_ID's network.
 
     It must exist: a second one, made by the way at a wrong place, would take what is meant for the first. With
     `create` it is made and founded where there is none, in AITBC_HOME, if that was named and no DATABASE_URL.
+    With `looks_only` nothing is made or changed: a database of an older schema is refused.
     CommandError NO_DATABASE, WrongNetwork, MigrationError.
     """
     from aitbc.migrate import ensure_current
@@ -58,12 +61,34 @@ def open_database(settings: Settings, *, create: bool = False) -> Iterator[Datab
     if made and not (create and {"home", "database_url"} & settings.model_fields_set == {"home"}):
         raise no_database(settings)
     check_network(settings)
-    prepare_home(settings)
-    ensure_current(settings.database_url, auto=settings.database_url.startswith("sqlite"))
+    if not looks_only:
+        prepare_home(settings)
+    on_sqlite = settings.database_url.startswith("sqlite")
+    if on_sqlite and not looks_only:
+        not_under_a_coordinator(settings)
+    ensure_current(settings.database_url, auto=on_sqlite and not looks_only)
     with open_ledger(settings.database_url) as database:
         if made:
             note(f"there was no database yet: made a new one, {shown(settings)}")
         yield database
+
+
+def not_under_a_coordinator(settings: Settings) -> None:
+    """Refuses to upgrade a database on which a coordinator of an older version runs. CommandError."""
+    from aitbc.database import sqlite_path
+    from aitbc.migrate import current_revision, head_revision
+    from aitbc.presence import holder, running
+
+    url = settings.database_url
+    if current_revision(url) in (None, head_revision()):
+        return
+    count = (1 if holder(sqlite_path(url)) else 0) if url.startswith("sqlite") else sum(running(url).values())
+    if count:
+        what = (
+            f"{count} {'coordinator runs' if count == 1 else 'coordinators run'} on this database with an older"
+            " version, which does not know the schema that this program would make of it"
+        )
+        raise CommandError("DATABASE_IN_USE", what, "Nothing was changed. Stop every coordinator first.")
 
 
 def has_database(url: str) -> bool:
@@ -79,7 +104,7 @@ def no_database(settings: Settings) -> CommandError:
         "Name the right one with DATABASE_URL, --database-url, AITBC_HOME or --home;"
         " `aitbc serve`, `aitbc init` and `aitbc db upgrade` make a new one."
     )
-    return CommandError("NO_DATABASE", f"there is no coordinator's database: {shown(settings)}", hint)
+    return CommandError("NO_DATABASE", f"there is no coordinator's database: {shown(settings)}.", hint)
 
 
 def shown(settings: Settings) -> str:
@@ -150,6 +175,7 @@ def upgrade(
     before = current_revision(url)
     check_network(settings)
     prepare_home(settings)
+    not_under_a_coordinator(settings)
     after = apply_migrations(url)
     if as_json:
         print_json({"before": before, "after": after})
@@ -164,11 +190,12 @@ def version(
     """Show the database's revision, and the one that this program needs."""
     from aitbc.migrate import current_revision, head_revision
 
-    found, needed = current_revision(settings_from(home, database_url).database_url), head_revision()
+    settings = settings_from(home, database_url)
+    found, needed = current_revision(settings.database_url), head_revision()
     if as_json:
         print_json({"database": found, "program": needed, "current": found == needed})
     else:
-        pairs([("database", found or "empty"), ("program", needed)])
+        pairs([("database", found or f"empty: {shown(settings)}"), ("program", needed)])
 
 
 @db_app.command()
@@ -176,7 +203,7 @@ def check(as_json: JsonOption = False, database_url: DatabaseOption = None, home
     """Check that the database answers, is up to date and is sound. Changes nothing; exit code 1 if not."""
     settings = settings_from(home, database_url)
     url = settings.database_url
-    findings = [check_revision(url)]
+    findings = [check_revision(settings)]
     if findings[0].ok:
         findings += [check_chain(settings), _check_soundness(url)]
     if not show_findings(findings, as_json) or not findings[0].ok:
@@ -220,20 +247,20 @@ def backup(
         )
 
 
-def check_revision(url: str) -> Finding:
+def check_revision(settings: Settings) -> Finding:
     """Whether the database can be reached and is at this program's revision; None: it does not exist yet."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from aitbc.migrate import MigrationError, current_revision, head_revision
 
-    name = "database"
+    name, url = "database", settings.database_url
     try:
         found, needed = current_revision(url), head_revision()
         if found == needed:
             return Finding(name, True, f"{_kind(url)} at revision {found}")
         if found is None:
             advice = "`aitbc serve` makes it" if url.startswith("sqlite") else "run: aitbc db upgrade"
-            return Finding(name, None, f"{_kind(url)}, nothing in it yet", advice)
+            return Finding(name, None, f"nothing in it yet: {shown(settings)}", advice)
         from aitbc.migrate import ensure_current
 
         ensure_current(url, auto=False)

@@ -126,7 +126,7 @@ def _check_server() -> Iterator[Finding]:
     yield _check_signing_key(settings)
     from aitbc.cli.database import check_chain, check_revision
 
-    database = check_revision(settings.database_url)
+    database = check_revision(settings)
     yield database
     if database.ok:
         chain = check_chain(settings)
@@ -134,6 +134,7 @@ def _check_server() -> Iterator[Finding]:
         yield from _check_database_files(settings)
         yield _check_others(settings)
         if chain.ok:
+            yield _check_head(settings)
             yield _check_keys(settings)
 
 
@@ -174,7 +175,7 @@ def _check_others(settings: Settings) -> Finding:
     from aitbc.database import sqlite_path
     from aitbc.keyfile import KeyFileError
     from aitbc.presence import holder, running
-    from aitbc.runtime import signing_key
+    from aitbc.runtime import has_signing_key, signing_key
 
     name = "coordinators"
     if settings.database_url.startswith("sqlite"):
@@ -186,7 +187,7 @@ def _check_others(settings: Settings) -> Finding:
     detail = ", ".join(f"{count} signing with {key}…" for key, count in there.items())
     if len(there) > 1:
         return Finding(name, False, detail, "give all the same SECRET_KEY")
-    if not settings.secret_key and not (settings.home / "coordinator.key").exists():
+    if not has_signing_key(settings):
         return Finding(name, None, detail)
     try:
         own = signing_key(settings).key_id
@@ -195,6 +196,24 @@ def _check_others(settings: Settings) -> Finding:
     if not own.startswith(tuple(there)):
         return Finding(name, False, f"{detail}; here it would be {own}", "set the same SECRET_KEY here")
     return Finding(name, True, detail)
+
+
+def _check_head(settings: Settings) -> Finding:
+    """Whether the database continues the log whose head is kept here: a restored backup does not."""
+    from aitbc.cli.log import look
+    from aitbc.keyfile import KeyFileError
+    from aitbc.runtime import has_signing_key
+
+    name = "log"
+    if not has_signing_key(settings):
+        return Finding(name, None, "no signing key here, and so no kept head")
+    try:
+        found, _file, _checkpoint = look(settings)
+    except (CommandError, KeyFileError, OSError) as error:
+        return Finding(name, False, str(error), "see docs/operating.md, Restoring")
+    if found["fault"]:
+        return Finding(name, False, found["fault"], "see `aitbc log head`, and docs/operating.md, Restoring")
+    return Finding(name, True, f"{found['database_size']} leaves, continuing the head that is kept")
 
 
 def _check_database_files(settings: Settings) -> Iterator[Finding]:
@@ -218,7 +237,7 @@ def _check_keys(settings: Settings) -> Finding:
     from aitbc.errors import AitbcError
 
     try:
-        with open_database(settings) as database:
+        with open_database(settings, looks_only=True) as database:
             rows = database.read_sync(list_keys)
     except AitbcError as error:
         return Finding("keys", False, str(error), "see docs/operating.md")

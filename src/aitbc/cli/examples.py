@@ -53,6 +53,8 @@ EXAMPLES = {
     "db version": "aitbc db version",
     "db check": "aitbc db check",
     "db backup": "aitbc db backup coordinator-backup.db",
+    "log head": "aitbc log head --json",
+    "log accept": "aitbc log accept",
     "audit": "aitbc audit --url https://coordinator.example --policy policy.json",
     "witness run": "aitbc witness run --name example.com/w1 --log aitbc/ait-devnet+b268f388+… --listen 0.0.0.0:8100",
 }

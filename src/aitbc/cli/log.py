@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from aitbc.cli.output import pairs, print_json, say
 from aitbc.cli.profile import JsonOption
 
 if TYPE_CHECKING:
+    from aitbc.config import Settings
     from aitbc.headfile import HeadFile
 
 log_app = typer.Typer(
@@ -27,7 +27,7 @@ def head(as_json: JsonOption = False, database_url: DatabaseOption = None, home:
 
     The file is a signed checkpoint: give it to aitbc audit --since, and keep copies of it elsewhere.
     """
-    found, _head_file, _checkpoint = _look(database_url, home)
+    found, _head_file, _checkpoint = look(settings_from(home, database_url))
     fault = found["fault"]
     if as_json:
         print_json(found)
@@ -62,7 +62,7 @@ def accept(
     log's key will have signed two histories, which everybody who kept a checkpoint can prove. Witnesses will not
     cosign any more (docs/witness.md): with witnesses, begin a new network instead. Stop the coordinators first.
     """
-    found, head_file, checkpoint = _look(database_url, home)
+    found, head_file, checkpoint = look(settings_from(home, database_url))
     if found["fault"] and not yes:
         say(f"{found['fault']}")
         typer.confirm(
@@ -77,14 +77,16 @@ def accept(
         say(f"the kept head is that of this database now: {found['database_size']} leaves")
 
 
-def _look(database_url: str | None, home: Path | None) -> tuple[dict[str, Any], HeadFile, str]:
-    """What is kept against what is stored; the file; the database's newest checkpoint, or ''."""
+def look(settings: Settings) -> tuple[dict[str, Any], HeadFile, str]:
+    """What is kept against what is stored; the file; the database's newest checkpoint, or ''. CommandError."""
     from aitbc.chain import continuity, sealer
     from aitbc.core.merkle import EMPTY_ROOT
     from aitbc.headfile import HeadFile, HeadFileError, Kept
-    from aitbc.runtime import signing_key
+    from aitbc.runtime import has_signing_key, signing_key
 
-    settings = settings_from(home, database_url)
+    if not has_signing_key(settings):  # asking for it would make one
+        what = f"there is no coordinator's signing key in {settings.home}, beside which the head is kept"
+        raise CommandError("HEAD", what, "Name the coordinator's home with --home or AITBC_HOME.")
     head_file, kept, fault = HeadFile(settings.home, settings.chain_id), Kept(), ""
     try:
         kept = head_file.read()
@@ -92,9 +94,9 @@ def _look(database_url: str | None, home: Path | None) -> tuple[dict[str, Any], 
         fault = str(error)
     except OSError as error:
         raise CommandError("HEAD", f"{head_file.path} cannot be read: {error.strerror}") from error
-    with open_database(settings) as database:
+    with open_database(settings, looks_only=True) as database:
         last = database.read_sync(sealer.head)
-        look = database.read_sync(continuity.look, kept, settings.chain_id, signing_key(settings))
+        looked = database.read_sync(continuity.look, kept, settings.chain_id, signing_key(settings))
     signed = None if kept.head is None else kept.head.head
     found = {
         "file": str(head_file.path),
@@ -102,6 +104,6 @@ def _look(database_url: str | None, home: Path | None) -> tuple[dict[str, Any], 
         "kept_root": None if signed is None else signed.root.hex(),
         "database_size": 0 if last is None else last.tree_size,
         "database_root": EMPTY_ROOT.hex() if last is None else last.root,
-        "fault": fault or look.fault or None,
+        "fault": fault or looked.fault or None,
     }
     return found, head_file, "" if last is None else last.checkpoint

@@ -22,6 +22,7 @@ from aitbc.miner.lock import is_running
 from aitbc.miner.settings import MINER_ID
 from aitbc.miner.tally import Tally, load_tally
 from aitbc.sdk import Client
+from aitbc.sdk.errors import AitbcClientError
 from aitbc.sdk.fields import plain
 
 MAX_PAGES = 20
@@ -59,14 +60,16 @@ def status(
     tally = load_tally(folder / name) if name is not None else None
     runs_here = name is not None and is_running(folder / name)
     target = resolve(coordinator, key)
-    trouble: CommandError | None = None
+    trouble: CommandError | AitbcClientError | None = None
     standing: dict[str, Any] = {}
     earned: dict[str, Any] = {}
     try:
         standing = asyncio.run(_standing(target.url, target.key or "", name))
         earned = _earned(target.url, target.key or "", days)
     except (CoordinatorUnreachable, Refused) as error:
-        trouble = _trouble(error)
+        trouble = _trouble(error, target.url)
+    except AitbcClientError as error:
+        trouble = error
     except ValueError as error:
         raise usage_error(str(error)) from error
     if as_json:
@@ -91,12 +94,12 @@ async def _standing(url: str, key: str, miner_id: str | None) -> dict[str, Any]:
         return await client.state(miner_id)
 
 
-def _trouble(error: CoordinatorUnreachable | Refused) -> CommandError:
+def _trouble(error: CoordinatorUnreachable | Refused, url: str) -> CommandError:
     if isinstance(error, Refused):
         return CommandError(error.code, error.message, exit_code=REFUSED)
     hint = "What is above is what this machine knows. A running miner goes on by itself once it is back."
     return CommandError(
-        "UNREACHABLE", f"the coordinator does not answer: {error}", hint, exit_code=UNREACHABLE
+        "UNREACHABLE", f"no coordinator answers at {url}: {error}", hint, exit_code=UNREACHABLE
     )
 
 
@@ -153,6 +156,7 @@ def _show(
     standing: Mapping[str, Any],
     earned: Mapping[str, Any],
 ) -> None:
+    trust = standing.get("standing") or {}
     pairs(
         [
             ("miner", standing.get("miner_id") or name or "none has run here yet"),
@@ -160,8 +164,10 @@ def _show(
             ("at the coordinator", standing.get("status")),
             ("last heard of", standing.get("last_heartbeat")),
             ("running now", _running(standing)),
-            ("no work comes", standing.get("message") or (tally.stopped if tally and runs_here else None)),
-            ("work resumes in, s", standing.get("retry_after_s")),
+            ("no work comes", trust.get("message") or (tally.stopped if tally and runs_here else None)),
+            ("work resumes in, s", trust.get("retry_after_s")),
+            ("leases earned", _leases(trust)),
+            ("failures in a row", trust.get("failures_in_a_row") or None),
         ]
     )
     if earned:
@@ -184,6 +190,15 @@ def _show(
         _show_tally(tally)
     elif name is not None:
         note("this machine has no tally of it")
+
+
+def _leases(trust: Mapping[str, Any]) -> str | None:
+    """How many leases the account's answers have earned it so far."""
+    approval = trust.get("approval")
+    if approval in ("approved", "revoked"):
+        return f"{approval} by the operator"
+    earned = trust.get("leases_earned")
+    return None if earned is None else f"{earned} at once; each answer earns one more"
 
 
 def _running(standing: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from aitbc.cli.database import (
     HomeOption,
     check_network,
     has_database,
+    not_under_a_coordinator,
     open_ledger,
     prepare_home,
     settings_from,
@@ -62,6 +63,7 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
     from aitbc.runtime import found_network, signing_key
 
     made = not has_database(settings.database_url)
+    not_under_a_coordinator(settings)
     upgrade(settings.database_url)
     key = signing_key(settings)
     with open_ledger(settings.database_url) as database:

@@ -64,8 +64,11 @@ def _pages(client: Client, start: str | None, end: str | None) -> Iterator[State
 
 def _print_csv(pages: Iterator[Statement]) -> None:
     """All pages as one file: CRLF lines, UTF-8 whatever the terminal is, control characters left out."""
-    _write_raw(csv_line(COLUMNS))
-    for page in pages:
+    for number, page in enumerate(pages):
+        if (
+            number == 0
+        ):  # not before there is an answer: a header alone looks like an account without movements
+            _write_raw(csv_line(COLUMNS))
         _write_raw("".join(csv_line([_cell(row, name) for name in COLUMNS]) for row in page.rows))
     sys.stdout.flush()
 

@@ -23,7 +23,7 @@ from aitbc.errors import (
     SignatureInvalid,
     SignatureRequired,
 )
-from aitbc.flows import escrow
+from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
 from aitbc.jobs.rows import JobRow
@@ -173,6 +173,7 @@ def _settle(
     if not jobs.complete(tx, job, price, receipt_id, orjson.dumps(answer.result).decode()):
         raise LeaseLost(job_id=job.id)
     run_ms = tx.now_ms - (job.started_at_ms or tx.now_ms)
+    retries.contradicted(tx, job)
     own = job.client_id == miner.account_id
     standing.delivered(tx, miner, run_ms, answer.metered.units, for_itself=own)
     fee = escrow.pay(tx, ctx, job, miner.account_id, price, fee_bps)

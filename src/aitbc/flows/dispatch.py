@@ -19,6 +19,12 @@ from aitbc.metrics import DISPATCH_LATENCY
 from aitbc.miners import service as miners
 from aitbc.miners.rows import MinerRow
 
+MAX_TAKE_BYTES = 16 << 20
+"""The most bytes of input that one ask for work gets, but for a single larger job."""
+
+FEW = 16
+"""So many jobs are within MAX_TAKE_BYTES whatever they are, while MAX_BODY_BYTES is as it comes."""
+
 
 class Assignment(NamedTuple):
     """A leased job and its request (canonical JSON)."""
@@ -44,11 +50,19 @@ class Taken(NamedTuple):
 
 
 class Offered(NamedTuple):
-    """A job that the miner could claim now; None where there is none. Without its request: that takes a lease."""
+    """A job that the miner could claim now; None where there is none. Without its request: that takes a lease.
+
+    `profile` and `room` as in `Taken`.
+    """
 
     job: JobRow | None
     profile: MinerProfile
-    may_wait: bool
+    room: Room
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether a job that comes now could be for this miner."""
+        return self.room.reason == ""
 
 
 def profile_of(tx: Tx, miner: MinerRow) -> MinerProfile:
@@ -83,14 +97,19 @@ def take(
     profile = profile_of(tx, miner)
     held = jobs.held_by(tx, miner.id)
     mine = [] if miner.public_key and session is None else held
-    again = [job for job in mine if job.id not in known and jobs.is_of_session(job, session)][:max_jobs]
+    again = _that_fit(
+        [job for job in mine if job.id not in known and jobs.is_of_session(job, session)][:max_jobs]
+    )
     requests = jobs.request_texts(tx, [job.id for job in again])
     taken = [Assignment(job, requests.get(job.id, "{}")) for job in again]
     room = trust.room(tx, ctx, miner, len(held))
     free = min(max_jobs - len(taken), room.free)
-    if free > 0:
+    bytes_left = MAX_TAKE_BYTES - sum(job.prompt_bound for job in again)
+    if free > 0 and bytes_left > 0:
         with tx.together():
-            taken += _claim_heads(tx, ctx, profile, free, miner.session_id)
+            taken += _claim_heads(
+                tx, ctx, profile, free, miner.session_id, bytes_left=bytes_left, always_one=not taken
+            )
     return Taken(taken, profile, room)
 
 
@@ -103,11 +122,11 @@ def offer(
     miners.hold_session(miner, session)
     miner = miners.touch(tx, miner)
     profile = profile_of(tx, miner)
-    may_wait = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id))).reason == ""
+    room = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id)))
     found = [head for ask in profile.asks for head in claims.heads(tx, profile.needs, ask, 1, lock=False)]
     best = min(found, default=None)
-    job = jobs.get(tx, best[1]) if best and may_wait else None
-    return Offered(job, profile, may_wait)
+    job = jobs.get(tx, best[1]) if best and not room.reason else None
+    return Offered(job, profile, room)
 
 
 def claim(
@@ -135,23 +154,46 @@ def claim(
     return claimed[0]
 
 
+def _that_fit(held: list[JobRow]) -> list[JobRow]:
+    """The first of these jobs whose inputs are MAX_TAKE_BYTES together, and always one."""
+    total = 0
+    for number, job in enumerate(held):
+        total += job.prompt_bound
+        if number and total > MAX_TAKE_BYTES:
+            return held[:number]
+    return held
+
+
 def _claim_heads(
-    tx: Tx, ctx: FlowContext, profile: MinerProfile, count: int, session: str
+    tx: Tx,
+    ctx: FlowContext,
+    profile: MinerProfile,
+    count: int,
+    session: str,
+    *,
+    bytes_left: int = MAX_TAKE_BYTES,
+    always_one: bool = True,
 ) -> list[Assignment]:
-    """Claims the best `count` jobs over all the miner's asks: by priority, then age."""
-    if len(profile.asks) == 1:  # as most miners have: what is found first is what is claimed
+    """Claims the best `count` jobs over all the miner's asks: by priority, then age.
+
+    Of more than FEW, those whose inputs are `bytes_left` together (`always_one`: one, however large).
+    """
+    if len(profile.asks) == 1 and count <= FEW:  # as most have: what is found first is what is claimed
         lease_id = new_id(tx.now_ms)
         found = claims.claim_first(tx, profile.needs, profile.asks[0], count, lease_id, ctx.lease_ms, session)
         return sorted(_assigned(tx, found), key=_place)
     queues = [
-        [(rank, job_id, index) for rank, job_id in claims.heads(tx, profile.needs, ask, count)]
+        [(rank, job_id, size, index) for rank, job_id, size in claims.heads(tx, profile.needs, ask, count)]
         for index, ask in enumerate(profile.asks)
     ]
     chosen: dict[str, int] = {}
-    for _rank, job_id, index in heapq.merge(*queues):
-        if len(chosen) == count:
+    for _rank, job_id, size, index in heapq.merge(*queues):
+        if job_id in chosen:  # it may also stand under '*' or another of the miner's names
+            continue
+        if len(chosen) == count or (size > bytes_left and (chosen or not always_one)):
             break
-        chosen.setdefault(job_id, index)  # it may also stand under '*' or another of the miner's names
+        bytes_left -= size
+        chosen[job_id] = index
     claimed: list[Assignment] = []
     for index, ask in enumerate(profile.asks):
         of_ask = [job_id for job_id, chosen_index in chosen.items() if chosen_index == index]
@@ -159,7 +201,7 @@ def _claim_heads(
             claimed += _claim(tx, ctx, profile.needs, ask, of_ask, session)
     claimed.sort(key=_place)
     if chosen and tx.dialect == "postgresql":
-        claims.announce(tx, {job_id for queue in queues for _, job_id, _ in queue} - chosen.keys())
+        claims.announce(tx, {job_id for queue in queues for _, job_id, _, _ in queue} - chosen.keys())
     return claimed
 
 

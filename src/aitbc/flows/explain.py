@@ -2,12 +2,14 @@
 
 import statistics
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select
 
 from aitbc.accounts.principal import Principal
 from aitbc.core import ids
 from aitbc.core.money import format_ait, price_units
-from aitbc.database import Tx
+from aitbc.database import Tx, statement
 from aitbc.errors import JobNotFound
 from aitbc.flows import trust
 from aitbc.flows.context import FlowContext
@@ -16,15 +18,37 @@ from aitbc.jobs import queries as job_queries
 from aitbc.jobs import service as jobs
 from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.jobs.matching import REASONS, MinerProfile, Wanted, reason_against
+from aitbc.jobs.models import Job
 from aitbc.jobs.rows import ANY_CONTEXT, Ask, JobRow, JobSpec, MinerNeeds
 from aitbc.miners import queries as miner_queries
 from aitbc.miners import serving, standing
 from aitbc.miners.serving import Lacking, Serving
 from aitbc.parameters import service as parameters
+from aitbc.receipts.models import Receipt
 
 RECENT_MS = 24 * 3600 * 1000  # how far back speeds and prices are looked at
 NEVER = ("MINER_INACTIVE", "NOT_APPROVED")  # reasons that have nothing to do with the job
 ASSUMED_RUN_S = 5.0  # a job's length where no recent one of the model tells
+
+
+RECENT = 50  # answers of the model that speeds and prices are taken from
+
+_j: Any = Job.__table__.c  # type: ignore[attr-defined]
+_r: Any = Receipt.__table__.c  # type: ignore[attr-defined]
+# By the receipts' index of the model: among the jobs they would have to be looked for.
+_answers = (
+    select(_r.id, _r.job_id)
+    .where(_r.model == bindparam("model"), _r.id > bindparam("since"))
+    .order_by(_r.id.desc())
+    .limit(RECENT)
+    .subquery()
+)
+RECENT_OF_MODEL = statement(
+    select(_j.started_at_ms, _j.finished_at_ms, _j.price_units)
+    .join_from(_answers, Job, _j.id == _answers.c.job_id)
+    .where(_j.job_type == bindparam("job_type"))
+    .order_by(_answers.c.id.desc())
+)
 
 
 class Change(NamedTuple):
@@ -114,7 +138,8 @@ def quote(tx: Tx, ctx: FlowContext, spec: JobSpec) -> Quote:
     counted = _count(tx, ctx, wanted)
     asks = [miner.price_units for miner in counted.fit]
     units = spec.prompt_bound + spec.completion_bound
-    recent = job_queries.recent(tx, spec.job_type, spec.model, ids.floor_id(max(0, tx.now_ms - RECENT_MS)))
+    since = ids.floor_id(max(0, tx.now_ms - RECENT_MS))
+    recent = tx.all(RECENT_OF_MODEL, job_type=spec.job_type, model=spec.model, since=since)
     median = int(statistics.median(asks)) if asks else 0
     return Quote(
         len(asks),

@@ -35,8 +35,11 @@ MAX_WAIT_MS = 30_000
 ACCOUNT_IDS = 2
 """With so many of its miners having failed a job, an account is kept from it as a whole."""
 
-BLAMELESS = frozenset({"SHUTTING_DOWN", "MINER_LEFT"})
-"""Causes that are no failure of the miner: it said that it goes."""
+PATIENCE_MS = 30_000
+"""How long a job waits for miners that are here and do not come for it, before those may that failed it."""
+
+GOING = frozenset({"SHUTTING_DOWN", "MINER_LEFT"})
+"""Causes that say nothing of the job: its miner goes. That counts as one failure, however many jobs it drops."""
 
 
 class Report(NamedTuple):
@@ -85,14 +88,16 @@ def retry_or_fail(
     miner = miners.get(tx, job.miner_id)
     if miner is None:
         raise RuntimeError(f"job {job.id} was leased to no miner")
-    if blame and cause not in BLAMELESS:
-        standing.struck(tx, miner)
     reports = [*_earlier(tx, job), Report(miner, cause)]
     hopeless = cause in FINAL_MINER_CAUSES if retryable is None else not retryable
     context = 0
     if cause == "CONTEXT_LENGTH_EXCEEDED":
         context = miners.context_of(tx, miner, job.job_type, job.model)
         hopeless = hopeless and not 0 < job.max_units <= context  # it would have fitted in any case
+    if cause in GOING:
+        blame = blame and not standing.paused_until_ms(miner, tx.now_ms)
+    if blame and not (hopeless and _is_believed(reports[-1])):
+        standing.struck(tx, miner)
     needed = context + 1 if context and hopeless else 0
     kept_from = _kept_from(reports)
     others = _others(tx, ctx, job, exclusion.set_of(kept_from), max(job.min_context, needed))
@@ -120,18 +125,55 @@ def retry_or_fail(
 
 
 def review(tx: Tx, ctx: FlowContext, job: JobRow, known: dict[object, Others]) -> None:
-    """A waiting job that is kept from some: it goes on waiting for others while these are here. Else it ends,
-    where it was called hopeless, or may be tried again by all. `known`: what this round has found already."""
+    """A waiting job that is kept from some: it goes on waiting for others while these are here and come for it.
+    Else it ends, where it was called hopeless, or may be tried again by all. `known`: what this round has found
+    already."""
     what = (job.job_type, job.model, job.max_price_units, job.min_memory_mb, job.region)
     what += (job.required_miner_id, job.excluded, job.min_context)  # type: ignore[assignment]
     if what not in known:
         known[what] = _others(tx, ctx, job, job.excluded, job.min_context)
     if known[what].here:
-        jobs.keep_from(tx, job, job.excluded, tx.now_ms + RECHECK_MS)
+        _wait_on(tx, job, known[what])
     elif exclusion.awaits_opinion(job.excluded):
         _fail(tx, job, _earlier(tx, job), job.cause, "miner", job.message)
     else:
         jobs.keep_from(tx, job, "", 0)
+
+
+def _wait_on(tx: Tx, job: JobRow, others: Others) -> None:
+    """Others are here that could try the job. They may be busy, or never come, so that is not waited for without
+    an end: after PATIENCE_MS a proven miner's word stands against newcomers that do not come, and a job goes back
+    to proven miners that failed it, or to all where none here has proven itself."""
+    kept_from: str | None = job.excluded
+    if history.put_back_ms(tx, job.id) + PATIENCE_MS <= tx.now_ms:
+        reports = _earlier(tx, job)
+        proven = [report for report in reports if standing.is_proven(report.miner)]
+        if not others.proven:
+            said = exclusion.awaits_opinion(job.excluded) and bool(proven)
+            kept_from = None if said else ""
+        elif proven:
+            strangers = [report.miner.id for report in reports if report not in proven]
+            kept_from = exclusion.set_of([*strangers, exclusion.NEWCOMERS])
+    if kept_from is None:
+        _fail(tx, job, reports, job.cause, "miner", job.message)
+    else:
+        jobs.keep_from(tx, job, kept_from, tx.now_ms + RECHECK_MS if kept_from else 0)
+
+
+def contradicted(tx: Tx, job: JobRow) -> None:
+    """The job was answered. Who was believed that it is hopeless was wrong, and has failed it after all."""
+    if exclusion.awaits_opinion(job.excluded):
+        for report in _earlier(tx, job):
+            if _is_believed(report):
+                standing.struck(tx, report.miner)
+
+
+def _is_believed(report: Report) -> bool:
+    """A proven miner that calls the job itself bad, which costs it nothing until another answers the job.
+
+    Else a client could have all miners pause with requests that nobody can answer.
+    """
+    return report.cause in FINAL_MINER_CAUSES and standing.is_proven(report.miner)
 
 
 def _settled(
@@ -144,7 +186,11 @@ def _settled(
     used_up = job.attempts >= ctx.max_attempts
     if not hopeless and not used_up:
         return False
-    agreeing = [report.miner for report in reports if not hopeless or report.cause == cause]
+    agreeing = [
+        report.miner
+        for report in reports
+        if report.cause not in GOING and (not hopeless or report.cause == cause)
+    ]
     if len({miner.account_id for miner in agreeing}) > 1 and (
         not others.proven or any(map(standing.is_proven, agreeing))
     ):
@@ -189,5 +235,5 @@ def _fail(tx: Tx, job: JobRow, reports: list[Report], cause: str, actor: str, me
         return
     escrow.give_back(tx, job)
     for report in reports:
-        if report.cause not in BLAMELESS and report.cause != "LEASE_EXPIRED":
+        if report.cause not in GOING and report.cause != "LEASE_EXPIRED" and not _is_believed(report):
             standing.forgiven(tx, report.miner)

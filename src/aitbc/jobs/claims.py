@@ -59,7 +59,7 @@ _FITS = (
     ),
 )
 _HEAD = (
-    select(_c.id, _c.rank)
+    select(_c.id, _c.rank, _c.prompt_bound)
     .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS, _c.expires_at_ms > _now)
     .order_by(_c.rank, _c.id)
     .limit(bindparam("count"))
@@ -149,13 +149,15 @@ def _claim_first(head: Select[Any]) -> Statement:
 CLAIM_FIRST = {True: _claim_first(_OF_MODEL), False: _claim_first(_HEAD)}
 
 
-def heads(tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True) -> list[tuple[int, str]]:
-    """(rank, id) of the first `count` queued jobs that fit this miner and ask, best first.
+def heads(
+    tx: Tx, needs: MinerNeeds, ask: Ask, count: int, *, lock: bool = True
+) -> list[tuple[int, str, int]]:
+    """(rank, id, bytes of input) of the first `count` queued jobs that fit this miner and ask, best first.
 
     `lock` (PostgreSQL): other miners that look meanwhile pass them over; see `announce`.
     """
     named, fits = _fits(tx, needs, ask, count)
-    return [(row.rank, row.id) for row in tx.all(HEADS[named, lock], **fits)]
+    return [(row.rank, row.id, row.prompt_bound) for row in tx.all(HEADS[named, lock], **fits)]
 
 
 def _fits(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> tuple[bool, dict[str, Any]]:

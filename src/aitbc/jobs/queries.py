@@ -51,18 +51,6 @@ _before = union_all(
     .select(),
 ).subquery()
 AHEAD = statement(select(func.count().label("count")).select_from(_before))
-RECENT = 50
-RECENT_OF_MODEL = statement(
-    select(_c.started_at_ms, _c.finished_at_ms, _c.created_at_ms, _c.price_units)
-    .where(
-        _c.model == bindparam("model"),
-        _c.job_type == bindparam("job_type"),
-        _c.status == literal_column("'completed'"),
-        _c.id > bindparam("since"),
-    )
-    .order_by(_c.id.desc())
-    .limit(RECENT)
-)
 
 
 MAX_COUNTED = 10_000  # jobs of a list that are counted
@@ -182,8 +170,3 @@ def ahead_of_new(tx: Tx, job_type: str, model: str, rank: int) -> int:
     """How many queued jobs of the model would run before a new one of this rank; counted to MAX_POSITION."""
     ahead = tx.one(AHEAD, job_type=job_type, model=model, rank=rank, job="~")
     return min(int(ahead.count), MAX_POSITION)
-
-
-def recent(tx: Tx, job_type: str, model: str, since_id: str) -> list[Any]:
-    """Recently completed jobs of a model, newest first: times in ms and price."""
-    return tx.all(RECENT_OF_MODEL, job_type=job_type, model=model, since=since_id)

@@ -162,12 +162,20 @@ def _perform(call: Call[T], policy: Policy) -> Tries[T]:
             yield Sleep(_backoff(policy, attempt))
             continue
         if reply.status not in RETRY_STATUSES or last:
-            return call.parse(_answer(reply))
+            return _parsed(call, reply, policy)
         retry_after_s = _retry_after_s(reply)
         if retry_after_s is not None and retry_after_s > policy.max_retry_after_s:
-            return call.parse(_answer(reply))
+            return _parsed(call, reply, policy)
         yield Sleep(_backoff(policy, attempt) if retry_after_s is None else retry_after_s)
     raise AssertionError("the last try returns or raises")
+
+
+def _parsed(call: Call[T], reply: HttpReply, policy: Policy) -> T:
+    try:
+        return call.parse(_answer(reply))
+    except UnexpectedAnswer as error:
+        what = f"{policy.url} does not answer as an AITBC coordinator: {error.message}"
+        raise UnexpectedAnswer(what, {"url": policy.url, **error.details}, error.request_id) from error
 
 
 def _build(call: Call[Any], policy: Policy) -> HttpRequest:
@@ -222,7 +230,7 @@ def _answer(reply: HttpReply) -> Answer:
             reason = f"the server, or a proxy before it, answered {reply.status}"
             raise api_error(reply.status, f"HTTP_{reply.status}", reason, None, request_id) from error
         raise UnexpectedAnswer(
-            f"the answer ({reply.status}) is not JSON: is this an AITBC coordinator?",
+            f"the answer ({reply.status}) is not JSON",
             {"status": reply.status},
             request_id,
         ) from error

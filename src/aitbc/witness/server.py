@@ -12,16 +12,27 @@ from starlette.routing import Route
 from aitbc.core.witness_protocol import MAX_REQUEST_BYTES
 from aitbc.witness.service import TEXT, Witness
 
+MAX_HEAD_BYTES = 16_384
+MAX_CONNECTIONS = 512
+"""Above these it answers 503; put a proxy with time limits in front of a witness that everybody may reach."""
+KEEP_ALIVE_S = 10
+BODY_S = 20.0
+"""How long a request's body may take."""
+
 
 def create_app(witness: Witness) -> Starlette:
     """The ASGI application of one witness."""
 
     async def add_checkpoint(request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_REQUEST_BYTES:
-                return PlainTextResponse("the request is too large\n", 413)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > MAX_REQUEST_BYTES:
+                        return PlainTextResponse("the request is too large\n", 413)
+        except TimeoutError:
+            return PlainTextResponse("the request took too long\n", 408, headers={"Connection": "close"})
         try:
             text = body.decode()
         except UnicodeDecodeError:

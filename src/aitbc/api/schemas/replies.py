@@ -274,8 +274,27 @@ class HeldJob(Reply):
     lease_expires_at: str
 
 
+class Standing(Reply):
+    """What the coordinator makes of a miner: see docs/miner.md. Counts fade, so that what is long past counts less."""
+
+    approval: str = Field(description="The operator's word on the account: approved, revoked, or none.")
+    delivered: int
+    failed: int
+    failures_in_a_row: int
+    leases_earned: int = Field(
+        description="How many leases the account may hold at once, unless it is approved."
+    )
+    reason: str | None = Field(
+        description="Why it gets no work now: DRAINING, NOT_APPROVED, PAUSED, TRUST, BUSY."
+    )
+    message: str | None
+    retry_after_s: float | None
+
+
 class MinerState(ListedMiner):
     """How one's own miner stands."""
+
+    standing: Standing
 
     held: list[HeldJob] = Field(description="What it runs now, oldest first; at most 100.")
     default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")

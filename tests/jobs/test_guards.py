@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from aitbc.database import Tx
-from aitbc.errors import JobNotRunning, LeaseLost
+from aitbc.errors import JobNotRunning, LeaseLost, MinerSessionReplaced
+from aitbc.flows import dispatch
 from aitbc.jobs import service as jobs
 from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow
@@ -135,3 +136,36 @@ def test_a_large_input_goes_with_its_own_job(market: Market) -> None:
     assert market.db.read_sync(jobs.large_bytes, client.account_id) == kept.prompt_bound
     for job in (kept, small):
         assert market.db.read_sync(jobs.request_text, job.id) is not None
+
+
+def test_whoever_waits_hears_of_what_moved(market: Market) -> None:
+    """A job's end reaches who waits for it, a payment that was made the miners that wait."""
+    client = market.client()
+    job = market.submit(client, payment="manual")
+
+    def paid(tx: Tx) -> list[Any]:
+        assert jobs.put_into_queue(tx, job, key_id="", spend_period_ms=0, hold_id="h", held_units=1)
+        return list(tx.signals)
+
+    def paid_again(tx: Tx) -> list[Any]:
+        assert not jobs.put_into_queue(tx, job, key_id="", spend_period_ms=0, hold_id="h2", held_units=2)
+        return list(tx.signals)
+
+    def ended(tx: Tx) -> list[Any]:
+        assert jobs.end(tx, waiting, "cancelled", "cancelled", "CANCELLED", "client")
+        return list(tx.signals)
+
+    assert market.db.write_sync(paid) == [jobs.queued_signal(job)]
+    assert market.db.write_sync(paid_again) == []
+    waiting = market.job(job.id)
+    assert waiting.hold_id == "h"
+    assert market.db.write_sync(ended) == [("job", job.id)]
+
+
+def test_a_claim_names_the_miners_session_of_now(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client)
+    with pytest.raises(MinerSessionReplaced):
+        market.db.write_sync(dispatch.claim, market.ctx, miner.principal, job.id, miner.miner_id, "another")
+    assert market.job(job.id) == job
+    assert market.claim(miner, job.id).status == "running"

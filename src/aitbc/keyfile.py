@@ -60,6 +60,20 @@ def read_private(target: Path) -> bytes:
         return file.read(_MAX_BYTES + 1)
 
 
+def _new_draft(target: Path) -> tuple[Path, int]:
+    """A new file beside the target that only its owner can read, open for writing."""
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    return draft, os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _write(descriptor: int, text: str) -> None:
+    """Writes the text to the disk, and closes the file."""
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_private(target: Path, text: str) -> bool:
     """Writes a new file that only its owner can read (mode 0600, missing folders 0700), whole or not at all.
 
@@ -68,13 +82,9 @@ def write_private(target: Path, text: str) -> bool:
     _make_private_folder(target.parent)
     # Written whole beside the target, then linked: link() fails where the name exists, so nobody ever
     # sees half a file and the first of several creators wins.
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    draft, descriptor = _new_draft(target)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(descriptor, text)
         try:
             os.link(draft, target)
         except FileExistsError:
@@ -91,13 +101,9 @@ def replace_private(target: Path, text: str) -> None:
     OSError: the disk says no.
     """
     _make_private_folder(target.parent)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    draft, descriptor = _new_draft(target)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(descriptor, text)
         draft.replace(target)
     except BaseException:
         draft.unlink(missing_ok=True)

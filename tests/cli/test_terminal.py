@@ -136,6 +136,19 @@ def test_ctrl_c_at_any_moment_is_no_traceback(alice: User, after_s: float) -> No
     assert out in ("", "You said: hello\n")
 
 
+def test_ctrl_c_in_a_command_is_said(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a command that knows nothing of it, and where programs read."""
+    from aitbc.cli import database
+
+    def interrupted(*_words: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(database, "settings_from", interrupted)
+    for words in (["db", "version"], ["db", "version", "--json"]):
+        stopped = user(*words)
+        assert (stopped.code, stopped.out, stopped.err) == (130, "", "aitbc: interrupted\n")
+
+
 def test_ctrl_c_while_submitting_says_how_to_find_the_job(
     alice: User, monkeypatch: pytest.MonkeyPatch, network: Network
 ) -> None:

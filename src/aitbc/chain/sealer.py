@@ -78,7 +78,6 @@ WAITING_RUN = statement(
     .order_by(_l.seq)
 )
 SELECT_TILE = statement(select(_t.hashes).where(_t.level == bindparam("level"), _t.idx == bindparam("idx")))
-INSERT_BLOCK = insert_into(Block)
 INSERT_BLOCK_ONCE = insert_into(Block, on_conflict_ignore=True)
 PLACE_RUN = statement(
     update(Leaf)

@@ -18,7 +18,7 @@ from typer.main import get_command, get_group
 
 from aitbc import __version__
 from aitbc.cli.examples import add_examples
-from aitbc.cli.start import quietly
+from aitbc.cli.start import INTERRUPTED, quietly
 
 # httpx brings a command line of its own, which imports rich, pygments and click; httpx works without it (that
 # is its state where its extra "cli" is not installed), and this program starts a fifth sooner.
@@ -115,6 +115,8 @@ class Program(TyperGroup):
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             code = super().main(words, standalone_mode=False, **options)
+            if code == INTERRUPTED:  # typer makes this of a Ctrl-C, without a word
+                raise KeyboardInterrupt
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - report() raises again what is a bug
             from aitbc.cli.failures import report
 

@@ -145,7 +145,7 @@ def _wait_on(tx: Tx, job: JobRow, others: Others) -> None:
     an end: after PATIENCE_MS a proven miner's word stands against newcomers that do not come, and a job goes back
     to proven miners that failed it, or to all where none here has proven itself."""
     kept_from: str | None = job.excluded
-    if history.put_back_ms(tx, job.id) + PATIENCE_MS <= tx.now_ms:
+    if not 0 <= tx.now_ms - history.put_back_ms(tx, job.id) < PATIENCE_MS:  # also where the clock went back
         reports = _earlier(tx, job)
         proven = [report for report in reports if standing.is_proven(report.miner)]
         if not others.proven:

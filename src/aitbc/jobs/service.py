@@ -25,6 +25,7 @@ from aitbc.jobs.models import (
     JobResult,
 )
 from aitbc.jobs.rows import COLUMNS, JobRow, JobSpec
+from aitbc.metrics import JOBS_ENDED
 
 _jobs: Any = Job.__table__  # type: ignore[attr-defined]
 _requests: Any = JobRequest.__table__  # type: ignore[attr-defined]
@@ -34,6 +35,8 @@ _id = _c.id == bindparam("job")
 _now: Any = bindparam("now")
 _PENDING: Any = literal_column("'pending'")
 _RUNNING: Any = literal_column("'running'")
+
+_COMPLETED = JOBS_ENDED.labels("completed")
 
 INSERT_JOB = insert_into(Job)
 INSERT_REQUEST = insert_into(JobRequest)
@@ -277,6 +280,7 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
         return False
     tx.add(INSERT_RESULT, (job.id, result_text))
     history.record(tx, job.id, job.event_count + 1, "completed", "completed", "miner", miner_id=job.miner_id)
+    tx.after_commit(_COMPLETED.inc)
     tx.signal(("job", job.id))
     return True
 
@@ -316,6 +320,7 @@ def end(
     if job.prompt_bound > LARGE_INPUT_BYTES:
         tx.run(ERASE_REQUEST, job=job.id)
     history.record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
+    tx.after_commit(JOBS_ENDED.labels(after).inc)
     tx.signal(("job", job.id))
     return True
 

@@ -2,11 +2,11 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Text, bindparam, func, literal, literal_column, select
+from sqlalchemy import Text, bindparam, func, literal_column, select
 
 from aitbc.database import Tx, statement
 from aitbc.miners.models import Miner, Offer, Provider
-from aitbc.miners.rows import MinerRow, select_miners
+from aitbc.miners.rows import MinerRow, models_in_order, select_miners
 from aitbc.miners.standing import PROVEN_LEASES
 
 _miners: Any = Miner.__table__  # type: ignore[attr-defined]
@@ -23,6 +23,14 @@ _served = (
     _o.model.in_([bindparam("model"), literal_column("'*'")]),
     _ACTIVE,
 )
+_fits = (  # an offer of the model that a job's constraints allow ('' and 0: none)
+    *_served,
+    _o.price_units <= bindparam("cap"),
+    _m.memory_mb >= bindparam("memory"),
+    (_o.context_length == 0) | (_o.context_length >= bindparam("context")),
+    (bindparam("region") == literal_column("''")) | (_m.region == bindparam("region")),
+    (bindparam("miner") == literal_column("''")) | (_m.id == bindparam("miner")),
+)
 SERVES = statement(select(_o.miner_id).join(_miners, _m.id == _o.miner_id).where(*_served).limit(1))
 CHEAPEST = statement(
     select(func.min(_o.price_units).label("price")).join(_miners, _m.id == _o.miner_id).where(*_served)
@@ -31,12 +39,7 @@ COULD_RUN = statement(
     select(_o.miner_id)
     .join(_miners, _m.id == _o.miner_id)
     .where(
-        *_served,
-        _o.price_units <= bindparam("cap"),
-        _m.memory_mb >= bindparam("memory"),
-        (_o.context_length == 0) | (_o.context_length >= bindparam("context")),
-        (bindparam("region") == literal_column("''")) | (_m.region == bindparam("region")),
-        (bindparam("miner") == literal_column("''")) | (_m.id == bindparam("miner")),
+        *_fits,
     )
     .limit(1)
 )
@@ -58,12 +61,7 @@ def _others(proven: bool) -> Any:
         .join(_miners, _m.id == _o.miner_id)
         .join(_providers, _p.account_id == _m.account_id)
         .where(
-            *_served,
-            _o.price_units <= bindparam("cap"),
-            _m.memory_mb >= bindparam("memory"),
-            (_o.context_length == 0) | (_o.context_length >= bindparam("context")),
-            (bindparam("region") == literal_column("''")) | (_m.region == bindparam("region")),
-            (bindparam("miner") == literal_column("''")) | (_m.id == bindparam("miner")),
+            *_fits,
             _p.approval != literal_column("'revoked'"),
             (bindparam("only_approved") == 0) | (_p.approval == literal_column("'approved'")),
             _m.paused_until_ms <= bindparam("soon"),
@@ -81,15 +79,7 @@ OTHERS = {proven: statement(_others(proven)) for proven in (True, False)}
 
 def _models_on_offer() -> Any:
     """Each model's name once, in order: from one to the next by the index, however many miners offer it."""
-    offer = _offers.alias("offer")
-    kind = offer.c.job_type == bindparam("job_type")
-    named = select(
-        select(func.min(offer.c.model)).where(kind).scalar_subquery().label("model"), literal(1).label("step")
-    ).cte("named", recursive=True)
-    following = select(func.min(offer.c.model)).where(kind, offer.c.model > named.c.model).scalar_subquery()
-    steps = named.union_all(
-        select(following, named.c.step + 1).where(named.c.model.is_not(None), named.c.step < MAX_STEPS)
-    )
+    steps = models_in_order(MAX_STEPS)
     here = (
         select(_o.name)
         .join(_miners, _m.id == _o.miner_id)

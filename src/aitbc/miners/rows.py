@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, func, literal, select
 
-from aitbc.miners.models import Miner, Provider
+from aitbc.miners.models import Miner, Offer, Provider
 
 
 class MinerRow(NamedTuple):
@@ -60,6 +60,22 @@ if MinerRow._fields != tuple(column.name for column in COLUMNS):
 def select_miners() -> Any:
     """SELECT of miners as MinerRows."""
     return select(*COLUMNS).join_from(_miners, _providers, _p.account_id == _miners.c.account_id)
+
+
+def models_in_order(most: int) -> Any:
+    """A common table of `model`: those that are offered for a job type, each once, and then NULL; `most` rows.
+
+    It goes from one to the next by the index, so it costs the same however many miners offer each.
+    """
+    offer = Offer.__table__.alias("offer")  # type: ignore[attr-defined]
+    kind = offer.c.job_type == bindparam("job_type")
+    named = select(
+        select(func.min(offer.c.model)).where(kind).scalar_subquery().label("model"), literal(1).label("step")
+    ).cte("named", recursive=True)
+    following = select(func.min(offer.c.model)).where(kind, offer.c.model > named.c.model).scalar_subquery()
+    return named.union_all(
+        select(following, named.c.step + 1).where(named.c.model.is_not(None), named.c.step < most)
+    )
 
 
 class OfferRow(NamedTuple):

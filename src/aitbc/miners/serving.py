@@ -5,10 +5,11 @@ Both are asked for often, by anybody with a key, so what they cost has a bound h
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Text, bindparam, case, exists, func, literal, literal_column, select
+from sqlalchemy import Text, bindparam, case, exists, func, literal_column, select
 
 from aitbc.database import Tx, statement
 from aitbc.miners.models import Miner, Offer, Provider
+from aitbc.miners.rows import models_in_order
 
 MOST_LOOKED_AT = 3_000
 """Miners that are looked at: the cheapest of those that serve the model, and as many of all that are here."""
@@ -110,15 +111,7 @@ LACKING = statement(
 
 def _on_offer() -> Any:
     """Models in order, from one to the next by the index, and how many active miners serve each, up to a bound."""
-    offer = _offers.alias("offer")
-    kind = offer.c.job_type == bindparam("job_type")
-    named = select(
-        select(func.min(offer.c.model)).where(kind).scalar_subquery().label("model"), literal(1).label("step")
-    ).cte("named", recursive=True)
-    following = select(func.min(offer.c.model)).where(kind, offer.c.model > named.c.model).scalar_subquery()
-    steps = named.union_all(
-        select(following, named.c.step + 1).where(named.c.model.is_not(None), named.c.step < MOST_NAMES)
-    )
+    steps = models_in_order(MOST_NAMES)
     some = (
         select(literal_column("1").label("one"))
         .select_from(_offers)

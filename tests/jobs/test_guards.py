@@ -152,7 +152,7 @@ def test_whoever_waits_hears_of_what_moved(market: Market) -> None:
         return list(tx.signals)
 
     def ended(tx: Tx) -> list[Any]:
-        assert jobs.end(tx, waiting, "cancelled", "cancelled", "CANCELLED", "client")
+        assert jobs.end(tx, waiting, "failed", "expired", "EXPIRED", "coordinator")
         return list(tx.signals)
 
     assert market.db.write_sync(paid) == [jobs.queued_signal(job)]
@@ -160,6 +160,20 @@ def test_whoever_waits_hears_of_what_moved(market: Market) -> None:
     waiting = market.job(job.id)
     assert waiting.hold_id == "h"
     assert market.db.write_sync(ended) == [("job", job.id)]
+
+    def given_back(tx: Tx) -> list[Any]:
+        assert jobs.requeue(tx, running, "ENGINE_ERROR", "miner")
+        return list(tx.signals)
+
+    def completed(tx: Tx) -> list[Any]:
+        assert jobs.complete(tx, running, 0, "receipt", "{}")
+        return list(tx.signals)
+
+    other, miner = market.submit(client), market.miner()
+    (running,) = market.take(miner)
+    assert market.db.write_sync(given_back) == [("job", other.id), jobs.queued_signal(other)]
+    (running,) = market.take(miner)
+    assert market.db.write_sync(completed) == [("job", other.id)]
 
 
 def test_a_claim_names_the_miners_session_of_now(market: Market) -> None:

@@ -11,7 +11,7 @@ VENV ?= .venv
 ARGS ?=
 export PYTHON VENV
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench mutants clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -35,5 +35,8 @@ format: setup ## Format the code and sort its imports
 bench: setup ## Measure speed and memory; writes the table in benchmarks/README.md
 	@$(VENV)/bin/python -m benchmarks.run $(ARGS)
 
+mutants: setup ## Put small faults into the code, one at a time: do the tests notice? Takes hours
+	@scripts/mutants $(ARGS)
+
 clean: ## Remove the virtual environment and the caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist src/aitbc.egg-info
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist src/aitbc.egg-info

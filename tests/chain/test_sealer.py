@@ -211,7 +211,7 @@ def test_leaves_are_found_by_their_hash_on_every_shelf(db: Database, monkeypatch
         hashed = bytes(row.hash)
         found = db.read_sync(search.by_hash, hashed)
         assert found is not None and (found.ref_id, found.leaf_index) == (row.ref_id, row.leaf_index)
-        for chars in (8, 16, 17, 64):
+        for chars in (4, 8, 16, 17, 64):
             assert found in db.read_sync(search.by_prefix, hashed.hex()[:chars].upper(), 10)
     assert db.read_sync(search.by_hash, b"\x00" * 32) is None
     assert db.read_sync(search.by_prefix, "f" * 64, 10) == []

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy import text
+
 from aitbc.core.clock import ManualClock, SteadyClock, SystemClock
 from aitbc.core.ids import new_id
 from aitbc.database import Database, Tx
@@ -145,12 +147,32 @@ def test_what_was_closed_stays_closed(database_url: str) -> None:
 def test_what_is_yet_to_come_is_not_closed(db: Database, clock: ManualClock) -> None:
     now = clock.now_ms()
     db.write_sync(open_accounts)
+    db.write_sync(
+        lambda tx: tx.change(text("INSERT INTO counters VALUES ('accounts', 7, ''), ('jobs', 8, '')"))
+    )
+    assert db.read_sync(closing.closed_ms) == 0
     assert db.write_sync(statement.settle, 0, now + 10**9, now) == now + 1
     assert db.write_sync(statement.settle, now + 5, now + 9, now) == now + 5
     assert db.read_sync(closing.closed_ms) == now + 1
     assert not db.read_sync(statement.settled, now + 2)
     assert not db.read_sync(statement.settled, None)
     assert db.read_sync(statement.settled, now + 1)
+
+
+def test_who_closes_books_later(db: Database, clock: ManualClock) -> None:
+    """What a transaction writes after it closed the books is no part of what it closed."""
+    now = clock.now_ms()
+    db.write_sync(open_accounts)
+
+    def close_and_pay(tx: Tx) -> int:
+        end = statement.settle(tx, 0, None, now + 5)
+        pay(tx, 0)
+        return end
+
+    end = db.write_sync(close_and_pay)
+    assert end == now + 6
+    assert not db.read_sync(statement.read, "bob", 0, end, 100, None).rows
+    assert [row.time_ms for row in db.read_sync(statement.read, "bob", end, end + 1, 100, None).rows] == [end]
 
 
 def test_a_jump_of_the_clock_closes_no_future() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from aitbc.database import Tx
-from aitbc.errors import JobNotRunning, LeaseLost
+from aitbc.errors import JobNotRunning, LeaseLost, MinerSessionReplaced
+from aitbc.flows import dispatch
 from aitbc.jobs import service as jobs
+from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow
 from tests.support_flows import Market
 
@@ -67,3 +69,117 @@ def test_nobody_fails_what_another_runs(market: Market) -> None:
         with pytest.raises(JobNotRunning):
             market.fail(miner, job.id)
     market.check()
+
+
+def test_an_old_lease_counts_no_try_and_a_running_job_is_kept_from_nobody(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    market.submit(client)
+    (running,) = market.take(miner)
+    market.db.write_sync(jobs.count_try, running._replace(lease_id="another"))
+    market.db.write_sync(jobs.keep_from, running, "|m1|", 5)
+    assert market.job(running.id) == running
+    other = market.submit(client)
+    market.db.write_sync(jobs.keep_from, other._replace(excluded="|seen before|"), "|m1|", 5)
+    assert market.job(other.id) == other
+    market.db.write_sync(jobs.count_try, running)
+    assert [market.job(job.id).attempts for job in (running, other)] == [running.attempts + 1, 0]
+
+
+def test_texts_are_of_the_job_that_was_asked_for(market: Market) -> None:
+    client, miner = market.client(), market.miner(concurrency=2)
+    one, two = (market.submit(client, prompt=name) for name in ("first", "second"))
+    market.take(miner, 2)
+    for job, text in ((two, "answer to second"), (one, "answer to first")):
+        market.complete(miner, job.id, text)
+
+    def texts(tx: Tx, job_id: str) -> list[str]:
+        requests, results = jobs.short_texts(tx, [job_id], 10_000)
+        found = [jobs.request_text(tx, job_id), jobs.result_text(tx, job_id)]
+        for by_job in (jobs.request_texts(tx, [job_id]), requests, results):
+            assert list(by_job) == [job_id]
+            found += by_job.values()
+        return [str(text) for text in found]
+
+    for job, own, other in ((one, "first", "second"), (two, "second", "first")):
+        for text in market.db.read_sync(texts, job.id):
+            assert own in text
+            assert other not in text
+    assert market.db.read_sync(jobs.result_text, "unknown") is None
+
+
+def test_a_backlog_is_of_one_client_and_of_what_waits(market: Market) -> None:
+    client, other, miner = market.client(), market.client("other"), market.miner()
+    for who in (client, other, other):
+        market.submit(who)
+    (running,) = market.take(miner)
+    assert running.client_id == client.account_id
+    market.submit(client)
+    for who, waiting in ((client, 1), (other, 2)):
+        name = who.account_id
+        assert market.db.read_sync(jobs.backlog, name, 10) == waiting
+        assert market.db.read_sync(jobs.backlog, name, 1) == 1
+        for count in (1, 2, 3):
+            assert market.db.read_sync(jobs.backlog_reaches, name, count) is (waiting >= count)
+            assert market.db.read_sync(jobs.has_room, name, count) is (waiting < count)
+
+
+def test_a_large_input_goes_with_its_own_job(market: Market) -> None:
+    client, other = market.client(), market.client("other")
+    large = "x" * (LARGE_INPUT_BYTES + 1)
+    gone, kept, small = (
+        market.submit(who, prompt=text) for who, text in ((client, large), (client, large), (other, "hi"))
+    )
+    assert market.db.read_sync(jobs.large_bytes, client.account_id) == gone.prompt_bound + kept.prompt_bound
+    assert market.db.read_sync(jobs.large_bytes, other.account_id) == 0
+    market.cancel(client, gone.id)
+    assert market.db.read_sync(jobs.request_text, gone.id) is None
+    assert market.db.read_sync(jobs.large_bytes, client.account_id) == kept.prompt_bound
+    for job in (kept, small):
+        assert market.db.read_sync(jobs.request_text, job.id) is not None
+
+
+def test_whoever_waits_hears_of_what_moved(market: Market) -> None:
+    """A job's end reaches who waits for it, a payment that was made the miners that wait."""
+    client = market.client()
+    job = market.submit(client, payment="manual")
+
+    def paid(tx: Tx) -> list[Any]:
+        assert jobs.put_into_queue(tx, job, key_id="", spend_period_ms=0, hold_id="h", held_units=1)
+        return list(tx.signals)
+
+    def paid_again(tx: Tx) -> list[Any]:
+        assert not jobs.put_into_queue(tx, job, key_id="", spend_period_ms=0, hold_id="h2", held_units=2)
+        return list(tx.signals)
+
+    def ended(tx: Tx) -> list[Any]:
+        assert jobs.end(tx, waiting, "failed", "expired", "EXPIRED", "coordinator")
+        return list(tx.signals)
+
+    assert market.db.write_sync(paid) == [jobs.queued_signal(job)]
+    assert market.db.write_sync(paid_again) == []
+    waiting = market.job(job.id)
+    assert waiting.hold_id == "h"
+    assert market.db.write_sync(ended) == [("job", job.id)]
+
+    def given_back(tx: Tx) -> list[Any]:
+        assert jobs.requeue(tx, running, "ENGINE_ERROR", "miner")
+        return list(tx.signals)
+
+    def completed(tx: Tx) -> list[Any]:
+        assert jobs.complete(tx, running, 0, "receipt", "{}")
+        return list(tx.signals)
+
+    other, miner = market.submit(client), market.miner()
+    (running,) = market.take(miner)
+    assert market.db.write_sync(given_back) == [("job", other.id), jobs.queued_signal(other)]
+    (running,) = market.take(miner)
+    assert market.db.write_sync(completed) == [("job", other.id)]
+
+
+def test_a_claim_names_the_miners_session_of_now(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client)
+    with pytest.raises(MinerSessionReplaced):
+        market.db.write_sync(dispatch.claim, market.ctx, miner.principal, job.id, miner.miner_id, "another")
+    assert market.job(job.id) == job
+    assert market.claim(miner, job.id).status == "running"

@@ -217,6 +217,34 @@ def test_more_than_is_held_cannot_be_settled(books: Books) -> None:
     books.refuses(TransferConflict, lambda: books.post("h", "alice", 401, [Payout("bob", 401, "post")]))
 
 
+def test_a_hold_knows_the_lines_that_settled_it(books: Books) -> None:
+    """Its own, among other holds of the same account at the same time."""
+    for hold in ("free", "open", "paid", "void"):
+        books.hold(hold, "alice", 100)
+    voided = books.void("void", "alice", 100)
+    free = books.post("free", "alice", 100, [Payout("bob", 50, "post"), Payout(TREASURY, 0, "fee")])
+    paid = books.post("paid", "alice", 100, [Payout("bob", 90, "post"), Payout(TREASURY, 10, "fee")])
+    found = {
+        hold: [(line.kind, line.amount_units) for line in books.lines_of_hold(hold)]
+        for hold in ("free", "open", "paid", "void", "unknown")
+    }
+    assert found == {
+        "free": [("post", 50)],
+        "open": [],
+        "paid": [("post", 90), ("fee", 10)],
+        "void": [("void", 100)],
+        "unknown": [],
+    }
+    assert [books.lines_of_hold(hold)[0].id for hold in ("void", "free", "paid")] == [voided, free, paid]
+
+
+def test_the_accounts_after_a_name(books: Books) -> None:
+    books.open_account("aaron")
+    books.hold("h", "alice", 400)
+    assert books.accounts("aaron", 2) == [Balance("alice", 1000, 400), Balance("bob", 0, 0)]
+    assert [one.account_id for one in books.accounts("", 3)] == ["aaron", "alice", "bob"]
+
+
 # --- races ------------------------------------------------------------------------------------------------
 
 

@@ -232,6 +232,8 @@ class Settings(BaseSettings):
     )
     miner_deposit: Decimal = Field(
         Decimal(0),
+        ge=0,
+        le=MAX_GRANT,
         description="AIT held for each registered miner until it deregisters; approved accounts need none.",
     )
     max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")

@@ -114,7 +114,8 @@ def test_a_job_by_role(api: Market) -> None:
     held = checked(api.get("/v1/miner/jobs", miner), replies.Assignments)["jobs"]
     assert [lease["lease_id"] for lease in held] == [taken[0]["lease_id"]]
     known = api.get("/v1/miner/jobs", miner, params={"known": f"{job_id},x"})
-    assert checked(known, replies.Assignments) == {"jobs": []}
+    told = checked(known, replies.Assignments)
+    assert (told["jobs"], told["reason"], told["retry_after_s"]) == ([], "BUSY", None)
     beat = checked(
         api.post("/v1/miner/heartbeat", miner, json={"jobs": [job_id, "gone"], "load": {"running": 1}}),
         replies.Heartbeat,

@@ -99,7 +99,7 @@ def test_no_job_is_leased_for_a_key_that_has_just_ended(api: Market, end: str) -
     for act in (
         (dispatch.take, context, holder, "m1", 1),
         (dispatch.claim, context, holder, job_id, "m1"),
-        (dispatch.offer, holder, "m1"),
+        (dispatch.offer, context, holder, "m1"),
     ):
         with pytest.raises(Unauthorized):
             api.write(*act)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from aitbc.core.clock import ManualClock
 from aitbc.core.signing import PrivateKey
 from tests.api.support import Headers, Market, expect_error
 
@@ -67,7 +68,9 @@ def test_it_may_register_once_the_first_has_left_or_lapsed(api: Market, owner: H
     expect_error(register(api, owner, public_key=KEYS[0], session_id=first), 409, "MINER_SESSION_REPLACED")
 
 
-def test_a_takeover_is_told_to_the_first_whose_jobs_are_tried_again(api: Market, owner: Headers) -> None:
+def test_a_takeover_is_told_to_the_first_whose_jobs_are_tried_again(
+    api: Market, owner: Headers, clock: ManualClock
+) -> None:
     first = session(api, owner, public_key=KEYS[0], installation_id="a")
     job_id = api.job(api.key("client"), model="m")
     assert take(api, owner, session_id=first) == [job_id]
@@ -76,6 +79,8 @@ def test_a_takeover_is_told_to_the_first_whose_jobs_are_tried_again(api: Market,
     expect_error(polled, 409, "MINER_SESSION_REPLACED")
     beat = {"miner_id": "rig", "session_id": first, "jobs": [job_id]}
     expect_error(api.post("/v1/miner/heartbeat", owner, json=beat), 409, "MINER_SESSION_REPLACED")
+    assert take(api, owner, session_id=second) == [], "the next try waits"
+    api.wait(clock, 5)
     assert take(api, owner, session_id=second) == [job_id], "it was put back, and is another lease"
     late = {"miner_id": "rig", "result": "x", "session_id": first}
     expect_error(api.post(f"/v1/jobs/{job_id}/complete", owner, json=late), 409, "LEASE_LOST")

@@ -105,3 +105,13 @@ def test_a_coordinator_that_hides_its_checkpoint_is_not_right(user: User) -> Non
         listener.shutdown(socket.SHUT_RDWR)
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (3, "", 1)
     assert "/log/checkpoint" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "http://127.0.0.1:99999", "http://[::1", "http://a:b@c:d/", "ftp://x"]
+)
+def test_what_is_no_address_is_one_line(user: User, url: str) -> None:
+    for words in (["audit"], ["miner", "status", "--id", "m", "--key", "k" * 20]):
+        outcome = user(*words, "--url", url)
+        assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1), outcome
+        assert "not an http(s) address" in outcome.err

@@ -198,12 +198,12 @@ def test_what_is_no_result_is_refused(market: Market, result: Any) -> None:
 )
 def test_any_text_is_an_answer(market: Market, text: str) -> None:
     """Also what a database's text type would not take as it is."""
-    from aitbc.jobs import service as jobs
+    from aitbc.jobs import texts as job_texts
 
     _client, miner, job_id = started(market, prompt=f"say {text[:100]}", max_tokens=2000)
     row = market.complete(miner, job_id, text)
     assert body(row)["result_hash"] == canonical.sha256_hex(text.encode())
-    stored = market.db.read_sync(jobs.result_text, job_id)
+    stored = market.db.read_sync(job_texts.result_text, job_id)
     assert stored is not None
     assert json.loads(stored)["text"] == text
     market.check()

@@ -10,7 +10,7 @@ from aitbc import background
 from aitbc.accounts.principal import Principal
 from aitbc.errors import InputQuotaExceeded, StorageUnavailable
 from aitbc.flows import job_lifecycle
-from aitbc.jobs import service as jobs
+from aitbc.jobs import texts as job_texts
 from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow
 from aitbc.receipts import service as receipts
@@ -57,7 +57,9 @@ def test_prompts_and_results_are_erased_and_proofs_stay(market: Market, loop: Lo
     days = loop.runtime.settings.job_retention_days
 
     def texts(job_id: str) -> tuple[Any, Any]:
-        return market.db.read_sync(jobs.request_text, job_id), market.db.read_sync(jobs.result_text, job_id)
+        return market.db.read_sync(job_texts.request_text, job_id), market.db.read_sync(
+            job_texts.result_text, job_id
+        )
 
     async def main() -> None:
         market.clock.advance(days * 86_400 - 10)
@@ -108,7 +110,7 @@ LONG = "x" * (LARGE_INPUT_BYTES + 1)
 
 
 def stored(market: Market, job_id: str) -> bool:
-    return market.db.read_sync(jobs.request_text, job_id) is not None
+    return market.db.read_sync(job_texts.request_text, job_id) is not None
 
 
 @pytest.mark.parametrize("end", ["cancel", "expire", "fail"])

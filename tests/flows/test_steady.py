@@ -10,7 +10,7 @@ from aitbc.background import Expiry
 from aitbc.core.clock import ManualClock, SteadyClock
 from aitbc.flows import payment
 from aitbc.idempotency import service as idempotency
-from aitbc.jobs import service as jobs
+from aitbc.jobs import texts as job_texts
 from aitbc.ledger import service as ledger
 from aitbc.runtime import Runtime
 from aitbc.users import service as users
@@ -72,8 +72,8 @@ class Scene:
         held = read(payment.show, self.alice, self.payment)
         return {
             "escrow": held.status == "escrowed",
-            "result": read(jobs.result_text, self.answered.id) is not None,
-            "prompt": read(jobs.request_text, self.answered.id) is not None,
+            "result": read(job_texts.result_text, self.answered.id) is not None,
+            "prompt": read(job_texts.request_text, self.answered.id) is not None,
             "waiting": self.market.job(self.waiting.id).status == "pending",
             "session": count(self.market, "sessions") == 1,
             "login text": count(self.market, "login_challenges") == 1,

@@ -40,6 +40,7 @@ from aitbc.flows.idempotency import once
 from aitbc.idempotency.service import Answer
 from aitbc.jobs import queries
 from aitbc.jobs import service as jobs
+from aitbc.jobs import texts as job_texts
 from aitbc.jobs.lifecycle import TERMINAL
 from aitbc.jobs.rows import JobRow, JobSpec
 from aitbc.receipts.service import ReceiptRow
@@ -128,7 +129,7 @@ def read_visible(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) ->
     job = job_lifecycle.visible_job(tx, principal, job_id)
     if job_lifecycle.is_owner(principal, job):
         return shown(tx, ctx, job)
-    request_text = jobs.request_text(tx, job.id) if job.status == "running" else None
+    request_text = job_texts.request_text(tx, job.id) if job.status == "running" else None
     return orjson.dumps(job_json(job, request_text))
 
 
@@ -147,10 +148,10 @@ def owned(tx: Tx, principal: Principal, job_id: str) -> JobRow:
 
 def shown(tx: Tx, ctx: FlowContext, job: JobRow) -> bytes:
     """The job's JSON with its request, result, place in the queue, and what keeps it there."""
-    result = jobs.result_text(tx, job.id) if job.status == "completed" else None
+    result = job_texts.result_text(tx, job.id) if job.status == "completed" else None
     position = queries.position(tx, job) if job.status == "pending" else None
     warned = on_offer.warnings(tx, ctx.on_offer, job)
-    return orjson.dumps(job_json(job, jobs.request_text(tx, job.id), result, position, warned))
+    return orjson.dumps(job_json(job, job_texts.request_text(tx, job.id), result, position, warned))
 
 
 async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s: float) -> Response:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aitbc.cli.database import DatabaseOption, HomeOption, open_database, settings_from
-from aitbc.cli.failures import FAILURE, UNREACHABLE, CommandError, usage_error
+from aitbc.cli.failures import FAILURE, UNREACHABLE, CommandError, checked_url, usage_error
 from aitbc.cli.output import note, print_json, say
 from aitbc.cli.profile import JsonOption
 from aitbc.cli.trust import load_keys, load_policy, read_file
@@ -117,7 +117,9 @@ def _of_url(url: str, trust: Trust, progress: Progress) -> Report:
     from aitbc.audit.outside import audit_url
 
     try:
-        return audit_url(url, keys=trust.keys, policy=trust.policy, kept=trust.kept, progress=progress)
+        return audit_url(
+            checked_url(url), keys=trust.keys, policy=trust.policy, kept=trust.kept, progress=progress
+        )
     except Unreachable as error:
         raise CommandError("UNREACHABLE", str(error), "Check --url.", exit_code=UNREACHABLE) from error
 

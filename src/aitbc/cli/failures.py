@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -85,6 +86,18 @@ class CommandError(Exception):
 def usage_error(message: str, hint: str = "") -> CommandError:
     """Something was asked for in a way that cannot be meant."""
     return CommandError("USAGE", message, hint, exit_code=USAGE)
+
+
+def checked_url(url: str) -> str:
+    """`url`, if it is an http(s) address with a host and a port that can be."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise usage_error(f"not an http(s) address: {url!r}")
+    return url
 
 
 def report(error: BaseException, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aitbc.cli.failures import REFUSED, UNREACHABLE, CommandError, usage_error
+from aitbc.cli.failures import REFUSED, UNREACHABLE, CommandError, checked_url, usage_error
 from aitbc.cli.output import ait, note, pairs, print_json, say, table
 from aitbc.cli.profile import JsonOption, KeyOption, home, resolve
 from aitbc.core.clock import rfc3339
@@ -64,7 +64,7 @@ def status(
     standing: dict[str, Any] = {}
     earned: dict[str, Any] = {}
     try:
-        standing = asyncio.run(_standing(target.url, target.key or "", name))
+        standing = asyncio.run(_standing(checked_url(target.url), target.key or "", name))
         earned = _earned(target.url, target.key or "", days)
     except (CoordinatorUnreachable, Refused) as error:
         trouble = _trouble(error, target.url)

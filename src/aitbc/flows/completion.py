@@ -26,6 +26,7 @@ from aitbc.errors import (
 from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
 from aitbc.jobs import service as jobs
+from aitbc.jobs import texts as job_texts
 from aitbc.jobs.rows import JobRow
 from aitbc.miners import service as miners
 from aitbc.miners import standing
@@ -209,7 +210,7 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
     """Validates and meters a result; where the miner has a key, its signature must be there (not yet checked)."""
     kind = jobspec.job_type_named(job.job_type)
     try:
-        request = json.loads(jobs.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
+        request = json.loads(job_texts.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
         result = kind.check_result(request, sent.result)
     except ValueError as error:
         raise InvalidRequest(str(error), field="result") from None
@@ -256,7 +257,7 @@ def _first_receipt(tx: Tx, job: JobRow, sent: ResultSubmission) -> ReceiptRow:
         raise JobNotFound(job_id=job.id)
     kind = jobspec.job_type_named(job.job_type)
     try:
-        request = json.loads(jobs.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
+        request = json.loads(job_texts.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
         result = kind.check_result(request, sent.result)
     except ValueError as error:
         raise InvalidRequest(str(error), field="result") from None

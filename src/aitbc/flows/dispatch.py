@@ -13,6 +13,7 @@ from aitbc.flows.context import FlowContext
 from aitbc.flows.trust import Room
 from aitbc.jobs import claims
 from aitbc.jobs import service as jobs
+from aitbc.jobs import texts as job_texts
 from aitbc.jobs.matching import MinerProfile, reason_against
 from aitbc.jobs.rows import Ask, JobRow, MinerNeeds
 from aitbc.metrics import DISPATCH_LATENCY
@@ -100,7 +101,7 @@ def take(
     again = _that_fit(
         [job for job in mine if job.id not in known and jobs.is_of_session(job, session)][:max_jobs]
     )
-    requests = jobs.request_texts(tx, [job.id for job in again])
+    requests = job_texts.request_texts(tx, [job.id for job in again])
     taken = [Assignment(job, requests.get(job.id, "{}")) for job in again]
     room = trust.room(tx, ctx, miner, len(held))
     free = min(max_jobs - len(taken), room.free)

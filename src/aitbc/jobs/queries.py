@@ -7,7 +7,7 @@ from sqlalchemy import text as sql
 
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.database import Tx, statement
-from aitbc.jobs import service
+from aitbc.jobs import texts
 from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.jobs.models import OPEN, PENDING, QUEUED, RUNNING, Job, JobEvent
 from aitbc.jobs.rows import COLUMNS, JobRow
@@ -136,7 +136,7 @@ def events(tx: Tx, job_id: str) -> list[Any]:
 def payloads(tx: Tx, job_ids: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Requests and results (canonical JSON) of a list's jobs, by job id, where they are short: a page of jobs is
     small whatever they asked and got."""
-    return service.short_texts(tx, job_ids, LISTED_CHARS)
+    return texts.short_texts(tx, job_ids, LISTED_CHARS)
 
 
 def queue_state(tx: Tx) -> QueueState:

@@ -13,7 +13,7 @@ from aitbc.api.schemas import replies
 from aitbc.api.schemas.jobs import RoleJobRequest
 from aitbc.chain import proofs
 from aitbc.database import Tx
-from aitbc.jobs import service as jobs
+from aitbc.jobs import texts as job_texts
 from aitbc.receipts import service as receipts
 
 router = Router(tags=["Client"])
@@ -63,4 +63,6 @@ def _receipts(tx: Tx, principal: Principal, job_id: str) -> bytes:
     row = receipts.of_job(tx, job_id)
     if row is None:
         return json_bytes([])
-    return json_bytes([receipt_json(row, jobs.result_text(tx, job_id), proofs.proof_if_sealed(tx, row.id))])
+    return json_bytes(
+        [receipt_json(row, job_texts.result_text(tx, job_id), proofs.proof_if_sealed(tx, row.id))]
+    )

@@ -105,6 +105,7 @@ def test_texts_are_of_the_job_that_was_asked_for(market: Market) -> None:
             assert own in text
             assert other not in text
     assert market.db.read_sync(jobs.result_text, "unknown") is None
+    assert market.db.read_sync(jobs.short_texts, [one.id, two.id], 5) == ({}, {}), "longer ones are left out"
 
 
 def test_a_backlog_is_of_one_client_and_of_what_waits(market: Market) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from aitbc.errors import InvalidRequest, JobNotRunning, LeaseLost, StorageUnavailable
 from aitbc.flows import expiry
+from aitbc.flows.retries import PATIENCE_MS, RECHECK_MS
 from tests.flows.loops import LEASE_S, ROUND_S, Loop, run
 from tests.support_flows import Market, Provider, runtime_over
 
@@ -95,24 +96,36 @@ def test_tries_are_bounded(market: Market, loop: Loop) -> None:
     run(loop, main)
 
 
-def test_a_job_waits_for_miners_that_have_not_failed_it_while_these_are_here(
-    market: Market, loop: Loop
-) -> None:
-    """Also while they are busy, and however long; when they are gone it is tried again by all."""
+def test_a_job_waits_so_long_for_miners_that_have_not_failed_it(market: Market, loop: Loop) -> None:
+    """Also while they are busy; then it is tried again by all, since none of them has proven itself."""
     client, first, busy = market.client(), market.miner("a"), market.miner("b")
-    longer = market.submit(client, ttl_s=7000)
+    market.submit(client, ttl_s=7000)
     market.take(busy)
     job = market.submit(client, ttl_s=7000)
 
     async def main() -> None:
         market.take(first)
         market.fail(first, job.id)
-        for _ in range(4):
-            await loop.passes(30, alive=[first, busy])
+        for _ in range(5):
+            await loop.passes(5, alive=[first, busy])
             assert market.take(first) == []
-        market.complete(busy, longer.id)
-        market.leave(busy)
-        await loop.passes(7, alive=[first])
+        await loop.passes(PATIENCE_MS / 1000 - 25 + RECHECK_MS / 1000 + 1, alive=[first, busy])
+        assert [one.id for one in market.take(first)] == [job.id]
+
+    run(loop, main)
+
+
+def test_a_job_goes_back_to_all_when_those_it_waited_for_are_gone(market: Market, loop: Loop) -> None:
+    client, first, other = market.client(), market.miner("a"), market.miner("b")
+    job = market.submit(client, ttl_s=7000)
+
+    async def main() -> None:
+        market.take(first)
+        market.fail(first, job.id)
+        await loop.passes(3, alive=[first, other])
+        assert market.take(first) == []
+        market.leave(other)
+        await loop.passes(RECHECK_MS / 1000 + 1, alive=[first])
         assert [one.id for one in market.take(first)] == [job.id]
 
     run(loop, main)

@@ -52,6 +52,10 @@ class Scene:
         assert len(self.market.take(self.miner)) == 1
         return self
 
+    def taken_by_name(self) -> Scene:
+        """By the miner that the client asked for, whose word on it is final."""
+        return self.taken(miner_id=self.miner.miner_id)
+
     def manual(self) -> Scene:
         spec = spec_of(model=self.tag)._replace(manual_payment=True)
         self.job = self.market.db.write_sync(job_lifecycle.submit, self.market.ctx, self.client, spec)
@@ -291,7 +295,7 @@ ACTS: dict[str, Act] = {
         ("JOB_NOT_RUNNING",),
     ),
     "fail_for_good": Act(
-        lambda m: Scene(m).taken(),
+        lambda m: Scene(m).taken_by_name(),
         lambda s: (lambda tx: fail(tx, s, retryable=False),),
         lambda s: ended(s, "failed", "claimed", "failed"),
         ("JOB_NOT_RUNNING",),

@@ -19,6 +19,7 @@ from aitbc.database import Database
 from aitbc.errors import StorageUnavailable
 from aitbc.flows import job_lifecycle
 from aitbc.flows.onboarding import issue_key
+from aitbc.miners import standing
 from tests.faults.wire import Wire
 from tests.support.server import ServerProcess
 from tests.support_flows import CHAIN, Market, in_loop, spec_of
@@ -149,7 +150,8 @@ def test_the_group_commit_says_503_and_goes_on_when_there_is_room(disk: Disk, ma
 
 def test_every_flow_says_503_on_a_full_disk(disk: Disk, market: Market) -> None:
     client, miner = market.client(units=10**15), market.miner(concurrency=50)
-    running = [market.submit(client, prompt="x" * 500).id for _ in range(6)]
+    market.db.write_sync(standing.set_approval, miner.principal.account_id, "approved")
+    running = [market.submit(client, prompt="x" * 500, max_tokens=1000).id for _ in range(6)]
     market.take(miner, 6)
     pending = [market.submit(client).id for _ in range(6)]
     run_full(disk, market)

@@ -190,7 +190,7 @@ def test_sigterm_ends_two_hundred_long_polls_and_loses_nothing(
     wire = Wire(coordinator.url, keys["miner"])
     wire.send("POST", "/v1/miner/register", {"miner_id": "m", "capabilities": ["nothing-that-is-asked-for"]})
     client = Wire(coordinator.url, keys["client"])
-    _, job = client.send("POST", "/v1/jobs", {"prompt": "?"})
+    _, job = client.send("POST", "/v1/jobs", {"prompt": "?", "model": "what-nobody-has"})
     paths = [
         ("/v1/miner/jobs?miner_id=m&wait=60", keys["miner"]),
         ("/v1/jobs/available?miner_id=m&wait=60", keys["miner"]),
@@ -211,7 +211,9 @@ def test_sigterm_ends_two_hundred_long_polls_and_loses_nothing(
     async def submit(acknowledged: list[str]) -> None:
         def loop() -> None:
             while True:
-                status, made = client.once("POST", "/v1/jobs", {"prompt": "one more"})
+                status, made = client.once(
+                    "POST", "/v1/jobs", {"prompt": "one more", "model": "what-nobody-has"}
+                )
                 if status != 201:
                     return
                 acknowledged.append(made["job_id"])

@@ -9,6 +9,7 @@ from aitbc.database import Tx
 from aitbc.errors import JobNotRunning, LeaseLost, MinerSessionReplaced
 from aitbc.flows import dispatch
 from aitbc.jobs import service as jobs
+from aitbc.jobs import texts as job_texts
 from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow
 from tests.support_flows import Market
@@ -93,9 +94,9 @@ def test_texts_are_of_the_job_that_was_asked_for(market: Market) -> None:
         market.complete(miner, job.id, text)
 
     def texts(tx: Tx, job_id: str) -> list[str]:
-        requests, results = jobs.short_texts(tx, [job_id], 10_000)
-        found = [jobs.request_text(tx, job_id), jobs.result_text(tx, job_id)]
-        for by_job in (jobs.request_texts(tx, [job_id]), requests, results):
+        requests, results = job_texts.short_texts(tx, [job_id], 10_000)
+        found = [job_texts.request_text(tx, job_id), job_texts.result_text(tx, job_id)]
+        for by_job in (job_texts.request_texts(tx, [job_id]), requests, results):
             assert list(by_job) == [job_id]
             found += by_job.values()
         return [str(text) for text in found]
@@ -104,8 +105,10 @@ def test_texts_are_of_the_job_that_was_asked_for(market: Market) -> None:
         for text in market.db.read_sync(texts, job.id):
             assert own in text
             assert other not in text
-    assert market.db.read_sync(jobs.result_text, "unknown") is None
-    assert market.db.read_sync(jobs.short_texts, [one.id, two.id], 5) == ({}, {}), "longer ones are left out"
+    assert market.db.read_sync(job_texts.result_text, "unknown") is None
+    assert market.db.read_sync(job_texts.short_texts, [one.id, two.id], 5) == ({}, {}), (
+        "longer ones are left out"
+    )
 
 
 def test_a_backlog_is_of_one_client_and_of_what_waits(market: Market) -> None:
@@ -133,10 +136,10 @@ def test_a_large_input_goes_with_its_own_job(market: Market) -> None:
     assert market.db.read_sync(jobs.large_bytes, client.account_id) == gone.prompt_bound + kept.prompt_bound
     assert market.db.read_sync(jobs.large_bytes, other.account_id) == 0
     market.cancel(client, gone.id)
-    assert market.db.read_sync(jobs.request_text, gone.id) is None
+    assert market.db.read_sync(job_texts.request_text, gone.id) is None
     assert market.db.read_sync(jobs.large_bytes, client.account_id) == kept.prompt_bound
     for job in (kept, small):
-        assert market.db.read_sync(jobs.request_text, job.id) is not None
+        assert market.db.read_sync(job_texts.request_text, job.id) is not None
 
 
 def test_whoever_waits_hears_of_what_moved(market: Market) -> None:

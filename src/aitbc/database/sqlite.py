@@ -269,7 +269,8 @@ class SqliteBackend:
         return StorageUnavailable()
 
     def _writer(self) -> sqlite3.Connection:
-        self._files.check()
+        if self._connection is None or self._files.gone:
+            self._files.check()
         if self._connection is None:
             self._connection = connect(self.path, timeout_s=0)
             self._files.check(opened=True)
@@ -321,8 +322,11 @@ class SqliteBackend:
         return result
 
     def _own(self, name: str, *, readonly: bool) -> sqlite3.Connection:
-        self._files.check()  # before it is opened, too: that would make a new log where the old one is gone
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
+        # Before it is opened, too: that would make a new log where the old one is gone. What is written through
+        # an open one is looked after when it is committed.
+        if readonly or connection is None or self._files.gone:
+            self._files.check()
         if connection is None:
             if self._closed:
                 raise StorageUnavailable("The database is closed.")

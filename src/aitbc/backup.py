@@ -137,7 +137,9 @@ def _copy_sqlite(url: str, draft: Path) -> Summary:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=WAIT_S)
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=WAIT_S
+    )
 
 
 def _summary_of_sqlite(connection: sqlite3.Connection, path: Path) -> Summary:

@@ -90,9 +90,8 @@ def ensure_current(url: str, auto: bool) -> None:
     Raises DatabaseTooNew, ForeignDatabase, or DatabaseBehind (only without `auto`). Any number of processes
     may call this at the same time.
     """
-    if _exists(url):
-        if _look(url, lambda connection: _is_current(connection, url)):
-            return
+    if _exists(url) and _look(url, lambda connection: _is_current(connection, url)):
+        return
     if not auto:
         found = current_revision(url) or "empty"
         raise DatabaseBehind(

@@ -85,7 +85,11 @@ KINDS = {
 def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
     files = [*folder.iterdir(), folder]
     return {
-        file.name: (file.read_bytes() if file.is_file() else b"", file.stat().st_mode, file.stat().st_mtime_ns)
+        file.name: (
+            file.read_bytes() if file.is_file() else b"",
+            file.stat().st_mode,
+            file.stat().st_mtime_ns,
+        )
         for file in files
     }
 
@@ -151,7 +155,9 @@ def test_the_doctor_changes_nothing(
     before = state(user.home)
     outcome = user("doctor", "--no-engine", "--json")
     states = {one["name"]: one["ok"] for one in outcome.json["checks"]}
-    assert (states["database"], states["network"], states["database files"]) == (True, True, True), outcome.out
+    assert (states["database"], states["network"], states["database files"]) == (True, True, True), (
+        outcome.out
+    )
     user("log", "head")
     assert state(user.home) == before
 

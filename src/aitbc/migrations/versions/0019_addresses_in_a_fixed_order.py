@@ -10,4 +10,6 @@ depends_on = None
 
 def upgrade() -> None:
     op.drop_index("ix_account_activity_last", table_name="account_activity")
-    op.create_index("ix_account_activity_first", "account_activity", ["first_leaf", "account_id"], unique=False)
+    op.create_index(
+        "ix_account_activity_first", "account_activity", ["first_leaf", "account_id"], unique=False
+    )

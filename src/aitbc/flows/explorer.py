@@ -266,7 +266,7 @@ def account_named(text: str) -> str:
 
 
 def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
-    """Accounts that transfers name, last come first: by the first leaf of each. Raises InvalidRequest for a cursor that is none."""
+    """Accounts that transfers name, last come first. Raises InvalidRequest for a cursor that is none."""
     leaf, _, account = (f"{MAX_SEQ}." if cursor is None else cursor).partition(".")
     rows = tx.all(NEWEST_ACCOUNTS, leaf=_number(leaf), account=account, limit=limit, offset=offset)
     following = f"{rows[-1].first_leaf}.{rows[-1].account_id}" if len(rows) == limit else None

@@ -164,7 +164,9 @@ def _key_fault(key: Any, counted: int | None) -> str:
     if key.limit_period not in ("day", "month") or key.spent_units > key.limit_units:
         return f"{key.spent_units} units of {key.limit_units} are spent in a {key.limit_period}"
     begun = rfc3339(key.period_start_ms)
-    if key.period_start_ms % DAY_MS or (key.limit_period == "month" and key.period_start_ms and begun[8:10] != "01"):
+    if key.period_start_ms % DAY_MS or (
+        key.limit_period == "month" and key.period_start_ms and begun[8:10] != "01"
+    ):
         return f"{begun} is not the beginning of a {key.limit_period}"
     if key.spent_units != counted:
         return f"{key.spent_units} units count against its limit, its jobs since {begun} come to {counted}"
@@ -179,7 +181,9 @@ def _miner_fault(row: Any, work: Work) -> str:
         return f"its account {row.account_id} is not among the providers"
     counted = (row.delivered, row.units, row.run_ms)
     if any(not 0 <= one <= most for one, most in zip(counted, (answers, units, run_ms), strict=True)):
-        return f"{counted} answers, tokens and ms are counted, its receipts come to {(answers, units, run_ms)}"
+        return (
+            f"{counted} answers, tokens and ms are counted, its receipts come to {(answers, units, run_ms)}"
+        )
     if not row.deposit_hold_id:
         return "" if not row.deposit_units else "it has a deposit, and no hold of one"
     held = work.open_holds.pop(row.deposit_hold_id, None)

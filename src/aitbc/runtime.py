@@ -1,7 +1,7 @@
 """One running coordinator: its settings, database, keys and waiting miners, put together once."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -108,6 +108,7 @@ class Runtime:
             await self.db.read(continuity.check, self.head_file, self.settings.chain_id, self.signing_key)
         await self._look_at_the_clock()
         self.founded = await self.db.write(prepare, self.settings, self.context)
+        self.context = replace(self.context, network_id=self.founded.network_id)
         self.login_secret = await self.db.write(users.login_secret)
         wanted = self.settings.log_url
         if wanted and new_origin("", "", wanted) != self.founded.origin:

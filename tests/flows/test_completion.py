@@ -26,7 +26,7 @@ from aitbc.jobs.spec import make_spec
 from aitbc.ledger.models import TREASURY
 from aitbc.parameters import service as parameters
 from aitbc.receipts.service import ReceiptRow
-from tests.support_flows import CHAIN, KEY, Market, Provider, result_of
+from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, result_of
 
 MINER_KEY = PrivateKey.from_seed(b"\x09" * 32)
 
@@ -241,6 +241,7 @@ def signed(job_id: str, miner_id: str, prompt_hash: str, **changes: Any) -> Resu
         result_hash=canonical.sha256_hex(b"hello"),
         prompt_tokens=3,
         completion_tokens=2,
+        network_id=NETWORK_ID,
     )
     key = changes.pop("key", MINER_KEY)
     signature = {"alg": "Ed25519", "key_id": key.key_id, "sig": encode_b64(key.sign(statement))}

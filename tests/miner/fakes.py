@@ -26,6 +26,7 @@ from aitbc.core.receipt import result_statement
 from aitbc.core.signing import decode_b64, public_from_text, verify
 
 CHAIN_ID = "ait-test"
+NETWORK_ID = "4e" * 32
 
 
 def free_port() -> int:
@@ -153,6 +154,7 @@ class FakeCoordinator(FakeServer):
             {
                 "miner_id": body["miner_id"],
                 "chain_id": CHAIN_ID,
+                "network_id": NETWORK_ID,
                 "heartbeat_interval_s": self._heartbeat_s,
                 "lease_s": 60,
                 "default_max_price_per_1k": self.default_cap,
@@ -249,6 +251,7 @@ class FakeCoordinator(FakeServer):
             result_hash=jobspec.result_hash(job.request["type"], body["result"]),
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=usage["completion_tokens"],
+            network_id=NETWORK_ID,
         )
         public = public_from_text(self.registration["public_key"])
         assert verify(public, statement, decode_b64(body["signature"]["sig"]))

@@ -1,7 +1,9 @@
 """One running coordinator: its settings, database, keys and waiting miners, put together once."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 
@@ -27,6 +29,8 @@ from aitbc.signatures import SigningWorker
 from aitbc.users import service as users
 
 log = structlog.get_logger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 DATABASE_END_S = 2.0
 """After a signal, so long requests under way may wait for the database: the whole exit stays within 5 s."""
@@ -143,6 +147,14 @@ class Runtime:
         """Raises LogRefused where the log is not served."""
         if self.log_refused:
             raise LogRefused(reason=self.log_refused)
+
+    async def read_log(self, fn: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`db.read` of anything that is signed in the log or proven from it: every route reads that by this alone.
+
+        Raises LogRefused where the log is not served.
+        """
+        self.check_log()
+        return await self.db.read(fn, *args, **kwargs)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers, unless the database hangs."""

@@ -322,9 +322,7 @@ class Miner(Reply):
     lease_s: float
     default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
     chain_id: str
-    network_id: str = Field(
-        description="The network that results are signed for, by its id in hex."
-    )
+    network_id: str = Field(description="The network that results are signed for, by its id in hex.")
     registered_at: str
     last_heartbeat: str
 

@@ -44,7 +44,9 @@ REFUSED = {
 """What proves something, and where it is asked for here."""
 
 UNPROVEN = "it tells places and numbers as the database has them, and proves none of them"
-NEW = "the receipt was signed just now, by the key for receipts: no block has sealed it, and its proof is null"
+NEW = (
+    "the receipt was signed just now, by the key for receipts: no block has sealed it, and its proof is null"
+)
 OWN = "what the coordinator signed for the receipts, which needs no log; proofs are left out of lists"
 SERVED = {
     "GET /rpc/info": UNPROVEN,

@@ -93,6 +93,8 @@ async def work(
 ) -> Answer | Failure:
     """Run one job within `limit_s`, an engine's loading included. Raises nothing but CancelledError (which
     stops the engine where it can be)."""
+    if limit_s <= 0:
+        return Failure(Cause.TIMEOUT, "the time that the job may run was over before it began")
     attempt = _Patient(watch)
     try:
         kind = job_type_named(assignment.job_type)

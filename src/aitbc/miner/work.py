@@ -24,6 +24,7 @@ from aitbc.miner.engines.base import (
     EngineNotReady,
     EngineResult,
     clean_text,
+    without_paths,
 )
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Failure:
             "miner_id": miner_id,
             "job_id": job_id,
             "cause": str(self.cause),
-            "message": clean_text(self.message),
+            "message": clean_text(without_paths(self.message)),
         }
         if self.retryable is not None:
             body["retryable"] = self.retryable

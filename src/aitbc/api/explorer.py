@@ -198,7 +198,7 @@ def _transaction(tx: Tx, name: str) -> dict[str, Any]:
     responses=PUBLIC,
 )
 async def list_addresses(request: ApiRequest, query: Annotated[schemas.Paged, Query()]) -> Response:
-    """Accounts with sealed transfers, last active first. X-Next-Cursor names the next page."""
+    """Accounts with sealed transfers, last come first. X-Next-Cursor names the next page."""
     page = await request.runtime.db.read(explorer.addresses, query.cursor, query.limit, query.offset)
     return _page([address_json(one) for one in page.items], page.cursor)
 

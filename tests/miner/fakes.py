@@ -105,6 +105,7 @@ class FakeCoordinator(FakeServer):
         self.fail_bodies: list[dict[str, Any]] = []
         self.break_batches = 0
         self.no_work: dict[str, Any] = {}
+        self.told: dict[str, Any] = {}  # what a lease says beside the job
         self.default_cap = 0.05
         self._heartbeat_s = heartbeat_s
         self._wake = asyncio.Event()
@@ -212,6 +213,7 @@ class FakeCoordinator(FakeServer):
             "prompt_hash": jobspec.prompt_hash(job.request),
             "lease_id": f"lease-{job.lease}",
             "attempt": job.lease,
+            **self.told,
         }
 
     async def _complete_batch(self, request: Request) -> Response:

@@ -146,6 +146,27 @@ def test_a_job_that_takes_too_long_fails_as_timeout(tmp_path: Path) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("left_s", [0, 0.0, -3, -1e308, 0.05, True, "1", None, 1e308])
+def test_what_is_left_of_a_run_bounds_it(tmp_path: Path, left_s: Any) -> None:
+    """Nothing left is no time at all; only what is no number of seconds is no bound."""
+    is_bound = type(left_s) in (int, float) and left_s <= 0.05
+
+    async def scenario() -> None:
+        engine, gate = gated()
+        async with FakeCoordinator() as coordinator, mining(coordinator, tmp_path, engine):
+            coordinator.told = {"run_left_s": left_s}
+            job = coordinator.submit()
+            if not is_bound:
+                await until(lambda: engine.running)
+                await asyncio.sleep(0.1)
+                gate.set()
+            await until(lambda: job.failures or job.completion)
+            assert [failure["cause"] for failure in job.failures] == (["TIMEOUT"] if is_bound else [])
+            assert engine.running == 0
+
+    run(scenario())
+
+
 def test_a_surprise_in_an_adapter_fails_the_job_and_not_the_miner(tmp_path: Path) -> None:
     async def broken(request: Mapping[str, Any]) -> EngineResult:
         raise KeyError("surprise")

@@ -25,7 +25,7 @@ from aitbc.miner.lock import AlreadyRunning
 from aitbc.miner.progress import Reporter, reporter_for
 from aitbc.miner.settings import MinerSettings
 
-miner_app = typer.Typer(help="Run models for others and be paid for it.", no_args_is_help=True)
+miner_app = typer.Typer(help="Run models for others and be paid for it: run, status.", no_args_is_help=True)
 
 
 miner_app.command("status")(status)

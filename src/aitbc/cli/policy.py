@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from aitbc.core.note import Verifier
     from aitbc.core.receipt import KeySet
 
-policy_app = typer.Typer(no_args_is_help=True, help="Policies: which keys and witnesses you trust.")
+policy_app = typer.Typer(
+    no_args_is_help=True, help="Policies, which say whose keys and witnesses you trust: new."
+)
 
 
 @policy_app.callback()

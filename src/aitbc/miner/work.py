@@ -24,6 +24,7 @@ from aitbc.miner.engines.base import (
     EngineNotReady,
     EngineResult,
     clean_text,
+    without_paths,
 )
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Failure:
             "miner_id": miner_id,
             "job_id": job_id,
             "cause": str(self.cause),
-            "message": clean_text(self.message),
+            "message": clean_text(without_paths(self.message)),
         }
         if self.retryable is not None:
             body["retryable"] = self.retryable
@@ -94,6 +95,8 @@ async def work(
 ) -> Answer | Failure:
     """Run one job within `limit_s`, an engine's loading included. Raises nothing but CancelledError (which
     stops the engine where it can be)."""
+    if limit_s <= 0:
+        return Failure(Cause.TIMEOUT, "the time that the job may run was over before it began")
     attempt = _Patient(watch)
     try:
         kind = job_type_named(assignment.job_type)

@@ -139,6 +139,8 @@ def _of_client(error: AitbcClientError) -> CommandError:
     hint = _HINTS.get(error.code, "")
     if error.code == "UNAUTHORIZED":
         hint = _HINTS_OF_KEYS.get(str(details.get("reason")), hint)
+    if error.code == "KEY_NOT_FOUND":
+        hint = "List them with `aitbc wallet key list`."  # over HTTP only a wallet manages keys
     message = error.message
     if isinstance(error, CoordinatorUnreachable | UnexpectedAnswer):
         return CommandError(error.code, message, hint, exit_code=UNREACHABLE, **details)
@@ -150,19 +152,21 @@ def _of_client(error: AitbcClientError) -> CommandError:
         return CommandError(error.code, message, hint, exit_code=FAILURE, **details)
     if isinstance(error, RateLimited) and error.retry_after_s:
         hint = f"Try again in {error.retry_after_s:.0f} s."
-    if error.code == "INVALID_REQUEST" and error.details:
-        message = f"{message} ({_brief(error.details)})"
+    if error.code == "INVALID_REQUEST" and (more := _brief(error.details, message)):
+        message = f"{message} ({more})"
     status = error.status if isinstance(error, ApiError) else 0
     return CommandError(error.code, message, hint, exit_code=FAILURE if status >= 500 else REFUSED, **details)
 
 
-def _brief(details: dict[str, Any]) -> str:
-    """Details of a refused request, short: `field: message` where they come so."""
+def _brief(details: dict[str, Any], said: str) -> str:
+    """Details of a refused request, short: `field: message` where they come so. What the message says of a
+    field already is left out."""
     parts = []
     for name, value in details.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict) and "field" in item:
-                parts.append(f"{item['field']}: {item.get('message', '')}")
+                if f"{item['field']}: " not in said:
+                    parts.append(f"{item['field']}: {item.get('message', '')}")
             else:
                 parts.append(f"{name}: {item}")
     return "; ".join(parts)[:500]

@@ -211,6 +211,11 @@ def _of_machine(error: BaseException) -> CommandError | None:
             lines = str(getattr(error, "orig", None) or error).strip().splitlines()
             reason = lines[0] if lines else type(error).__name__
             return CommandError("DATABASE", reason, "Check DATABASE_URL; see `aitbc doctor`.")
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
+        message = f"~ stands for no folder here: {error}"
+        return CommandError(
+            "HOME", message, "Name the folder in full, with --home or AITBC_HOME.", exit_code=USAGE
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return CommandError("SYSTEM", f"{where}{error.strerror or error}", "See `aitbc doctor`.")

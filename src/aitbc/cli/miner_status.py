@@ -98,7 +98,7 @@ async def _standing(url: str, key: str, miner_id: str | None) -> dict[str, Any]:
 
 def _trouble(error: CoordinatorUnreachable | Refused, url: str) -> CommandError:
     if isinstance(error, Refused):
-        hint = WRONG_KEY if error.status in (401, 403) else None
+        hint = WRONG_KEY if error.status in (401, 403) else ""
         return CommandError(error.code, error.message, hint, exit_code=REFUSED)
     hint = "What is above is what this machine knows. A running miner goes on by itself once it is back."
     return CommandError(

@@ -65,8 +65,7 @@ def live(market: Market, clock: ManualClock, seed: int, every: int = 0) -> list[
     for step in range(18):
         clock.advance(chance.choice((0, 0.5, 3600, 90_000)))
         if every and step % 5 == 4:
-            mark_all(market, every)
-            clock.advance(0.001)
+            mark_all(market, every)  # what follows in this millisecond is booked in the next
         client, miner = chance.choice(clients), chance.choice(miners)
         kind = chance.choice(("auto", "auto", "manual", "transfer", "cancel", "named"))
         if kind in ("auto", "manual"):

@@ -114,6 +114,7 @@ class Registration:
 
     miner_id: str
     chain_id: str
+    network_id: str
     heartbeat_interval_s: float
     lease_s: float
     session_id: str | None = None
@@ -196,6 +197,7 @@ class CoordinatorClient:
         return Registration(
             miner_id=str(data.get("miner_id") or body["miner_id"]),
             chain_id=str(data.get("chain_id") or ""),
+            network_id=str(data.get("network_id") or ""),
             heartbeat_interval_s=_seconds(data.get("heartbeat_interval_s"), 15.0),
             lease_s=_seconds(data.get("lease_s"), 60.0),
             session_id=self.session_id,

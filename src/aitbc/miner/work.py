@@ -39,11 +39,12 @@ BUSY_WAIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs results: this miner's key, its id, and the chain that the results are for."""
+    """Who signs results: this miner's key, its id, and the chain and network that the results are for."""
 
     key: PrivateKey
     miner_id: str
     chain_id: str
+    network_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ def _checked(kind: JobType, assignment: Assignment, signer: Signer, outcome: Eng
         result_hash=hash_result(assignment.job_type, result),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        network_id=signer.network_id,
     )
     body: dict[str, Any] = {
         "miner_id": signer.miner_id,

@@ -24,6 +24,9 @@ FEWER = (
 TRUST = "how far a miner is trusted with work after failures, which are not counted for good; no money"
 
 OUTSIDE: dict[str, dict[str, str]] = {
+    "account_activity": {
+        "marked": "up to where it was looked for balances to mark; the marks are recomputed"
+    },
     "accounts": {"created_at_ms": DATE},
     "api_keys": {
         "account_id": "of a key that has submitted nothing: its jobs say whose it is",
@@ -42,6 +45,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ADDED: OWNER,
         REMOVED: OWNER,
     },
+    "balance_marks": {REMOVED: "a statement adds up from the mark before it"},
     "cosignatures": {
         "at_ms": "when the line came; the witness's own time is in the line",
         REMOVED: "of older blocks: the newest block's lines, which a policy's quorum asks for, stand for all before",

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +16,8 @@ from aitbc.errors import BodyTooLarge, InvalidRequest, ServerBusy
 from aitbc.idempotency.service import IdempotencyKey
 from aitbc.metrics import REFUSED
 from aitbc.runtime import Runtime
+
+Narrowed = Callable[[int], Awaitable[int]]
 
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 _ESCAPES = re.compile(
@@ -77,8 +80,10 @@ class ApiRequest(Request):
         self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
         self.waited_s = 0.0
         self.caller = ""
+        self.principal: Principal | None = None
         self.held_bytes = 0
         self._content: bytes | None = None
+        self.refused_content = b""  # what was read of a body that turned out too large
 
     @property
     def client_address(self) -> str:
@@ -86,33 +91,54 @@ class ApiRequest(Request):
         client = self.scope.get("client")
         return client[0] if client else "unknown"
 
-    async def read(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientGone on a disconnect."""
+    async def read(self, limit_bytes: int, narrowed: Narrowed | None = None) -> bytes:
+        """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientGone on a disconnect.
+
+        `narrowed`: what to ask for a smaller limit once the body is known to be no small one, with its bytes as
+        far as they are known.
+        """
         if self._content is not None:
             return self._content
         self.check_declared(limit_bytes)
+        if narrowed is not None and (declared := self.declared_bytes()) > SMALL_BODY_BYTES:
+            limit_bytes, narrowed = min(limit_bytes, await narrowed(declared)), None
+            self.check_declared(limit_bytes)
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientGone
         content: bytes = message.get("body", b"")
         if message.get("more_body", False):
-            content = await self._rest(content, limit_bytes)
+            content, limit_bytes = await self._rest(content, limit_bytes, narrowed)
         elif len(content) > SMALL_BODY_BYTES:
             self._hold(len(content))
         if len(content) > limit_bytes:
+            self.refused_content = content
             raise BodyTooLarge(max_body_bytes=limit_bytes)
         self._content = content
         return content
 
     def check_declared(self, limit_bytes: int) -> None:
         """Raises BodyTooLarge where Content-Length says so."""
-        declared = self.fields.get(b"content-length", b"")
-        if declared.isdigit() and (len(declared) > 15 or int(declared) > limit_bytes):
+        if self.declared_bytes() > limit_bytes:
             raise BodyTooLarge(max_body_bytes=limit_bytes)
 
-    async def _rest(self, first: bytes, limit_bytes: int) -> bytes:
+    def declared_bytes(self) -> int:
+        """Content-Length; 0 where there is none, as for a body in chunks."""
+        declared = self.fields.get(b"content-length", b"")
+        return int(declared[:15]) if declared.isdigit() else 0
+
+    async def next_part(self) -> tuple[bytes, bool]:
+        """What comes next of the body, for who reads it by himself, and whether more may come."""
+        message = await self._receive()
+        return message.get("body", b""), message.get("more_body", False)
+
+    async def _rest(self, first: bytes, limit_bytes: int, narrowed: Narrowed | None) -> tuple[bytes, int]:
+        """The body, or so much of it as is too much, and the limit."""
         parts, size = [first], len(first)
         while size <= limit_bytes:
+            if narrowed is not None and size > SMALL_BODY_BYTES:
+                limit_bytes, narrowed = min(limit_bytes, await narrowed(size)), None
+                continue
             if size - self.held_bytes > SMALL_BODY_BYTES:
                 self._hold(size - self.held_bytes)
             message = await self._receive()
@@ -123,7 +149,7 @@ class ApiRequest(Request):
             size += len(part)
             if not message.get("more_body", False):
                 break
-        return b"".join(parts)
+        return b"".join(parts), limit_bytes
 
     def _hold(self, size: int) -> None:
         """Counts so many bytes more. Raises ServerBusy."""

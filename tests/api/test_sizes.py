@@ -159,13 +159,13 @@ def test_a_name_after_the_result_is_found(api: Market, miner: Headers) -> None:
 def test_without_leases_nothing_large_is_read(api: Market, miner: Headers) -> None:
     stranger, client = api.key("miner"), api.key("client")
     job_id = leased(api, miner, client)
-    body = {"miner_id": "m1", "job_id": job_id, "result": "x" * 100_000}
+    body = {"miner_id": "m1", "job_id": job_id, "result": "x" * 300_000}
     for path, sent in (
         ("/v1/miner/result", body),
         (f"/v1/jobs/{job_id}/complete", body),
-        ("/v1/miner/results", batch_of({job_id: "x" * 100_000})),
+        ("/v1/miner/results", batch_of({job_id: "x" * 300_000})),
     ):
         expect_error(api.post(path, stranger, json=sent), 409, "LEASE_LOST")
-    sent = batch_of(dict.fromkeys(("one", "another"), "x" * 100_000))
+    sent = batch_of(dict.fromkeys(("one", "another"), "x" * 300_000))
     expect_error(api.post("/v1/miner/results", stranger, json=sent), 413, "RESULT_TOO_LARGE")
     assert api.get(f"/v1/jobs/{job_id}", client).json()["attempts"] == 1, "it is another's job"

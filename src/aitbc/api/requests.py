@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
@@ -16,8 +16,6 @@ from aitbc.errors import BodyTooLarge, InvalidRequest, ServerBusy
 from aitbc.idempotency.service import IdempotencyKey
 from aitbc.metrics import REFUSED
 from aitbc.runtime import Runtime
-
-Narrowed = Callable[[int], Awaitable[int]]
 
 _IDEMPOTENCY_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 _ESCAPES = re.compile(
@@ -59,6 +57,13 @@ class HeldBodies:
             self._by_caller[caller] = held
 
 
+class Narrowing(NamedTuple):
+    """What to `ask` for the limit of a body of more than `from_bytes`; it is told how many, as far as that is known."""
+
+    from_bytes: int
+    ask: Callable[[int], Awaitable[int]]
+
+
 class ApiRequest(Request):
     """A starlette request with what our endpoints need, and without what they do not.
 
@@ -91,24 +96,23 @@ class ApiRequest(Request):
         client = self.scope.get("client")
         return client[0] if client else "unknown"
 
-    async def read(self, limit_bytes: int, narrowed: Narrowed | None = None) -> bytes:
+    async def read(self, limit_bytes: int, narrowing: Narrowing | None = None) -> bytes:
         """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientGone on a disconnect.
 
-        `narrowed`: what to ask for a smaller limit once the body is known to be no small one, with its bytes as
-        far as they are known.
+        `narrowing` may lower the limit once the body is known to be no small one.
         """
         if self._content is not None:
             return self._content
         self.check_declared(limit_bytes)
-        if narrowed is not None and (declared := self.declared_bytes()) > SMALL_BODY_BYTES:
-            limit_bytes, narrowed = min(limit_bytes, await narrowed(declared)), None
+        if narrowing is not None and (declared := self.declared_bytes()) > narrowing.from_bytes:
+            limit_bytes, narrowing = min(limit_bytes, await narrowing.ask(declared)), None
             self.check_declared(limit_bytes)
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientGone
         content: bytes = message.get("body", b"")
         if message.get("more_body", False):
-            content, limit_bytes = await self._rest(content, limit_bytes, narrowed)
+            content, limit_bytes = await self._rest(content, limit_bytes, narrowing)
         elif len(content) > SMALL_BODY_BYTES:
             self._hold(len(content))
         if len(content) > limit_bytes:
@@ -132,12 +136,12 @@ class ApiRequest(Request):
         message = await self._receive()
         return message.get("body", b""), message.get("more_body", False)
 
-    async def _rest(self, first: bytes, limit_bytes: int, narrowed: Narrowed | None) -> tuple[bytes, int]:
+    async def _rest(self, first: bytes, limit_bytes: int, narrowing: Narrowing | None) -> tuple[bytes, int]:
         """The body, or so much of it as is too much, and the limit."""
         parts, size = [first], len(first)
         while size <= limit_bytes:
-            if narrowed is not None and size > SMALL_BODY_BYTES:
-                limit_bytes, narrowed = min(limit_bytes, await narrowed(size)), None
+            if narrowing is not None and size > narrowing.from_bytes:
+                limit_bytes, narrowing = min(limit_bytes, await narrowing.ask(size)), None
                 continue
             if size - self.held_bytes > SMALL_BODY_BYTES:
                 self._hold(size - self.held_bytes)

@@ -10,12 +10,14 @@ import re
 from contextlib import suppress
 
 from aitbc.accounts.principal import Principal
-from aitbc.api.requests import SMALL_BODY_BYTES, ApiRequest
+from aitbc.api.requests import ApiRequest, Narrowing
 from aitbc.database import Tx
 from aitbc.errors import BodyTooLarge, ResultTooLarge
 from aitbc.flows import job_lifecycle, result_room
 from aitbc.flows.context import FlowContext
 
+FREE_BYTES = 262_144
+"""A body of no more is read whatever is leased; it is bounded by its job once it is read."""
 LOOKED_THROUGH_S = 2.0
 """So long a refused body is waited for, to learn which job it is of."""
 NAME_BYTES = 128
@@ -34,12 +36,12 @@ async def read_results(request: ApiRequest, limit_bytes: int, many: bool, job_id
 
     async def narrowed(size: int) -> int:
         nonlocal asked
-        asked = max(size, SMALL_BODY_BYTES)
+        asked = size
         room = await request.runtime.db.read(result_room.room, request.caller, min(size, limit_bytes), many)
-        return max(SMALL_BODY_BYTES, room)
+        return max(FREE_BYTES, room)
 
     try:
-        return await request.read(limit_bytes, narrowed)
+        return await request.read(limit_bytes, Narrowing(FREE_BYTES, narrowed))
     except BodyTooLarge as error:
         allowed = int(error.details["max_body_bytes"])
         if not asked or allowed == limit_bytes:

@@ -6,7 +6,10 @@ import pytest
 
 from aitbc.core.clock import ManualClock
 from aitbc.core.jobspec import DEFAULT_MODEL
-from aitbc.miners.on_offer import REMEMBERED, TRUSTED_MS, OnOffer
+from aitbc.database import Tx
+from aitbc.flows import on_offer
+from aitbc.jobs.rows import JobRow
+from aitbc.miners.on_offer import NOTED_MS, REMEMBERED, TRUSTED_MS, OnOffer
 from tests.api.support import Market, expect_error
 
 BY_RESOURCE = ("/v1/jobs", {"prompt": "Hi"})
@@ -153,3 +156,49 @@ def test_only_good_news_is_remembered_and_not_for_long() -> None:
     assert not known.knows("a", 1000)
     assert known.knows(2 * REMEMBERED - 1, 1000)
     assert len(known._until_ms) == REMEMBERED
+
+
+def test_a_warning_is_noted_for_a_moment_only(
+    api: Market, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at waiting jobs again and again does not have it found out each time."""
+    client = api.key("client", "alice")
+    jobs = [submit(api)["job_id"] for _ in range(2)]
+    looked: list[str] = []
+    found_out = on_offer._why
+
+    def counted(tx: Tx, job: JobRow, wants: dict[str, Any]) -> on_offer.Warned:
+        looked.append(job.id)
+        return found_out(tx, job, wants)
+
+    monkeypatch.setattr(on_offer, "_why", counted)
+
+    def warned(job_id: str) -> list[dict[str, Any]]:
+        shown: list[dict[str, Any]] = api.get(f"/v1/jobs/{job_id}", client).json()["warnings"]
+        return shown
+
+    assert [warned(job)[0]["code"] for job in jobs * 3] == ["MODEL_NOT_SERVED"] * 6
+    assert looked == []
+    clock.advance(NOTED_MS / 1000 + 0.001)
+    assert warned(jobs[0]) and looked == jobs[:1]
+    register(api, "far", DEFAULT_MODEL, region="eu")
+    assert warned(jobs[0]) == [], "a miner that came is seen at once"
+
+
+def test_a_noted_warning_names_the_job_that_is_looked_at(api: Market) -> None:
+    register(api, "far", "m", region="eu")
+    jobs = [submit(api, model="m", constraints={"region": "us"})["job_id"] for _ in range(2)]
+    for job in jobs * 2:
+        (warning,) = api.get(f"/v1/jobs/{job}", api.key("client", "alice")).json()["warnings"]
+        assert job in warning["message"]
+
+
+def test_notes_are_few() -> None:
+    known = OnOffer()
+    for number in range(2 * REMEMBERED):
+        known.note(number, "w", 1000)
+    assert known.noted(2 * REMEMBERED - 1, 1000 + NOTED_MS) == "w"
+    assert known.noted(2 * REMEMBERED - 1, 1001 + NOTED_MS) is None
+    assert known.noted(2 * REMEMBERED - 1, 0) is None
+    assert known.noted(0, 1000) is None
+    assert len(known._noted) == REMEMBERED

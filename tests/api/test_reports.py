@@ -101,6 +101,28 @@ def test_a_refused_result_counts_as_a_try(api: Market, client: Headers, miner: H
     assert "INVALID_REQUEST" in seen["error"]
 
 
+def test_the_refused_results_of_a_batch_are_counted_in_one_transaction(
+    api: Market, client: Headers, miner: Headers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [leased(api, client, miner) for _ in range(3)]
+    named = [*jobs, jobs[0]]
+    results = [{"job_id": job, "result": {}} for job in named]
+    backend = api.runtime.db.backend
+    written: list[str] = []
+    write = backend.write
+
+    async def counted(call: Any) -> Any:
+        written.append(call[0].__name__)
+        return await write(call)
+
+    monkeypatch.setattr(backend, "write", counted)
+    answer = api.post("/v1/miner/results", miner, json={"miner_id": "m1", "results": results})
+    assert [item["ok"] for item in answer.json()["items"]] == [False] * 4
+    assert written == ["complete_batch", "count_refused"]
+    tries = [api.get(f"/v1/jobs/{job}", client).json()["attempts"] for job in jobs]
+    assert tries == [3, 2, 2]
+
+
 def test_a_refused_result_of_somebody_else_counts_nothing(
     api: Market, client: Headers, miner: Headers
 ) -> None:

@@ -14,7 +14,7 @@ from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import closing
 from aitbc.ledger import service as ledger
-from tests.support_flows import CHAIN, KEY, Market, Provider, found
+from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 from tests.users.support import NativeWallet
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
@@ -49,6 +49,7 @@ def _signed(job: JobRow, text: str = "hello") -> ResultSubmission:
         result_hash=sha256_hex(text.encode()),
         prompt_tokens=3,
         completion_tokens=2,
+        network_id=NETWORK_ID,
     )
     signature = {"alg": "Ed25519", "sig": encode_b64(MINER_KEY.sign(statement))}
     usage = {"prompt_tokens": 3, "completion_tokens": 2}

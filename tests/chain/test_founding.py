@@ -91,6 +91,21 @@ def test_coordinators_that_start_at_once_found_one(database_url: str) -> None:
         assert len(set(pool.map(start, range(4)))) == 1
 
 
+def test_who_comes_second_has_the_network_that_is_there(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it saw none when it looked: what it made up itself is kept nowhere."""
+    first = db.write_sync(founding.ensure, CHAIN, KEY)
+    block = db.read_sync(sealer.block_zero)
+    assert db.write_sync(network.keep, first._replace(network_id="another")) is False
+    monkeypatch.setattr(network, "read", lambda tx: None)
+    monkeypatch.setattr(network, "of", lambda tx: tx.one(network.SELECT))
+    monkeypatch.setattr(sealer, "block_zero", lambda tx: None)
+    assert db.write_sync(founding.ensure, CHAIN, KEY) == first
+    monkeypatch.undo()
+    assert (db.read_sync(network.of), db.read_sync(sealer.block_zero)) == (first, block)
+
+
 @pytest.mark.parametrize(
     ("public_url", "log_url"),
     [

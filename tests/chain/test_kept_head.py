@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from aitbc.config import Settings
 from aitbc.core.clock import SystemClock
 from aitbc.database import Database
 from aitbc.errors import LogRefused, StorageUnavailable
-from aitbc.headfile import HeadFile, HeadFileError
+from aitbc.headfile import HeadFile, HeadFileError, Kept
 from aitbc.jobs.waiting import WaitingMiners
 from aitbc.runtime import Runtime
 from tests.chain.logs import append, check, leave_gap
+from tests.support.databases import Databases
 from tests.support_flows import CHAIN, KEY, context, found
 from tests.witness.network import copied
 
@@ -282,3 +284,35 @@ def test_nothing_is_sealed_that_cannot_be_kept(db: Database, tmp_path: Path) -> 
     with pytest.raises(OSError):  # the disk says no, in one way or another
         seal(runtime)
     assert size(db) == 3
+
+
+@sqlite_only
+@pytest.mark.parametrize("sealed", [0, 3])
+def test_an_empty_database_does_not_continue_what_was_signed(
+    db: Database, databases: Databases, tmp_path: Path, sealed: int
+) -> None:
+    """The database was deleted, or the file is another's: block 0 is not even there."""
+    runtime = coordinator(db, tmp_path / "home")
+    if sealed:
+        seal(runtime, sealed)
+    db.write_sync(append, 2)
+    made = db.read_sync(sealer.draft, CHAIN, KEY)
+    assert made is not None
+    assert runtime.head_file is not None
+    runtime.head_file.path.parent.mkdir(exist_ok=True)
+    runtime.head_file.intend(made.block.checkpoint, made.block.first_leaf, made.runs)
+    kept = runtime.head_file.read()
+    (tmp_path / "new").mkdir()
+    with closing(Database.open(databases.migrated(tmp_path / "new"))) as empty:
+        assert not starts(coordinator(empty, tmp_path / "home"))
+
+        def fault(kept: Kept) -> str:
+            return empty.read_sync(continuity.look, kept, CHAIN, KEY).fault
+
+        if sealed:
+            assert fault(kept).startswith("it has sealed 0 leaves, and a tree of 3 (root")
+            assert fault(Kept(None, kept.intent)).startswith(
+                "it has sealed 0 leaves, and a tree of 5 was signed"
+            )
+        else:
+            assert fault(kept).startswith("a tree of 2 leaves was signed, and those beyond 0 are not there")

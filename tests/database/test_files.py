@@ -137,3 +137,32 @@ def test_a_coordinator_says_so_and_writes_nothing(database_url: str, tmp_path: P
         assert "database_file_gone" in server.tail(400)
     finally:
         server.stop()
+
+
+def test_a_write_looks_once_and_a_read_looks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look is three calls of stat(): what is written is looked after when it is committed."""
+    asyncio.run(_count_looks(database_url, monkeypatch))
+
+
+async def _count_looks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database.open(database_url)
+    await database.start()
+    try:
+        await database.write(ledger.open_account, "first")
+        database.write_sync(ledger.open_account, "second")
+        looks: list[bool] = []
+        check = SameFiles.check
+
+        def counted(self: SameFiles, *, opened: bool = False) -> None:
+            looks.append(opened)
+            check(self, opened=opened)
+
+        monkeypatch.setattr(SameFiles, "check", counted)
+        database.write_sync(ledger.open_account, "third")
+        assert looks == [True]
+        await database.write(ledger.open_account, "fourth")
+        assert looks == [True, True]
+        database.read_sync(ledger.balance, "fourth")
+        assert looks == [True, True, False]
+    finally:
+        await database.stop()

@@ -1,4 +1,5 @@
-"""`aitbc_jobs_ended_total` counts every job once, whatever ended it; and no metric is shown that nothing moves."""
+"""`aitbc_jobs_ended_total` counts every job once, whatever ended it; and no metric is shown that nothing moves,
+nor a signal sent that nobody hears."""
 
 import re
 from pathlib import Path
@@ -38,3 +39,14 @@ def test_every_metric_is_moved_by_the_program() -> None:
     assert names and not [name for name in names if not re.search(rf"\b{name}\b(?!\.collect)", program)], (
         "declared and documented, and always zero"
     )
+
+
+def test_every_kind_of_signal_is_heard() -> None:
+    """On PostgreSQL each goes to all other coordinators."""
+    program = "".join(path.read_text() for path in Path(aitbc.__file__).parent.rglob("*.py"))
+    assert re.search(r"signal\(queued_signal\(", program)
+    sent = set(re.findall(r"\.signal\(\(\"(\w+)\"", program)) | {"queued"}
+    heard = set(re.findall(r"signal\[0\] == \"(\w+)\"", program)) | set(
+        re.findall(r"key = \(\"(\w+)\"", program)
+    )
+    assert sent == heard == {"queued", "job", "key", "miner"}

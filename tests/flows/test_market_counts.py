@@ -1,6 +1,7 @@
 """What an explanation and a quote count of the miners: as the rule says for each of them, and at a bounded cost."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from aitbc.jobs.matching import MinerProfile, Wanted, reason_against
 from aitbc.jobs.rows import Ask, MinerNeeds
 from aitbc.miners import serving
 from aitbc.parameters import service as parameters
-from tests.support_flows import Market, spec_of
+from tests.support_flows import MODEL, Market, spec_of
 
 MODELS = ("llama", "mistral", "phi")
 WANTED = [
@@ -77,3 +78,25 @@ def test_a_typical_price_is_of_recent_answers_of_the_model(market: Market) -> No
     assert typical == market.receipts()[2].price_units
     market.clock.advance(86_401)
     assert market.db.read_sync(explain.quote, market.ctx, spec_of()).typical_units is None
+
+
+def test_what_is_recent_are_the_newest_answers_of_the_model_and_the_type(market: Market) -> None:
+    client, miner = market.client(), market.miner(concurrency=4, job_types=("llm_inference", "embedding"))
+    for run_s in (1000, 1000, *range(explain.RECENT)):
+        market.submit(client)
+        (job,) = market.take(miner)
+        market.clock.advance(run_s)
+        if run_s == 1000:
+            market.heartbeat(miner)
+        market.complete(miner, job.id)
+    market.submit(client)
+    assert [row.finished_at_ms - row.started_at_ms for row in recent(market, "llm_inference")] == [
+        run_s * 1000 for run_s in reversed(range(explain.RECENT))
+    ]
+    assert recent(market, "embedding") == []
+
+
+def recent(market: Market, job_type: str) -> list[Any]:
+    return market.db.read_sync(
+        lambda tx: tx.all(explain.RECENT_OF_MODEL, model=MODEL, job_type=job_type, since="")
+    )

@@ -9,7 +9,7 @@ import pytest
 from aitbc import background
 from aitbc.accounts.principal import Principal
 from aitbc.errors import InputQuotaExceeded, StorageUnavailable
-from aitbc.flows import job_lifecycle
+from aitbc.flows import expiry, job_lifecycle
 from aitbc.jobs import texts as job_texts
 from aitbc.jobs.models import LARGE_INPUT_BYTES
 from aitbc.jobs.rows import JobRow
@@ -79,6 +79,29 @@ def test_prompts_and_results_are_erased_and_proofs_stay(market: Market, loop: Lo
         market.check()
 
     run(loop, main)
+
+
+def test_what_is_erased_ended_so_long_ago_to_the_millisecond_and_nothing_else(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    days, jobs = 3, []
+    for text in ("old", "new"):
+        jobs.append(market.submit(client, prompt=text).id)
+        market.clock.advance(1)
+        market.take(miner)
+        market.complete(miner, jobs[-1], text)
+        market.clock.advance(1)
+
+    def erase() -> tuple[int, list[bool]]:
+        erased = market.db.write_sync(expiry.erase_old, days)
+        texts = (job_texts.request_text, job_texts.result_text)
+        return erased, [market.db.read_sync(text, job) is not None for job in jobs for text in texts]
+
+    market.clock.advance(days * 86_400 - 3.001)
+    assert erase() == (0, [True] * 4)
+    market.clock.advance(0.001)
+    assert erase() == (1, [False, False, True, True])
+    market.clock.advance(2)
+    assert erase() == (1, [False] * 4)
 
 
 def test_the_loop_outlives_a_bad_round(loop: Loop) -> None:

@@ -7,6 +7,7 @@ import pytest
 from aitbc.errors import InvalidRequest, JobNotRunning, LeaseLost, StorageUnavailable
 from aitbc.flows import expiry
 from aitbc.flows.retries import PATIENCE_MS, RECHECK_MS
+from aitbc.miners import service as miner_rows
 from tests.flows.loops import LEASE_S, ROUND_S, Loop, run
 from tests.support_flows import Market, Provider, runtime_over
 
@@ -404,6 +405,32 @@ def test_miners_that_come_back_while_it_waits_keep_their_jobs(market: Market, lo
     run(loop, main)
 
 
+def test_a_lease_that_ends_is_one_failure_of_its_miner_and_none_in_an_outage(market: Market) -> None:
+    """A miner that dies with three leases failed once; of those that fell silent with most others nobody did."""
+
+    def failures(miners: list[Provider]) -> list[int]:
+        rows = [market.db.read_sync(miner_rows.get, miner.miner_id) for miner in miners]
+        return [row.strikes for row in rows if row is not None]
+
+    client, two = market.client(), [market.miner(name, concurrency=3) for name in ("x", "y")]
+    for miner, leases in zip(two, (3, 1), strict=True):
+        for _ in range(leases):
+            market.submit(client, ttl_s=100_000)
+        assert len(market.take(miner, 3)) == leases
+    market.clock.advance(LEASE_S)
+    assert market.expire().causes == ["LEASE_EXPIRED"] * 4
+    assert failures(two) == [1, 1]
+    for miner in two:
+        market.leave(miner)
+    miners, ids = crowd(market, 6)
+    market.clock.advance(LEASE_S)
+    assert market.expire(market.ctx.lease_ms) == expiry.Expired([], 0, True, True, False)
+    found = market.expire(market.ctx.lease_ms + 1)
+    assert (found.causes, found.silent, found.frozen) == (["LEASE_EXPIRED"] * 6, True, False)
+    assert {market.job(job).status for job in ids} == {"pending"}
+    assert failures(miners) == [0] * 6
+
+
 def test_it_waits_again_the_next_time(market: Market, loop: Loop) -> None:
     miners, ids = crowd(market, 6)
 
@@ -435,7 +462,11 @@ def test_a_few_silent_miners_are_just_silent(market: Market, loop: Loop) -> None
 def test_half_of_the_miners_is_not_most_of_them(
     market: Market, loop: Loop, silent: int, frozen: bool
 ) -> None:
-    """Of ten: when five are silent the rest goes on, when six are it waits."""
+    """Of ten: when five are silent the rest goes on, when six are it waits. Who holds no lease does not count."""
+    client, idle = market.client("bob"), [market.miner(f"idle{number}") for number in range(3)]
+    for miner in idle:
+        market.submit(client)
+        market.complete(miner, market.take(miner)[0].id)
     miners, ids = crowd(market, 10)
 
     async def main() -> None:

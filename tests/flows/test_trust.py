@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from aitbc.errors import InsufficientFunds, JobNotAvailable
-from aitbc.flows import dispatch, retries
+from aitbc.flows import dispatch, job_lifecycle, registration, retries
 from aitbc.jobs.matching import MinerProfile, Wanted
 from aitbc.jobs.merit import Merit
 from aitbc.jobs.rows import Ask, MinerNeeds
 from aitbc.jobs.waiting import NEWCOMER_TURN, WaitingMiners
 from aitbc.miners import standing
-from tests.support_flows import Market, Provider
+from aitbc.miners.rows import MinerSpec, ModelSpec
+from tests.support_flows import Market, Provider, spec_of
 
 
 def wait(market: Market, seconds: float) -> None:
@@ -302,6 +303,28 @@ def test_a_job_goes_where_its_context_fits(market: Market) -> None:
     assert (maybe.woken_by, surely.woken_by) == (None, wanted)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("context", "retryable", "needed"),
+    [(64, None, 65), (0, None, 0), (64, True, 0), (4096, None, 0)],
+)
+def test_a_job_that_was_too_long_for_a_miner_needs_more_than_that_one_has(
+    market: Market, context: int, retryable: bool | None, needed: int
+) -> None:
+    """Nothing is known where the miner named no context, took its word back, or the job would have fitted."""
+    client, miner = market.client(), market.miner()
+    offer = [ModelSpec("llama", 100, context_length=context)]
+    market.db.write_sync(
+        registration.register, market.ctx, miner.principal, MinerSpec("m1", ("llm_inference",), tuple(offer))
+    )
+    market.miner("other")
+    spec = spec_of(prompt="w " * 50)._replace(min_context=0)
+    job = market.db.write_sync(job_lifecycle.submit, market.ctx, client, spec)
+    assert 64 < job.max_units < 4096
+    market.take(miner)
+    failed = market.fail(miner, job.id, "CONTEXT_LENGTH_EXCEEDED", retryable)
+    assert (failed.status, failed.min_context) == ("pending", needed)
+
+
 def test_a_price_of_zero_buys_a_share_and_not_everything() -> None:
     waiting = WaitingMiners()
     wanted = Wanted("llm_inference", "llama", 10**9, 0, "", "", "")
@@ -326,3 +349,13 @@ def test_speed_and_success_weigh_beside_the_price() -> None:
     assert quick.cost(1_000_000) < slow.cost(0)
     assert quick.cost(1_000_000) < flaky.cost(900_000)
     assert quick.cost(1_000_000) < quick.cost(1_000_001)
+
+
+def test_what_a_miner_costs_all_told() -> None:
+    """Rounded down twice, the time to whole milliseconds for 1000 tokens and the sum to base units."""
+    assert Merit().cost(0) == 2_000_000 * 2, "20 s for the first 1000 tokens, and every second try fails"
+    assert Merit().cost(10**18 + 7) == (10**18 + 2_000_007) * 2, "exact, as any price"
+    # (10_000 + 20_000) ms for 4000 tokens is 7.5 s, 11 tries for 9 answers.
+    assert Merit(8, 1, 10_000, 3_000).cost(1_000_000) == (1_000_000 + 750_000) * 11 // 9 == 2_138_888
+    assert Merit(0, 0, 0, 2_000).cost(0) == 666_600 * 2, "6666.67 ms for 1000 tokens count as 6666"
+    assert Merit(2, 0, 0, 0).cost(1) == 2_000_001 * 4 // 3 == 2_666_668

@@ -180,6 +180,25 @@ def test_whoever_waits_hears_of_what_moved(market: Market) -> None:
     assert market.db.write_sync(completed) == [("job", other.id)]
 
 
+def test_whoever_waits_hears_of_a_job_that_is_kept_from_fewer(market: Market) -> None:
+    client = market.client()
+    job = market.submit(client)
+
+    def kept(tx: Tx, seen: JobRow, excluded: str) -> list[Any]:
+        jobs.keep_from(tx, seen, excluded, 5)
+        return list(tx.signals)
+
+    def keep(seen: JobRow, excluded: str) -> list[Any]:
+        return market.db.write_sync(kept, seen, excluded)
+
+    assert keep(job, "") == [], "as before, but for the next review"
+    assert market.job(job.id) == job._replace(review_at_ms=5)
+    assert keep(job, " m1 m2 ") == [jobs.queued_signal(job._replace(excluded=" m1 m2 "))]
+    assert keep(job, " m1 ") == [], "it is not as it was seen"
+    now = market.job(job.id)
+    assert (now.excluded, keep(now, "")) == (" m1 m2 ", [jobs.queued_signal(job)])
+
+
 def test_a_claim_names_the_miners_session_of_now(market: Market) -> None:
     client, miner = market.client(), market.miner()
     job = market.submit(client)

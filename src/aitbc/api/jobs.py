@@ -37,6 +37,7 @@ from aitbc.flows.completion import ResultSubmission
 from aitbc.flows.context import FlowContext
 from aitbc.flows.dispatch import Assignment, Taken
 from aitbc.flows.idempotency import once
+from aitbc.flows.job_lifecycle import RefusedTry
 from aitbc.idempotency.service import Answer
 from aitbc.jobs import queries
 from aitbc.jobs import service as jobs
@@ -53,15 +54,8 @@ REPLAYED = {"Idempotency-Replayed": "true"}
 
 async def create(request: ApiRequest, principal: Principal, act: Callable[[Tx], Answer]) -> Response:
     """Runs `act` in one transaction, at most once per Idempotency-Key, and answers."""
-    answer = await created(request, principal, act)
+    answer = await request.runtime.db.write(once, request.idempotency_key(principal), act)
     return reply(answer.body, answer.status, REPLAYED if answer.replayed else None)
-
-
-async def created(request: ApiRequest, principal: Principal, act: Callable[[Tx], Answer]) -> Answer:
-    """The answer of `act`, run in one transaction, or the first one that was given under this Idempotency-Key."""
-    key = request.idempotency_key(principal)
-    database = request.runtime.db
-    return await (database.write(act) if key is None else database.write(once, key, act))
 
 
 async def submit(request: ApiRequest, principal: Principal, body: Submission) -> Response:
@@ -69,8 +63,13 @@ async def submit(request: ApiRequest, principal: Principal, body: Submission) ->
     job_type = body.unnamed_model()
     model = None if job_type is None else await request.runtime.db.read(on_offer.default_model, job_type)
     spec = body.to_spec(model)
-    act = partial(_submit, request.runtime.context, principal, spec, body.ignored())
-    answer = await created(request, principal, act)
+    ctx = request.runtime.context
+    key = request.idempotency_key(principal)
+    if key is None:
+        row, warned = await request.runtime.db.write(_submitted, ctx, principal, spec, body.ignored())
+        return reply(job_json(row, spec.request_text, warned=warned), 201)
+    act = partial(_submit, ctx, principal, spec, body.ignored())
+    answer = await request.runtime.db.write(once, key, act)
     job = {name: plain(value) for name, value in orjson.loads(answer.body).items()}
     job["constraints"] = {name: plain(value) for name, value in job["constraints"].items()}
     if job["model"] != spec.model:  # the first answer, of when another model was the one on offer
@@ -81,11 +80,18 @@ async def submit(request: ApiRequest, principal: Principal, body: Submission) ->
 
 def _submit(ctx: FlowContext, principal: Principal, spec: JobSpec, ignored: list[str], tx: Tx) -> Answer:
     """The job without what was asked: whoever sends the same key again sends the same request again."""
+    job, warned = _submitted(tx, ctx, principal, spec, ignored)
+    return Answer(201, orjson.dumps(job_json(job, None, warned=warned)))
+
+
+def _submitted(
+    tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, ignored: list[str]
+) -> tuple[JobRow, list[on_offer.Warned]]:
     job = job_lifecycle.submit(tx, ctx, principal, spec)
     warned = on_offer.warnings(tx, ctx.on_offer, job)
     if ignored:
         warned.append(on_offer.fields_ignored(ignored))
-    return Answer(201, orjson.dumps(job_json(job, None, warned=warned)))
+    return job, warned
 
 
 async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch) -> Response:
@@ -150,7 +156,7 @@ def shown(tx: Tx, ctx: FlowContext, job: JobRow) -> bytes:
     """The job's JSON with its request, result, place in the queue, and what keeps it there."""
     result = job_texts.result_text(tx, job.id) if job.status == "completed" else None
     position = queries.position(tx, job) if job.status == "pending" else None
-    warned = on_offer.warnings(tx, ctx.on_offer, job)
+    warned = on_offer.lately(tx, ctx.on_offer, job)
     return orjson.dumps(job_json(job, job_texts.request_text(tx, job.id), result, position, warned))
 
 
@@ -204,16 +210,10 @@ async def _count_refused(
     miner_id: str | None,
     refused: Sequence[tuple[ResultSubmission, AitbcError]],
 ) -> None:
-    for sent, error in refused:
-        await runtime.db.write(
-            job_lifecycle.count_refused,
-            runtime.context,
-            principal,
-            miner_id=miner_id,
-            job_id=sent.job_id,
-            lease_id=sent.lease_id,
-            why=error.code,
-        )
+    if not refused:
+        return
+    tries = [RefusedTry(sent.job_id, sent.lease_id, error.code) for sent, error in refused]
+    await runtime.db.write(job_lifecycle.count_refused, runtime.context, principal, miner_id, tries)
 
 
 async def complete_batch(

@@ -157,7 +157,7 @@ class AccountActivity(SQLModel, table=True):
     __tablename__ = "account_activity"
     __table_args__ = (
         CheckConstraint("first_leaf >= 0 AND last_leaf >= first_leaf AND transfers > 0", name="counted"),
-        Index("ix_account_activity_last", "last_leaf", "account_id"),
+        Index("ix_account_activity_first", "first_leaf", "account_id"),
         {"sqlite_with_rowid": False},
     )
 

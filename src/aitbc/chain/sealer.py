@@ -226,7 +226,6 @@ def seal(tx: Tx, made: Draft) -> bool:
         GROW_TILE,
         [{"at_level": t[0], "at_idx": t[1], "data": made.tiles[t]} for t in made.tiles if t in made.grown],
     )
-    tx.signal(("block", made.block.height))
     return True
 
 

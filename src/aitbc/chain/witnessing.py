@@ -30,10 +30,7 @@ WITNESSES_OF = statement(select(_c.witness).where(_c.height == bindparam("height
 
 def record(tx: Tx, height: int, witness: str, line: str) -> bool:
     """Keeps a witness's verified signature line on a block. False where it stood already."""
-    made = tx.run(INSERT_COSIGNATURE, height=height, witness=witness, line=line, at_ms=tx.now_ms) == 1
-    if made:
-        tx.signal(("cosigned", height))
-    return made
+    return tx.run(INSERT_COSIGNATURE, height=height, witness=witness, line=line, at_ms=tx.now_ms) == 1
 
 
 def final_height(tx: Tx, quorum: int) -> int | None:

@@ -195,6 +195,7 @@ def _show(receipt: Receipt) -> None:
         [
             ("receipt", receipt.receipt_id),
             ("chain", document.get("chain_id")),
+            ("network", document.get("network_id", "the receipt names the chain alone")),
             ("job", receipt.job_id),
             ("type", receipt.job_type),
             ("model", receipt.model),

@@ -68,12 +68,18 @@ class SameFiles:
 
     A process goes on writing to a file that was deleted or replaced, and all of it is gone when it ends. So
     who commits looks, before it says that something is durable. Costs three calls of stat(), about 5 µs.
+    Who writes need not look before as well, unless they were found `gone`.
     """
 
     def __init__(self, path: Path) -> None:
         self._paths = [str(part) for part in parts(path)]
         self._known: list[tuple[int, int] | None] = [None] * len(self._paths)
         self._gone = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether the last look found one gone or replaced."""
+        return self._gone
 
     def check(self, *, opened: bool = False) -> None:
         """Raises StorageUnavailable where one is another or gone.

@@ -132,13 +132,14 @@ BY_IDS = statement(
     .where(_l.ref_id.in_([bindparam(f"id{number}") for number in range(AT_ONCE)])),
     Row,
 )
-_latest = (
+# By what never changes: in an order of last activity, who becomes active moves past the page where he was due.
+_newest = (
     select(_s)
     .where(
-        _s.c.last_leaf <= bindparam("leaf"),
-        (_s.c.last_leaf < bindparam("leaf")) | (_s.c.account_id < bindparam("account")),
+        _s.c.first_leaf <= bindparam("leaf"),
+        (_s.c.first_leaf < bindparam("leaf")) | (_s.c.account_id < bindparam("account")),
     )
-    .order_by(_s.c.last_leaf.desc(), _s.c.account_id.desc())
+    .order_by(_s.c.first_leaf.desc(), _s.c.account_id.desc())
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
     .subquery("page")
@@ -149,18 +150,18 @@ def _time_of(leaf: Any) -> Any:
     return select(_b.time_ms).where(_b.tree_size > leaf).order_by(_b.tree_size).limit(1).scalar_subquery()
 
 
-LAST_ACTIVE = statement(
+NEWEST_ACCOUNTS = statement(
     select(
-        _latest.c.account_id,
+        _newest.c.account_id,
         _a.kind,
         _a.balance_units,
-        _latest.c.transfers,
-        _time_of(_latest.c.first_leaf),
-        _time_of(_latest.c.last_leaf),
-        _latest.c.last_leaf,
+        _newest.c.transfers,
+        _time_of(_newest.c.first_leaf),
+        _time_of(_newest.c.last_leaf),
+        _newest.c.first_leaf,
     )
-    .join(Account, _a.id == _latest.c.account_id)
-    .order_by(_latest.c.last_leaf.desc(), _latest.c.account_id.desc())
+    .join(Account, _a.id == _newest.c.account_id)
+    .order_by(_newest.c.first_leaf.desc(), _newest.c.account_id.desc())
 )
 ACCOUNT = statement(select(_a.kind, _a.balance_units).where(_a.id == bindparam("account")))
 
@@ -265,10 +266,10 @@ def account_named(text: str) -> str:
 
 
 def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
-    """Accounts that transfers name, last active first. Raises InvalidRequest for a cursor that is none."""
+    """Accounts that transfers name, last come first. Raises InvalidRequest for a cursor that is none."""
     leaf, _, account = (f"{MAX_SEQ}." if cursor is None else cursor).partition(".")
-    rows = tx.all(LAST_ACTIVE, leaf=_number(leaf), account=account, limit=limit, offset=offset)
-    following = f"{rows[-1].last_leaf}.{rows[-1].account_id}" if len(rows) == limit else None
+    rows = tx.all(NEWEST_ACCOUNTS, leaf=_number(leaf), account=account, limit=limit, offset=offset)
+    following = f"{rows[-1].first_leaf}.{rows[-1].account_id}" if len(rows) == limit else None
     return Page([Address._make(row[: len(Address._fields)]) for row in rows], following)
 
 

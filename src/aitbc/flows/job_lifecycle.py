@@ -1,6 +1,7 @@
 """Submit, cancel and fail: a job's moves together with its money, each in one transaction."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from aitbc.accounts.principal import Principal
 from aitbc.core import metering
@@ -214,28 +215,31 @@ def fail(
     return _again(tx, job_id)
 
 
+class RefusedTry(NamedTuple):
+    """A result that was refused, for the error code `why`."""
+
+    job_id: str
+    lease_id: str | None
+    why: str
+
+
 def count_refused(
-    tx: Tx,
-    ctx: FlowContext,
-    principal: Principal,
-    *,
-    miner_id: str | None,
-    job_id: str,
-    lease_id: str | None,
-    why: str,
+    tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None, refused: Sequence[RefusedTry]
 ) -> None:
-    """The lease holder's result was refused, for the error code `why`. It may send a better one, but each
-    counts as a try of the job: when these are used up the lease ends. Nothing of anybody else's changes."""
+    """The lease holder's results were refused. It may send better ones, but each counts as a try of its job:
+    when these are used up the lease ends. Nothing of anybody else's changes."""
     miner = miners.owned(tx, principal.account_id, miner_id)
-    job = jobs.lock(tx, job_id)
-    held = job is not None and job.status == "running" and job.miner_id == miner.id
-    if job is None or not held or lease_id not in (None, job.lease_id):
-        return
-    if job.attempts < ctx.max_attempts:
-        jobs.count_try(tx, job)
-        return
-    message = f"The miner's result was refused: {why}."
-    retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message)
+    for job_id, lease_id, why in refused:
+        tx.flush()  # a job may be named twice
+        job = jobs.lock(tx, job_id)
+        held = job is not None and job.status == "running" and job.miner_id == miner.id
+        if job is None or not held or lease_id not in (None, job.lease_id):
+            continue
+        if job.attempts < ctx.max_attempts:
+            jobs.count_try(tx, job)
+            continue
+        message = f"The miner's result was refused: {why}."
+        retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message)
 
 
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:

@@ -35,7 +35,29 @@ def warnings(tx: Tx, known: OnOffer, job: JobRow) -> list[Warned]:
     """What keeps a waiting job from every miner that is here now; [] where some miner could run it."""
     if job.status != "pending":
         return []
-    wants: dict[str, Any] = {
+    wants = _wants(job)
+    what = tuple(wants.values())
+    if known.knows(what, tx.now_ms):
+        return []
+    if miners.could_run(tx, **wants):
+        known.remember(what, tx.now_ms)
+        return []
+    why = _why(tx, job, wants)
+    known.note(what, (why, job.id), tx.now_ms)
+    return [why]
+
+
+def lately(tx: Tx, known: OnOffer, job: JobRow) -> list[Warned]:
+    """`warnings` for a job that is looked at again and again: as they were found a moment ago."""
+    noted = known.noted(tuple(_wants(job).values()), tx.now_ms) if job.status == "pending" else None
+    if noted is None:
+        return warnings(tx, known, job)
+    why, of_job = noted
+    return [why._replace(message=why.message.replace(of_job, job.id))]
+
+
+def _wants(job: JobRow) -> dict[str, Any]:
+    return {
         "job_type": job.job_type,
         "model": job.model,
         "cap": job.max_price_units,
@@ -44,13 +66,6 @@ def warnings(tx: Tx, known: OnOffer, job: JobRow) -> list[Warned]:
         "miner": job.required_miner_id,
         "context": job.min_context,
     }
-    what = tuple(wants.values())
-    if known.knows(what, tx.now_ms):
-        return []
-    if miners.could_run(tx, **wants):
-        known.remember(what, tx.now_ms)
-        return []
-    return [_why(tx, job, wants)]
 
 
 def _why(tx: Tx, job: JobRow, wants: dict[str, Any]) -> Warned:

@@ -49,6 +49,7 @@ def register(
         hold_id = new_id(tx.now_ms)
         ledger.hold(tx, hold_id, miner.account_id, ctx.deposit_units, f"deposit of miner {miner.id}")
         standing.keep_deposit(tx, miner.id, hold_id, ctx.deposit_units)
+    tx.after_commit(ctx.on_offer.miner_came)
     return miner, miners.offers(tx, miner)
 
 

@@ -59,15 +59,8 @@ async def read_results(request: ApiRequest, limit_bytes: int, many: bool, job_id
 def _count(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> int:
     """Counts it as a try of the job. Returns the most bytes that its result may have."""
     job, most = result_room.held_job(tx, principal.account_id, job_id)
-    job_lifecycle.count_refused(
-        tx,
-        ctx,
-        principal,
-        miner_id=job.miner_id,
-        job_id=job.id,
-        lease_id=job.lease_id,
-        why=ResultTooLarge.code,
-    )
+    tried = job_lifecycle.RefusedTry(job.id, job.lease_id, ResultTooLarge.code)
+    job_lifecycle.count_refused(tx, ctx, principal, job.miner_id, [tried])
     return most
 
 

@@ -58,6 +58,8 @@ def make(url: str, target: Path, *, overwrite: bool = False) -> Backup:
     BackupFailed where that file exists (unless `overwrite`), the database is none of ours or has nothing in
     it, or what was written does not read as it should. OSError, sqlite3.Error, psycopg.Error.
     """
+    if target.exists() and not target.is_file():
+        raise BackupFailed(f"{target} is no file that could be replaced")
     if target.exists() and not overwrite:
         raise BackupFailed(f"{target} exists; --force replaces it")
     if not target.parent.is_dir():

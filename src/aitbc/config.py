@@ -277,7 +277,10 @@ class Settings(BaseSettings):
     @field_validator("home", mode="after")
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(f"~ stands for no folder here: {error}") from error
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -255,6 +255,17 @@ def test_several_shares_of_a_hold(books: Books) -> None:
     books.check()
 
 
+def test_what_was_given_no_reference_has_none(books: Books) -> None:
+    for hold in ("h", "i"):
+        books.hold(hold, "alice", 100)
+    books.mint("m", "bob", 5)
+    ids = ["grant", "m", "h", "i", books.void("h", "alice", 100)]
+    ids.append(books.post("i", "alice", 100, [Payout("bob", 50, "post")]))
+    assert [books.line(one).ref for one in ids] == [""] * len(ids)
+    refused = books.refuses(TransferConflict, lambda: books.hold("j", "alice", -1))
+    assert refused.details == {"transfer_id": "j"}
+
+
 def test_ids_bear_the_time_at_which_they_were_booked(books: Books) -> None:
     """By which statements, and a fee behind its post, are found."""
     for hold in ("h", "i"):

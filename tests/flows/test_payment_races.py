@@ -157,3 +157,17 @@ def test_payments_fall_due_to_the_millisecond_earliest_first(market: Market) -> 
     market.clock.advance(2)
     assert due() == [*sorted((1, 4), key=lambda at: ids[at]), 3, 0]
     assert len(due(2)) == 2
+
+
+@pytest.mark.parametrize("past_ms", [0, 1, 999])
+def test_the_window_ends_on_a_whole_second_and_never_sooner(market: Market, past_ms: int) -> None:
+    alice, miner = market.client(), market.miner(models={MODEL: PRICE})
+    spec = spec_of(cap=2 * PRICE)._replace(manual_payment=True)
+    job = market.db.write_sync(job_lifecycle.submit, market.ctx, alice, spec)
+    view = market.db.write_sync(payment.open_escrow, alice, job.id)
+    market.take(miner)
+    market.clock.advance(past_ms / 1000)
+    market.complete(miner, job.id)
+    after_ms = market.db.read_sync(payment.show, alice, view.id).release_after_ms
+    left_ms = after_ms - market.clock.now_ms() - market.ctx.acceptance_ms
+    assert (after_ms % 1000, left_ms) == (0, -past_ms % 1000)

@@ -255,6 +255,14 @@ def test_several_shares_of_a_hold(books: Books) -> None:
     books.check()
 
 
+def test_a_line_has_the_reference_that_was_given(books: Books) -> None:
+    books.mint("why", "bob", 5, "a reason")
+    books.transfer("without", "alice", "bob", 1)
+    assert [books.line(one).ref for one in ("why", "without")] == ["a reason", ""]
+    refused = books.refuses(TransferConflict, lambda: books.transfer("less", "alice", "bob", -1))
+    assert refused.details == {"transfer_id": "less"}
+
+
 def test_what_was_given_no_reference_has_none(books: Books) -> None:
     for hold in ("h", "i"):
         books.hold(hold, "alice", 100)

@@ -7,7 +7,9 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
+from unittest import mock
 
 import psycopg
 import pytest
@@ -22,6 +24,8 @@ from aitbc.config import Settings
 from aitbc.core import ids, jobspec
 from aitbc.core.block import origin_of
 from aitbc.core.clock import ManualClock
+from aitbc.core.network import Founding
+from aitbc.core.note import Verifier
 from aitbc.core.signing import PrivateKey
 from aitbc.database import Database, Tx
 from aitbc.flows import completion, dispatch, expiry, job_lifecycle, registration
@@ -46,6 +50,9 @@ T = TypeVar("T")
 
 CHAIN = "ait-devnet"
 KEY = PrivateKey.from_seed(b"\x07" * 32)
+SALT = "5a" * 32
+ORIGIN = origin_of(CHAIN)
+NETWORK_ID = Founding(CHAIN, ORIGIN, Verifier(ORIGIN, KEY.public_bytes).vkey, SALT).network_id
 MODEL = "llama"
 UNITS = 1_000_000_000
 
@@ -81,12 +88,13 @@ def miner_spec(miner_id: str | None, models: Mapping[str, int] | None = None, **
 
 
 def context(**limits: Any) -> FlowContext:
-    return FlowContext(chain_id=CHAIN, signing_key=KEY, **limits)
+    return FlowContext(**{"chain_id": CHAIN, "signing_key": KEY, "network_id": NETWORK_ID, **limits})
 
 
 def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> NetworkRow:
-    """Founds the network, with an origin that is known beforehand."""
-    return founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
+    """Founds the network, with an origin that is known beforehand, and so is its id: NETWORK_ID for KEY."""
+    with mock.patch.object(founding, "secrets", SimpleNamespace(token_hex=lambda _: SALT)):
+        return founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
 
 
 def prepare(tx: Tx, fee_bps: int) -> None:

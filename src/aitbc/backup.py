@@ -20,10 +20,12 @@ from psycopg import sql
 
 from aitbc import __version__
 from aitbc.database import postgres_url, sqlite_path
+from aitbc.database.looking import Looker
 from aitbc.database.patience import PatientConnection
 from aitbc.tables import metadata
 
 PAGES = 4096  # pages that one step copies
+WAIT_S = 30  # for a lock of another process
 HEAD = b"-- AITBC backup of a PostgreSQL database, format 1\n"
 END = b"-- end of the AITBC backup: "
 VERSION_TABLE = "alembic_version"
@@ -56,6 +58,8 @@ def make(url: str, target: Path, *, overwrite: bool = False) -> Backup:
     BackupFailed where that file exists (unless `overwrite`), the database is none of ours or has nothing in
     it, or what was written does not read as it should. OSError, sqlite3.Error, psycopg.Error.
     """
+    if target.exists() and not target.is_file():
+        raise BackupFailed(f"{target} is no file that could be replaced")
     if target.exists() and not overwrite:
         raise BackupFailed(f"{target} exists; --force replaces it")
     if not target.parent.is_dir():
@@ -113,7 +117,8 @@ def _copy_sqlite(url: str, draft: Path) -> Summary:
     if not source_path.exists():
         raise BackupFailed(f"there is no database {source_path}")
     with (
-        closing(_open(source_path)) as source,
+        closing(Looker(source_path)) as looker,
+        closing(looker.connect(WAIT_S)) as source,
         closing(sqlite3.connect(draft, isolation_level=None)) as copy,
     ):
         # A transaction of ours holds the snapshot: without it, each write meanwhile starts the copy anew.
@@ -121,6 +126,7 @@ def _copy_sqlite(url: str, draft: Path) -> Summary:
         summary = _summary_of_sqlite(source, source_path)
         source.backup(copy, pages=PAGES)
         source.execute("ROLLBACK")
+        looker.check()
         copy.execute("PRAGMA journal_mode=DELETE")  # one file, whole by itself
     with closing(_open(draft)) as copy:
         problems = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
@@ -133,7 +139,9 @@ def _copy_sqlite(url: str, draft: Path) -> Summary:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=30)
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=WAIT_S
+    )
 
 
 def _summary_of_sqlite(connection: sqlite3.Connection, path: Path) -> Summary:

@@ -24,6 +24,10 @@ BATCH_BODY_FACTOR = 16
 MAX_COUNT = 1_000_000_000
 """The most of anything that settings count."""
 MAX_GRANT = 60_000_000
+"""AIT. A grant is a transfer, and no transfer is above 2^53 - 1 base units (90 million AIT)."""
+
+MAX_DEPOSIT = 1_000_000
+"""AIT. Far more than any miner earns with the leases that it may hold unproven: above it is a typo."""
 
 MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
@@ -233,7 +237,7 @@ class Settings(BaseSettings):
     miner_deposit: Decimal = Field(
         Decimal(0),
         ge=0,
-        le=MAX_GRANT,
+        le=MAX_DEPOSIT,
         description="AIT held for each registered miner until it deregisters; approved accounts need none.",
     )
     max_attempts: int = Field(3, ge=1, le=100, description="Tries of one job before it fails for good.")
@@ -273,7 +277,10 @@ class Settings(BaseSettings):
     @field_validator("home", mode="after")
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(f"~ stands for no folder here: {error}") from error
 
     @field_validator("trusted_proxies")
     @classmethod

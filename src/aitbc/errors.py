@@ -121,6 +121,14 @@ class SignatureInvalid(AitbcError):
     template = "The signature does not match the result and the miner's registered key."
 
 
+class StatementOldVersion(SignatureInvalid):
+    code = "STATEMENT_OLD_VERSION"
+    template = (
+        "The result is signed in a form that is good on every network of this name, and taken nowhere any more:"
+        " upgrade the miner's program, which then signs {version}."
+    )
+
+
 class Unauthorized(AitbcError):
     """Nobody is told what he could not know: that a key was revoked or has expired learns who shows its secret.
 

@@ -6,9 +6,11 @@ advisory lock), so that processes which start together upgrade once, and a crash
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -20,13 +22,20 @@ from sqlalchemy.engine import Connection, make_url
 from aitbc import __version__
 from aitbc.database import postgres_url, sqlite_path
 from aitbc.database.files import create_private
+from aitbc.database.looking import Looker
 from aitbc.database.patience import PatientConnection
+from aitbc.errors import StorageUnavailable
 
 LOCK_WAIT_S = 60
 """How long one process waits for another that is upgrading the same database."""
 
 ADVISORY_LOCK = 0x61697462_63646221
 """PostgreSQL's key of the upgrade lock: the bytes of "aitbcdb!"."""
+
+LOOKS = 20
+"""How often a database that others change while it is looked at is looked at again, with LOOK_AGAIN_S between."""
+LOOK_AGAIN_S = 0.1
+T = TypeVar("T")
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -60,8 +69,7 @@ def current_revision(url: str) -> str | None:
     """The revision the database is at, or None where it has never been migrated (or does not exist yet)."""
     if not _exists(url):
         return None
-    with open_connection(url, write=False) as connection:
-        return _revision(connection)
+    return _look(url, _revision)
 
 
 def upgrade(url: str) -> str:
@@ -82,10 +90,8 @@ def ensure_current(url: str, auto: bool) -> None:
     Raises DatabaseTooNew, ForeignDatabase, or DatabaseBehind (only without `auto`). Any number of processes
     may call this at the same time.
     """
-    if _exists(url):
-        with open_connection(url, write=False) as connection:
-            if _is_current(connection, url):
-                return
+    if _exists(url) and _look(url, lambda connection: _is_current(connection, url)):
+        return
     if not auto:
         found = current_revision(url) or "empty"
         raise DatabaseBehind(
@@ -93,6 +99,19 @@ def ensure_current(url: str, auto: bool) -> None:
             f"{head_revision()}): run `aitbc db upgrade`"
         )
     upgrade(url)
+
+
+def _look(url: str, find: Callable[[Connection], T]) -> T:
+    """What `find` reads of one state of the database. StorageUnavailable where others change it all the time."""
+    for again in range(LOOKS):
+        try:
+            with open_connection(url, write=False) as connection:
+                return find(connection)
+        except StorageUnavailable:
+            if again == LOOKS - 1:
+                raise
+        time.sleep(LOOK_AGAIN_S)
+    raise AssertionError("the last look returns or raises")
 
 
 def _is_current(connection: Connection, url: str) -> bool:
@@ -151,15 +170,24 @@ def _shown(url: str) -> str:
 @contextmanager
 def open_connection(url: str, write: bool) -> Iterator[Connection]:
     """One connection in one transaction; with `write`, holding the upgrade lock until the commit."""
-    engine = _sqlite_engine(sqlite_path(url), write) if _is_sqlite(url) else _postgres_engine(url, write)
+    looker = Looker(sqlite_path(url)) if _is_sqlite(url) and not write else None
+    engine = _sqlite_engine(sqlite_path(url), looker) if _is_sqlite(url) else _postgres_engine(url, write)
     try:
         with engine.begin() as connection:
             if write and connection.dialect.name == "postgresql":
                 connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
             yield connection
+            if looker is not None:
+                looker.check()
+    except sa.exc.DatabaseError:
+        if looker is not None:
+            looker.check()  # half of a change is no database
+        raise
     finally:
         engine.dispose()
+        if looker is not None:
+            looker.close()
 
 
 def _postgres_engine(url: str, write: bool) -> sa.Engine:
@@ -175,12 +203,14 @@ def _postgres_engine(url: str, write: bool) -> sa.Engine:
     return sa.create_engine(dialect_url, creator=connect, poolclass=sa.NullPool, isolation_level=level)
 
 
-def _sqlite_engine(path: Path, write: bool) -> sa.Engine:
-    if write:
+def _sqlite_engine(path: Path, looker: Looker | None) -> sa.Engine:
+    if looker is None:
         create_private(path)
 
     def connect() -> sqlite3.Connection:
-        # "rw": the file must be there; to look at a database must not make one.
+        if looker is not None:
+            return looker.connect(LOCK_WAIT_S)
+        # "rw": the file must be there.
         name = f"{path.absolute().as_uri()}?mode=rw"
         return sqlite3.connect(name, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)
 
@@ -189,6 +219,6 @@ def _sqlite_engine(path: Path, write: bool) -> sa.Engine:
     # The driver is in autocommit mode, so that schema changes are inside the transaction begun here.
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if looker is None else "BEGIN")
 
     return engine

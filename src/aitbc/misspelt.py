@@ -36,7 +36,8 @@ def strange_settings(
             continue
         upper = name.upper()
         meant = [one for one in (*sorted(known), *OTHER_NAMES) if _one_typo(upper, one)]
-        meant += [one for one in sorted(known) if upper == PREFIX + one]
+        if upper.startswith(PREFIX):
+            meant += [one for one in sorted(known) if _one_typo(upper.removeprefix(PREFIX), one)]
         if meant or upper.startswith(PREFIX):
             hint = f"; did you mean {meant[0]}?" if meant else "; see .env.example"
             found.append((name, f"{name} in {where} is no setting and is not read{hint}"))

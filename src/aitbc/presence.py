@@ -68,7 +68,7 @@ def holder(path: Path) -> str:
     if os.name != "posix":
         return ""
     try:
-        with lock_file(path).open("r+") as file:
+        with lock_file(path).open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return lock_file(path).read_text().strip() or "a process"

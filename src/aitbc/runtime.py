@@ -1,7 +1,9 @@
 """One running coordinator: its settings, database, keys and waiting miners, put together once."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 
@@ -27,6 +29,8 @@ from aitbc.signatures import SigningWorker
 from aitbc.users import service as users
 
 log = structlog.get_logger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 DATABASE_END_S = 2.0
 """After a signal, so long requests under way may wait for the database: the whole exit stays within 5 s."""
@@ -108,6 +112,7 @@ class Runtime:
             await self.db.read(continuity.check, self.head_file, self.settings.chain_id, self.signing_key)
         await self._look_at_the_clock()
         self.founded = await self.db.write(prepare, self.settings, self.context)
+        self.context = replace(self.context, network_id=self.founded.network_id)
         self.login_secret = await self.db.write(users.login_secret)
         wanted = self.settings.log_url
         if wanted and new_origin("", "", wanted) != self.founded.origin:
@@ -142,6 +147,14 @@ class Runtime:
         """Raises LogRefused where the log is not served."""
         if self.log_refused:
             raise LogRefused(reason=self.log_refused)
+
+    async def read_log(self, fn: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`db.read` of anything that is signed in the log or proven from it: every route reads that by this alone.
+
+        Raises LogRefused where the log is not served.
+        """
+        self.check_log()
+        return await self.db.read(fn, *args, **kwargs)
 
     def begin_shutdown(self) -> None:
         """Ends every long poll; requests under way still get their answers, unless the database hangs."""

@@ -1,18 +1,18 @@
 """What everybody may read costs the same however much there is, and delays nobody else."""
 
 import asyncio
+import itertools
 import threading
+from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import text
 
 from aitbc.api.metrics import LEVELS_S
 from aitbc.core.clock import ManualClock
 from aitbc.database import Tx
-from aitbc.flows import explorer
 from aitbc.jobs import queries
-from tests.api.support import Market
+from tests.api.support import Headers, Market
 
 COPY = """
 INSERT INTO jobs SELECT {columns} FROM jobs, {numbers} WHERE jobs.id = '{job}'
@@ -112,61 +112,132 @@ async def _all(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks)
 
 
-def test_jobs_of_one_end_are_looked_for_so_far_and_go_on_below(
+def paged(api: Market, client: Headers, status: str, limit: int) -> tuple[list[str], list[int], set[str]]:
+    """The ids of all pages, the length of each, and what they said that there were in all."""
+    found: list[str] = []
+    lengths: list[int] = []
+    totals: set[str] = set()
+    cursor = ""
+    while not lengths or cursor:
+        query = {"status": status, "limit": limit, **({"cursor": cursor} if cursor else {})}
+        page = api.get("/v1/jobs", client, params=query)
+        found += [job["job_id"] for job in page.json()]
+        lengths.append(len(page.json()))
+        totals.add(page.headers["x-total-count"])
+        cursor = page.headers.get("x-next-cursor", "")
+    return found, lengths, totals
+
+
+def test_jobs_that_were_not_answered_are_found_without_looking(
     api: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MAX_COUNTED", 4)
+    monkeypatch.setattr(queries, "LOOKED_AT", 4)
     client = api.key("client", "alice")
     made = [api.job(client) for _ in range(11)]
     wanted = [made[9], made[2], made[0]]
     for job_id in wanted:
         api.post(f"/v1/jobs/{job_id}/cancel", client)
-    for limit in (1, 2, 20):
-        found, cursor = [], ""
-        for _ in range(20):
-            query = {"status": "cancelled", "limit": limit, **({"cursor": cursor} if cursor else {})}
-            page = api.get("/v1/jobs", client, params=query)
-            found += [job["job_id"] for job in page.json()]
-            assert page.headers["x-total-count"] == "1", "of the newest four"
-            cursor = page.headers.get("x-next-cursor", "")
-            if not cursor:
-                break
-        assert found == wanted
+    for who in (client, api.key("admin")):
+        assert paged(api, who, "cancelled", 2) == (wanted, [2, 1], {"3"})
+        assert paged(api, who, "cancelled", 20) == (wanted, [3], {"3"})
+        assert paged(api, who, "failed", 20) == ([], [0], {"0"})
 
 
-def test_slow_reads_of_one_caller_leave_a_reader_to_others(
+def test_completed_jobs_are_looked_for_so_far_and_go_on_below(
     api: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stranger has every reader that he may have busy with something endless, gives up, and asks again."""
-    stop, begun = threading.Event(), threading.Semaphore(0)
-
-    def slow(_tx: Tx, _text: str) -> list[object]:
-        begun.release()
-        assert stop.wait(30)
-        return []
-
-    monkeypatch.setattr(explorer, "search", slow)
-
-    async def ask(count: int) -> list[asyncio.Task[httpx.Response]]:
-        url = "/v1/explorer/search?q=alice"
-        return [asyncio.create_task(api.client.get(url)) for _ in range(count)]
-
-    async def give_up(tasks: list[asyncio.Task[httpx.Response]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
-    client = api.key("client", "alice")
-    try:
-        for _ in range(3):
-            waiting = api.run(ask(32))
-            assert begun.acquire(timeout=10)
-            assert api.get("/v1/jobs", client).status_code == 200
-            api.run(give_up(waiting))
-    finally:
-        stop.set()
-    assert [answer.json() for answer in api.run(_answers(api.run(ask(8))))] == [[]] * 8
+    monkeypatch.setattr(queries, "LOOKED_AT", 4)
+    client, miner = api.key("client", "alice"), api.key("miner", "mill")
+    api.miner(miner)
+    made = [api.job(client) for _ in range(11)]
+    wanted = [made[9], made[2], made[0]]
+    for job_id in wanted:
+        api.claim(miner, job_id)
+        assert api.complete(miner, job_id).status_code == 200
+    api.claim(miner, made[8])
+    for job_id in made[3:5]:
+        api.post(f"/v1/jobs/{job_id}/cancel", client)
+    for who in (client, api.key("admin")):
+        for limit in (1, 2, 20):
+            found, _, totals = paged(api, who, "completed", limit)
+            assert (found, totals) == (wanted, {"3"})
+    monkeypatch.setattr(queries, "MAX_COUNTED", 4)
+    assert paged(api, client, "completed", 20)[2] == {"1"}, "of the newest four"
 
 
-async def _answers(tasks: list[asyncio.Task[httpx.Response]]) -> list[httpx.Response]:
-    return await asyncio.gather(*tasks)
+STATES = ("pending", "running", "completed", "failed", "cancelled")
+
+
+def steps(api: Market, act: Any, *args: Any, **kwargs: Any) -> int:
+    """How many steps SQLite takes for a read, in hundreds: what it costs, whatever else the machine does."""
+
+    def counted(tx: Tx) -> int:
+        taken = [0]
+
+        def step() -> None:
+            taken[0] += 1
+
+        connection = tx._cursor.connection  # type: ignore[attr-defined]
+        connection.set_progress_handler(step, 100)
+        try:
+            act(tx, *args, **kwargs)
+        finally:
+            connection.set_progress_handler(None, 0)
+        return taken[0]
+
+    return api.runtime.db.read_sync(counted)
+
+
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("state", STATES)
+def test_no_list_of_jobs_costs_more_where_there_are_more(
+    api: Market, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Whoever asks, for whatever state, and wherever in the list: with many jobs of `state`, and with four times as
+    many, older and newer than the others."""
+    monkeypatch.setattr(queries, "MAX_COUNTED", 100)
+    monkeypatch.setattr(queries, "LOOKED_AT", 100)
+    client, miner = api.key("client", "alice"), api.key("miner", "mill")
+    api.miner(miner)
+    of = {one: api.job(client) for one in STATES}
+    for one in ("running", "completed"):
+        api.claim(miner, of[one])
+    assert api.complete(miner, of["completed"]).status_code == 200
+    api.post(f"/v1/jobs/{of['cancelled']}/cancel", client)
+    api.write(lambda tx: tx.change(text(FAILED.format(of["failed"]))))
+    spread = [api.job(client) for _ in range(3)]
+
+    def costs() -> dict[tuple[Any, ...], int]:
+        return {
+            (who, status, before, offset): steps(
+                api,
+                queries.listed,
+                who,
+                status=status,
+                limit=20,
+                offset=offset,
+                before_id=before,
+            )
+            for who, status, before, offset in itertools.product(
+                ("alice", None), (None, *STATES), (None, spread[0]), (0, 40)
+            )
+        }
+
+    many(api, of[state], 1_000)
+    few = costs()
+    api.write(lambda tx: tx.change(text(RENAMED.format(of[state]))))  # makes room for the ids of more copies
+    many(api, of[state], 3_000)
+    # What runs is bounded by the miners that are here: it is looked through whole.
+    grown = {
+        which: (before, after)
+        for which, after in costs().items()
+        if after > (before := few[which]) + 30
+        and not (state == "running" and which[1] in ("running", "completed"))
+    }
+    assert not grown
+
+
+FAILED = (
+    "UPDATE jobs SET status = 'failed', queued = 0, finished_at_ms = 1, cause = 'EXPIRED' WHERE id = '{}'"
+)
+RENAMED = "UPDATE jobs SET id = id || '-x' WHERE id LIKE '{}-%'"

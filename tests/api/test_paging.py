@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from aitbc import background
 from aitbc.core.clock import ManualClock
 from tests.api.support import Headers, Market
 
@@ -71,3 +72,26 @@ def test_miners_while_they_are_heard_of(api: Market, clock: ManualClock) -> None
         assert answer.status_code == 200, answer.text
 
     assert paged(api, "/v1/miners", None, meanwhile, "miner_id") == ids
+
+
+def test_addresses_while_they_become_active(api: Market, clock: ManualClock) -> None:
+    """Those that are still to come above all: they may not move past the page where they are due."""
+    keys = [api.key("client", f"client-{number}") for number in range(8)]
+
+    def sealed() -> None:
+        clock.advance(1)
+        while api.run(background.seal_once(api.runtime)):
+            pass
+        while api.run(background.count_once(api.runtime)):
+            pass
+
+    def meanwhile(number: int) -> None:
+        for key in (keys[0], keys[3], keys[6]):
+            api.job(key)  # held money is a transfer
+        api.key("client", f"newcomer-{number}")
+        sealed()
+
+    sealed()
+    whole = [one["address"] for one in api.get("/v1/explorer/addresses", params={"limit": 100}).json()]
+    assert len(whole) == 9
+    assert paged(api, "/v1/explorer/addresses", None, meanwhile, "address") == whole

@@ -101,6 +101,28 @@ def units(payment: Json, *names: str) -> list[int]:
 GRANT = 1000 * 10**8
 
 
+def test_a_manual_payment_of_a_cancelled_run_shows_what_the_run_cost(
+    scene: Scene, clock: ManualClock
+) -> None:
+    job_id, payment_id = scene.escrowed()
+    scene.api.claim(scene.payee, job_id)
+    held = scene.money()[1]
+    scene.api.wait(clock, 10)
+    assert scene.cancel(job_id).status_code == 200
+    for who in (scene.payer, scene.payee, scene.admin):
+        payment = scene.payment(job_id, who)
+        assert (payment["status"], payment["mode"], payment["payee"]) == ("released", "manual", "mill")
+        amount, price, fee, refunded = units(payment, "amount", "price", "fee", "refunded")
+        assert (amount, refunded, fee) == (held, 0, price // 40)
+        assert 0 < price < held
+    assert scene.money() == (GRANT - price, 0)
+    assert scene.money(scene.payee) == (GRANT + price - fee, 0)
+    assert scene.api.get(f"/v1/jobs/{job_id}", scene.payer).json()["price"] == payment["price"]
+    for move in (scene.release, scene.refund):
+        assert move(payment_id).json()["error_code"] == "PAYMENT_ALREADY_RELEASED"
+    scene.check()
+
+
 def test_a_manual_job_waits_for_its_escrow_and_is_released(scene: Scene) -> None:
     api, job_id = scene.api, scene.job()
     pending = scene.payment(job_id)

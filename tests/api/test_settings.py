@@ -128,6 +128,34 @@ def test_what_looks_like_a_setting_is_named(tmp_path: Path) -> None:
                 assert strange_settings({typo: "x"}, tmp_path / "none"), typo
 
 
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("TRUSTED_PROXY", None),
+        ("TRUSTED_PROXIE", "TRUSTED_PROXIES"),
+        ("MINER_ADMISION", "MINER_ADMISSION"),
+        ("MINER_DEPOSITS", "MINER_DEPOSIT"),
+        ("LAESE_S", "LEASE_S"),
+        ("HEARTBEATS_S", "HEARTBEAT_S"),
+        ("WITNES_QUORUM", "WITNESS_QUORUM"),
+        ("Api_Keys", "API_KEYS"),
+        ("API-KEYS", "API_KEYS"),
+        ("PUBLIC_URI", "PUBLIC_URL"),
+        ("export CHAIN_IDS", "CHAIN_ID"),
+        ("RATELIMIT_USER", "RATE_LIMIT_USER"),
+        ("AITBC_SECRET_KEY", "SECRET_KEY"),
+        ("AITBC_SECERT_KEY", "SECRET_KEY"),
+    ],
+)
+def test_typos_in_a_file_are_named(tmp_path: Path, typo: str, meant: str | None) -> None:
+    file = tmp_path / "some.env"
+    file.write_text(f"# a comment\n{typo}=marked\n")
+    found = strange_settings({}, file)
+    assert [re.findall(r"mean (\w+)\?", sentence) for _name, sentence in found] == (
+        [[meant]] if meant else []
+    )
+
+
 def test_every_variable_of_ours_in_the_code_is_known() -> None:
     source = Path(Settings.__module__.replace(".", "/")).parent
     folder = Path(__file__).parents[2] / "src" / source

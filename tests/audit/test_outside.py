@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import pytest
 from aitbc.audit.findings import Report, Unwatched, Wrong
 from aitbc.audit.http import Coordinator, NotServed
 from aitbc.audit.outside import Outsider, audit_url
+from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.trust import Kept, Trust, read_kept
+from aitbc.core.canonical import encode
 from aitbc.core.checkpoint import Checkpoint, parse_checkpoint
-from aitbc.core.keyset import KeySet
+from aitbc.core.keyset import KeySet, PublishedKey
 from aitbc.core.leaf import receipt_leaf, transfer_leaf
 from aitbc.core.merkle import leaf_hash, root_of
 from aitbc.core.note import Note, Verifier, parse_note, sign_note
@@ -23,7 +27,7 @@ from aitbc.core.receipt import ReceiptFields, sign, signed_bytes
 from aitbc.core.signing import encode_b64
 from tests.api.support import Api
 from tests.audit.scene import WITNESS, Scene, seal
-from tests.support_flows import KEY, Market
+from tests.support_flows import KEY, NETWORK_ID, Market
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 
@@ -336,6 +340,51 @@ def test_an_underpaid_miner_is_seen_from_outside(databases: Any) -> None:
         wrong = audited(Made([*HELD, *leaves]), policy=policy).wrong
         assert wrong is not None, name
         assert (wrong.kind, said in wrong.what) == ("receipt", True), (name, wrong)
+
+
+def free(number: int, completed_at: int, **changes: Any) -> bytes:
+    """The leaf of a receipt that nothing is paid for."""
+    job_id = JOB.replace("1", str(number))
+    return receipt_of(
+        "auto", number, completed_at, job_id=job_id, price_units=0, unit_price_units=0, fee_units=0, **changes
+    )
+
+
+def test_a_receipt_of_another_network_has_no_place_in_a_log(databases: Any) -> None:
+    """The key may be the same (one SECRET_KEY, two databases), and the name is: the id is not."""
+    policy = Policy("ait-devnet", POLICY.log, (), 0, POLICY.receipt_keys, network_id=NETWORK_ID)
+    now_s = 1_767_300_000
+    old, new = free(2, now_s), free(3, now_s, network_id=NETWORK_ID)
+    report = audited(Made([*HELD, old, new]), policy=policy)
+    assert report.ok, report.problems
+    assert any("of which network of this name 1 receipts" in line for line in report.not_checked)
+    for leaf, said in (
+        (free(4, now_s, network_id="ab" * 32), f"it is of the network {'ab' * 32}"),
+        (free(4, now_s + 8 * 86_400), "of version 2, which does not say of which network it is"),
+    ):
+        wrong = audited(Made([*HELD, new, leaf]), policy=policy).wrong
+        assert wrong is not None and said in wrong.what
+
+
+def test_the_genesis_block_says_of_which_network_receipts_must_be(databases: Any) -> None:
+    for network, is_right in ((NETWORK_ID, True), ("ab" * 32, False)):
+        body = json.loads(free(2, 1_767_300_000, network_id=network))
+        check = ReceiptCheck(KeySet("ait-devnet", [PublishedKey(KEY.public_bytes)]), NETWORK_ID)
+        sent = (
+            body["body"]["receipt_id"],
+            encode(body["body"]).decode(),
+            KEY.key_id,
+            body["signature"]["sig"],
+        )
+        with nullcontext() if is_right else pytest.raises(Wrong, match="it is of the network abab"):
+            check.check(*sent)
+
+
+def test_a_policy_that_names_another_network_is_not_for_this_one(served: Served) -> None:
+    named = json.loads(served.get("/v1/keys", 1 << 20))["network_id"]
+    assert audited(served, policy=replace(POLICY, network_id=named)).ok
+    wrong = audited(served, policy=replace(POLICY, network_id="ab" * 32)).wrong
+    assert wrong is not None and "another network" in wrong.what
 
 
 def test_a_kept_checkpoint_is_held_against_what_is_served(databases: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import stat
 import time
@@ -174,7 +175,10 @@ def test_a_receipt_of_another_coordinator_is_not_proven(alice: User, tmp_path: P
             4,
             "AIT available",
         ),
-        (["submit", "x", "--max-price", "a lot"], 2, "USAGE"),
+        (["submit", "x", "--max-price", "a lot"], 2, "USAGE: --max-price: "),
+        (["receipt", "keys", "--save", "."], 1, "FILE: . cannot be written: "),
+        (["receipt", "keys", "--save", "/"], 1, "FILE: / cannot be written: "),
+        (["receipt", "keys", "--save", "/no/such/file"], 1, "cannot be written"),
         (["submit", ""], 2, "the prompt is empty"),
         (["submit", "x", "--no-such"], 2, "--no-such"),
         (["sbmit", "x"], 2, "submit"),
@@ -191,6 +195,40 @@ def test_errors_are_one_line_with_what_to_do(alice: User, words: list[str], code
     assert len(outcome.err.splitlines()) == 1
     assert outcome.err.startswith("aitbc: ")
     assert text in outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["submit", "x", "--max-tokens", "-1"],
+        ["submit", "x", "--priority", "99"],
+        ["statement", "--from", "yesterday"],
+        ["jobs", "--status", "nope"],
+    ],
+)
+def test_what_is_wrong_is_said_once(alice: User, words: list[str]) -> None:
+    outcome = alice(*words)
+    assert (outcome.code, outcome.out) == (4, "")
+    field = words[-2].removeprefix("--").replace("-", "_")
+    assert outcome.err.count(f"{field}: ") == 1, outcome.err
+
+
+def test_a_document_is_written_to_what_is_no_file_and_through_links(alice: User, tmp_path: Path) -> None:
+    device = tmp_path / "pipe"
+    os.mkfifo(device)
+    reader = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    assert alice("receipt", "keys", "--save", str(device)).code == 0
+    assert json.loads(os.read(reader, 1 << 16))["keys"]
+    os.close(reader)
+    assert device.is_fifo(), "what is no file is never replaced"
+    link, target = tmp_path / "link.json", tmp_path / "target.json"
+    link.symlink_to(target)
+    assert alice("receipt", "keys", "--save", str(link)).code == 0
+    assert link.is_symlink() and json.loads(target.read_text())["keys"]
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    assert "cannot be written" in alice("receipt", "keys", "--save", str(circle)).err
+    assert sorted(each.name for each in tmp_path.glob(".*")) == []
 
 
 def test_errors_as_json(alice: User) -> None:

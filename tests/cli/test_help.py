@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -47,6 +48,21 @@ def test_every_command_has_an_example_that_parses(words: str) -> None:
 
 def test_no_example_is_of_a_command_that_is_not_there() -> None:
     assert EXAMPLES.keys() == ALL.keys()
+
+
+def groups(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+    for name, child in getattr(command, "commands", {}).items():
+        if hasattr(child, "commands"):
+            yield f"{words} {name}".strip(), child
+            yield from groups(f"{words} {name}", child)
+
+
+def test_every_group_s_line_names_its_commands() -> None:
+    found = dict(groups("", get_command(app)))
+    assert "wallet key" in found
+    for words, group in found.items():
+        unnamed = set(group.commands) - set(re.findall(r"[a-z-]+", group.help))
+        assert not unnamed, words
 
 
 def completed(words: str, incomplete: str, **environment: str) -> list[str]:

@@ -115,6 +115,40 @@ def test_a_newer_or_foreign_database_is_refused(user: User, tmp_path: Path) -> N
     assert "cannot be reached" in unreachable.out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init"],
+        ["init", "--home", "~no-such-user/x"],
+        ["keys", "list"],
+        ["keys", "list", "--database-url", "sqlite:///~no-such-user/x.db"],
+        ["serve"],
+        ["doctor"],
+        ["audit"],
+        ["login", "--url", "http://127.0.0.1:9", "--key", "k" * 20],
+        ["balance", "--url", "http://127.0.0.1:9"],
+        ["wallet", "address"],
+        ["wallet", "address", "--wallet", "~no-such-user/w"],
+        ["miner", "run", "--coordinator", "http://127.0.0.1:9", "--key", "k" * 20],
+        ["miner", "status", "--id", "m"],
+        ["db", "backup", "~no-such-user/b.db"],
+        ["witness", "run", "--log", "x", "--name", "y", "--home", "~no-such-user/w"],
+        ["receipt", "verify", "x.json"],
+        ["log", "head"],
+    ],
+)
+def test_the_home_of_nobody_is_one_line(
+    user: User, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AITBC_HOME=~USER/…, or no HOME at all for a user that the system does not know."""
+    monkeypatch.setenv("AITBC_HOME", "~no-such-user/x")
+    outcome = user(*words)
+    assert outcome.code != 0, words
+    if words != ["doctor"]:
+        assert len(outcome.err.splitlines()) == 1, outcome.err
+    assert not Path("~no-such-user").exists()
+
+
 @pytest.mark.parametrize("words", [["keys", "list"], ["audit"], ["db", "upgrade"], ["db", "version"]])
 def test_what_the_machine_refuses_is_one_line(user: User, words: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")

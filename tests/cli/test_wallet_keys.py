@@ -43,7 +43,8 @@ def test_a_wallet_makes_a_miner_key_and_ends_it(owner: User, network: Network) -
         assert owner("wallet", "key", "revoke", listed["key_id"]).out == f"{listed['key_id']} revoked\n"
         assert http.get("/v1/account").status_code == 401
     assert "revoked" in owner("wallet", "key", "list").out
-    assert owner("wallet", "key", "revoke", "nosuchkey234").code == 4
+    refused = owner("wallet", "key", "revoke", "nosuchkey234")
+    assert refused.code == 4 and "aitbc wallet key list" in refused.err
 
 
 def test_a_client_key_may_have_a_limit(owner: User, network: Network) -> None:

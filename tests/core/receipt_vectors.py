@@ -13,7 +13,8 @@ from typing import Any
 from aitbc.core import canonical, jobspec, metering, money, receipt, signing
 from aitbc.core.checkpoint import cosign
 from aitbc.core.keyset import USE_LOG
-from aitbc.core.note import sign_note
+from aitbc.core.network import Founding
+from aitbc.core.note import Verifier, sign_note
 from tests.core.proofs import (
     CHAIN_ID,
     COORDINATOR,
@@ -40,6 +41,17 @@ LOG_KEYS = receipt.KeySet(
     ],
 )
 STARTED_AT = 1_767_323_045
+
+
+def network_id_of(salt: str) -> str:
+    """The id of a network of CHAIN_ID that was founded with this salt; its log is that of LOG_KEYS."""
+    origin = LOG_KEYS.origin
+    return Founding(CHAIN_ID, origin, Verifier(origin, COORDINATOR.public_bytes).vkey, salt).network_id
+
+
+NETWORK_ID, OTHER_NETWORK_ID = network_id_of("5a" * 32), network_id_of("a5" * 32)
+NETWORK_KEYS = receipt.KeySet(CHAIN_ID, LOG_KEYS, LOG_KEYS.origin, NETWORK_ID)
+NETWORK_POLICY = dataclasses.replace(POLICY, network_id=NETWORK_ID)
 
 
 def compact(document: Any) -> bytes:
@@ -86,11 +98,16 @@ def make(
         result_hash=jobspec.result_hash(kind.name, result),
     )
     if miner is not None:
-        fields = fields._replace(claimed_tokens=metering.claimed_tokens(usage))
-        statement = receipt.statement_of(fields)
-        signed = receipt.MinerSignature(miner.public_bytes, miner.sign(statement))
-        fields = fields._replace(miner_signature=signed)
+        fields = signed_by_miner(fields._replace(claimed_tokens=metering.claimed_tokens(usage)), miner)
     return fields, result
+
+
+def signed_by_miner(
+    fields: receipt.ReceiptFields, miner: signing.PrivateKey = MINER, **stated: Any
+) -> receipt.ReceiptFields:
+    """The same with the miner's signature over these fields, or over ones that differ in what is `stated`."""
+    statement = receipt.statement_of(fields._replace(**stated))
+    return fields._replace(miner_signature=receipt.MinerSignature(miner.public_bytes, miner.sign(statement)))
 
 
 def document_of(fields: receipt.ReceiptFields, result: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -148,7 +165,29 @@ def manual_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]
     )
 
 
+def named_job(
+    job: Any = auto_job, network_id: str = NETWORK_ID
+) -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """A job of version 2 in version 3: receipt and statement name the network."""
+    fields, result, request = job()
+    return signed_by_miner(fields._replace(network_id=network_id)), result, request
+
+
+def named_manual_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """The prompt in version 3, paid by hand."""
+    return named_job(manual_job)
+
+
+def named_unsigned_job() -> tuple[receipt.ReceiptFields, dict[str, Any], dict[str, Any]]:
+    """Embeddings in version 3, by a miner that does not sign: the coordinator names the network all the same."""
+    fields, result, request = embedding_job()
+    return fields._replace(payment="auto", network_id=NETWORK_ID), result, request
+
+
 JOBS = {
+    "named": named_job,
+    "named_manual": named_manual_job,
+    "named_unsigned": named_unsigned_job,
     "auto": auto_job,
     "manual": manual_job,
     "prompt": prompt_job,
@@ -187,6 +226,8 @@ def _invalid() -> list[dict[str, str]]:
     foreign = fields._replace(chain_id="ait-othernet", miner_signature=None, claimed_tokens=None)
     unsigned = fields._replace(miner_signature=None)
     stranger = receipt.to_json(fields, receipt.sign(fields, MINER), result)
+    named = named_job()[0]
+    network = document_of(named, result)
     auto, manual = (document_of(job()[0], result) for job in (auto_job, manual_job))
     cases = [
         ("price is not units times unit price", document_of(overcharged)),
@@ -208,6 +249,24 @@ def _invalid() -> list[dict[str, str]]:
         ("a manual payment without one", {**manual, "release_after": None}),
         ("a manual payment called automatic", {**manual, "payment": "auto", "release_after": None}),
         ("a payment of a third kind", {**auto, "payment": "later"}),
+        ("version 3 that names no network", {n: v for n, v in network.items() if n != "network_id"}),
+        ("version 2 that names one", {**network, "version": "aitbc/receipt/v2"}),
+        ("a network id in upper case", {**network, "network_id": NETWORK_ID.upper()}),
+        ("a network id of null", {**network, "network_id": None}),
+        ("another network of the name", document_of(named_job(network_id=OTHER_NETWORK_ID)[0], result)),
+        (
+            "a statement that the miner made on another network",
+            document_of(signed_by_miner(named, network_id=OTHER_NETWORK_ID), result),
+        ),
+        (
+            "a statement of version 1 in version 3",
+            document_of(signed_by_miner(named, network_id=""), result),
+        ),
+        (
+            "a statement of version 2 in a receipt of version 2",
+            document_of(signed_by_miner(auto_job()[0], network_id=NETWORK_ID), result),
+        ),
+        ("a version to come", {**network, "version": "aitbc/receipt/v4"}),
     ]
     texts = [
         ("a price with a superfluous zero", text.replace('"price":0.00021', '"price":0.000210')),
@@ -297,11 +356,14 @@ def build() -> dict[str, Any]:
         "coordinator_seed": COORDINATOR.seed.hex(),
         "miner_seed": MINER.seed.hex(),
         "witness_seeds": [key.seed.hex() for key in WITNESS_KEYS],
-        "keys": LOG_KEYS.to_json(),
+        "keys": NETWORK_KEYS.to_json(),
         "policy": POLICY.to_json(),
+        "policy_of_network": NETWORK_POLICY.to_json(),
         "valid": [_valid(name) for name in JOBS],
         "invalid": _invalid(),
         "proven": [
+            _proven("named", INDEX, SIZE),
+            _proven("named_unsigned", INDEX, SIZE),
             _proven("prompt", INDEX, SIZE),
             _proven("manual", INDEX, SIZE),
             _proven("embedding_unsigned", 0, 1),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -16,14 +17,22 @@ from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.jobspec import result_text
 from aitbc.core.receipt import KeySet, PublishedKey, ReceiptInvalid, parse, verify, verify_bytes
 from tests.core.receipt_vectors import (
+    CHAIN_ID,
     COORDINATOR,
     JOBS,
     KEYS,
     MINER,
+    NETWORK_ID,
+    NETWORK_KEYS,
+    NETWORK_POLICY,
+    OTHER_NETWORK_ID,
+    auto_job,
     chat_job,
     document_of,
     embedding_job,
     manual_job,
+    named_job,
+    prompt_job,
 )
 
 Document = dict[str, Any]
@@ -108,6 +117,7 @@ def test_says_what_it_checked_and_what_it_could_not() -> None:
         ("document", True),
         ("price", True),
         ("result", True),
+        ("network", None),
         ("miner_signature", True),
         ("signature", True),
         ("proof", None),
@@ -119,7 +129,7 @@ def test_without_keys_the_issuer_is_unknown() -> None:
     verification = verify(GOOD)
     assert not verification.ok
     assert verification.acceptable()
-    assert {check.name for check in verification.unchecked} == {"signature", "proof"}
+    assert {check.name for check in verification.unchecked} == {"network", "signature", "proof"}
     other = {**GOOD, "result": {"text": "Another answer."}}
     assert not verify(other).acceptable()
 
@@ -396,3 +406,35 @@ def test_a_verification_takes_well_under_a_millisecond() -> None:
     for _ in range(200):
         verify_bytes(data, KEYS)
     assert (time.process_time() - started) / 200 < 0.001
+
+
+def network_check(keys: Any = None, policy: Any = None, job: Any = named_job) -> bool | None:
+    """What is found out about the network of a receipt; everything else about it is right."""
+    fields, result, _ = job()
+    found = verify(document_of(fields, result), keys, policy)
+    assert [check.name for check in found.failures] in ([], ["network"])
+    return next(check.ok for check in found.checks if check.name == "network")
+
+
+def test_a_receipt_is_held_to_the_network_that_is_trusted() -> None:
+    other_keys = receipt.KeySet(CHAIN_ID, KEYS, network_id=OTHER_NETWORK_ID)
+    other_policy = dataclasses.replace(NETWORK_POLICY, network_id=OTHER_NETWORK_ID, require_proof=False)
+    policy = dataclasses.replace(NETWORK_POLICY, require_proof=False)
+    unnamed = dataclasses.replace(policy, network_id="")
+    assert (
+        network_check(NETWORK_KEYS) and network_check(policy=policy) and network_check(NETWORK_KEYS, unnamed)
+    )
+    assert network_check(other_keys) is network_check(policy=other_policy) is False
+    assert network_check(other_keys, policy) is True, "what a policy pins comes first"
+    assert network_check(NETWORK_KEYS, other_policy) is False
+    assert network_check(KEYS) is network_check() is network_check(policy=unnamed) is None
+    for job in (auto_job, prompt_job):  # of versions 1 and 2, which cannot say it
+        assert network_check(NETWORK_KEYS, job=job) is network_check(policy=policy, job=job) is None
+
+
+def test_a_policy_names_a_network_or_none() -> None:
+    document = NETWORK_POLICY.to_json()
+    assert receipt.Policy.from_json(document) == NETWORK_POLICY
+    for wrong in ("", "ab", NETWORK_ID.upper(), None, 5):
+        with pytest.raises(receipt.PolicyInvalid, match="network_id"):
+            receipt.Policy.from_json({**document, "network_id": wrong})

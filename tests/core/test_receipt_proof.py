@@ -100,7 +100,7 @@ def test_the_keys_published_with_the_receipts_serve_where_there_is_no_policy() -
     verification = verify(GOOD, LOG_KEYS)
     assert verification.ok
     assert outcome(GOOD, keys=LOG_KEYS) == held(witnesses=None)
-    assert {check.name for check in verification.unchecked} == {"witnesses"}
+    assert {check.name for check in verification.unchecked} == {"network", "witnesses"}
 
 
 def test_what_cannot_be_checked_is_said() -> None:

@@ -24,6 +24,11 @@ PROVEN = pytest.mark.parametrize("vector", VECTORS["proven"], ids=lambda vector:
 VALID = pytest.mark.parametrize("vector", VECTORS["valid"], ids=lambda vector: vector["name"])
 
 
+def is_named(vector: dict[str, Any]) -> bool:
+    """Whether the vector's receipt names its network."""
+    return bool(json.loads(vector["document"])["version"] == "aitbc/receipt/v3")
+
+
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -69,9 +74,11 @@ def test_signed_texts_follow_from_the_documents(vector: dict[str, Any]) -> None:
         claimed, miner = document["claimed_tokens"], document["miner_signature"]
         assert (claimed is None) == (miner is None) == (vector["result_statement"] is None)
         if claimed is not None:
-            names = ("chain_id", "job_id", "miner_id", "prompt_hash", "result_hash")
+            names: tuple[str, ...] = ("chain_id", "job_id", "miner_id", "prompt_hash", "result_hash")
+            assert is_named(vector) == ("network_id" in document)
+            names += ("network_id",) if is_named(vector) else ()
             statement = {field: document[field] for field in names} | {
-                "version": "aitbc/result/v1",
+                "version": "aitbc/result/v2" if is_named(vector) else "aitbc/result/v1",
                 "prompt_tokens": claimed[0],
                 "completion_tokens": claimed[1],
             }
@@ -147,9 +154,15 @@ def test_valid_documents_verify(vector: dict[str, Any]) -> None:
     for name in ("document", "document_with_result"):
         verification = verify_bytes(vector[name].encode(), keys)
         assert verification.ok, verification.failures
-        assert {check.name for check in verification.unchecked} == {"proof"} | (
-            {"result"} if name == "document" else set()
-        ) | ({"miner_signature"} if vector["miner_sig"] is None else set())
+        unchecked = {
+            "proof": True,
+            "result": name == "document",
+            "network": not is_named(vector),
+            "miner_signature": vector["miner_sig"] is None,
+        }
+        assert {check.name for check in verification.unchecked} == {
+            n for n, is_so in unchecked.items() if is_so
+        }
 
 
 @pytest.mark.parametrize("vector", VECTORS["invalid"], ids=lambda vector: vector["why"])
@@ -165,7 +178,9 @@ def test_proven_documents_verify(vector: dict[str, Any]) -> None:
     data = vector["document"].encode()
     verification = verify_bytes(data, policy=Policy.from_json(VECTORS["policy"]))
     assert verification.ok, verification.failures
-    assert {check.name for check in verification.unchecked} <= {"miner_signature"}
+    assert {check.name for check in verification.unchecked} <= {"miner_signature", "network"}
+    pinned = verify_bytes(data, policy=Policy.from_json(VECTORS["policy_of_network"]))
+    assert pinned.ok and ("network" in {check.name for check in pinned.unchecked}) == (not is_named(vector))
     assert verify_bytes(data, KeySet.from_json(VECTORS["keys"])).ok
 
 

@@ -1,6 +1,7 @@
 """Results: whose are taken, what they are billed, and what the receipt says of it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from aitbc.errors import (
     MinerNotFound,
     SignatureInvalid,
     SignatureRequired,
+    StatementOldVersion,
 )
 from aitbc.flows import completion, job_lifecycle
 from aitbc.flows.completion import ResultSubmission
@@ -26,7 +28,7 @@ from aitbc.jobs.spec import make_spec
 from aitbc.ledger.models import TREASURY
 from aitbc.parameters import service as parameters
 from aitbc.receipts.service import ReceiptRow
-from tests.support_flows import CHAIN, KEY, Market, Provider, result_of
+from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found, result_of
 
 MINER_KEY = PrivateKey.from_seed(b"\x09" * 32)
 
@@ -241,6 +243,7 @@ def signed(job_id: str, miner_id: str, prompt_hash: str, **changes: Any) -> Resu
         result_hash=canonical.sha256_hex(b"hello"),
         prompt_tokens=3,
         completion_tokens=2,
+        network_id=changes.pop("network_id", NETWORK_ID),
     )
     key = changes.pop("key", MINER_KEY)
     signature = {"alg": "Ed25519", "key_id": key.key_id, "sig": encode_b64(key.sign(statement))}
@@ -264,6 +267,7 @@ def test_a_miner_with_a_key_signs_its_results(market: Market) -> None:
         signed(job.id, "m2", job.prompt_hash),
         signed(job.id, miner.miner_id, "0" * 64),
         signed(job.id, miner.miner_id, job.prompt_hash, key=KEY),
+        signed(job.id, miner.miner_id, job.prompt_hash, network_id="cd" * 32),
         good._replace(signature={**good.signature, "alg": "none"}),
         good._replace(signature={**good.signature, "sig": "AAAA"}),
         good._replace(signature={**good.signature, "sig": 5}),
@@ -277,7 +281,38 @@ def test_a_miner_with_a_key_signs_its_results(market: Market) -> None:
     said = body(row)
     assert said["miner_signature"]["key_id"] == MINER_KEY.key_id
     assert said["claimed_tokens"] == [3, 2]
+    assert (said["version"], said["network_id"]) == ("aitbc/receipt/v3", NETWORK_ID)
+    market.db.write_sync(found)
     market.check()
+
+
+def test_a_miner_that_signs_for_any_network_is_told_to_upgrade(market: Market) -> None:
+    client = market.client()
+    miner = market.miner(concurrency=2, public_key=public_to_text(MINER_KEY.public_bytes))
+    jobs = [market.submit(client) for _ in range(2)]
+    market.take(miner, 2)
+    old, new = (
+        [signed(job.id, miner.miner_id, job.prompt_hash, network_id=network) for job in jobs]
+        for network in ("", NETWORK_ID)
+    )
+    for sent in old:
+        with pytest.raises(
+            StatementOldVersion, match="upgrade the miner's program, which then signs aitbc/result/v2"
+        ):
+            complete(market, miner, sent)
+    refused, taken = market.db.write_sync(completion.complete_batch, market.ctx, *miner, [old[0], new[1]])
+    assert isinstance(refused, StatementOldVersion) and isinstance(taken, ReceiptRow)
+    assert isinstance(complete(market, miner, new[0]), ReceiptRow)
+
+
+def test_nothing_is_signed_before_the_network_is_known(market: Market) -> None:
+    client, miner = market.client(), market.miner()
+    job = market.submit(client)
+    market.take(miner)
+    market.ctx = replace(market.ctx, network_id="")
+    with pytest.raises(RuntimeError, match="before the coordinator knows its network"):
+        market.complete(miner, job.id)
+    assert market.job(job.id).status == "running"
 
 
 # --- batches ------------------------------------------------------------------------------------------------

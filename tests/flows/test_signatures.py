@@ -18,7 +18,7 @@ from aitbc.jobs.rows import JobRow
 from aitbc.miners import standing
 from aitbc.receipts.service import ReceiptRow
 from aitbc.signatures import SharedSignatures, Signatures, SigningWorker
-from tests.support_flows import CHAIN, KEY, Market, result_of
+from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, result_of
 
 OTHER = PrivateKey.from_seed(b"\x08" * 32)
 MANY = 3 * signatures.CHUNK_ITEMS + 5
@@ -191,6 +191,7 @@ def signed(job: JobRow, wrong: bool) -> ResultSubmission:
         result_hash=canonical.sha256_hex(b"hello"),
         prompt_tokens=3,
         completion_tokens=2,
+        network_id=NETWORK_ID,
     )
     sig = encode_b64(OTHER.sign(b"" if wrong else statement))
     return sent._replace(signature={"alg": "Ed25519", "key_id": OTHER.key_id, "sig": sig})

@@ -26,6 +26,7 @@ from aitbc.core.receipt import result_statement
 from aitbc.core.signing import decode_b64, public_from_text, verify
 
 CHAIN_ID = "ait-test"
+NETWORK_ID = "4e" * 32
 
 
 def free_port() -> int:
@@ -96,6 +97,7 @@ class FakeCoordinator(FakeServer):
         self.polls = 0
         self.batches = 0
         self.is_registered = False
+        self.network_id = NETWORK_ID
         self.status = "active"
         self.key = "aitbc_miner_k"
         self.refuse_complete: list[JSONResponse] = []
@@ -103,6 +105,7 @@ class FakeCoordinator(FakeServer):
         self.fail_bodies: list[dict[str, Any]] = []
         self.break_batches = 0
         self.no_work: dict[str, Any] = {}
+        self.told: dict[str, Any] = {}  # what a lease says beside the job
         self.default_cap = 0.05
         self._heartbeat_s = heartbeat_s
         self._wake = asyncio.Event()
@@ -153,6 +156,7 @@ class FakeCoordinator(FakeServer):
             {
                 "miner_id": body["miner_id"],
                 "chain_id": CHAIN_ID,
+                "network_id": self.network_id,
                 "heartbeat_interval_s": self._heartbeat_s,
                 "lease_s": 60,
                 "default_max_price_per_1k": self.default_cap,
@@ -209,6 +213,7 @@ class FakeCoordinator(FakeServer):
             "prompt_hash": jobspec.prompt_hash(job.request),
             "lease_id": f"lease-{job.lease}",
             "attempt": job.lease,
+            **self.told,
         }
 
     async def _complete_batch(self, request: Request) -> Response:
@@ -249,6 +254,7 @@ class FakeCoordinator(FakeServer):
             result_hash=jobspec.result_hash(job.request["type"], body["result"]),
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=usage["completion_tokens"],
+            network_id=self.network_id,
         )
         public = public_from_text(self.registration["public_key"])
         assert verify(public, statement, decode_b64(body["signature"]["sig"]))

@@ -15,8 +15,10 @@ from aitbc.miner.engines.base import Cause, EngineError, EngineResult, ModelInfo
 from aitbc.miner.gpu import Gpu
 from aitbc.miner.lock import AlreadyRunning
 from tests.miner.fake_engines import FakeEngine, failing, gated
-from tests.miner.fakes import FakeCoordinator
+from tests.miner.fakes import NETWORK_ID, FakeCoordinator
 from tests.miner.harness import mining, outbox_of, run, until
+
+OTHER_NETWORK = "7d" * 32
 
 
 def test_a_job_is_run_signed_and_delivered(tmp_path: Path) -> None:
@@ -144,6 +146,27 @@ def test_a_job_that_takes_too_long_fails_as_timeout(tmp_path: Path) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("left_s", [0, 0.0, -3, -1e308, 0.05, True, "1", None, 1e308])
+def test_what_is_left_of_a_run_bounds_it(tmp_path: Path, left_s: Any) -> None:
+    """Nothing left is no time at all; only what is no number of seconds is no bound."""
+    is_bound = type(left_s) in (int, float) and left_s <= 0.05
+
+    async def scenario() -> None:
+        engine, gate = gated()
+        async with FakeCoordinator() as coordinator, mining(coordinator, tmp_path, engine):
+            coordinator.told = {"run_left_s": left_s}
+            job = coordinator.submit()
+            if not is_bound:
+                await until(lambda: engine.running)
+                await asyncio.sleep(0.1)
+                gate.set()
+            await until(lambda: job.failures or job.completion)
+            assert [failure["cause"] for failure in job.failures] == (["TIMEOUT"] if is_bound else [])
+            assert engine.running == 0
+
+    run(scenario())
+
+
 def test_a_surprise_in_an_adapter_fails_the_job_and_not_the_miner(tmp_path: Path) -> None:
     async def broken(request: Mapping[str, Any]) -> EngineResult:
         raise KeyError("surprise")
@@ -227,5 +250,53 @@ def test_a_model_is_not_used_for_what_it_cannot_do(tmp_path: Path) -> None:
             assert engine.ran == []
             right = coordinator.submit("a", model="tiny")
             await until(lambda: right.status == "completed")
+
+    run(scenario())
+
+
+def test_it_signs_for_the_network_that_it_met_and_for_no_other(tmp_path: Path) -> None:
+    async def refused(coordinator: FakeCoordinator, said: str) -> None:
+        async with mining(coordinator, tmp_path, FakeEngine()) as miner:
+            assert await asyncio.wait_for(miner.task, 5) == EXIT_FAILED
+            (told,) = miner.events.named("refused")
+            assert (told["code"], said in told["message"]) == ("NETWORK_DOUBTED", True), told
+            assert not miner.events.named("registered")
+
+    async def answers(coordinator: FakeCoordinator, **changes: Any) -> None:
+        async with mining(coordinator, tmp_path, FakeEngine(), **changes) as miner:
+            job = coordinator.submit("abc")
+            await until(lambda: job.completion is not None)  # the fake holds the signature to its network
+            await until(lambda: miner.events.named("job_done"))
+            assert await miner.stop() == EXIT_OK
+
+    async def scenario() -> None:
+        async with FakeCoordinator() as coordinator:
+            await answers(coordinator)
+            coordinator.network_id = ""
+            await refused(coordinator, "does not say which network it is")
+            coordinator.network_id = OTHER_NETWORK
+            await refused(coordinator, f"calls itself {OTHER_NETWORK} now")
+            waiting = coordinator.submit("nobody's")
+            assert waiting.status == "pending"
+            waiting.status = "failed"
+            await answers(coordinator, network_id=OTHER_NETWORK)
+            await answers(coordinator)
+            async with FakeCoordinator() as second:  # another address of the same network
+                second.network_id = OTHER_NETWORK
+                await answers(second)
+            coordinator.network_id = NETWORK_ID
+            await refused(coordinator, f"--network-id {NETWORK_ID}")
+        known = tmp_path / "miner" / "networks.json"
+        assert stat.S_IMODE(known.stat().st_mode) == 0o600
+
+    run(scenario())
+
+
+def test_a_coordinator_that_becomes_another_network_under_way_gets_nothing_signed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeCoordinator() as coordinator, mining(coordinator, tmp_path, FakeEngine()) as miner:
+            coordinator.network_id, coordinator.is_registered = OTHER_NETWORK, False
+            assert await asyncio.wait_for(miner.task, 10) == EXIT_FAILED
+            assert [told["code"] for told in miner.events.named("refused")] == ["NETWORK_DOUBTED"]
 
     run(scenario())

@@ -247,6 +247,25 @@ def test_text_after_an_ending_makes_it_none() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("delta", [{}, None, {"content": None}, {"content": ""}])
+def test_a_whole_message_after_its_pieces_repeats_them(delta: Any) -> None:
+    pieces = {"choices": [{"index": "0", "delta": {"content": "Hi there"}}]}
+    last = {"choices": [{"delta": delta, "message": {"content": "Hi there"}, "finish_reason": "stop"}]}
+
+    async def scenario() -> None:
+        for chunks in ([pieces, last], [last]):
+            engine = OpenAIEngine("http://engine")
+            body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+            answering(engine, 200, "text/event-stream", body)
+            got = await meaning(engine)
+            if chunks == [last] and delta:
+                assert isinstance(got, EngineError), "nothing was said where this stream says things"
+            else:
+                assert got == whole(usage=None)
+
+    run(scenario())
+
+
 ERRORS: list[tuple[int, Any, Cause]] = [
     (200, {"error": {"message": "no", "code": 400}}, Cause.BAD_REQUEST),
     (200, {"error": {"message": "no", "type": "invalid_request_error"}}, Cause.BAD_REQUEST),
@@ -264,6 +283,10 @@ ERRORS: list[tuple[int, Any, Cause]] = [
     (200, {"errors": [{"message": "CUDA out of memory"}]}, Cause.OUT_OF_MEMORY),
     (200, {"error": {}}, Cause.ENGINE_ERROR),
     (200, [], Cause.ENGINE_ERROR),
+    (200, [{"error": {"message": "no", "code": 400}}], Cause.BAD_REQUEST),
+    (200, {"status": "error", "reason": "CUDA out of memory"}, Cause.OUT_OF_MEMORY),
+    (200, {"success": False, "message": "no", "code": 404}, Cause.MODEL_NOT_FOUND),
+    (400, [{"error": {"message": "maximum context length is 4096"}}], Cause.CONTEXT_LENGTH_EXCEEDED),
     (200, "sorry", Cause.ENGINE_ERROR),
     (200, {}, Cause.ENGINE_ERROR),
     (307, {}, Cause.ENGINE_ERROR),

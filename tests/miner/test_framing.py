@@ -101,6 +101,10 @@ BODIES: list[tuple[bytes, list[Any]]] = [
     (b"data: " + PRETTY.replace(b"\n", b"\ndata: ") + b"\n\n", [A]),
     (b"data: " + LINE_A + b"\n\ndata: " + LINE_B[:-3], [A]),
     (b"\n\n: hello\n\ndata: " + LINE_A, [A]),
+    (b"event: ping\ndata: ping\n\nevent: message\ndata: " + LINE_A + b"\n\n", [A]),
+    (b'{"n": ' + b"9" * 6000 + b"}\n", [{"n": float("inf")}, END]),
+    (b'{"n":\n-' + b"9" * 6000 + b"}", [{"n": float("-inf")}, END]),
+    (b'data: {"n": ' + b"9" * 64 + b"}\n\n", [{"n": 10**64 - 1}]),
 ]
 
 
@@ -117,6 +121,8 @@ def test_a_body_says_itself_what_it_is(body: bytes, expected: list[Any]) -> None
         b"<html>busy</html>",
         b"Internal Server Error",
         b"data: oops\n\n",
+        b"event: message\ndata: oops\n\n",
+        b'event: delta\ndata: {"torn": \n\n',
         b"data: " + LINE_A + b"\n\ndata: oops\n\n",
         b'{"half": ',
         b"[" * 100_000,

@@ -153,6 +153,25 @@ def test_odd_rows_of_a_listing_hide_no_other() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "listing",
+    [
+        {"data": ["a", {"id": "b"}]},
+        {"models": [{"name": "a", "model": "a"}, {"model": "b"}]},
+        ["b", "a"],
+        {"data": [{"id": "a"}, {"name": "b"}], "models": [{"name": "c"}]},
+    ],
+)
+def test_a_listing_may_have_other_forms(listing: Any) -> None:
+    async def scenario() -> None:
+        async with Page("/v1/models", listing) as server:
+            engine = OpenAIEngine(server.url)
+            assert [model.name for model in await engine.models()] == ["a", "b"]
+            await engine.close()
+
+    run(scenario())
+
+
 class Page(FakeServer):
     """A web server that is no engine."""
 

@@ -104,6 +104,25 @@ def test_words_of_an_engine_are_clean_before_they_are_sent() -> None:
     assert message.isprintable() and len(message) == 500 and message.startswith("a b?c [2Jd x")
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("cannot open /home/bob/models/x.gguf: denied", "cannot open x.gguf: denied"),
+        ("failed ('/Users/Bob Smith/models/tiny.gguf')", "failed ('tiny.gguf')"),
+        (r'no "C:\Users\bob\x.gguf" there', 'no "x.gguf" there'),
+        ("~/.cache/hub/models--a--b/blob missing", "blob missing"),
+        ("file:///data/m/x.bin!", "x.bin!"),
+        ("(/srv/models/)", "()"),
+        ("path=/srv/models/x.gguf", "path=x.gguf"),
+        ("model org/name:tag not found", "model org/name:tag not found"),
+        ("see https://example.org/a/b and 3/4 of 7/8", "see https://example.org/a/b and 3/4 of 7/8"),
+        ("24 tokens/s", "24 tokens/s"),
+    ],
+)
+def test_places_on_the_owner_s_disk_are_not_told(said: str, told: str) -> None:
+    assert Failure(Cause.ENGINE_ERROR, said).body("m", "j")["message"] == told
+
+
 def test_a_loading_engine_costs_no_attempt_and_takes_nothing_new(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeCoordinator() as coordinator, FakeOpenAI() as server:

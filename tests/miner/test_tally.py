@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from aitbc.miner import tally as tally_module
 from aitbc.miner.tally import FILE_NAME, MAX_KEYS, Tally, TallyReporter, load_tally
-from tests.miner.harness import Events
+from tests.miner.harness import Events, run, until
 
 
 def test_counts_survive_a_restart_and_time_without_work_has_its_reasons(tmp_path: Path) -> None:
@@ -41,6 +42,23 @@ def test_counts_survive_a_restart_and_time_without_work_has_its_reasons(tmp_path
     path = tmp_path / FILE_NAME
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "secret" not in path.read_text()
+
+
+def test_the_last_events_before_a_quiet_time_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally_module, "WRITE_EVERY_S", 0.1)
+
+    async def scenario() -> None:
+        reporter = TallyReporter(Events(), tmp_path, "http://c")
+        for _ in range(3):
+            reporter.event("job_done", tokens=7, earned_units=5)
+        await until(lambda: (seen := load_tally(tmp_path)) is not None and seen.completed == 3)
+        reporter.event("job_lost", job_id="j", reason="r")
+        await until(lambda: (seen := load_tally(tmp_path)) is not None and seen.lost == 1)
+        reporter.close()
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"version": 2}', '{"version": 1, "failed": 3}'])

@@ -1,7 +1,7 @@
-"""A real PostgreSQL for the tests: one server per test run, a database per test cloned from a template."""
+"""A real PostgreSQL for the tests: one server per test process, a database per test cloned from a template."""
 
 import itertools
-import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -23,6 +23,22 @@ synchronous_commit = on
 full_page_writes = off
 autovacuum_naptime = 5min
 log_min_messages = fatal
+"""
+
+# Waits until whoever started it is gone, however that ended; then nothing of the server is left. (A server that
+# a test has stopped goes on first.)
+GUARD = """
+cat >/dev/null
+if main=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null); then
+  kill -QUIT "$main"
+  kill -CONT "$main"
+  pkill -CONT -P "$main"
+  for tenth in $(seq 100); do
+    kill -0 "$main" || break
+    sleep 0.1
+  done
+fi 2>/dev/null
+rm -rf "$1"
 """
 
 
@@ -66,8 +82,8 @@ class Postgres:
 def running_postgres() -> Iterator[Postgres]:
     """A server of its own in a fresh folder (short: a socket's path may have about 100 characters)."""
     folder = Path(tempfile.mkdtemp(prefix="aitbc-pg-"))
-    server = get_server(folder / "data", cleanup_mode="stop", start=False)
-    try:
+    with _guard(folder):
+        server = get_server(folder / "data", cleanup_mode="stop", start=False)
         server.ensure_pgdata_inited()
         with (folder / "data" / "postgresql.conf").open("a") as configuration:
             configuration.write(SETTINGS)
@@ -77,5 +93,17 @@ def running_postgres() -> Iterator[Postgres]:
             yield Postgres(str(socket_folder))
         finally:
             server.cleanup()
+
+
+@contextmanager
+def _guard(folder: Path) -> Iterator[None]:
+    """Removes the folder, and ends a server that still runs in it, also when this process is killed.
+
+    The guard reads from a pipe that only this process writes to: the kernel tells it of the end.
+    """
+    command = ["sh", "-c", GUARD, "guard", str(folder)]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        guard.communicate()

@@ -103,8 +103,7 @@ def _page(body: Any, cursor: str | None) -> Response:
 @_twice("/blocks", summary="Get recent blocks", response_model=list[schemas.Block], responses=PUBLIC)
 async def list_blocks(request: ApiRequest, query: Annotated[schemas.BlockList, Query()]) -> Response:
     """Newest first. X-Next-Cursor names the next page."""
-    request.runtime.check_log()
-    return _page(*await request.runtime.db.read(_blocks, query, request.runtime.settings.witness_quorum))
+    return _page(*await request.runtime.read_log(_blocks, query, request.runtime.settings.witness_quorum))
 
 
 def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[Any], str | None]:
@@ -126,8 +125,7 @@ def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[Any], s
 )
 async def get_block(request: ApiRequest, block: str) -> Response:
     """By its height or its hash; with its signature and its checkpoint as witnesses cosigned it."""
-    request.runtime.check_log()
-    return reply(await request.runtime.db.read(_block, block, request.runtime.settings.witness_quorum))
+    return reply(await request.runtime.read_log(_block, block, request.runtime.settings.witness_quorum))
 
 
 def _block(tx: Tx, name: str, quorum: int) -> dict[str, Any]:
@@ -183,7 +181,7 @@ def _transactions(tx: Tx, query: schemas.TransactionList) -> Page:
 )
 async def get_transaction(request: ApiRequest, transaction: str) -> Response:
     """By its id, the hash that a wallet signed, or its leaf's hash once sealed; with its proof of inclusion."""
-    return reply(await request.runtime.db.read(_transaction, transaction))
+    return reply(await request.runtime.read_log(_transaction, transaction))
 
 
 def _transaction(tx: Tx, name: str) -> dict[str, Any]:
@@ -198,7 +196,7 @@ def _transaction(tx: Tx, name: str) -> dict[str, Any]:
     responses=PUBLIC,
 )
 async def list_addresses(request: ApiRequest, query: Annotated[schemas.Paged, Query()]) -> Response:
-    """Accounts with sealed transfers, last active first. X-Next-Cursor names the next page."""
+    """Accounts with sealed transfers, last come first. X-Next-Cursor names the next page."""
     page = await request.runtime.db.read(explorer.addresses, query.cursor, query.limit, query.offset)
     return _page([address_json(one) for one in page.items], page.cursor)
 
@@ -248,7 +246,7 @@ def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None
 )
 async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
     """With its proof of inclusion once a block has sealed it: a file that verifies offline."""
-    row, proof = await request.runtime.db.read(log_entries.proven_receipt, receipt_id)
+    row, proof = await request.runtime.read_log(log_entries.proven_receipt, receipt_id)
     return reply(receipt_json(row, proof=proof))
 
 

@@ -55,8 +55,7 @@ class Sizes(QueryFields):
 async def checkpoint(request: ApiRequest) -> Response:
     """A C2SP checkpoint with its witnesses' cosignatures; before the first block, that of the empty tree."""
     runtime = request.runtime
-    runtime.check_log()
-    text = await runtime.db.read(proofs.latest_checkpoint)
+    text = await runtime.read_log(proofs.latest_checkpoint)
     if text is None:  # whatever follows continues it, so that nothing has to be kept of it
         text = sealer.signed_checkpoint(runtime.network.origin, 0, EMPTY_ROOT, runtime.signing_key)
     return _tagged(request, text.encode(), FRESH, TEXT)
@@ -72,8 +71,7 @@ async def tile(request: ApiRequest, path: str) -> Response:
     """C2SP tlog-tiles: `<L>/<N>[.p/<W>]` or `entries/<N>[.p/<W>]`. What is served never changes.
 
     Entries are sent with `Content-Encoding: gzip` to whoever accepts it; hashes do not get any smaller."""
-    request.runtime.check_log()
-    data = await request.runtime.db.read(log_entries.tile_bytes, path)
+    data = await request.runtime.read_log(log_entries.tile_bytes, path)
     if not path.startswith("entries/"):
         return _tagged(request, data, IMMUTABLE, "application/octet-stream")
     headers = {**IMMUTABLE, "Vary": "Accept-Encoding"}
@@ -104,8 +102,7 @@ def accepts_gzip(accepted: str) -> bool:
 )
 async def consistency(request: ApiRequest, query: Annotated[Sizes, Query()]) -> Response:
     """RFC 6962 consistency proof between any two sizes of this log, a base64 hash a line. It never changes."""
-    request.runtime.check_log()
-    hashes = await request.runtime.db.read(proofs.consistency, query.old, query.new)
+    hashes = await request.runtime.read_log(proofs.consistency, query.old, query.new)
     text = "".join(f"{encode_b64(hashed)}\n" for hashed in hashes)
     return _tagged(request, text.encode(), IMMUTABLE, TEXT)
 
@@ -119,7 +116,6 @@ async def consistency(request: ApiRequest, query: Annotated[Sizes, Query()]) -> 
 )
 async def receipt_proof(request: ApiRequest, receipt_id: str) -> Response:
     """A C2SP tlog-proof that verifies offline. 409 NOT_SEALED, with Retry-After, until the next block."""
-    request.runtime.check_log()
     interval_s = request.runtime.settings.block_interval_s
-    text = await request.runtime.db.read(log_entries.receipt_proof, receipt_id, interval_s)
+    text = await request.runtime.read_log(log_entries.receipt_proof, receipt_id, interval_s)
     return Response(text, media_type=TEXT)

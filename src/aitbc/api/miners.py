@@ -28,6 +28,7 @@ def register(ctx: FlowContext, principal: Principal, spec: MinerSpec, status: in
         miner,
         offers,
         chain_id=ctx.chain_id,
+        network_id=ctx.network_id,
         lease_s=ctx.lease_ms / 1000,
         heartbeat_s=ctx.heartbeat_ms / 1000,
         cap_units=parameters.get(tx, "default_max_price_per_1k_tokens"),

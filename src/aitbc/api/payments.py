@@ -120,7 +120,7 @@ async def refund_payment(
 )
 async def payment_receipt(request: ApiRequest, principal: AnyKey, payment_id: str) -> Response:
     """The ledger's lines, their blocks, and a proof that the payment is in the log."""
-    return reply(await request.runtime.db.read(_receipt, principal, payment_id))
+    return reply(await request.runtime.read_log(_receipt, principal, payment_id))
 
 
 def _receipt(tx: Tx, principal: Principal, payment_id: str) -> dict[str, Any]:

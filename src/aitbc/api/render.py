@@ -211,6 +211,7 @@ def miner_json(
     offers: tuple[OfferRow, ...],
     *,
     chain_id: str,
+    network_id: str,
     lease_s: float,
     heartbeat_s: float,
     cap_units: int,
@@ -234,6 +235,7 @@ def miner_json(
         "lease_s": lease_s,
         "default_max_price_per_1k": ait(cap_units),
         "chain_id": chain_id,
+        "network_id": network_id,
         "registered_at": rfc3339(miner.registered_at_ms),
         "last_heartbeat": rfc3339(miner.last_heartbeat_ms),
     }

@@ -13,7 +13,7 @@ _DESCRIPTIONS = {
     409: "The resource's state does not allow it",
     413: "Request body too large",
     429: "Too many requests, or too many jobs waiting",
-    503: "The database is not available, or the server is shutting down",
+    503: "The database is not available, the log is not served (LOG_REFUSED), or the server is shutting down",
 }
 
 Responses = dict[int | str, dict[str, Any]]

@@ -93,7 +93,7 @@ async def get_balance(
 @router.get("/rpc/head", summary="The newest block", response_model=wallets.ChainBlock, responses=PUBLIC_ONE)
 async def get_head(request: ApiRequest) -> Response:
     """The block that the log's newest checkpoint is of."""
-    return reply(await request.runtime.db.read(_head, request.runtime.settings.chain_id))
+    return reply(await request.runtime.read_log(_head, request.runtime.settings.chain_id))
 
 
 @router.get(
@@ -104,7 +104,7 @@ async def get_head(request: ApiRequest) -> Response:
 )
 async def get_block(request: ApiRequest, height: str) -> Response:
     """With the checkpoint that signs its tree, and the cosignatures of witnesses."""
-    return reply(await request.runtime.db.read(_block_at, request.runtime.settings.chain_id, height))
+    return reply(await request.runtime.read_log(_block_at, request.runtime.settings.chain_id, height))
 
 
 @router.get(

@@ -21,9 +21,13 @@ _COUNTS = ("height", "transactions", "receipts", "first_leaf", "tree_size")
 
 
 class Headers:
-    """Tree sizes and roots of the blocks, 40 bytes each, compared while the tree is rebuilt."""
+    """Tree sizes and roots of the blocks, 40 bytes each, compared while the tree is rebuilt.
+
+    `network_id` is what the genesis block says; "" for networks from before foundings, where it says nothing.
+    """
 
     def __init__(self) -> None:
+        self.network_id = ""
         self._sizes = array("q")
         self._roots = bytearray()
         self._next = 0
@@ -62,6 +66,7 @@ def check_blocks(
         header = _header(shown, key_set.chain_id)
         if last is None:
             _check_genesis(coordinator, header, key_set)
+            headers.network_id = "" if is_old(header) else header.hash
         elif fault := header.fault_after(last):
             raise Wrong("block", header.height, fault)
         elif header.tree_size > head.size:
@@ -95,8 +100,7 @@ def _check_genesis(coordinator: Coordinator, header: BlockHeader, keys: KeySet |
         raise Wrong("block", 0, f"it is not the genesis block of {chain_id}")
     if origin != keys.origin:
         raise Wrong("block", 0, f"its log is {origin}, and the keys are of {keys.origin}")
-    known = keys.network_id if isinstance(keys, KeySet) else ""
-    if known and not is_old(header) and header.hash != known:
+    if keys.network_id and not is_old(header) and header.hash != keys.network_id:
         raise Wrong("block", 0, "it is another network's than the keys are of")
 
 

@@ -98,6 +98,8 @@ class Outsider:
             report.not_checked.append("anything more: no block has been sealed yet")
             return
         headers = self._fetch_headers(head)
+        if headers is not None:
+            self._receipts.network_id = headers.network_id
         self._look_at_listed_keys()
         self._check_entries(head, headers)
         report.counts["leaves"] = head.size
@@ -317,6 +319,11 @@ class Outsider:
         if self._receipts.of_version_1:
             self._report.not_checked.append(
                 f"how {self._receipts.of_version_1} receipts of version 1 were to be paid: they do not say"
+            )
+        if self._receipts.unnamed:
+            self._report.not_checked.append(
+                f"of which network of this name {self._receipts.unnamed} receipts of versions 1 and 2 are:"
+                " they do not say"
             )
 
 

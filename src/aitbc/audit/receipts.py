@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aitbc.audit.findings import Wrong
 from aitbc.core import signing
 from aitbc.core.keyset import KeySet
-from aitbc.core.receipt import ReceiptFields, Signature, signed_bytes, to_json_of_signed, verify
+from aitbc.core.receipt import (
+    VERSION,
+    VERSION_1,
+    VERSION_2,
+    ReceiptFields,
+    Signature,
+    signed_bytes,
+    to_json_of_signed,
+    verify,
+)
 
 UPGRADE_S = 7 * 86_400
-"""How long coordinators of the version before may go on beside those that issue receipts of version 2."""
+"""How long coordinators of the version before may go on beside those that issue receipts of a newer one."""
+
+_PAID, _NETWORK = "how it is paid", "of which network it is"
+_LACKS: dict[str, dict[str, str]] = {
+    VERSION_1: {VERSION_2: _PAID, VERSION: _PAID},
+    VERSION_2: {VERSION: _NETWORK},
+    VERSION: {},
+}
+"""What a receipt of one version leaves unsaid, by the newer version that says it."""
 
 
 @dataclass
 class ReceiptCheck:
     """Holds receipts to one chain's keys, in the order of the log.
 
-    Counts those whose miner did not sign, and those of version 1, which do not say how they are paid. Once the
-    log has receipts of version 2, that is no way any more to leave it unsaid.
+    Counts those whose miner did not sign, those of version 1, which do not say how they are paid, and those that do
+    not say of which network they are (`unnamed`). Once the log has receipts of a newer version, an older one is no
+    way any more to leave that unsaid. `network_id`: what the log's genesis block says, where that is known.
     """
 
     keys: KeySet
+    network_id: str = ""
     unsigned_by_miner: int = 0
     of_version_1: int = 0
-    _version_2_since: int | None = None  # unix seconds
+    unnamed: int = 0
+    _since: dict[str, int] = field(default_factory=dict)  # unix seconds of the first receipt of each version
 
     def check(self, receipt_id: str, body: str, key_id: str, signature: str) -> ReceiptFields:
         """The fields of a receipt, given its signed text and the coordinator's signature. Raises Wrong."""
@@ -47,13 +67,16 @@ class ReceiptCheck:
         return fields
 
     def _check_version(self, fields: ReceiptFields) -> None:
-        since = self._version_2_since
-        if not fields.payment:
-            self.of_version_1 += 1
+        """Raises Wrong where a version comes back that the log has left behind."""
+        if self.network_id and fields.network_id not in ("", self.network_id):
+            raise Wrong("receipt", fields.receipt_id, f"it is of the network {fields.network_id}")
+        self.of_version_1 += not fields.payment
+        self.unnamed += not fields.network_id
+        for newer, lacks in _LACKS[fields.version].items():
+            since = self._since.get(newer)
             if since is not None and fields.completed_at > since + UPGRADE_S:
-                what = (
-                    "it is of version 1, which does not say how it is paid, and this log has left that behind"
-                )
-                raise Wrong("receipt", fields.receipt_id, what)
-        elif since is None or fields.completed_at < since:
-            self._version_2_since = fields.completed_at
+                what = f"it is of version {fields.version[-1]}, which does not say {lacks}"
+                raise Wrong("receipt", fields.receipt_id, f"{what}, and this log has left that behind")
+        known = self._since.get(fields.version)
+        if known is None or fields.completed_at < known:
+            self._since[fields.version] = fields.completed_at

@@ -65,8 +65,8 @@ class Trust:
                 raise Wrong(
                     "network", network_id, f"its log is {origin}, and the {what} is for {source.origin}"
                 )
-        if self.keys is not None and self.keys.network_id not in ("", network_id):
-            raise Wrong("network", network_id, f"the key set is for the network {self.keys.network_id}")
+            if source is not None and source.network_id not in ("", network_id):
+                raise Wrong("network", network_id, f"the {what} is for the network {source.network_id}")
         for one in self.kept:
             if one.head.origin != origin:
                 what = f"its log is {origin}, and what was kept in {one.source} is of {one.head.origin}"

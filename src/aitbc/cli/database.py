@@ -52,7 +52,7 @@ def open_database(
 
     It must exist: a second one, made by the way at a wrong place, would take what is meant for the first. With
     `create` it is made and founded where there is none, in AITBC_HOME, if that was named and no DATABASE_URL.
-    With `looks_only` nothing is made or changed: a database of an older schema is refused.
+    With `looks_only` nothing is made or changed, in the database's folder either: one of an older schema is refused.
     CommandError NO_DATABASE, WrongNetwork, MigrationError.
     """
     from aitbc.migrate import ensure_current
@@ -67,7 +67,7 @@ def open_database(
     if on_sqlite and not looks_only:
         not_under_a_coordinator(settings)
     ensure_current(settings.database_url, auto=on_sqlite and not looks_only)
-    with open_ledger(settings.database_url) as database:
+    with open_ledger(settings.database_url, looks_only=looks_only) as database:
         if made:
             note(f"there was no database yet: made a new one, {shown(settings)}")
         yield database
@@ -122,16 +122,16 @@ def check_network(settings: Settings) -> None:
     from aitbc.runtime import check_network as check
 
     if current_revision(settings.database_url) is not None:
-        with open_ledger(settings.database_url) as database:
+        with open_ledger(settings.database_url, looks_only=True) as database:
             database.read_sync(check, settings.chain_id)
 
 
 @contextmanager
-def open_ledger(database_url: str) -> Iterator[Database]:
+def open_ledger(database_url: str, *, looks_only: bool = False) -> Iterator[Database]:
     """A migrated database, for use beside a running coordinator or without one."""
     from aitbc.database import Database
 
-    database = Database.open(database_url)
+    database = Database.open(database_url, looks_only=looks_only)
     try:
         yield database
     finally:

@@ -139,6 +139,8 @@ def _of_client(error: AitbcClientError) -> CommandError:
     hint = _HINTS.get(error.code, "")
     if error.code == "UNAUTHORIZED":
         hint = _HINTS_OF_KEYS.get(str(details.get("reason")), hint)
+    if error.code == "KEY_NOT_FOUND":
+        hint = "List them with `aitbc wallet key list`."  # over HTTP only a wallet manages keys
     message = error.message
     if isinstance(error, CoordinatorUnreachable | UnexpectedAnswer):
         return CommandError(error.code, message, hint, exit_code=UNREACHABLE, **details)
@@ -150,19 +152,21 @@ def _of_client(error: AitbcClientError) -> CommandError:
         return CommandError(error.code, message, hint, exit_code=FAILURE, **details)
     if isinstance(error, RateLimited) and error.retry_after_s:
         hint = f"Try again in {error.retry_after_s:.0f} s."
-    if error.code == "INVALID_REQUEST" and error.details:
-        message = f"{message} ({_brief(error.details)})"
+    if error.code == "INVALID_REQUEST" and (more := _brief(error.details, message)):
+        message = f"{message} ({more})"
     status = error.status if isinstance(error, ApiError) else 0
     return CommandError(error.code, message, hint, exit_code=FAILURE if status >= 500 else REFUSED, **details)
 
 
-def _brief(details: dict[str, Any]) -> str:
-    """Details of a refused request, short: `field: message` where they come so."""
+def _brief(details: dict[str, Any], said: str) -> str:
+    """Details of a refused request, short: `field: message` where they come so. What the message says of a
+    field already is left out."""
     parts = []
     for name, value in details.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict) and "field" in item:
-                parts.append(f"{item['field']}: {item.get('message', '')}")
+                if f"{item['field']}: " not in said:
+                    parts.append(f"{item['field']}: {item.get('message', '')}")
             else:
                 parts.append(f"{name}: {item}")
     return "; ".join(parts)[:500]
@@ -207,6 +211,11 @@ def _of_machine(error: BaseException) -> CommandError | None:
             lines = str(getattr(error, "orig", None) or error).strip().splitlines()
             reason = lines[0] if lines else type(error).__name__
             return CommandError("DATABASE", reason, "Check DATABASE_URL; see `aitbc doctor`.")
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
+        message = f"~ stands for no folder here: {error}"
+        return CommandError(
+            "HOME", message, "Name the folder in full, with --home or AITBC_HOME.", exit_code=USAGE
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return CommandError("SYSTEM", f"{where}{error.strerror or error}", "See `aitbc doctor`.")

@@ -92,7 +92,7 @@ def list_keys(
     """List the keys: never their text."""
     from aitbc.accounts.service import list_keys as read_keys
 
-    with open_database(settings_from(home, database_url)) as database:
+    with open_database(settings_from(home, database_url), looks_only=True) as database:
         found = [_key_json(row) for row in database.read_sync(read_keys, account)]
     if as_json:
         print_json(found)

@@ -109,7 +109,7 @@ def balance(
     from aitbc.flows.explorer import account_named
     from aitbc.ledger import service as accounts_service
 
-    with open_database(settings_from(home, database_url)) as database:
+    with open_database(settings_from(home, database_url), looks_only=True) as database:
         try:
             found = database.read_sync(accounts_service.balance, account_named(account))
         except AccountNotFound as error:
@@ -140,7 +140,7 @@ def accounts(
     from aitbc.core.money import format_ait
     from aitbc.ledger import service as accounts_service
 
-    with open_database(settings_from(home, database_url)) as database:
+    with open_database(settings_from(home, database_url), looks_only=True) as database:
         found = database.read_sync(accounts_service.accounts, after, limit + 1)
     shown = found[:limit]
     if as_json:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log_app = typer.Typer(
     no_args_is_help=True,
-    help="The log's last signed head, kept outside the database: show it, or give it up.",
+    help="The log's last signed head, kept outside the database: head shows it, accept gives it up.",
 )
 
 

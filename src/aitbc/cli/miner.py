@@ -25,7 +25,7 @@ from aitbc.miner.lock import AlreadyRunning
 from aitbc.miner.progress import Reporter, reporter_for
 from aitbc.miner.settings import MinerSettings
 
-miner_app = typer.Typer(help="Run models for others and be paid for it.", no_args_is_help=True)
+miner_app = typer.Typer(help="Run models for others and be paid for it: run, status.", no_args_is_help=True)
 
 
 miner_app.command("status")(status)
@@ -86,6 +86,14 @@ def run(
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Take the id over from a machine on which it is alive.")
     ] = False,
+    network_id: Annotated[
+        str | None,
+        typer.Option(
+            "--network-id",
+            metavar="HEX",
+            help="The network to sign results for; else the one met there first.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
 ) -> None:
     """Take jobs from a coordinator, run them here, sign and deliver the results.
@@ -108,6 +116,7 @@ def run(
             job_timeout_s=job_timeout,
             drain_grace_s=drain_grace,
             takeover=takeover,
+            network_id=network_id,
         )
         choice = EngineChoice(
             engine=engine,

@@ -25,6 +25,8 @@ from aitbc.sdk import Client
 from aitbc.sdk.errors import AitbcClientError
 from aitbc.sdk.fields import plain
 
+WRONG_KEY = "What is above is what this machine knows; give the miner's own key by --key or AITBC_API_KEY for the rest."
+
 MAX_PAGES = 20
 """Of the account's statement, 1000 movements each: what a sum of earnings looks at."""
 
@@ -96,7 +98,8 @@ async def _standing(url: str, key: str, miner_id: str | None) -> dict[str, Any]:
 
 def _trouble(error: CoordinatorUnreachable | Refused, url: str) -> CommandError:
     if isinstance(error, Refused):
-        return CommandError(error.code, error.message, exit_code=REFUSED)
+        hint = WRONG_KEY if error.status in (401, 403) else ""
+        return CommandError(error.code, error.message, hint, exit_code=REFUSED)
     hint = "What is above is what this machine knows. A running miner goes on by itself once it is back."
     return CommandError(
         "UNREACHABLE", f"no coordinator answers at {url}: {error}", hint, exit_code=UNREACHABLE

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from aitbc.core.note import Verifier
     from aitbc.core.receipt import KeySet
 
-policy_app = typer.Typer(no_args_is_help=True, help="Policies: which keys and witnesses you trust.")
+policy_app = typer.Typer(
+    no_args_is_help=True, help="Policies, which say whose keys and witnesses you trust: new."
+)
 
 
 @policy_app.callback()
@@ -66,6 +68,7 @@ def new(
             quorum=len(witnesses) if quorum is None else quorum,
             receipt_keys=tuple(one.public_bytes for one in key_set if one.use == "receipts"),
             require_proof=require_proof,
+            network_id=key_set.network_id,
         )
     except PolicyInvalid as error:
         raise usage_error(f"these make no policy: {error}", "See docs/formats/policy.md") from error

@@ -49,7 +49,7 @@ def list_providers(
     """List the accounts with miners: approval, leases they may hold, answers, failures in a row."""
     from aitbc.miners import standing
 
-    with open_database(settings_from(home, database_url)) as database:
+    with open_database(settings_from(home, database_url), looks_only=True) as database:
         rows = database.read_sync(standing.providers, "", MAX_LISTED)
     found: list[dict[str, Any]] = [
         {

@@ -195,6 +195,7 @@ def _show(receipt: Receipt) -> None:
         [
             ("receipt", receipt.receipt_id),
             ("chain", document.get("chain_id")),
+            ("network", document.get("network_id", "the receipt names the chain alone")),
             ("job", receipt.job_id),
             ("type", receipt.job_type),
             ("model", receipt.model),
@@ -266,16 +267,24 @@ def _pinned_keys(path: Path | None) -> KeySet | None:
 
 
 def save_document(path: Path, document: dict[str, Any], what: str) -> None:
-    """Write a document to a file, whole or not at all; - is stdout. Raises CommandError."""
+    """Write a document to a file, whole or not at all; - is stdout. A device or a pipe is written to, not
+    replaced, and so is what a link leads to. Raises CommandError."""
     text = to_json(document) + "\n"
     if str(path) == "-":
         sys.stdout.write(text)
         return
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh: Path | None = None
     try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise CommandError("FILE", f"{path} cannot be written: {error.strerror}") from error
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")
+        else:
+            fresh = target.with_name(f".{target.name}.{os.getpid()}")
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(target)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        if fresh is not None:
+            fresh.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+        raise CommandError("FILE", f"{path} cannot be written: {reason}") from error
     note(f"{what} saved in {path}")

@@ -15,6 +15,7 @@ from aitbc.cli import complete
 from aitbc.cli.failures import CommandError, usage_error
 from aitbc.cli.output import ait, clean, note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect
+from aitbc.core.money import parse_ait
 from aitbc.sdk import AitbcClientError, Client, Job, JobBody, Quote, chat_job, embedding_job, prompt_job
 from aitbc.sdk.fields import plain
 
@@ -78,7 +79,7 @@ def submit(
         "top_p": top_p,
         "seed": seed,
         "stop": stop or None,
-        "max_price": max_price,
+        "max_price": _checked_price(max_price),
         "miner_id": miner,
         "region": region,
         "min_memory_gb": min_memory_gb,
@@ -118,6 +119,16 @@ def _read_prompt(prompt: str | None) -> str:
     if not prompt:
         raise usage_error("the prompt is empty")
     return prompt
+
+
+def _checked_price(text: str | None) -> str | None:
+    """--max-price, which other amounts' errors would not name."""
+    try:
+        if text is not None:
+            parse_ait(text)
+    except ValueError as error:
+        raise usage_error(f"--max-price: {error}") from error
+    return text
 
 
 def _body(prompt: str, system: str | None, embed: bool, options: dict[str, Any]) -> JobBody:

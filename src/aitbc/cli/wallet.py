@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aitbc.wallet.keystore import StoredWallet
 
 wallet_app = typer.Typer(
-    no_args_is_help=True, help="Your own wallet: new, address, balance, send, sign, login."
+    no_args_is_help=True, help="Your own wallet: new, address, balance, send, sign, login; API keys: key."
 )
 
 WALLET_NAME = "wallet.json"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from aitbc.wallet.client import Login, WalletClient
 
 key_app = typer.Typer(
-    no_args_is_help=True, help="API keys of the wallet's account, for clients and for miners."
+    no_args_is_help=True,
+    help="API keys of the wallet's account, for clients and for miners: new, list, revoke.",
 )
 wallet_app.add_typer(key_app, name="key")
 

@@ -21,7 +21,7 @@ NetworkOption = Annotated[
 
 def network_for(url: str, told: str, wanted: str | None) -> str:
     """The id of the network to sign for. A coordinator that names another one than before is not paid."""
-    from aitbc.wallet.networks import NetworkDoubt, settle
+    from aitbc.sdk.networks import NetworkDoubt, settle
 
     _check_network_id(wanted)
     try:
@@ -33,7 +33,7 @@ def network_for(url: str, told: str, wanted: str | None) -> str:
 
 def known_network(url: str | None, wanted: str | None) -> str:
     """The id of the network to sign for without asking it."""
-    from aitbc.wallet.networks import NetworkDoubt, known
+    from aitbc.sdk.networks import NetworkDoubt, known
 
     _check_network_id(wanted)
     if wanted is not None:
@@ -48,7 +48,7 @@ def known_network(url: str | None, wanted: str | None) -> str:
 
 
 def _check_network_id(wanted: str | None) -> None:
-    from aitbc.wallet.networks import is_network_id
+    from aitbc.sdk.networks import is_network_id
 
     if wanted is not None and not is_network_id(wanted):
         raise usage_error("--network-id is 64 lower-case hex digits", "`aitbc wallet balance` shows it.")

@@ -11,7 +11,7 @@ import typer
 from aitbc.cli.failures import usage_error
 from aitbc.core.numbers import read_count
 
-witness_app = typer.Typer(help="Vouch for a log: cosign what only ever grows.", no_args_is_help=True)
+witness_app = typer.Typer(help="Vouch for a log, cosign what only ever grows: run.", no_args_is_help=True)
 
 MAX_PORT = 65535
 DEFAULT_HOME = Path("~/.aitbc/witness")

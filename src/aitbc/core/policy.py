@@ -5,6 +5,7 @@ docs/formats/policy.md describes the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +19,8 @@ from aitbc.core.note import COSIGNATURE_V1, ED25519, Verifier
 VERSION = "aitbc/policy/v1"
 MAX_KEYS = 64
 _REQUIRED = frozenset({"version", "chain_id", "log", "witnesses", "quorum"})
-_OPTIONAL = frozenset({"receipt_keys", "require_proof"})
+_OPTIONAL = frozenset({"network_id", "receipt_keys", "require_proof"})
+_NETWORK_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _T = TypeVar("_T")
 
 
@@ -35,6 +37,7 @@ class Policy:
     quorum         how many of them must have cosigned a checkpoint (0: none need to)
     receipt_keys   keys that sign receipts; empty where the verifier takes them from a key set
     require_proof  whether a receipt must carry a proof
+    network_id     the network's id, hex; "" where the policy names the chain alone
     """
 
     chain_id: str
@@ -43,11 +46,14 @@ class Policy:
     quorum: int = 0
     receipt_keys: tuple[bytes, ...] = ()
     require_proof: bool = True
+    network_id: str = ""
 
     def __post_init__(self) -> None:
         """PolicyInvalid: what `from_json` would refuse."""
         if not self.chain_id:
             raise PolicyInvalid("chain_id is empty")
+        if self.network_id and _NETWORK_ID.fullmatch(self.network_id) is None:
+            raise PolicyInvalid("network_id is not 64 lower-case hex digits")
         if not self.log:
             raise PolicyInvalid("log has no key")
         if any(key.kind != ED25519 for key in self.log):
@@ -76,7 +82,7 @@ class Policy:
         """The pinned keys as a key set, without limits of validity."""
         receipts = [PublishedKey(public_bytes) for public_bytes in self.receipt_keys]
         log = [PublishedKey(key.public_bytes, use=USE_LOG) for key in self.log]
-        return KeySet(self.chain_id, [*receipts, *log], self.origin)
+        return KeySet(self.chain_id, [*receipts, *log], self.origin, self.network_id)
 
     def to_json(self) -> dict[str, Any]:
         """The policy file's document."""
@@ -88,6 +94,8 @@ class Policy:
             "quorum": self.quorum,
             "require_proof": self.require_proof,
         }
+        if self.network_id:
+            document["network_id"] = self.network_id
         if self.receipt_keys:
             document["receipt_keys"] = [
                 {"key_id": signing.key_id(key), "public_key": signing.public_to_text(key)}
@@ -121,6 +129,9 @@ class Policy:
             raise PolicyInvalid("chain_id is not a string")
         if type(quorum) is not int:
             raise PolicyInvalid("quorum is not an integer")
+        network_id = document.get("network_id", "")
+        if not isinstance(network_id, str) or ("network_id" in document and not network_id):
+            raise PolicyInvalid("network_id is not 64 lower-case hex digits")
         if type(require_proof) is not bool:
             raise PolicyInvalid("require_proof is neither true nor false")
         return cls(
@@ -132,6 +143,7 @@ class Policy:
                 _receipt_key(entry) for entry in _list(document.get("receipt_keys", []), "receipt_keys")
             ),
             require_proof=require_proof,
+            network_id=network_id,
         )
 
 

@@ -17,10 +17,12 @@ from aitbc.core.ids import is_id
 from aitbc.core.metering import SOURCES
 from aitbc.core.signing import PrivateKey
 
-VERSION = "aitbc/receipt/v2"
-VERSION_1 = "aitbc/receipt/v1"  # which does not say how the job is paid; never issued any more
+VERSION = "aitbc/receipt/v3"
+VERSION_2 = "aitbc/receipt/v2"  # which names the chain, but not which network of that name
+VERSION_1 = "aitbc/receipt/v1"  # which does not say how the job is paid either; neither is issued any more
 PAYMENTS = ("auto", "manual")
-RESULT_VERSION = "aitbc/result/v1"
+RESULT_VERSION = "aitbc/result/v2"
+RESULT_VERSION_1 = "aitbc/result/v1"  # of receipts before version 3
 MAX_TEXT_CHARS = 256
 MAX_COUNT = 2**53 - 1
 
@@ -71,6 +73,7 @@ class ReceiptFields(NamedTuple):
     `claimed_tokens` are the (prompt, completion) counts in the miner's statement, None where it did not sign.
     `payment` is auto (paid in the transaction that issued the receipt) or manual (released by its payer, or by
     itself at `release_after`, unix seconds; None for auto). "" in a receipt of version 1, which has neither.
+    `network_id` is the network's id; "" in a receipt of versions 1 and 2, which name the chain alone.
     """
 
     chain_id: str
@@ -97,12 +100,20 @@ class ReceiptFields(NamedTuple):
     claimed_tokens: tuple[int, int] | None = None
     payment: str = ""
     release_after: int | None = None
+    network_id: str = ""
+
+    @property
+    def version(self) -> str:
+        """Which version of the format states these fields."""
+        if self.network_id:
+            return VERSION
+        return VERSION_2 if self.payment else VERSION_1
 
 
 def _signed_object(fields: ReceiptFields) -> dict[str, Any]:
     claimed, miner = fields.claimed_tokens, fields.miner_signature
     signed: dict[str, Any] = {
-        "version": VERSION if fields.payment else VERSION_1,
+        "version": fields.version,
         "chain_id": fields.chain_id,
         "receipt_id": fields.receipt_id,
         "job_id": fields.job_id,
@@ -129,6 +140,8 @@ def _signed_object(fields: ReceiptFields) -> dict[str, Any]:
     if fields.payment:
         signed["payment"] = fields.payment
         signed["release_after"] = fields.release_after
+    if fields.network_id:
+        signed["network_id"] = fields.network_id
     return signed
 
 
@@ -156,20 +169,32 @@ def result_statement(
     result_hash: str,
     prompt_tokens: int,
     completion_tokens: int,
+    network_id: str = "",
 ) -> bytes:
-    """The bytes that the miner signs. The token counts are its claim: its engine's, or 0 and 0 without."""
-    return canonical.encode_plain(
-        {
-            "version": RESULT_VERSION,
-            "chain_id": chain_id,
-            "job_id": job_id,
-            "miner_id": miner_id,
-            "prompt_hash": prompt_hash,
-            "result_hash": result_hash,
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-        }
-    )
+    """The bytes that the miner signs. The token counts are its claim: its engine's, or 0 and 0 without.
+
+    Without a `network_id` those of version 1, which are good on every network of the chain's name.
+    """
+    stated: dict[str, Any] = {
+        "version": RESULT_VERSION if network_id else RESULT_VERSION_1,
+        "chain_id": chain_id,
+        "job_id": job_id,
+        "miner_id": miner_id,
+        "prompt_hash": prompt_hash,
+        "result_hash": result_hash,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+    }
+    if network_id:
+        stated["network_id"] = network_id
+    return canonical.encode_plain(stated)
+
+
+def old_statement(statement: bytes) -> bytes:
+    """What a miner from before version 2 signed in the place of this statement."""
+    stated = orjson.loads(statement)
+    del stated["network_id"]
+    return canonical.encode_plain({**stated, "version": RESULT_VERSION_1})
 
 
 def statement_of(fields: ReceiptFields) -> bytes:
@@ -185,6 +210,7 @@ def statement_of(fields: ReceiptFields) -> bytes:
         result_hash=fields.result_hash,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        network_id=fields.network_id,
     )
 
 
@@ -290,7 +316,13 @@ _OTHER_FIELDS = (
 _MONEY_SHOWN = {f"{name}_units": name for name in _MONEY_FIELDS}
 FIELD_NAMES = frozenset((*_TEXT_FIELDS, *_COUNT_FIELDS, *_HASH_FIELDS, *_MONEY_FIELDS, *_OTHER_FIELDS))
 OPTIONAL_NAMES = frozenset({"result"})
-PAYMENT_NAMES = frozenset({"payment", "release_after"})  # of version 2
+PAYMENT_NAMES = frozenset({"payment", "release_after"})  # since version 2
+NETWORK_NAMES = frozenset({"network_id"})  # since version 3
+_NAMES = {
+    VERSION: FIELD_NAMES | PAYMENT_NAMES | NETWORK_NAMES,
+    VERSION_2: FIELD_NAMES | PAYMENT_NAMES,
+    VERSION_1: FIELD_NAMES,
+}
 
 
 def parse(document: object) -> tuple[ReceiptFields, Signature]:
@@ -301,14 +333,14 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
     """
     if not isinstance(document, dict):
         raise ReceiptInvalid("a receipt is a JSON object")
-    names = document.keys()
-    required = FIELD_NAMES | PAYMENT_NAMES if document.get("version") == VERSION else FIELD_NAMES
+    names, version = document.keys(), document.get("version")
+    required = _NAMES.get(version, FIELD_NAMES) if isinstance(version, str) else FIELD_NAMES
     if missing := required - names:
         raise ReceiptInvalid(f"missing field {min(missing)}")
     if unknown := names - required - OPTIONAL_NAMES:
         raise ReceiptInvalid(f"unknown field {str(min(unknown, key=str))[:64]!r}")
-    if document["version"] not in (VERSION, VERSION_1):
-        raise ReceiptInvalid(f"version is neither {VERSION} nor {VERSION_1}")
+    if not isinstance(version, str) or version not in _NAMES:
+        raise ReceiptInvalid(f"version is none of {', '.join(_NAMES)}")
     values: dict[str, Any] = {name: _text(document, name) for name in _TEXT_FIELDS}
     for name in _ID_FIELDS:
         if not is_id(values[name]):
@@ -334,6 +366,7 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
         miner_signature=_miner_signature(document["miner_signature"]),
         claimed_tokens=_claimed(document["claimed_tokens"]),
         **_payment(document),
+        **_network(document),
     )
     if (fields.miner_signature is None) != (fields.claimed_tokens is None):
         raise ReceiptInvalid("claimed_tokens goes with miner_signature")
@@ -342,7 +375,7 @@ def parse(document: object) -> tuple[ReceiptFields, Signature]:
 
 
 def _payment(document: dict[str, Any]) -> dict[str, Any]:
-    """The two members of version 2; nothing in version 1."""
+    """The two members that version 2 has more; nothing in version 1."""
     if document["version"] == VERSION_1:
         return {}
     payment, after = document["payment"], document["release_after"]
@@ -351,6 +384,13 @@ def _payment(document: dict[str, Any]) -> dict[str, Any]:
     if (after is None) != (payment == "auto"):
         raise ReceiptInvalid("release_after is a time where the payment is manual, else null")
     return {"payment": payment, "release_after": None if after is None else _count(after, "release_after")}
+
+
+def _network(document: dict[str, Any]) -> dict[str, Any]:
+    """The member that version 3 has more."""
+    if document["version"] != VERSION:
+        return {}
+    return {"network_id": _matching(document["network_id"], _HASH, "network_id", "64 lower-case hex digits")}
 
 
 def _text(document: dict[str, Any], name: str) -> str:

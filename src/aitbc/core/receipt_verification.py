@@ -24,6 +24,7 @@ from aitbc.core.receipt_document import (
 from aitbc.core.receipt_proof import VALIDITY_TOLERANCE_MS, Check, check_leaf
 
 SIGNATURE = "signature"
+NETWORK = "network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +91,35 @@ def verify(document: object, keys: KeySet | None = None, policy: Policy | None =
         policy=policy,
         made_at_ms=fields.completed_at * 1000,
     )
+    network = _check_network(fields, keys, policy)
     if policy is not None and policy.receipt_keys:
         keys = policy.key_set()
     checks = (
         Check("document", True, "all fields are present and well-formed"),
         _check_price(fields),
         _check_result(fields, document),
+        network,
         _check_miner_signature(fields),
         _check_signature(fields, signed, signature, keys),
         *proof,
     )
     return Verification(checks, fields)
+
+
+def _check_network(fields: ReceiptFields, keys: KeySet | None, policy: Policy | None) -> Check:
+    if not fields.network_id:
+        what = f"{fields.version} names the chain {fields.chain_id} alone; which network of that name was not checked"
+        return Check(NETWORK, None, what)
+    # What a policy pins comes first; a key set that was saved beside one that pins nothing still says which network.
+    known = "" if policy is None else policy.network_id
+    known = known or ("" if keys is None else keys.network_id)
+    if not known:
+        return Check(
+            NETWORK, None, f"nothing given says which network; the receipt names {fields.network_id}"
+        )
+    if fields.network_id != known:
+        return Check(NETWORK, False, f"it is of the network {fields.network_id}, not {known}")
+    return Check(NETWORK, True, f"it is of the network {known}")
 
 
 def _check_price(fields: ReceiptFields) -> Check:

@@ -61,22 +61,31 @@ class Database:
 
     @classmethod
     def open(
-        cls, url: str, clock: Clock | None = None, *, pool_size: int = 12, timeout_s: float | None = None
+        cls,
+        url: str,
+        clock: Clock | None = None,
+        *,
+        pool_size: int = 12,
+        timeout_s: float | None = None,
+        looks_only: bool = False,
     ) -> "Database":
         """Opens `url` without migrating it. ValueError for an unknown kind of database.
 
         `pool_size`: PostgreSQL connections, a third of them for reads. `timeout_s`: how long a statement may
         take, or a lock be waited for; None: for programs that may read a whole database, as long as it lives.
+        `looks_only`: for `read_sync`; nothing in a SQLite database's file or beside it changes, not even its mode.
         """
         clock = clock or SystemClock()
         signals = Signals()
         if url.startswith("sqlite"):
-            return cls(SqliteBackend(sqlite_path(url), clock, signals, timeout_s), clock, signals)
+            path = sqlite_path(url)
+            backend = SqliteBackend(path, clock, signals, timeout_s, looks_only=looks_only)
+            return cls(backend, clock, signals)
         if url.startswith("postgres"):
             readers = max(1, pool_size // 3)
             writers = max(1, pool_size - readers)
-            backend = PostgresBackend(postgres_url(url), clock, signals, writers, readers, timeout_s)
-            return cls(backend, clock, signals)
+            server = PostgresBackend(postgres_url(url), clock, signals, writers, readers, timeout_s)
+            return cls(server, clock, signals)
         raise ValueError(f"DATABASE_URL must begin with sqlite:/// or postgresql://, not {url.split(':')[0]}")
 
     async def start(self) -> None:

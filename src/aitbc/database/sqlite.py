@@ -21,6 +21,7 @@ import structlog
 
 from aitbc.core.clock import Clock
 from aitbc.database.files import SameFiles
+from aitbc.database.looking import Looker
 from aitbc.database.signals import Signals
 from aitbc.database.tx import CLOSED, Books, FullOrBroken, Tx
 from aitbc.errors import StorageUnavailable
@@ -96,8 +97,17 @@ class SqliteBackend:
 
     dialect = "sqlite"
 
-    def __init__(self, path: Path, clock: Clock, signals: Signals, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        signals: Signals,
+        timeout_s: float | None = None,
+        *,
+        looks_only: bool = False,
+    ) -> None:
         self.path = path
+        self._looker = Looker(path) if looks_only else None
         self._busy_s = BUSY_S if timeout_s is None else timeout_s
         self._end_s: float | None = None  # calls end by then, on the monotonic clock
         self.clock = clock
@@ -295,11 +305,15 @@ class SqliteBackend:
             result = fn(tx, *args, **kwargs)
             if begin == "BEGIN":
                 connection.execute("COMMIT")
+                if self._looker is not None:
+                    self._looker.check()
             else:
                 self.commit(connection)
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error) and self._looker is not None:
+                self._looker.check()  # half of a change is no database
             if isinstance(error, Exception):
                 raise self._translate(error) from error
             raise
@@ -317,7 +331,11 @@ class SqliteBackend:
             if self._closed:
                 raise StorageUnavailable("The database is closed.")
             try:
-                connection = connect(self.path, timeout_s=self._busy_s, readonly=readonly)
+                connection = (
+                    connect(self.path, timeout_s=self._busy_s, readonly=readonly)
+                    if self._looker is None
+                    else self._looker.connect(self._busy_s)
+                )
             except sqlite3.Error as error:
                 raise self._translate(error) from error
             setattr(self._local, name, connection)
@@ -350,6 +368,8 @@ class SqliteBackend:
             connection.close()
         self._opened.clear()
         self._connection = None
+        if self._looker is not None:
+            self._looker.close()
 
 
 def _books(connection: sqlite3.Connection) -> Books:

@@ -22,6 +22,7 @@ from aitbc.errors import (
     ResultTooLarge,
     SignatureInvalid,
     SignatureRequired,
+    StatementOldVersion,
 )
 from aitbc.flows import escrow, retries
 from aitbc.flows.context import FlowContext
@@ -64,7 +65,7 @@ def complete(
     """Accepts the lease holder's result, once; the same result sent again gets the first receipt.
 
     Raises MinerNotFound, Forbidden, JobNotFound, LeaseLost, JobNotRunning, InvalidRequest,
-    SignatureRequired, SignatureInvalid; each of them changes nothing.
+    SignatureRequired, SignatureInvalid, StatementOldVersion; each of them changes nothing.
     """
     jobs.ahead(tx, locked=sent.job_id)
     parameters.ahead(tx, "fee_bps")
@@ -93,12 +94,20 @@ def _complete(tx: Tx, ctx: FlowContext, miner: MinerRow, sent: ResultSubmission)
         return _first_receipt(tx, job, sent)
     job = _admit(miner, job, sent)
     answer = _check(tx, ctx, miner, job, sent)
-    made = answer.signature
-    if made is not None and not verify(made.public_key, answer.statement, made.sig):
-        raise SignatureInvalid(job_id=job.id)
+    if answer.signature is not None:
+        _check_signed(job, answer.signature, answer.statement)
     fields = _settle(tx, ctx, miner, job, answer)
     body = documents.signed_bytes(fields)
     return receipts.issue(tx, fields, body, documents.sign_bytes(body, ctx.signing_key))
+
+
+def _check_signed(job: JobRow, made: documents.MinerSignature, statement: bytes) -> None:
+    """Raises SignatureInvalid; StatementOldVersion where it is over what earlier miners signed, to say what to do."""
+    if verify(made.public_key, statement, made.sig):
+        return
+    if verify(made.public_key, documents.old_statement(statement), made.sig):
+        raise StatementOldVersion(version=documents.RESULT_VERSION, job_id=job.id)
+    raise SignatureInvalid(job_id=job.id)
 
 
 def _complete_together(
@@ -167,6 +176,8 @@ def _settle(
     tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, answer: _Answer
 ) -> documents.ReceiptFields:
     """Ends the job and moves its money; what its receipt states."""
+    if not ctx.network_id:
+        raise RuntimeError("nothing is signed before the coordinator knows its network")
     # Read before anything is written, which it would have to wait for.
     fee_bps = parameters.get(tx, "fee_bps")
     price = price_units(answer.metered.units, job.unit_price_units)
@@ -203,6 +214,7 @@ def _settle(
         claimed_tokens=answer.claimed,
         payment="manual" if job.manual_payment else "auto",
         release_after=escrow.release_after_s(tx, ctx, job) or None,
+        network_id=ctx.network_id,
     )
 
 
@@ -237,6 +249,7 @@ def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultS
         result_hash=result_hash,
         prompt_tokens=claimed[0],
         completion_tokens=claimed[1],
+        network_id=ctx.network_id,
     )
     public_key = public_from_text(miner.public_key)
     try:

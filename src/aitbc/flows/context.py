@@ -17,7 +17,7 @@ class FlowContext:
     `default_max_run_ms` and `max_max_run_ms` are how long a run may take where the job does not say, and at most;
     `worker` shares the signatures of batches; `on_offer` remembers for a moment what miners offer;
     `only_approved`: accounts that the operator has not approved get no work; `deposit_units` are held for each
-    registered miner.
+    registered miner. `network_id` is known once the coordinator has opened its database; nothing is signed before.
     """
 
     chain_id: str
@@ -34,6 +34,7 @@ class FlowContext:
     worker: SigningWorker | None = None
     only_approved: bool = False
     deposit_units: int = 0
+    network_id: str = ""
     on_offer: OnOffer = field(default_factory=OnOffer, compare=False)
 
     @property

@@ -6,7 +6,6 @@ Lists go newest first and are read by key, so that a page costs the same however
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select
-from sqlalchemy.sql.expression import ColumnElement
 
 from aitbc.chain import counters, queries
 from aitbc.chain.models import AccountActivity, Block, Leaf
@@ -34,8 +33,6 @@ MAX_SEQ = (1 << 63) - 1
 AT_ONCE = 20  # transfers that one query reads by their ids
 MAX_FOUND = 10  # results of each kind that a search gives
 JOB_KINDS = ("hold", "post", "fee", "void")  # transfers that name the job that they are for
-# Ids are UUIDs, which order by time; a few have names ("grant:alice"), which sort above and come last.
-NAMED = "g"
 
 
 class Row(NamedTuple):
@@ -132,13 +129,14 @@ BY_IDS = statement(
     .where(_l.ref_id.in_([bindparam(f"id{number}") for number in range(AT_ONCE)])),
     Row,
 )
-_latest = (
+# By what never changes: in an order of last activity, who becomes active moves past the page where he was due.
+_newest = (
     select(_s)
     .where(
-        _s.c.last_leaf <= bindparam("leaf"),
-        (_s.c.last_leaf < bindparam("leaf")) | (_s.c.account_id < bindparam("account")),
+        _s.c.first_leaf <= bindparam("leaf"),
+        (_s.c.first_leaf < bindparam("leaf")) | (_s.c.account_id < bindparam("account")),
     )
-    .order_by(_s.c.last_leaf.desc(), _s.c.account_id.desc())
+    .order_by(_s.c.first_leaf.desc(), _s.c.account_id.desc())
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
     .subquery("page")
@@ -149,18 +147,18 @@ def _time_of(leaf: Any) -> Any:
     return select(_b.time_ms).where(_b.tree_size > leaf).order_by(_b.tree_size).limit(1).scalar_subquery()
 
 
-LAST_ACTIVE = statement(
+NEWEST_ACCOUNTS = statement(
     select(
-        _latest.c.account_id,
+        _newest.c.account_id,
         _a.kind,
         _a.balance_units,
-        _latest.c.transfers,
-        _time_of(_latest.c.first_leaf),
-        _time_of(_latest.c.last_leaf),
-        _latest.c.last_leaf,
+        _newest.c.transfers,
+        _time_of(_newest.c.first_leaf),
+        _time_of(_newest.c.last_leaf),
+        _newest.c.first_leaf,
     )
-    .join(Account, _a.id == _latest.c.account_id)
-    .order_by(_latest.c.last_leaf.desc(), _latest.c.account_id.desc())
+    .join(Account, _a.id == _newest.c.account_id)
+    .order_by(_newest.c.first_leaf.desc(), _newest.c.account_id.desc())
 )
 ACCOUNT = statement(select(_a.kind, _a.balance_units).where(_a.id == bindparam("account")))
 
@@ -188,18 +186,15 @@ def transactions_of_block(tx: Tx, block: Span, cursor: str | None, limit: int, o
 
 def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int, offset: int) -> Page:
     """The transfers that an account paid or received."""
-    if cursor is not None and "\0" in cursor:
-        raise _bad_cursor()
     wanted = limit + offset
     address = account_named(address)
-    ids: list[str] = []
-    if cursor is None or cursor < NAMED:
-        top = _t.id < (NAMED if cursor is None else cursor)
-        ids += _ids_of(tx, address, wanted, top)
-    if len(ids) < wanted:
-        last = _t.id >= NAMED
-        below = last if cursor is None or cursor < NAMED else last & (_t.id < cursor)
-        ids += _ids_of(tx, address, wanted - len(ids), below)
+    place: tuple[int, str] | None = None
+    if cursor is not None:
+        last: Row | None = None if "\0" in cursor else tx.one(BY_ID, id=cursor)
+        if last is None:
+            raise _bad_cursor()
+        place = (last.created_at_ms, last.id)
+    ids = _ids_of(tx, address, wanted, place)
     page = ids[offset:wanted]
     found: dict[str, Row] = {}
     for first in range(0, len(page), AT_ONCE):
@@ -211,13 +206,19 @@ def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int
     return Page(_placed(tx, rows), _next(rows, limit, lambda row: row.id))
 
 
-def _ids_of(tx: Tx, address: str, limit: int, within: ColumnElement[bool]) -> list[str]:
-    """The newest transfers of an account on either side: each side has its index."""
-    found: set[str] = set()
+def _ids_of(tx: Tx, address: str, limit: int, place: tuple[int, str] | None) -> list[str]:
+    """The newest transfers of an account on either side, behind a place: each side has its index."""
+    found: set[tuple[int, str]] = set()
+    name = _t.id.collate("BINARY" if tx.dialect == "sqlite" else "C")
     for side in (_t.debit_id, _t.credit_id):
-        query = select(_t.id).where(side == address, within).order_by(_t.id.desc()).limit(limit)
-        found.update(row.id for row in tx.query(query))
-    return sorted(found, reverse=True)[:limit]
+        query = select(_t.created_at_ms, _t.id).where(side == address)
+        if place is not None:
+            at_ms, last = place
+            earlier = (_t.created_at_ms < at_ms) | (name < last)
+            query = query.where(_t.created_at_ms <= at_ms, earlier)
+        query = query.order_by(_t.created_at_ms.desc(), name.desc()).limit(limit)
+        found.update((row.created_at_ms, row.id) for row in tx.query(query))
+    return [one for _, one in sorted(found, reverse=True)[:limit]]
 
 
 def transaction(tx: Tx, name: str) -> Transaction:
@@ -265,10 +266,10 @@ def account_named(text: str) -> str:
 
 
 def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
-    """Accounts that transfers name, last active first. Raises InvalidRequest for a cursor that is none."""
+    """Accounts that transfers name, last come first. Raises InvalidRequest for a cursor that is none."""
     leaf, _, account = (f"{MAX_SEQ}." if cursor is None else cursor).partition(".")
-    rows = tx.all(LAST_ACTIVE, leaf=_number(leaf), account=account, limit=limit, offset=offset)
-    following = f"{rows[-1].last_leaf}.{rows[-1].account_id}" if len(rows) == limit else None
+    rows = tx.all(NEWEST_ACCOUNTS, leaf=_number(leaf), account=account, limit=limit, offset=offset)
+    following = f"{rows[-1].first_leaf}.{rows[-1].account_id}" if len(rows) == limit else None
     return Page([Address._make(row[: len(Address._fields)]) for row in rows], following)
 
 

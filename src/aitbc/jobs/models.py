@@ -17,7 +17,10 @@ REVIEWED = "queued = 1 AND review_at_ms > 0"
 LARGE_INPUT_BYTES = 4096
 """Inputs above this are counted while they wait, and erased at once when their job ends without an answer."""
 LARGE_PENDING = f"status = 'pending' AND prompt_bound > {LARGE_INPUT_BYTES}"
-OPEN = {"pending": PENDING, "running": RUNNING}
+FAILED = "status = 'failed'"
+CANCELLED = "status = 'cancelled'"
+WITH_INDEX = {"pending": PENDING, "running": RUNNING, "failed": FAILED, "cancelled": CANCELLED}
+"""States of which lists have an index. Completed jobs have none: it would be a tree more at the end of each job."""
 
 
 def partial(name: str, *columns: str, where: str) -> Index:
@@ -69,9 +72,15 @@ class Job(SQLModel, table=True):
         # have ended are found among all of it.
         partial("ix_jobs_review", "review_at_ms", where=REVIEWED),
         partial("ix_jobs_expiry", "expires_at_ms", "id", where=PENDING),
-        partial("ix_jobs_backlog", "client_id", "id", where=PENDING),
+        # The state is in these so that jobs are counted without touching their rows.
+        partial("ix_jobs_backlog", "client_id", "id", "status", where=PENDING),
         partial("ix_jobs_large", "client_id", "prompt_bound", where=LARGE_PENDING),
         partial("ix_jobs_running", "miner_id", "id", "lease_expires_at_ms", where=RUNNING),
+        # These cost a job that is answered nothing.
+        partial("ix_jobs_failed", "client_id", "id", "status", where=FAILED),
+        partial("ix_jobs_failed_all", "id", "status", where=FAILED),
+        partial("ix_jobs_cancelled", "client_id", "id", "status", where=CANCELLED),
+        partial("ix_jobs_cancelled_all", "id", "status", where=CANCELLED),
         Index("ix_jobs_client", "client_id", "id"),
         {"sqlite_with_rowid": False},
     )

@@ -8,8 +8,8 @@ from sqlalchemy import text as sql
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.database import Tx, statement
 from aitbc.jobs import texts
-from aitbc.jobs.lifecycle import MAX_PRIORITY, TERMINAL
-from aitbc.jobs.models import OPEN, PENDING, QUEUED, RUNNING, Job, JobEvent
+from aitbc.jobs.lifecycle import MAX_PRIORITY
+from aitbc.jobs.models import PENDING, QUEUED, RUNNING, WITH_INDEX, Job, JobEvent
 from aitbc.jobs.rows import COLUMNS, JobRow
 
 _c: Any = Job.__table__.c  # type: ignore[attr-defined]
@@ -37,6 +37,7 @@ RUNNING_BY_MINER = statement(
     select(_c.miner_id, func.count().label("count")).where(sql(RUNNING)).group_by(_c.miner_id)
 )
 MAX_POSITION = 1_000  # places in the queue beyond which nobody counts
+_COMPLETED = _c.status == literal_column("'completed'")
 _queue_of_model = (sql(QUEUED), _c.job_type == bindparam("job_type"), _c.model == bindparam("model"))
 _before = union_all(
     select(literal_column("1").label("one"))
@@ -54,6 +55,7 @@ AHEAD = statement(select(func.count().label("count")).select_from(_before))
 
 
 MAX_COUNTED = 10_000  # jobs of a list that are counted
+LOOKED_AT = 2_000  # jobs among which one page of completed ones is looked for
 
 
 LISTED_CHARS = 512
@@ -70,7 +72,7 @@ class QueueState(NamedTuple):
 class JobPage(NamedTuple):
     """Jobs, newest first; how many there are, counted up to MAX_COUNTED; where the next page begins (None: nowhere).
 
-    A page of jobs that ended in one way may be short, or empty, and yet have a next one: see `listed`.
+    A page of completed jobs may be short, or empty, and yet have a next one: see `listed`.
     """
 
     rows: list[JobRow]
@@ -89,33 +91,61 @@ def listed(
 ) -> JobPage:
     """A client's jobs (everybody's for None).
 
-    `before_id` continues below that job, whatever was submitted or changed its state meanwhile. Those that ended
-    in one way are looked for among MAX_COUNTED jobs at a time: they may be few among millions.
+    `before_id` continues below that job, whatever was submitted or changed its state meanwhile. Completed ones are
+    looked for among LOOKED_AT jobs at a time, and counted among the newest MAX_COUNTED: nearly all are completed, but
+    they may be few among many that failed.
     """
-    where: list[Any] = [] if client_id is None else [_c.client_id == client_id]
+    mine: list[Any] = [] if client_id is None else [_c.client_id == client_id]
     below = [] if before_id is None else [_c.id < before_id]
-    newest = select(*COLUMNS).order_by(_c.id.desc())
-    if status in TERMINAL:
-        return _of_one_end(tx, newest, where, below, status, limit, offset)
-    if status is not None:
-        where.append(sql(OPEN[status]))  # as the partial indexes have it, or they would not be used
-    rows = tx.query(newest.where(*where, *below).limit(limit).offset(offset))
-    counted = (
-        select(literal_column("1").label("one")).select_from(Job).where(*where).limit(MAX_COUNTED).subquery()
-    )
-    return _page(rows, _count(tx, counted), limit, None)
+    if status == "completed":
+        return _sought(tx, mine, below, _COMPLETED, _count_completed(tx, client_id), limit, offset)
+    where = list(mine) if status is None else _in_state(status, client_id)
+    total = _count(tx, where)
+    if status == "pending" and client_id is None:
+        return _sought(tx, mine, below, _c.status == literal_column("'pending'"), total, limit, offset)
+    ids = _unindexed(_c.id) if status == "running" else _c.id
+    if before_id is not None:
+        where.append(ids < before_id)
+    rows = tx.query(select(*COLUMNS).where(*where).order_by(ids.desc()).limit(limit).offset(offset))
+    return _page(rows, total, limit, None)
 
 
-def _of_one_end(
-    tx: Tx, newest: Any, where: list[Any], below: list[Any], status: str, limit: int, offset: int
+def _unindexed(column: Any) -> Any:
+    """The text of a column, so that no index is chosen for it: SQLite would rather walk through all jobs in their
+    order than sort the few that run."""
+    return column.concat(literal_column("''"))
+
+
+def _in_state(status: str, client_id: str | None) -> list[Any]:
+    """A client's jobs of a state that has an index; as the index has it, or it would not be used."""
+    client = _unindexed(_c.client_id) if status == "running" else _c.client_id
+    return [sql(WITH_INDEX[status]), *([] if client_id is None else [client == client_id])]
+
+
+def _sought(
+    tx: Tx, mine: list[Any], below: list[Any], wanted: Any, total: int, limit: int, offset: int
 ) -> JobPage:
-    looked = newest.where(*where, *below).limit(MAX_COUNTED).subquery()
-    found = select(looked).where(looked.c.status == status).order_by(looked.c.id.desc())
-    rows = tx.query(found.limit(limit).offset(offset))
-    counted = newest.where(*where).limit(MAX_COUNTED).subquery()
-    total = _count(tx, select(counted.c.id).where(counted.c.status == status).subquery())
+    """Jobs in a state for which there is no index, among the next LOOKED_AT."""
+    looked = select(_c.id).where(*mine, *below).order_by(_c.id.desc()).limit(LOOKED_AT).subquery()
     (seen,) = tx.query(select(func.count().label("count"), func.min(looked.c.id).label("last")))
-    return _page(rows, total, limit, str(seen.last) if seen.count == MAX_COUNTED else None)
+    if not seen.count:
+        return _page([], total, limit, None)
+    found = select(*COLUMNS).where(*mine, *below, _c.id >= seen.last, wanted).order_by(_c.id.desc())
+    rows = tx.query(found.limit(limit).offset(offset))
+    return _page(rows, total, limit, str(seen.last) if seen.count == LOOKED_AT else None)
+
+
+def _count_completed(tx: Tx, client_id: str | None) -> int:
+    """Of the newest MAX_COUNTED jobs those that are in none of the states that have an index."""
+    mine: list[Any] = [] if client_id is None else [_c.client_id == client_id]
+    newest = select(_c.id).where(*mine).order_by(_c.id.desc())
+    oldest = tx.query(newest.limit(1).offset(MAX_COUNTED - 1))
+    others = 0
+    for status in WITH_INDEX:
+        ids = _unindexed(_c.id) if status == "running" else _c.id
+        among = [ids >= oldest[0].id] if oldest else []
+        others += _count(tx, [*_in_state(status, client_id), *among])
+    return max(0, _count(tx, mine) - others)
 
 
 def _page(rows: list[Any], total: int, limit: int, looked_to: str | None) -> JobPage:
@@ -124,8 +154,12 @@ def _page(rows: list[Any], total: int, limit: int, looked_to: str | None) -> Job
     return JobPage(jobs, total, jobs[-1].id if len(jobs) == limit else looked_to)
 
 
-def _count(tx: Tx, rows: Any) -> int:
-    return int(tx.query(select(func.count().label("count")).select_from(rows))[0].count)
+def _count(tx: Tx, where: list[Any]) -> int:
+    """How many jobs there are, up to MAX_COUNTED."""
+    some = (
+        select(literal_column("1").label("one")).select_from(Job).where(*where).limit(MAX_COUNTED).subquery()
+    )
+    return int(tx.query(select(func.count().label("count")).select_from(some))[0].count)
 
 
 def events(tx: Tx, job_id: str) -> list[Any]:

@@ -243,7 +243,7 @@ class MinerAgent:
             )
 
     def _registered(self, registration: Registration) -> None:
-        self._jobs.chain_id = registration.chain_id
+        self._jobs.chain_id, self._jobs.network_id = registration.chain_id, registration.network_id
         self._heartbeat_now.set()
 
     def _in_use(self, refusal: Refused) -> None:

@@ -21,9 +21,13 @@ CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEEPALIVE_S = 2.0
+"""Shorter than servers keep an idle connection, so that none is closed just as it is used again."""
+
 MAX_TOLD_S = 86_400
 """A coordinator that tells longer times is not believed."""
-"""Shorter than servers keep an idle connection, so that none is closed just as it is used again."""
+
+MAX_TOLD_RUN_S = 604_800
+"""The same for what is left of a run; the longest that a coordinator can be set to."""
 
 LARGE_RESULT_BYTES = 512 * 1024
 MAX_BATCH = 64
@@ -110,6 +114,7 @@ class Registration:
 
     miner_id: str
     chain_id: str
+    network_id: str
     heartbeat_interval_s: float
     lease_s: float
     session_id: str | None = None
@@ -144,7 +149,7 @@ def parse_assignment(data: Any) -> Assignment:
         prompt_hash=prompt_hash,
         lease_id=lease_id if isinstance(lease_id, str) else None,
         attempt=_count(data.get("attempt")) or 1,
-        run_left_s=_seconds(data["run_left_s"], 0.0) or None if "run_left_s" in data else None,
+        run_left_s=_run_left_s(data.get("run_left_s")),
     )
 
 
@@ -192,6 +197,7 @@ class CoordinatorClient:
         return Registration(
             miner_id=str(data.get("miner_id") or body["miner_id"]),
             chain_id=str(data.get("chain_id") or ""),
+            network_id=str(data.get("network_id") or ""),
             heartbeat_interval_s=_seconds(data.get("heartbeat_interval_s"), 15.0),
             lease_s=_seconds(data.get("lease_s"), 60.0),
             session_id=self.session_id,
@@ -415,6 +421,13 @@ def _units(value: Any) -> int | None:
 
 def _seconds(value: Any, default: float) -> float:
     return float(value) if isinstance(value, int | float) and 0 < value <= MAX_TOLD_S else default
+
+
+def _run_left_s(value: Any) -> float | None:
+    """None where the coordinator names no bound; 0 where the run's time is over already."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= MAX_TOLD_RUN_S:
+        return None
+    return float(max(0, value))
 
 
 def _count(value: Any) -> int | None:

@@ -12,10 +12,13 @@ from aitbc.miner.engines.base import ModelInfo
 from aitbc.miner.gpu import Gpu
 from aitbc.miner.link import Link
 from aitbc.miner.settings import MinerSettings
+from aitbc.sdk.networks import NetworkDoubt, settle
 
 IN_USE = "MINER_ID_IN_USE"
 IN_USE_RETRY_S = 3.0
 IN_USE_MARGIN_S = 10.0
+NETWORK_DOUBTED = "NETWORK_DOUBTED"
+CONFLICT = 409
 
 
 class Enrolment:
@@ -33,7 +36,7 @@ class Enrolment:
         on_registered: Callable[[Registration], None],
         on_in_use: Callable[[Refused], None] = lambda refusal: None,
     ) -> None:
-        self.current = Registration(miner_id, "", 15.0, 60.0)
+        self.current = Registration(miner_id, "", "", 15.0, 60.0)
         self.models: list[ModelInfo] = []
         self._settings = settings
         self._client = client
@@ -83,6 +86,21 @@ class Enrolment:
                 self._public_bytes,
                 takeover=self._settings.takeover and self._client.session_id is None,
             )
-            self.current = await self._client.register(body)
+            registration = await self._client.register(body)
+            await asyncio.to_thread(self._check_network, registration.network_id)
+            self.current = registration
         self._link.succeeded()
         self._on_registered(self.current)
+
+    def _check_network(self, told: str) -> None:
+        """What is signed here is good on the network that the coordinator names. Raises Refused where that is not the
+        one that it was before."""
+        wanted, url = self._settings.network_id, self._client.url
+        if not told:
+            what = f"{url} does not say which network it is, and nothing is signed without: upgrade the coordinator"
+            raise Refused(CONFLICT, NETWORK_DOUBTED, what)
+        try:
+            settle(self._settings.home / "miner", url, told, wanted, one_address=False)
+        except NetworkDoubt as error:
+            what = f"{error}; if that is right and you know why: --network-id {told}"
+            raise Refused(CONFLICT, NETWORK_DOUBTED, what) from error

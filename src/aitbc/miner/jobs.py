@@ -37,8 +37,8 @@ class _Running:
 
 
 class JobRunner:
-    """Runs assignments side by side. `chain_id` and `models` are set once coordinator and engine have said
-    them."""
+    """Runs assignments side by side. `chain_id`, `network_id` and `models` are set once coordinator and engine have
+    said them."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class JobRunner:
         reporter: Reporter,
         view: MinerView,
     ) -> None:
-        self.chain_id = ""
+        self.chain_id = self.network_id = ""
         self.models: list[ModelInfo] = []
         self.on_change: Callable[[], None] = lambda: None
         self.on_failure: Callable[[Failure], None] = lambda failure: None
@@ -134,7 +134,7 @@ class JobRunner:
         refusal = self._refusal(running.assignment)
         if refusal is not None:
             return refusal
-        signer = Signer(self._key, self._miner_id, self.chain_id)
+        signer = Signer(self._key, self._miner_id, self.chain_id, self.network_id)
         try:
             left_s = running.assignment.run_left_s
             limit_s = self._limit_s if left_s is None else min(self._limit_s, left_s)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aitbc.sdk.networks import is_network_id
+
 MINER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MAX_CONCURRENCY = 256
 
@@ -18,7 +20,8 @@ class MinerSettings:
     `prices_units` names a price for single models; `price_units` is for the rest; None leaves it to the
     network's default. `job_timeout_s` ends a job that an engine does not finish; `drain_grace_s` is how long
     a stopping miner lets running jobs finish; `flush_grace_s` how long it then still tries to deliver.
-    `takeover`: register also where a miner of this id is alive on another machine.
+    `takeover`: register also where a miner of this id is alive on another machine. `network_id` (hex) is the network
+    to sign results for; None: the one that the coordinator named when this home first met it.
     """
 
     coordinator: str
@@ -35,6 +38,7 @@ class MinerSettings:
     poll_wait_s: float = 30.0
     refresh_s: float = 30.0
     takeover: bool = False
+    network_id: str | None = None
     backoff_min_s: float = 0.5
     backoff_max_s: float = 30.0
 
@@ -47,6 +51,8 @@ class MinerSettings:
             raise ValueError("a miner needs a key (aitbc keys create --role miner)")
         if self.miner_id is not None and not MINER_ID.fullmatch(self.miner_id):
             raise ValueError("a miner's id has 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+        if self.network_id is not None and not is_network_id(self.network_id):
+            raise ValueError("a network's id is 64 lower-case hex digits")
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
             raise ValueError(f"concurrency is 1 to {MAX_CONCURRENCY}")
         if self.job_timeout_s <= 0 or self.drain_grace_s < 0:

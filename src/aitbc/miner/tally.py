@@ -6,6 +6,8 @@ the miner's owner: what is paid is in the coordinator's books, and a lost file c
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -84,12 +86,15 @@ class TallyReporter:
         self.tally.coordinator, self.tally.stopped = coordinator, ""
         self._stops: dict[str, tuple[str, float]] = {}  # what stopped it -> (why, since when)
         self._written_s = 0.0
+        self._later: asyncio.TimerHandle | None = None
 
     def event(self, name: str, **facts: Any) -> None:
         self._reporter.event(name, **facts)
         self._count(name, facts)
         if self._clock() - self._written_s >= WRITE_EVERY_S:
             self._write()
+        else:
+            self._write_later()
 
     def refresh(self, view: MinerView) -> None:
         self._reporter.refresh(view)
@@ -129,7 +134,16 @@ class TallyReporter:
             _add(self.tally.idle_s, why, max(0.0, self._clock() - since_s))
         self.tally.stopped = next((why for why, _ in self._stops.values()), "")
 
+    def _write_later(self) -> None:
+        """What came too soon after the last writing is written too, also where nothing more comes."""
+        if self._later is None:
+            with contextlib.suppress(RuntimeError):  # no loop: closing writes it
+                self._later = asyncio.get_running_loop().call_later(WRITE_EVERY_S, self._write)
+
     def _write(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         self._written_s = self._clock()
         self.tally.updated_ms = int(self._written_s * 1000)
         path = self._folder / FILE_NAME

@@ -24,6 +24,7 @@ from aitbc.miner.engines.base import (
     EngineNotReady,
     EngineResult,
     clean_text,
+    without_paths,
 )
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,12 @@ BUSY_WAIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs results: this miner's key, its id, and the chain that the results are for."""
+    """Who signs results: this miner's key, its id, and the chain and network that the results are for."""
 
     key: PrivateKey
     miner_id: str
     chain_id: str
+    network_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Failure:
             "miner_id": miner_id,
             "job_id": job_id,
             "cause": str(self.cause),
-            "message": clean_text(self.message),
+            "message": clean_text(without_paths(self.message)),
         }
         if self.retryable is not None:
             body["retryable"] = self.retryable
@@ -93,6 +95,8 @@ async def work(
 ) -> Answer | Failure:
     """Run one job within `limit_s`, an engine's loading included. Raises nothing but CancelledError (which
     stops the engine where it can be)."""
+    if limit_s <= 0:
+        return Failure(Cause.TIMEOUT, "the time that the job may run was over before it began")
     attempt = _Patient(watch)
     try:
         kind = job_type_named(assignment.job_type)
@@ -160,6 +164,7 @@ def _checked(kind: JobType, assignment: Assignment, signer: Signer, outcome: Eng
         result_hash=hash_result(assignment.job_type, result),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        network_id=signer.network_id,
     )
     body: dict[str, Any] = {
         "miner_id": signer.miner_id,

@@ -66,9 +66,7 @@ def _list(tx: Tx, query: ReceiptList) -> tuple[bytes, str | None]:
 )
 async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
     """One receipt, with its proof of inclusion once a block has sealed it. Public."""
-    row, proof = await request.runtime.db.read(log_entries.proven_receipt, receipt_id)
-    if request.runtime.log_refused:
-        proof = None
+    row, proof = await request.runtime.read_log(log_entries.proven_receipt, receipt_id)
     return reply(receipt_json(row, proof=proof))
 
 

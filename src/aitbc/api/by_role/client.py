@@ -55,7 +55,7 @@ async def job_receipts(request: ApiRequest, principal: ClientOrAdmin, job_id: st
 
     Its proof of inclusion is there once a block has sealed it.
     """
-    return reply(await request.runtime.db.read(_receipts, principal, job_id))
+    return reply(await request.runtime.read_log(_receipts, principal, job_id))
 
 
 def _receipts(tx: Tx, principal: Principal, job_id: str) -> bytes:

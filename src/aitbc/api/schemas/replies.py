@@ -193,13 +193,15 @@ class MinerSignature(Signature):
 class Receipt(Reply):
     """A signed receipt. Money in AIT, times in unix seconds; `result` only for the job's owner.
 
-    `payment` and `release_after` (null unless the payment is manual) are not in receipts of version 1.
+    `payment` and `release_after` (null unless the payment is manual) are not in receipts of version 1,
+    `network_id` not in those of versions 1 and 2.
     """
 
     id: str
     receipt_id: str
     version: str
     chain_id: str
+    network_id: str | None = None
     job_id: str
     job_type: str
     client: str
@@ -320,6 +322,7 @@ class Miner(Reply):
     lease_s: float
     default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
     chain_id: str
+    network_id: str = Field(description="The network that results are signed for, by its id in hex.")
     registered_at: str
     last_heartbeat: str
 

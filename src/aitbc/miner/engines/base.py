@@ -8,6 +8,7 @@ an error. Cancelling the task that awaits `Engine.run` stops the generation wher
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import ssl
 from abc import ABC, abstractmethod
@@ -34,6 +35,11 @@ MAX_CONTEXT_LENGTH = 2**31
 CONNECT_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 10.0
 
+_ROOT = r"(?<![\w.:/\\~-])(?:file:/*|~?/|[A-Za-z]:[\\/])"
+_PLACE = re.compile(_ROOT + r"""(?:[^\s/\\'"`<>|]+[\\/]+)+([^\s/\\'"`<>|]*)""")
+_QUOTED_PLACE = re.compile(r"""(['"`])""" + _ROOT + r"""(?:[^/\\'"`]+[\\/]+)+([^/\\'"`]*)\1""")
+"""A file's place on a disk, of two parts at least, and the last of them; between quotes with spaces in it."""
+
 Progress = Callable[[int], None]
 """Called with the number of pieces (about tokens) generated so far."""
 
@@ -55,6 +61,12 @@ def clean_text(text: str, limit: int = MAX_ERROR_CHARS) -> str:
     """Somebody else's words as they may go into a report: valid Unicode, no control characters, cut."""
     whole = text[: limit * 2].encode("utf-8", "replace").decode("utf-8")
     return "".join(char if char.isprintable() else " " for char in whole).strip()[:limit]
+
+
+def without_paths(text: str) -> str:
+    """`text` with the places of files replaced by the files' own names: what a miner's disk looks like is
+    nobody's business but its owner's. Addresses (`http://…`) and names with slashes (`org/model`) stay."""
+    return _PLACE.sub(r"\1", _QUOTED_PLACE.sub(r"\1\2\1", text))
 
 
 class EngineError(Exception):

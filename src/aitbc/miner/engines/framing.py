@@ -17,6 +17,8 @@ from aitbc.miner.engines.base import Cause, EngineError
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """One event, line or document of an engine's body. More than this is a runaway engine, not an answer."""
 
+MAX_DIGITS = 64
+
 TOO_LARGE = "the engine's answer is larger than a result may be"
 END_OF_STREAM = "[DONE]"
 BOM = b"\xef\xbb\xbf"
@@ -144,7 +146,7 @@ class JsonDecoder:
         if is_deep(data):
             raise ValueError("nested too deeply")
         text = data.decode("utf-8", "replace")
-        decoder, at = json.JSONDecoder(), 0
+        decoder, at = json.JSONDecoder(parse_int=_integer), 0
         while at < len(text):
             if text[at] in " \t\r\n":
                 at += 1
@@ -163,7 +165,14 @@ def decode_json(data: bytes | str) -> Any:
     """The JSON value in `data`; bytes that are not UTF-8 become U+FFFD. ValueError, whatever is wrong."""
     if is_deep(data if isinstance(data, bytes) else data.encode("utf-8", "replace")):
         raise ValueError("nested too deeply")
-    return json.loads(data.decode("utf-8-sig", "replace") if isinstance(data, bytes) else data)
+    text = data.decode("utf-8-sig", "replace") if isinstance(data, bytes) else data
+    return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | float:
+    """An integer. One of more digits than any count has is no reason to lose the answer beside it: Python
+    refuses to read it, and a float, however large, is no count."""
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 async def frames(chunks: AsyncIterator[bytes]) -> AsyncIterator[Frame]:
@@ -235,6 +244,8 @@ def _values(event: Event) -> Iterator[Frame]:
         if is_error:
             yield Frame(text, True)
             return
+        if event.kind not in ("", "message") and text.encode()[0] not in JSON_BEGINS:
+            return  # a ping or another event of the server's own: no part of the answer
         lines = [line.strip(" \t\r") for line in text.split("\n")]
         if len(lines) == 1:
             raise

@@ -233,11 +233,13 @@ def _read_chunk(value: object, is_error: bool, completion: Completion) -> None:
         completion.count(usage.get("prompt_tokens"), usage.get("completion_tokens"))
     choices = chunk.get("choices")
     for choice in choices if isinstance(choices, list) else []:
-        if not isinstance(choice, Mapping) or choice.get("index") not in (None, 0):
+        if not isinstance(choice, Mapping) or choice.get("index") not in (None, 0, "0"):
             continue  # one answer was asked for, and that is the first
         if choice.get("error"):
             raise_error_in({"error": choice["error"]})
-        part = choice.get("delta") or choice.get("message")
+        part = choice.get("delta")
+        if not part and not completion.has_text:
+            part = choice.get("message")  # the whole answer at once; after its pieces it only repeats them
         said = choice.get("text")
         if said is None and isinstance(part, Mapping):
             said = part.get("content")
@@ -245,9 +247,20 @@ def _read_chunk(value: object, is_error: bool, completion: Completion) -> None:
 
 
 def _rows_of(listing: object) -> list[Any] | None:
-    """The rows of a listing of models: `{"data": [...]}`, as most write it, or the bare list."""
-    rows = listing.get("data") if isinstance(listing, Mapping) else listing
-    return rows if isinstance(rows, list) else None
+    """The rows of a listing of models: `{"data": [...]}`, as most write it, `{"models": [...]}` or the bare
+    list; of objects with an `id` (or `name`, or `model`), or of names. None where it is no listing."""
+    rows = listing
+    if isinstance(listing, Mapping):
+        rows = listing.get("data") if "data" in listing else listing.get("models")
+    return [_row_of(row) for row in rows] if isinstance(rows, list) else None
+
+
+def _row_of(row: object) -> object:
+    if isinstance(row, str):
+        return {"id": row}
+    if isinstance(row, Mapping) and "id" not in row:
+        return {**row, "id": row.get("name") or row.get("model")}
+    return row
 
 
 def _short_ftype(ftype: Any) -> str | None:

@@ -154,7 +154,10 @@ def count(value: object) -> int | None:
 
 
 def object_of(value: object) -> Mapping[str, Any]:
-    """A decoded body, which must be a JSON object. Raises EngineError."""
+    """A decoded body, which must be a JSON object (or, as some proxies send it, a list of just that). Raises
+    EngineError."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if not isinstance(value, Mapping):
         raise EngineError(Cause.ENGINE_ERROR, "the engine's answer is not a JSON object")
     return value
@@ -181,10 +184,12 @@ def raise_error_in(data: Mapping[str, Any], *, is_error: bool = False) -> None:
     """Raises EngineError where `data`, which came under status 200, is an error and no answer.
 
     Engines say so in many ways: `{"error": {...}}`, `{"error": "..."}`, `{"object": "error", "message"}`,
-    `{"type": "error"}`, `{"detail"}`, `{"message": "...", "code"}`, an event of the type "error".
+    `{"type": "error"}`, `{"status": "error"}`, `{"detail"}`, `{"message": "...", "code"}`, an event of
+    the type "error", each of them also as the only element of a list.
     """
     named = bool(data.get("error")) or bool(data.get("errors"))
     named = named or data.get("object") == "error" or data.get("type") == "error"
+    named = named or data.get("success") is False or data.get("status") in ("error", "failed", "fail")
     plain = any(isinstance(data.get(name), str) for name in ("message", "detail"))
     listed = isinstance(data.get("detail"), list)
     if not (is_error or named or ((plain or listed) and "choices" not in data)):
@@ -260,6 +265,8 @@ def describe_error(data: object) -> tuple[str, str, int | None]:
     """
     if isinstance(data, str):
         return data, "", None
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
     if not isinstance(data, Mapping):
         return "", "", None
     inner = data.get("error") or data.get("errors") or data.get("detail")
@@ -268,7 +275,11 @@ def describe_error(data: object) -> tuple[str, str, int | None]:
     if isinstance(inner, str) and inner.lstrip().startswith("{"):
         return _error_in(inner)
     source = inner if isinstance(inner, Mapping) else data
-    message = inner if isinstance(inner, str) else source.get("message") or source.get("msg")
+    message = (
+        inner
+        if isinstance(inner, str)
+        else source.get("message") or source.get("msg") or source.get("reason")
+    )
     kind = source.get("type") if source.get("type") != "error" else ""
     return (
         message if isinstance(message, str) else "",

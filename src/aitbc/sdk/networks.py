@@ -1,7 +1,9 @@
-"""Which network stands behind which address: learned the first time that a wallet pays there, held to from then on.
+"""Which network stands behind which address: learned the first time that something is signed for it, held to from
+then on.
 
 A signed transfer is good on the network whose id it names. So a coordinator must not be able to name another one
 tomorrow, nor that of a network which the wallet knows from elsewhere: what it is paid would be paid there as well.
+A miner's result is good only where its job is, so that a miner may know one network by several addresses.
 """
 
 from __future__ import annotations
@@ -46,10 +48,11 @@ def known(folder: Path) -> dict[str, str]:
     return found
 
 
-def settle(folder: Path, url: str, told: str, wanted: str | None = None) -> str:
+def settle(folder: Path, url: str, told: str, wanted: str | None = None, *, one_address: bool = True) -> str:
     """The network to sign for at `url`, whose coordinator calls itself `told`; it is remembered from then on.
 
-    `wanted`: the id that the owner named, which overrides what was remembered. Raises NetworkDoubt.
+    `wanted`: the id that the owner named, which overrides what was remembered. `one_address`: a network that is
+    known by another address is doubted as well. Raises NetworkDoubt.
     """
     if not is_network_id(told):
         raise NetworkDoubt(f"{url} names no network id")
@@ -61,7 +64,7 @@ def settle(folder: Path, url: str, told: str, wanted: str | None = None) -> str:
         if before not in (None, told):
             raise NetworkDoubt(f"{url} was the network {before} before, and calls itself {told} now")
         others = sorted(other for other, each in pins.items() if each == told and other != url)
-        if before is None and others:
+        if one_address and before is None and others:
             raise NetworkDoubt(
                 f"{url} calls itself the network {told}, which you know as {others[0]}:"
                 " what you sign for the one is good at the other"

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def fill(folder: Path, leaves: int) -> str:
     ctx, miner = flow_context(), Miner("", MODEL, CHAIN_ID)
     try:
         database.write_sync(receipts.publish_key, ctx.signing_key, CHAIN_ID)
-        database.write_sync(founding.ensure, CHAIN_ID, ctx.signing_key)
+        founded = database.write_sync(founding.ensure, CHAIN_ID, ctx.signing_key)
+        ctx = replace(ctx, network_id=founded.network_id)
         public_key = public_to_text(miner.signing_key.public_bytes)
         database.write_sync(register_one, miner.miner_id, MODEL, public_key, concurrency=2)
         for _ in range(0, leaves, PER_JOB * JOBS_AT_ONCE):

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from aitbc.accounts.principal import Principal
-from aitbc.chain import founding, sealer
+from aitbc.chain import founding, network, sealer
 from aitbc.chain.service import head_of
 from aitbc.core import jobspec
 from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
@@ -43,8 +43,10 @@ CLIENT_KEY = Principal(CLIENT, "client", "bench", frozenset({"client"}))
 MINER_KEY = Principal(PROVIDER, "miner", "bench", frozenset({"miner"}))
 
 
-def flow_context() -> FlowContext:
-    return FlowContext(CHAIN_ID, PrivateKey.generate(), lease_ms=3_600_000, max_pending_jobs=10_000_000)
+def flow_context(network_id: str = "5a" * 32) -> FlowContext:
+    """`network_id`: of the database, where one was founded in it."""
+    key = PrivateKey.generate()
+    return FlowContext(CHAIN_ID, key, lease_ms=3_600_000, max_pending_jobs=10_000_000, network_id=network_id)
 
 
 def submit_one(tx: Tx, ctx: FlowContext, model: str) -> JobRow:
@@ -69,6 +71,7 @@ def register_one(tx: Tx, miner_id: str, model: str, public_key: str = "", concur
 
 def complete(tx: Tx, ctx: FlowContext, miner: Miner, job: JobRow) -> None:
     """Ends a running job with a signed result."""
+    miner.network_id = ctx.network_id
     assignment = {"job_id": job.id, "prompt_hash": job.prompt_hash, "lease_id": job.lease_id}
     signature = miner.answer(assignment)["signature"]
     result = {"text": RESULT_TEXT, "finish_reason": "stop"}
@@ -317,7 +320,8 @@ def fill_pending(prepared: Prepared, count: int) -> None:
 def _template(url: str, *, finished: bool) -> tuple[str, int]:
     """Runs one job through the flows, to its end or as far as the queue; its id and time of creation."""
     database = Database.open(url)
-    ctx = flow_context()
+    founded = database.read_sync(network.read)
+    ctx = flow_context() if founded is None else flow_context(founded.network_id)
     model = "bench-template"
     try:
         job = database.write_sync(submit_one, ctx, model)

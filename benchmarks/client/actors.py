@@ -45,7 +45,7 @@ class Miner:
 
     def __init__(self, key: str, miner_id: str, chain_id: str) -> None:
         self.miner_id = miner_id
-        self.chain_id = chain_id
+        self.chain_id, self.network_id = chain_id, ""
         self.signing_key = PrivateKey.generate()
         self._api_key = key
         self._result = request_head("POST", "/v1/miner/result", key)
@@ -60,7 +60,8 @@ class Miner:
             "public_key": public_to_text(self.signing_key.public_bytes),
         }
         head = request_head("POST", "/v1/miner/register", self._api_key)
-        await connection.json(with_body(head, orjson.dumps(body)))
+        registered = await connection.json(with_body(head, orjson.dumps(body)))
+        self.network_id = str(registered["network_id"])
 
     def take(self, count: int, wait_s: float = 0) -> bytes:
         """Asks for up to `count` jobs, waiting for the first."""
@@ -76,6 +77,7 @@ class Miner:
             miner_id=self.miner_id,
             prompt_hash=assignment["prompt_hash"],
             result_hash=RESULT_HASH,
+            network_id=self.network_id,
             **USAGE,
         )
         return {

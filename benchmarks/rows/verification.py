@@ -24,12 +24,13 @@ from benchmarks.figures import Figure, Plan, median_figure
 from benchmarks.processes import CHAIN_ID, MeasurementFailed
 
 DISTINCT = 500
+NETWORK_ID = "5a" * 32
 
 
 def measure(plan: Plan) -> list[Figure]:
     """Owners' receipts: with the result, the miner's signature and the coordinator's; both are checked."""
     key = PrivateKey.generate()
-    keys = KeySet(CHAIN_ID, [PublishedKey(key.public_bytes)])
+    keys = KeySet(CHAIN_ID, [PublishedKey(key.public_bytes)], network_id=NETWORK_ID)
     files = [receipt_file(key) for _ in range(DISTINCT)]
     if not all(verify_bytes(file, keys).ok for file in files):
         raise MeasurementFailed("a good receipt was not verified")
@@ -55,6 +56,7 @@ def receipt_file(key: PrivateKey) -> bytes:
         miner_id="bench-miner",
         prompt_hash=prompt_hash,
         result_hash=RESULT_HASH,
+        network_id=NETWORK_ID,
         **USAGE,
     )
     prompt_tokens, completion_tokens = USAGE["prompt_tokens"], USAGE["completion_tokens"]
@@ -82,6 +84,7 @@ def receipt_file(key: PrivateKey) -> bytes:
         miner_signature=MinerSignature(miner.public_bytes, miner.sign(statement)),
         claimed_tokens=(prompt_tokens, completion_tokens),
         payment="auto",
+        network_id=NETWORK_ID,
     )
     signature = Signature(key.key_id, key.sign(signed_bytes(fields)))
     return orjson.dumps(to_json(fields, signature, {"text": RESULT_TEXT}))

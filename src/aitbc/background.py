@@ -17,6 +17,7 @@ from aitbc.flows.idempotency import forget_old
 from aitbc.headfile import HeadFile, HeadFileError
 from aitbc.idempotency.service import KEEP_S
 from aitbc.jobs import free
+from aitbc.ledger import closing, marks
 from aitbc.metrics import BLOCKS_SEALED, LEASE_EXPIRIES
 from aitbc.runtime import Runtime
 from aitbc.users import service as users
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 EXPIRE_EVERY_S = 0.5
 LAPSE_EVERY_S = 5.0
+MARK_EVERY_S = 5.0
 RELEASE_EVERY_S = 5.0
 ERASE_EVERY_S = 60.0
 FORGET_EVERY_S = 60.0
@@ -188,6 +190,18 @@ async def count_once(runtime: Runtime) -> bool:
     return more
 
 
+async def mark_once(runtime: Runtime) -> bool:
+    """Marks balances, so that a statement need not add up all that ever moved; True where more are due."""
+    database = runtime.db
+    if not await database.read(marks.due):
+        return False
+    now_ms = runtime.steady.now_ms()
+    await database.write(closing.close, now_ms - marks.SETTLED_MS, now_ms)
+    made = await database.read(marks.draft)
+    await database.write(marks.write, made)
+    return made.more
+
+
 async def every(seconds: float, runtime: Runtime, run_once: Callable[[], Awaitable[bool]], name: str) -> None:
     """Calls `run_once` until shutdown: at once while there is more to do, else after a pause."""
     while not runtime.shutdown.is_set():
@@ -222,6 +236,7 @@ def start(runtime: Runtime) -> list[asyncio.Task[None]]:
         (EXPIRE_EVERY_S, expire.run_once, "expiry"),
         (runtime.settings.block_interval_s, sealing.run_once, "seal"),
         (runtime.settings.block_interval_s, lambda: count_once(runtime), "count"),
+        (MARK_EVERY_S, lambda: mark_once(runtime), "mark"),
         (RELEASE_EVERY_S, lambda: release_once(runtime), "release"),
         (LAPSE_EVERY_S, lambda: lapse_once(runtime), "lapse"),
         (ERASE_EVERY_S, lambda: erase_once(runtime), "erase"),

@@ -12,7 +12,7 @@ from aitbc.database import Tx
 from aitbc.flows import activity, completion, payment, wallet_transfer
 from aitbc.flows.completion import ResultSubmission
 from aitbc.jobs.rows import JobRow
-from aitbc.ledger import closing
+from aitbc.ledger import closing, marks
 from aitbc.ledger import service as ledger
 from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 from tests.users.support import NativeWallet
@@ -108,6 +108,10 @@ class Scene:
         market.clock.advance(12)
         count(market)
         market.db.write_sync(closing.close, None, market.clock.now_ms())  # a statement was read
+        for account in ("alice", "bob"):
+            made = market.db.read_sync(marks.of_account, account, market.clock.now_ms(), 10, every=3)
+            assert made
+            market.db.write_sync(marks.write, marks.Draft(made, [], more=False))
         self.pay(3, OTHER_WALLET.address, fee_units=1)  # waits for the next block
         self.take(market.submit(self.alice))  # runs on
         self.waiting = self.job()

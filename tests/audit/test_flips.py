@@ -284,7 +284,7 @@ TWICE = {
     " hash_head, leaf_index FROM leaves WHERE leaf_index = 7 RETURNING 1",
     "tile": "INSERT INTO tiles SELECT level, idx + 9, hashes FROM tiles WHERE level = 0 AND idx = 0 RETURNING 1",
     "account": "INSERT INTO accounts SELECT 'ghost', kind, 5, 0, 0 FROM accounts WHERE id = 'bob' RETURNING 1",
-    "activity": "INSERT INTO account_activity SELECT 'copy', transfers, first_leaf, last_leaf"
+    "activity": "INSERT INTO account_activity SELECT 'copy', transfers, first_leaf, last_leaf, marked"
     " FROM account_activity WHERE account_id = 'alice' RETURNING 1",
     "receipt": "INSERT INTO receipts SELECT 'copy', job_id, client_id, provider_id, miner_id, model, units,"
     f" price_units, created_at_ms, body, key_id, signature FROM receipts WHERE {RECEIPT} RETURNING 1",

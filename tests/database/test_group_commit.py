@@ -314,8 +314,8 @@ def test_waits_for_another_programs_write_without_stopping_the_loop(probe: Probe
 def test_gives_up_on_a_program_that_never_ends_its_write(
     probe: Probe, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aitbc.database.sqlite.BUSY_S", 0.05)
     assert isinstance(db.backend, SqliteBackend)
+    monkeypatch.setattr(db.backend, "_busy_s", 0.05)  # it is open already
     other = sqlite3.connect(db.backend.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 

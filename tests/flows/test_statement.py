@@ -7,15 +7,20 @@ import pytest
 from sqlalchemy import text
 
 from aitbc.accounts.principal import Principal
+from aitbc.audit.derived import check_marks
+from aitbc.audit.findings import Report, Unwatched
+from aitbc.chain import sealer
+from aitbc.chain.models import MARK_EVERY
 from aitbc.core.clock import ManualClock
 from aitbc.core.ids import new_id
 from aitbc.database import Database, Tx
 from aitbc.errors import InvalidRequest
-from aitbc.flows import job_lifecycle, payment, statement
+from aitbc.flows import activity, job_lifecycle, payment, statement
 from aitbc.flows.statement import Movement, StatementPage
 from aitbc.jobs.rows import JobRow
+from aitbc.ledger import closing, marks
 from aitbc.ledger import service as ledger
-from tests.support_flows import MODEL, Market, check_books, spec_of
+from tests.support_flows import CHAIN, KEY, MODEL, Market, check_books, found, spec_of
 
 FOREVER = 2**47
 PRICE = 1_000_000  # per 1000 tokens
@@ -51,7 +56,7 @@ def moved(tx: Tx, account: str, start: int, end: int) -> list[tuple[str, int]]:
     return found
 
 
-def live(market: Market, clock: ManualClock, seed: int) -> list[str]:
+def live(market: Market, clock: ManualClock, seed: int, every: int = 0) -> list[str]:
     """A history of jobs, payments, grants and transfers; the accounts in it."""
     chance = random.Random(seed)
     clients = [market.client(name) for name in ("alice", "zoe")]
@@ -59,6 +64,8 @@ def live(market: Market, clock: ManualClock, seed: int) -> list[str]:
     miners = [market.miner("m1", models=prices), market.miner("m2", account="alice", models=prices)]
     for step in range(18):
         clock.advance(chance.choice((0, 0.5, 3600, 90_000)))
+        if every and step % 5 == 4:
+            mark_all(market, every)  # what follows in this millisecond is booked in the next
         client, miner = chance.choice(clients), chance.choice(miners)
         kind = chance.choice(("auto", "auto", "manual", "transfer", "cancel", "named"))
         if kind in ("auto", "manual"):
@@ -84,11 +91,28 @@ def transfer_one(tx: Tx, name: str | None, debit: str, credit: str) -> None:
     ledger.transfer(tx, name or new_id(tx.now_ms), debit, credit, 1000)
 
 
+def mark_all(market: Market, every: int) -> int:
+    """Marks every account's balance as the loop does, for each so many transfers; how many marks there are."""
+    now_ms = market.clock.now_ms()
+    market.db.write_sync(closing.close, None, now_ms)
+    closed = market.db.read_sync(closing.closed_ms)
+    for account in market.db.read_sync(ledger.accounts, "", 100):
+        made = market.db.read_sync(marks.of_account, account.account_id, closed, 1000, every)
+        market.db.write_sync(marks.write, marks.Draft(made, [], more=False))
+    return len(market.db.read_sync(lambda tx: tx.query(text("SELECT at_ms FROM balance_marks"))))
+
+
+@pytest.mark.parametrize("every", [0, 1, 3])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_statements_equal_the_ledger(market: Market, clock: ManualClock, seed: int) -> None:
+def test_statements_equal_the_ledger(market: Market, clock: ManualClock, seed: int, every: int) -> None:
+    """Also with a mark at each transfer or at each fourth, written while the history is lived (0: without marks)."""
     begun = clock.now_ms()
-    accounts = live(market, clock, seed)
+    accounts = live(market, clock, seed, every)
     over = clock.now_ms()
+    if every:
+        clock.advance(0.001)
+        assert mark_all(market, every) > 5
+        market.db.read_sync(check_marks, Report(), Unwatched())
     middle = random.Random(seed).randrange(begun, over)
     spans = [
         (0, FOREVER),
@@ -162,3 +186,60 @@ def test_bad_cursors_and_times(market: Market) -> None:
             market.db.read_sync(statement.read, "alice", 0, 1, 10, cursor)
     with pytest.raises(InvalidRequest):
         market.db.read_sync(statement.read, "alice", 2, 1, 10, None)
+
+
+def _many(tx: Tx, count: int) -> None:
+    for _ in range(count):
+        ledger.transfer(tx, new_id(tx.now_ms), "alice", "zoe", 1)
+
+
+def seal_and_count(market: Market) -> None:
+    """Seals what waits and takes it into what accounts did, as the loops do."""
+    market.db.write_sync(found)
+    while (block := market.db.read_sync(sealer.draft, CHAIN, KEY)) is not None:
+        assert market.db.write_sync(sealer.seal, block)
+    while (seen := market.db.read_sync(activity.draft_activity)) is not None:
+        assert market.db.write_sync(activity.write_activity, seen)
+
+
+def test_the_loop_marks_what_has_grown(market: Market, clock: ManualClock) -> None:
+    """So that what a statement adds up does not grow: also where many transfers are of one millisecond."""
+    for name in ("alice", "zoe"):
+        market.client(name)
+    for _ in range(4):
+        market.db.write_sync(_many, MARK_EVERY)
+        clock.advance(60)
+    market.db.write_sync(_many, 3 * MARK_EVERY)
+    clock.advance(60)
+    market.db.write_sync(_many, 1)
+    seal_and_count(market)
+    assert market.db.read_sync(marks.due)
+    market.db.write_sync(closing.close, None, clock.now_ms())
+    made = market.db.read_sync(marks.draft)
+    assert not made.more
+    for _ in range(2):  # another coordinator's draft of the same
+        market.db.write_sync(marks.write, made)
+    assert not market.db.read_sync(marks.due)
+    for account in ("alice", "zoe"):
+        of_it = [mark for mark in made.marks if mark.account_id == account]
+        assert 4 <= len(of_it) <= 6
+        since = of_it[-1].at_ms
+        left = market.db.read_sync(moved, account, since, FOREVER)
+        assert len(left) <= MARK_EVERY + 1
+        whole = market.db.read_sync(moved, account, 0, FOREVER)
+        sums = market.db.read_sync(marks.before, account, FOREVER)
+        assert sums.in_units - sums.out_units == sum(units for _, units in whole)
+        assert sums.movements == len(whole)
+    market.db.read_sync(check_marks, Report(), Unwatched())
+
+
+def test_a_mark_is_never_of_a_time_that_is_open(market: Market, clock: ManualClock) -> None:
+    for name in ("alice", "zoe"):
+        market.client(name)
+    for _ in range(6):
+        clock.advance(60)
+        market.db.write_sync(_many, 10)
+    closed = market.db.write_sync(closing.close, clock.now_ms() - 130_000, clock.now_ms())
+    made = market.db.read_sync(marks.of_account, "alice", closed, 100, 5)
+    assert made
+    assert max(mark.at_ms for mark in made) <= closed

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 
 from aitbc.audit.blocks import BlockRow, Chain, Sealed
-from aitbc.audit.derived import check_numbers
+from aitbc.audit.derived import check_marks, check_numbers
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
@@ -157,6 +157,8 @@ class Auditor:
         report.checked.append("transfers that wallets signed")
         check_numbers(self._tx, self._leaves.activity, self._tree.size, report, self._progress)
         report.checked.append("the explorer's numbers")
+        check_marks(self._tx, report, self._progress)
+        report.checked.append("the sums that statements start from")
         self._check_references()
         if self._receipts.unsigned_by_miner:
             report.not_checked.append(

@@ -32,6 +32,29 @@ FINAL_AFTER = statement(
         " GROUP BY height HAVING COUNT(*) >= :quorum ORDER BY height DESC LIMIT 1"
     )
 )
+MARKS = statement(
+    text(
+        "SELECT account_id, at_ms, in_units, out_units, movements FROM balance_marks"
+        " WHERE account_id > :account OR (account_id = :account AND at_ms > :at)"
+        " ORDER BY account_id, at_ms LIMIT :count"
+    )
+)
+MOVED = {
+    side: statement(
+        text(
+            "SELECT COUNT(*) AS movements, COALESCE(SUM(amount_units), 0) AS units FROM transfers"
+            f" WHERE {side} = :account AND created_at_ms >= :since AND created_at_ms < :before"
+            " AND kind IN ('mint', 'transfer', 'post', 'fee')"
+        )
+    )
+    for side in ("debit_id", "credit_id")
+}
+AT = statement(
+    text(
+        "SELECT (SELECT COUNT(*) FROM transfers WHERE debit_id = :account AND created_at_ms = :at)"
+        " + (SELECT COUNT(*) FROM transfers WHERE credit_id = :account AND created_at_ms = :at) AS transfers"
+    )
+)
 CLOSED = "closed"  # up to when the books are closed for statements; nothing repeats it
 NAMES = ("accounts", "activity", CLOSED, "final", "jobs")
 
@@ -106,6 +129,34 @@ def check_numbers(tx: Tx, activity: Activity, tree_size: int, report: Report, pr
         after = page[-1].id
     for account in activity.left():
         raise Wrong("activity", account, "it is missing, and sealed transfers name the account")
+
+
+def check_marks(tx: Tx, report: Report, progress: Progress) -> None:
+    """What accounts had received and paid by the moments for which that is kept. Raises Wrong."""
+    progress.stage("marks", 0)
+    closed = next((row.value for row in tx.all(COUNTERS) if row.name == CLOSED), None)
+    account, at_ms, received, paid, movements = "", 0, 0, 0, 0
+    while True:
+        page = tx.all(MARKS, account=account, at=at_ms, count=PAGE)
+        for row in page:
+            name = f"{row.account_id} {row.at_ms}"
+            report.at = ("mark", name)
+            if row.account_id != account:
+                account, at_ms, received, paid, movements = row.account_id, 0, 0, 0, 0
+            span = {"account": account, "since": at_ms, "before": row.at_ms}
+            out, into = (tx.one(MOVED[side], **span) for side in ("debit_id", "credit_id"))
+            received, paid = received + int(into.units), paid + int(out.units)
+            movements += int(into.movements) + int(out.movements)
+            at_ms = row.at_ms
+            if (row.in_units, row.out_units, row.movements) != (received, paid, movements):
+                said = f"it says {row.in_units} in, {row.out_units} out in {row.movements} movements"
+                raise Wrong("mark", name, f"{said}, they are {received}, {paid} in {movements}")
+            if closed is not None and at_ms > closed:
+                raise Wrong("mark", name, "the books are not closed up to there")
+            if not tx.one(AT, account=account, at=at_ms).transfers:
+                raise Wrong("mark", name, "no transfer of the account is of this time")
+        if len(page) < PAGE:
+            return
 
 
 def _check_activity(row: Any, counted: tuple[int, int, int] | None) -> None:

@@ -20,8 +20,12 @@ ERASED = (
 DATE = "a date that nothing repeats"
 
 OUTSIDE: dict[str, dict[str, str]] = {
+    "account_activity": {
+        "marked": "up to where it was looked for balances to mark; the marks are recomputed"
+    },
     "accounts": {"created_at_ms": DATE},
     "api_keys": {ALL: "secrets and limits, which only their owner knows"},
+    "balance_marks": {REMOVED: "a statement adds up from the mark before it"},
     "cosignatures": {
         "at_ms": "when the line came; the witness's own time is in the line",
         REMOVED: "of older blocks: the newest block's lines, which a policy's quorum asks for, stand for all before",

@@ -6,11 +6,12 @@ makes of it) and writes it with `advance`, which only one of several coordinator
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import text as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import ClauseElement
 
-from aitbc.chain.models import AccountActivity, Counter
+from aitbc.chain.models import UNMARKED, AccountActivity, Counter
 from aitbc.database import Tx, insert_into, statement
 
 ACCOUNTS = "accounts"
@@ -55,11 +56,18 @@ ADD = statement(
 )
 SELECT_ACTIVITY = statement(select(*COLUMNS).where(_a.account_id == bindparam("account")), Activity)
 
+SELECT_UNMARKED = statement(select(*COLUMNS).where(sql(UNMARKED)).limit(bindparam("count")), Activity)
+SET_MARKED = statement(
+    update(AccountActivity)
+    .where(_a.account_id == bindparam("account"), _a.marked < bindparam("seen"))
+    .values(marked=bindparam("seen"))
+)
+
 
 def _upsert(dialect: str) -> ClauseElement:
     kind: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
     made = kind(AccountActivity.__table__).values(  # type: ignore[attr-defined]
-        {name: bindparam(name) for name in Activity._fields}
+        {**{name: bindparam(name) for name in Activity._fields}, "marked": literal_column("0")}
     )
     grown: ClauseElement = made.on_conflict_do_update(
         index_elements=["account_id"],
@@ -98,6 +106,16 @@ def activity_of(tx: Tx, account_id: str) -> Activity | None:
     """What the account did in the log; None where no sealed transfer names it."""
     row: Activity | None = tx.one(SELECT_ACTIVITY, account=account_id)
     return row
+
+
+def unmarked(tx: Tx, count: int) -> list[Activity]:
+    """Accounts with MARK_EVERY transfers or more since their balance was marked."""
+    return tx.all(SELECT_UNMARKED, count=count)
+
+
+def set_marked(tx: Tx, account_id: str, transfers: int) -> None:
+    """The account's balance was marked when it had so many transfers."""
+    tx.run(SET_MARKED, account=account_id, seen=transfers)
 
 
 def grow_activity(tx: Tx, seen: list[Activity]) -> None:

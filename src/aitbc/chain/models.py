@@ -15,6 +15,9 @@ SHELF = f"leaf_index >> {SHELF_BITS}"
 a page of its own: at a million leaves that made a seal six times as slow. `chain.search` looks through shelves.
 """
 TRANSFERS = "kind = 0"
+MARK_EVERY = 500
+"""Transfers of an account after which its balance is marked."""
+UNMARKED = f"transfers - marked >= {MARK_EVERY}"
 
 
 class Leaf(SQLModel, table=True):
@@ -152,12 +155,19 @@ class AccountActivity(SQLModel, table=True):
     """How many sealed transfers name an account, and the places in the tree of the first and the last one.
 
     Derived from the log, and behind its head by a moment (see the counter `activity`).
+    marked  how many of its transfers had been counted when marks of its balance were last written (`ledger.marks`)
     """
 
     __tablename__ = "account_activity"
     __table_args__ = (
         CheckConstraint("first_leaf >= 0 AND last_leaf >= first_leaf AND transfers > 0", name="counted"),
         Index("ix_account_activity_first", "first_leaf", "account_id"),
+        Index(
+            "ix_account_activity_unmarked",
+            "account_id",
+            sqlite_where=sql(UNMARKED),
+            postgresql_where=sql(UNMARKED),
+        ),
         {"sqlite_with_rowid": False},
     )
 
@@ -165,6 +175,7 @@ class AccountActivity(SQLModel, table=True):
     transfers: int = big()
     first_leaf: int = big()
     last_leaf: int = big()
+    marked: int = big(0, sa_column_kwargs={"server_default": "0"})
 
 
 append_only(Block)

@@ -31,6 +31,14 @@ SOCKET = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+# A server that works for us, or waits for a lock, looks so often whether we are still there. Otherwise whoever is
+# killed or cut off keeps its locks until its statement has ended. Servers older than 14 cannot.
+LOOK_FOR_US = b"""
+DO $$ BEGIN
+  PERFORM set_config('client_connection_check_interval', '1s', false);
+EXCEPTION WHEN undefined_object OR invalid_parameter_value THEN NULL;
+END $$
+"""
 
 
 class Silent(psycopg.OperationalError):
@@ -61,11 +69,13 @@ class PatientConnection(psycopg.Connection[Any]):
         **options: Any,
     ) -> Self:
         """A connection, made within `patience_s`. Raises Silent, also once `given_up` is set; psycopg.Error."""
-        connection: Self = _within(
-            patience_s,
-            lambda: cls.connect(url, connect_timeout=max(2, round(patience_s)), **{**SOCKET, **options}),
-            given_up,
-        )
+
+        def connect() -> Any:
+            made = cls.connect(url, connect_timeout=max(2, round(patience_s)), **{**SOCKET, **options})
+            made.pgconn.exec_(LOOK_FOR_US)  # beside psycopg, which would begin a transaction
+            return made
+
+        connection: Self = _within(patience_s, connect, given_up)
         connection.patience_s = patience_s
         connection.waits_while_alive = waits_while_alive
         connection.url = url

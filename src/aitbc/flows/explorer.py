@@ -6,7 +6,6 @@ Lists go newest first and are read by key, so that a page costs the same however
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select
-from sqlalchemy.sql.expression import ColumnElement
 
 from aitbc.chain import counters, queries
 from aitbc.chain.models import AccountActivity, Block, Leaf
@@ -34,8 +33,6 @@ MAX_SEQ = (1 << 63) - 1
 AT_ONCE = 20  # transfers that one query reads by their ids
 MAX_FOUND = 10  # results of each kind that a search gives
 JOB_KINDS = ("hold", "post", "fee", "void")  # transfers that name the job that they are for
-# Ids are UUIDs, which order by time; a few have names ("grant:alice"), which sort above and come last.
-NAMED = "g"
 
 
 class Row(NamedTuple):
@@ -189,18 +186,15 @@ def transactions_of_block(tx: Tx, block: Span, cursor: str | None, limit: int, o
 
 def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int, offset: int) -> Page:
     """The transfers that an account paid or received."""
-    if cursor is not None and "\0" in cursor:
-        raise _bad_cursor()
     wanted = limit + offset
     address = account_named(address)
-    ids: list[str] = []
-    if cursor is None or cursor < NAMED:
-        top = _t.id < (NAMED if cursor is None else cursor)
-        ids += _ids_of(tx, address, wanted, top)
-    if len(ids) < wanted:
-        last = _t.id >= NAMED
-        below = last if cursor is None or cursor < NAMED else last & (_t.id < cursor)
-        ids += _ids_of(tx, address, wanted - len(ids), below)
+    place: tuple[int, str] | None = None
+    if cursor is not None:
+        last: Row | None = None if "\0" in cursor else tx.one(BY_ID, id=cursor)
+        if last is None:
+            raise _bad_cursor()
+        place = (last.created_at_ms, last.id)
+    ids = _ids_of(tx, address, wanted, place)
     page = ids[offset:wanted]
     found: dict[str, Row] = {}
     for first in range(0, len(page), AT_ONCE):
@@ -212,13 +206,19 @@ def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int
     return Page(_placed(tx, rows), _next(rows, limit, lambda row: row.id))
 
 
-def _ids_of(tx: Tx, address: str, limit: int, within: ColumnElement[bool]) -> list[str]:
-    """The newest transfers of an account on either side: each side has its index."""
-    found: set[str] = set()
+def _ids_of(tx: Tx, address: str, limit: int, place: tuple[int, str] | None) -> list[str]:
+    """The newest transfers of an account on either side, behind a place: each side has its index."""
+    found: set[tuple[int, str]] = set()
+    name = _t.id.collate("BINARY" if tx.dialect == "sqlite" else "C")
     for side in (_t.debit_id, _t.credit_id):
-        query = select(_t.id).where(side == address, within).order_by(_t.id.desc()).limit(limit)
-        found.update(row.id for row in tx.query(query))
-    return sorted(found, reverse=True)[:limit]
+        query = select(_t.created_at_ms, _t.id).where(side == address)
+        if place is not None:
+            at_ms, last = place
+            earlier = (_t.created_at_ms < at_ms) | (name < last)
+            query = query.where(_t.created_at_ms <= at_ms, earlier)
+        query = query.order_by(_t.created_at_ms.desc(), name.desc()).limit(limit)
+        found.update((row.created_at_ms, row.id) for row in tx.query(query))
+    return [one for _, one in sorted(found, reverse=True)[:limit]]
 
 
 def transaction(tx: Tx, name: str) -> Transaction:

@@ -2,9 +2,8 @@
 
 What belongs to a time is decided by each transfer's own time, to the millisecond. Before a statement is read,
 the books are closed up to its end (`ledger.closing`): all of it has committed, and the next one begins there.
-The order is that of the ledger's ids, which is the order of time, and along which the indexes of each side run:
-a page costs the same wherever it is. A few transfers have names of their own instead ("grant:NAME"); these are
-put in by their time.
+The order is that of time, then of ids, along which the indexes of each side run: a page costs the same wherever it
+is, and so do the totals, which start from the balance's last mark (`ledger.marks`).
 """
 
 import json
@@ -12,25 +11,22 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import Integer, and_, bindparam, case, literal_column, or_, select
 
-from aitbc.core.ids import floor_id, id_time_ms, is_id
 from aitbc.database import Tx, statement
 from aitbc.errors import InvalidRequest
-from aitbc.ledger import closing
+from aitbc.ledger import closing, marks
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import MOVING_KINDS, Transfer
 from aitbc.payments.models import Payment
 from aitbc.receipts.models import Receipt
 
-SLACK_MS = 86_400_000
-"""How much earlier than the transfer its id may have been made."""
 NAMED_FROM = "g"
-"""Ids are hexadecimal; names of transfers begin with a letter from here on, and sort behind all ids."""
+"""Ids are hexadecimal; names of transfers begin with a letter from here on."""
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 DEBIT, CREDIT = 0, 1
 
-_CURSOR = re.compile(r"([0-9]{1,15})\.([01])\.([0-9a-f-]{36})(?::(.{1,200}))?", re.ASCII)
+_CURSOR = re.compile(r"([0-9]{1,15})\.([01])\.([0-9]{1,15}):(.{1,200})", re.ASCII)
 
 
 class Movement(NamedTuple):
@@ -82,10 +78,11 @@ class StatementPage(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a row stands in the order: its id, or for a named one the first id of its time and its name."""
+    """Where a row stands in the order. Of one millisecond those with names of their own ("grant:NAME") come first."""
 
+    at_ms: int
+    unnamed: int
     id: str
-    name: str
     side: int
 
 
@@ -109,14 +106,18 @@ _r: Any = Receipt.__table__  # type: ignore[attr-defined]
 _m: Any = Payment.__table__  # type: ignore[attr-defined]
 _SIDES = {DEBIT: _t.c.debit_id, CREDIT: _t.c.credit_id}
 _MOVES = or_(*(_t.c.kind == literal_column(f"'{kind}'") for kind in MOVING_KINDS))
-_FROM: Any = bindparam("from")
-_TO: Any = bindparam("to")
 _SAME = bindparam("same", type_=Integer) == literal_column("1")
-_NAMED: Any = literal_column(f"'{NAMED_FROM}'")
 
 
-def _lines(side: int) -> Any:
-    """Movements of one side with [from, to), and what their jobs' receipts and payments say."""
+def _lines(side: int, dialect: str) -> Any:
+    """Movements of one side up to `to`, behind a place, and what their jobs' receipts and payments say."""
+    # As Python orders them, which puts both sides together; an index of PostgreSQL's may have another order.
+    name = _t.c.id.collate("BINARY" if dialect == "sqlite" else "C")
+    unnamed = case((name < literal_column(f"'{NAMED_FROM}'"), 1), else_=0)
+    at: Any = bindparam("at")
+    kind: Any = bindparam("unnamed", type_=Integer)
+    behind = or_(name > bindparam("id"), and_(_t.c.id == bindparam("id"), _SAME))
+    later = or_(unnamed > kind, and_(unnamed == kind, behind))
     return (
         select(
             _t.c.id,
@@ -139,53 +140,20 @@ def _lines(side: int) -> Any:
         )
         .where(
             _SIDES[side] == bindparam("account"),
-            _t.c.created_at_ms >= _FROM,
-            _t.c.created_at_ms < _TO,
+            _t.c.created_at_ms >= at,
+            _t.c.created_at_ms < bindparam("to"),
+            or_(_t.c.created_at_ms > at, later),
             _MOVES,
         )
+        .order_by(_t.c.created_at_ms, unnamed, name)
         .limit(bindparam("count"))
     )
 
 
-def _with_ids(side: int) -> Any:
-    after: Any = bindparam("after")
-    return (
-        _lines(side).where(_t.c.id >= after, _t.c.id < _NAMED, or_(_t.c.id > after, _SAME)).order_by(_t.c.id)
-    )
-
-
-def _with_names(side: int, dialect: str) -> Any:
-    name = _t.c.id.collate("BINARY" if dialect == "sqlite" else "C")
-    at: Any = bindparam("at")
-    later = or_(name > bindparam("name"), and_(_t.c.id == bindparam("name"), _SAME))
-    return (
-        _lines(side)
-        .where(_t.c.id >= _NAMED, or_(_t.c.created_at_ms > at, and_(_t.c.created_at_ms == at, later)))
-        .order_by(_t.c.created_at_ms, name)
-    )
-
-
-def _sums(side: int) -> Any:
-    within = case((_t.c.created_at_ms < _TO, _t.c.amount_units), else_=0)
-    one = case((_t.c.created_at_ms < _TO, 1), else_=0)
-    return select(
-        func.coalesce(func.sum(_t.c.amount_units), 0).label("since"),
-        func.coalesce(func.sum(within), 0).label("within"),
-        func.coalesce(func.sum(one), 0).label("movements"),
-    ).where(
-        _SIDES[side] == bindparam("account"),
-        _t.c.id >= bindparam("after"),
-        _t.c.created_at_ms >= _FROM,
-        _MOVES,
-    )
-
-
-WITH_IDS = {side: statement(_with_ids(side), _Line) for side in _SIDES}
-WITH_NAMES = {
-    DEBIT: statement(lambda dialect: _with_names(DEBIT, dialect), _Line),
-    CREDIT: statement(lambda dialect: _with_names(CREDIT, dialect), _Line),
+LINES = {
+    DEBIT: statement(lambda dialect: _lines(DEBIT, dialect), _Line),
+    CREDIT: statement(lambda dialect: _lines(CREDIT, dialect), _Line),
 }
-SUMS = {side: statement(_sums(side)) for side in _SIDES}
 
 
 def settled(tx: Tx, to_ms: int | None) -> bool:
@@ -216,50 +184,45 @@ def read(tx: Tx, account_id: str, from_ms: int, to_ms: int, limit: int, cursor: 
         message = "A statement begins before it ends."
         raise InvalidRequest(message, fields=[{"field": "from", "message": message}])
     totals = None if place else _totals(tx, account_id, from_ms, to_ms)
-    found = sorted(_after(tx, place, account=account_id, count=limit + 1, **{"from": from_ms, "to": to_ms}))
+    found = sorted(
+        _after(tx, place or _Place(from_ms, 0, "", DEBIT), account=account_id, to=to_ms, count=limit + 1)
+    )
     rows = [_movement(line, place.side) for place, line in found[:limit]]
     more = f"{to_ms}.{_text(found[limit - 1][0])}" if len(found) > limit else None
     return StatementPage(account_id, from_ms, to_ms, totals, rows, more)
 
 
 def _totals(tx: Tx, account_id: str, from_ms: int, to_ms: int) -> Totals:
-    """From the balance as it is, less what came since: what was before `from_ms` is not read."""
-    times = {"from": from_ms, "to": to_ms, "after": _floor(from_ms)}
-    out, into = (tx.one(SUMS[side], account=account_id, **times) for side in (DEBIT, CREDIT))
-    opening = ledger.balance(tx, account_id).balance_units - int(into.since) + int(out.since)
-    return Totals(opening, int(into.within), int(out.within), int(out.movements) + int(into.movements))
+    ledger.balance(tx, account_id)  # raises AccountNotFound
+    opening, closing_ = (marks.before(tx, account_id, at_ms) for at_ms in (from_ms, to_ms))
+    return Totals(
+        opening.in_units - opening.out_units,
+        closing_.in_units - opening.in_units,
+        closing_.out_units - opening.out_units,
+        closing_.movements - opening.movements,
+    )
 
 
-def _after(tx: Tx, place: _Place | None, **values: Any) -> Iterator[tuple[_Place, _Line]]:
-    """The next rows of each side, by id and by name, with their places."""
-    after, at, name = _floor(values["from"]), values["from"], ""
-    if place is not None:
-        after, at, name = place.id, id_time_ms(place.id), place.name
+def _after(tx: Tx, place: _Place, **values: Any) -> Iterator[tuple[_Place, _Line]]:
+    """The next rows of each side, with their places."""
     for side in (DEBIT, CREDIT):
         # The row at the place itself was shown; the same transfer's other side comes behind it.
-        same = int(place is None or side > place.side)
-        # Of a named place's millisecond all ids come behind the name, and of an id's no name does.
-        by_id = 1 if name else same
-        for line in tx.all(WITH_IDS[side], after=after, same=by_id, **values):
-            yield _Place(line.id, "", side), line
-        later = at + 1 if place is not None and not name else at
-        for line in tx.all(WITH_NAMES[side], at=later, name=name, same=same, **values):
-            yield _Place(floor_id(line.created_at_ms), line.id, side), line
-
-
-def _floor(from_ms: int) -> str:
-    return floor_id(max(0, from_ms - SLACK_MS))
+        same = int(side > place.side)
+        for line in tx.all(
+            LINES[side], at=place.at_ms, unnamed=place.unnamed, id=place.id, same=same, **values
+        ):
+            yield _Place(line.created_at_ms, int(line.id < NAMED_FROM), line.id, side), line
 
 
 def _text(place: _Place) -> str:
-    return f"{place.side}.{place.id}" + (f":{place.name}" if place.name else "")
+    return f"{place.side}.{place.at_ms}:{place.id}"
 
 
 def _parse(cursor: str) -> tuple[int, _Place]:
     match = _CURSOR.fullmatch(cursor)
-    if match is None or not is_id(match[3]) or int(match[1]) > LAST_MS:
+    if match is None or max(int(match[1]), int(match[3])) > LAST_MS or "\0" in match[4]:
         raise InvalidRequest("The cursor is not valid.", fields=[{"field": "cursor", "message": "not valid"}])
-    return int(match[1]), _Place(match[3], match[4] or "", int(match[2]))
+    return int(match[1]), _Place(int(match[3]), int(match[4] < NAMED_FROM), match[4], int(match[2]))
 
 
 def _movement(line: _Line, side: int) -> Movement:

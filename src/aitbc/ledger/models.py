@@ -58,8 +58,8 @@ class Transfer(SQLModel, table=True):
             sqlite_where=sql(one_of("kind", ENDING_KINDS)),
             postgresql_where=sql(one_of("kind", ENDING_KINDS)),
         ),
-        Index("ix_transfers_debit", "debit_id", "id"),
-        Index("ix_transfers_credit", "credit_id", "id"),
+        Index("ix_transfers_debit_time", "debit_id", "created_at_ms", "id"),
+        Index("ix_transfers_credit_time", "credit_id", "created_at_ms", "id"),
         {"sqlite_with_rowid": False},
     )
 
@@ -71,6 +71,25 @@ class Transfer(SQLModel, table=True):
     hold_id: str | None = text(None, nullable=True)
     ref: str = text("")
     created_at_ms: int = big()
+
+
+class BalanceMark(SQLModel, table=True):
+    """What an account had received and paid by a moment: all its movements before `at_ms`, added up.
+
+    Of a time for which the books are closed, so it never changes. Derived from the transfers (`ledger.marks`).
+    """
+
+    __tablename__ = "balance_marks"
+    __table_args__ = (
+        CheckConstraint("in_units >= 0 AND out_units >= 0 AND movements >= 0", name="counted"),
+        {"sqlite_with_rowid": False},
+    )
+
+    account_id: str = text(primary_key=True, foreign_key="accounts.id")
+    at_ms: int = big(primary_key=True)
+    in_units: int = big()
+    out_units: int = big()
+    movements: int = big()
 
 
 append_only(Transfer)

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy import text as sql
 
 from aitbc.chain import service as chain
-from aitbc.core.ids import floor_id, id_time_ms, new_id
+from aitbc.core.ids import new_id
 from aitbc.core.leaf import TRANSFER, transfer_leaf
 from aitbc.core.money import MAX_UNITS
 from aitbc.database import Tx, insert_into, statement
@@ -23,7 +23,6 @@ from aitbc.ledger.models import ENDING_KINDS, ESCROW, MINT, SYSTEM_ACCOUNTS, Acc
 _accounts = Account.__table__  # type: ignore[attr-defined]
 _transfers = Transfer.__table__  # type: ignore[attr-defined]
 _units: Any = bindparam("units")
-FEE_WITHIN_MS = 60_000  # a fee's id follows its post's at once, in the same call
 _own = _accounts.c.id == bindparam("key")
 
 INSERT_ACCOUNT = insert_into(Account, on_conflict_ignore=True)
@@ -51,8 +50,8 @@ SELECT_FEES = statement(
     select(_transfers)
     .where(
         _transfers.c.debit_id == bindparam("debit"),
+        _transfers.c.created_at_ms == bindparam("at"),
         _transfers.c.id > bindparam("after"),
-        _transfers.c.id < bindparam("before"),
         _transfers.c.hold_id == bindparam("hold"),
     )
     .order_by(_transfers.c.id)
@@ -234,10 +233,8 @@ def lines_of_hold(tx: Tx, hold_id: str) -> list[Any]:
     end = tx.one(SELECT_END, hold=hold_id)
     if end is None or end.kind == "void":
         return [] if end is None else [end]
-    # The fee's line was written right after the post, by the same account. Where there is no fee the search
-    # ends at ids that were made later, not at the account's last line.
-    before = floor_id(id_time_ms(end.id) + FEE_WITHIN_MS)
-    fee = tx.one(SELECT_FEES, debit=end.debit_id, after=end.id, before=before, hold=hold_id)
+    # The fee's line was written right after the post, by the same account and in the same transaction.
+    fee = tx.one(SELECT_FEES, debit=end.debit_id, at=end.created_at_ms, after=end.id, hold=hold_id)
     return [end] if fee is None else [end, fee]
 
 

@@ -97,7 +97,7 @@ def of_job(tx: Tx, job_id: str) -> PaymentRow | None:
 
 def escrow(tx: Tx, payment_id: str) -> bool:
     """pending → escrowed. False where it moved meanwhile."""
-    return tx.run(ESCROW, payment=payment_id, now=tx.now_ms) == 1
+    return tx.run(ESCROW, payment=payment_id, now=tx.booked_ms) == 1  # the time of its hold
 
 
 def set_price(
@@ -131,7 +131,7 @@ def end(
             refunded=refunded_units,
             fee=fee_units,
             transfer=transfer_id,
-            now=tx.now_ms,
+            now=tx.booked_ms if transfer_id else tx.now_ms,  # that of the transfer
         )
         == 1
     )

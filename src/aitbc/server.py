@@ -17,9 +17,11 @@ import structlog
 import uvicorn
 
 from aitbc.api.app import create_app
-from aitbc.api.connection_limits import ConnectionLimits
-from aitbc.api.http_protocol import protocol_within
+from aitbc.api.terms import CoordinatorTerms
 from aitbc.config import Settings
+from aitbc.connections.limits import ConnectionLimits
+from aitbc.connections.protocol import protocol_within
+from aitbc.connections.server import LimitedServer
 from aitbc.errors import LogRefused
 from aitbc.logs import configure_logs
 from aitbc.runtime import Runtime
@@ -29,19 +31,17 @@ DRAIN_S = 3
 """How long requests under way may take after a signal; the whole exit stays within 5 s."""
 LAST_S = 4.5
 """So long after a signal the process ends in any case."""
-SWEEP_TICKS = 10  # of uvicorn, each 0.1 s
 
 
 class StartupFailed(Exception):
     """The server could not start; the text says why."""
 
 
-class _Server(uvicorn.Server):
+class _Server(LimitedServer):
     """uvicorn's server, which tells the runtime first: long polls end before connections are waited for."""
 
     def __init__(self, config: uvicorn.Config, runtime: Runtime, limits: ConnectionLimits) -> None:
-        super().__init__(config)
-        self._limits = limits
+        super().__init__(config, limits)
         self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -50,11 +50,6 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _announce(self)
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % SWEEP_TICKS == 0:
-            self._limits.sweep()
-        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Unlike uvicorn's, does not raise the signal again at the end: an orderly exit is a success."""
@@ -79,7 +74,7 @@ def run(settings: Settings) -> None:
     except LogRefused:
         listener.close()
         raise
-    limits = ConnectionLimits(settings, time.monotonic)
+    limits = ConnectionLimits(CoordinatorTerms(settings), time.monotonic)
     config = uvicorn.Config(
         create_app(runtime),
         loop="uvloop" if sys.platform != "win32" else "asyncio",

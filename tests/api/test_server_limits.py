@@ -313,6 +313,7 @@ def test_one_peer_cannot_take_all_connections(start_server: Start, closing: list
     server = start_server({**STRANGERS, "MAX_CONNECTIONS": "60", "MAX_CONNECTIONS_PER_ADDRESS": "20"})
     first = half_requests(server, 50, "127.0.0.9")
     closing += first
+    time.sleep(0.5)  # until it has taken the last of them
     assert alive(first) == 20  # the newest: those that wait longest give way
     # Long polls take their peer's places for good: nothing of it waits for the other side.
     register_miner(server)
@@ -456,3 +457,54 @@ def test_a_forwarded_address_has_its_share_of_requests(
             answers.append(status_of(connection.recv(4096)))
     assert answers == [503] * 3
     assert ask(server, peer="127.0.0.1")[0] == 200
+
+
+def test_results_larger_than_their_leases_are_not_read(
+    start_server: Start, closing: list[socket.socket]
+) -> None:
+    server = start_server({**STRANGERS, "API_KEYS": "key-of-a-stranger-1,client:key-of-a-client-12"})
+    register_miner(server)
+
+    def post(path: str, key: str, body: dict[str, object]) -> dict[str, object]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SOON_S)
+        connection.request("POST", path, json.dumps(body), {"X-Api-Key": key})
+        answer: dict[str, object] = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    job = {"prompt": "x", "params": {"max_tokens": 1}}
+    job_id = post("/v1/jobs", "key-of-a-client-12", job)["job_id"]
+    post(f"/v1/jobs/{job_id}/claim", "key-of-a-stranger-1", {"miner_id": "m"})
+    named = b'{"miner_id":"m","results":[{"job_id":"%b","result":"' % str(job_id).encode()
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nX-Api-Key: key-of-a-stranger-1\r\n%b\r\n\r\n"
+    length, chunked = b"Content-Length: %d" % (15 * MB), b"Transfer-Encoding: chunked"
+    chunk = b"x" * 65_536
+
+    def refusal(data: bytes, parts: int) -> tuple[int, bytes]:
+        connection = dial(server)
+        closing.append(connection)
+        connection.sendall(data)
+        with contextlib.suppress(OSError):
+            for _ in range(parts):
+                connection.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk) if b"chunked" in data else chunk)
+        answer = b""
+        while b'"request_id"' not in answer:
+            answer += connection.recv(65536) or b'"request_id"'
+        return status_of(answer), answer.rpartition(b'"max_bytes":')[2].partition(b",")[0]
+
+    single = b"/v1/jobs/%b/complete" % str(job_id).encode()
+    one_mb = b"Content-Length: %d" % (MB - 1)
+    assert refusal(head % (single, one_mb), 0) == (413, b"8256"), "by its head alone"
+    assert refusal(head % (b"/v1/miner/results", length), 0) == (413, b"262144"), "though it names no job"
+    opened = b"%x\r\n%b\r\n" % (len(named), named)
+    with Watch(server) as watch:
+        answers: list[tuple[int, bytes]] = []
+        tries = [
+            lambda: answers.append(refusal(head % (b"/v1/miner/results", length) + named, 200)),
+            lambda: answers.append(refusal(head % (b"/v1/miner/results", chunked) + opened, 200)),
+        ]
+        at_once(tries * 4)
+    assert len(answers) == 8
+    assert {status for status, _ in answers} <= {413, 409}, "a try each, until there is none left"
+    assert watch.grown_mb < 60, watch.grown_mb
+    assert watch.slowest_s < 2

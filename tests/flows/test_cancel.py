@@ -7,7 +7,8 @@ import pytest
 from aitbc.core.metering import CANCELLED_TOKENS_PER_S, MOST_TOKENS_PER_S, cancelled_units
 from aitbc.flows import payment
 from aitbc.jobs.rows import JobRow
-from tests.support_flows import Market, Provider
+from aitbc.ledger import service as ledger
+from tests.support_flows import MODEL, Market, Provider
 
 ASK = 1000  # per 1000 tokens: a base unit for each token
 PROMPT_UNITS = 4  # of {"prompt":"hi"}, 15 bytes, at a token for four
@@ -143,3 +144,24 @@ def test_the_rule_is_monotonic_and_bounded() -> None:
         units = cancelled_units(prompt, most, run, tokens, at)
         assert 0 <= units <= -(-prompt // 4) + most
         assert units <= cancelled_units(prompt, most, run + 1000, tokens, at)
+
+
+def test_what_moved_for_a_job_names_it(market: Market) -> None:
+    """However it ended: by that a statement and the explorer know what the money was for."""
+    client, miner = market.client(), market.miner(models={MODEL: 1_000_000}, concurrency=3)
+    jobs = [market.submit(client, cap=1_000_000) for _ in range(3)]
+    waits = market.submit(client, cap=1_000_000)
+    market.take(miner, 3)
+    market.clock.advance(5)
+    market.heartbeat(miner, [job.id for job in jobs], progress={jobs[0].id: 4})
+    market.cancel(client, jobs[0].id)
+    market.complete(miner, jobs[1].id)
+    for job in (jobs[2], waits):
+        market.cancel(client, job.id)
+    kinds = []
+    for job in (*jobs, waits):
+        lines = market.db.read_sync(ledger.lines_of_hold, job.hold_id)
+        assert {line.ref for line in (market.db.read_sync(ledger.line, job.hold_id), *lines)} == {job.id}
+        kinds.append([line.kind for line in lines])
+    assert kinds[0] == kinds[1] == ["post", "fee"]
+    assert kinds[3] == ["void"]

@@ -89,3 +89,85 @@ def test_what_another_coordinator_released_meanwhile_is_passed_over(
     assert market.db.write_sync(payment.release_due) == 2, "and once more: nothing is left to move"
     assert market.balance("owner-m1").balance_units == paid_once.balance_units + paid_for_one
     market.check()
+
+
+def test_a_payment_moves_from_where_it_was_seen_and_no_other_does(market: Market) -> None:
+    """Every move is guarded by the state before it: who looks at an old row moves nothing."""
+    alice = market.client()
+    write, read = market.db.write_sync, market.db.read_sync
+    jobs = [market.submit(alice, payment="manual") for _ in range(2)]
+    rows = [read(payments.of_job, job.id) for job in jobs]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    pending, other = rows[0], rows[1]
+
+    def end(seen: payments.PaymentRow) -> bool:
+        return write(
+            lambda tx: payments.end(tx, seen, "released", refunded_units=1, fee_units=2, transfer_id="t")
+        )
+
+    def price() -> bool:
+        return write(lambda tx: payments.set_price(tx, pending.id, "owner", 7, 2, 9_000))
+
+    assert not price(), "nothing is held yet"
+    assert write(payments.escrow, pending.id)
+    assert not write(payments.escrow, pending.id)
+    assert not end(pending)
+    market.clock.advance(5)
+    assert price()
+    priced = pending._replace(
+        status="escrowed",
+        payee_id="owner",
+        price_units=7,
+        fee_units=2,
+        release_after_ms=9_000,
+        updated_at_ms=market.clock.now_ms(),
+    )
+    assert read(payments.get, pending.id) == priced
+    market.clock.advance(5)
+    assert end(priced)
+    ended = priced._replace(
+        status="released", refunded_units=1, transfer_id="t", updated_at_ms=market.clock.now_ms()
+    )
+    assert read(payments.get, pending.id) == ended
+    assert (end(priced), price(), write(payments.escrow, pending.id)) == (False, False, False)
+    assert read(payments.get, pending.id) == read(payments.of_job, jobs[0].id) == ended
+    assert read(payments.get, other.id) == other
+
+
+def test_payments_fall_due_to_the_millisecond_earliest_first(market: Market) -> None:
+    alice, now = market.client(), market.clock.now_ms()
+    ids = []
+    for after_ms in (3_000, 1_000, 0, 2_000, 1_000):  # 0: not yet answered
+        job = market.submit(alice, payment="manual")
+        row = market.db.read_sync(payments.of_job, job.id)
+        assert row is not None
+        ids.append(row.id)
+        market.db.write_sync(payments.escrow, row.id)
+        if after_ms:
+            market.db.write_sync(payments.set_price, row.id, "owner", 7, 2, now + after_ms)
+
+    def due(most: int = 100) -> list[int]:
+        return [ids.index(row.id) for row in market.db.read_sync(payments.due, most)]
+
+    market.clock.advance(0.999)
+    assert due() == []
+    market.clock.advance(0.001)
+    assert due() == sorted((1, 4), key=lambda at: ids[at])
+    market.clock.advance(2)
+    assert due() == [*sorted((1, 4), key=lambda at: ids[at]), 3, 0]
+    assert len(due(2)) == 2
+
+
+@pytest.mark.parametrize("past_ms", [0, 1, 999])
+def test_the_window_ends_on_a_whole_second_and_never_sooner(market: Market, past_ms: int) -> None:
+    alice, miner = market.client(), market.miner(models={MODEL: PRICE})
+    spec = spec_of(cap=2 * PRICE)._replace(manual_payment=True)
+    job = market.db.write_sync(job_lifecycle.submit, market.ctx, alice, spec)
+    view = market.db.write_sync(payment.open_escrow, alice, job.id)
+    market.take(miner)
+    market.clock.advance(past_ms / 1000)
+    market.complete(miner, job.id)
+    after_ms = market.db.read_sync(payment.show, alice, view.id).release_after_ms
+    left_ms = after_ms - market.clock.now_ms() - market.ctx.acceptance_ms
+    assert (after_ms % 1000, left_ms) == (0, -past_ms % 1000)

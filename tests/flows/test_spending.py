@@ -6,9 +6,11 @@ import pytest
 
 from aitbc.accounts.principal import Principal
 from aitbc.accounts.service import list_keys
-from aitbc.errors import KeyLimitExceeded
-from aitbc.flows import job_lifecycle, payment
+from aitbc.core.money import EXACT_NUMBER_UNITS
+from aitbc.errors import KeyLimitExceeded, PriceTooLarge
+from aitbc.flows import escrow, job_lifecycle, payment
 from aitbc.jobs.rows import JobRow
+from aitbc.ledger import service as ledger
 from tests.support_flows import MODEL, Market, Provider, spec_of
 
 CAP = 2_000_000  # base units per 1000 tokens, of which the miner asks half
@@ -106,3 +108,13 @@ def test_what_came_back_can_be_spent_again(desk: Desk) -> None:
         desk.submit()
     desk.market.cancel(desk.client, worst.id)
     assert desk.submit().status == "pending"
+
+
+def test_no_price_is_held_that_a_receipt_could_not_state(market: Market) -> None:
+    client = market.client(units=EXACT_NUMBER_UNITS + 1)
+    with pytest.raises(PriceTooLarge):
+        market.db.write_sync(escrow.reserve, client, "job", EXACT_NUMBER_UNITS + 1)
+    assert market.balance("alice").held_units == 0
+    hold_id, _period = market.db.write_sync(escrow.reserve, client, "job", EXACT_NUMBER_UNITS)
+    assert market.balance("alice").held_units == EXACT_NUMBER_UNITS
+    assert market.db.read_sync(ledger.line, hold_id).ref == "job"

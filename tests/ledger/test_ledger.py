@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from aitbc.core.ids import id_time_ms
 from aitbc.core.money import MAX_UNITS
-from aitbc.database import Database
+from aitbc.database import Database, Tx
 from aitbc.errors import AccountNotFound, AitbcError, InsufficientFunds, TransferConflict
 from aitbc.ledger import service as ledger
 from aitbc.ledger.models import ESCROW, MINT, TREASURY
@@ -108,6 +109,8 @@ def test_nobody_but_the_mint_goes_below_zero(books: Books) -> None:
         "This needs 0.00001001 AIT and the account has 0.00001 AIT available: 0.00001 AIT, of which 0 AIT are held."
     )
     books.refuses(InsufficientFunds, lambda: books.transfer("t", TREASURY, "bob", 1))
+    error = books.refuses(AccountNotFound, lambda: books.hold("t", "nobody", 1))
+    assert error.details == {"account_id": "nobody"}
     books.refuses(InsufficientFunds, lambda: books.hold("h", "bob", 1))
     books.hold("h", "alice", 600)
     books.refuses(InsufficientFunds, lambda: books.transfer("t", "alice", "bob", 401))
@@ -118,7 +121,7 @@ def test_nobody_but_the_mint_goes_below_zero(books: Books) -> None:
 def test_strangers_are_refused(books: Books) -> None:
     books.refuses(AccountNotFound, lambda: books.hold("h", "nobody", 1))
     if books.db.dialect == "sqlite":  # PostgreSQL's own foreign key speaks first
-        books.refuses(AccountNotFound, lambda: books.transfer("t", "nobody", "bob", 1))
+        books.refuses(AccountNotFound, lambda: books.hold("t", "nobody", 1))
         books.refuses(AccountNotFound, lambda: books.transfer("t", "alice", "nobody", 1))
 
 
@@ -236,6 +239,58 @@ def test_a_hold_knows_the_lines_that_settled_it(books: Books) -> None:
         "unknown": [],
     }
     assert [books.lines_of_hold(hold)[0].id for hold in ("void", "free", "paid")] == [voided, free, paid]
+
+
+def test_several_shares_of_a_hold(books: Books) -> None:
+    """The first is the post, whatever it calls itself; a share of nothing leaves no line, and those behind it do."""
+    books.hold("h", "alice", 100)
+    shares = [Payout("bob", 50, "fee"), Payout(TREASURY, 0, "fee"), Payout(TREASURY, 7, "fee")]
+    post = books.post("h", "alice", 100, shares)
+    assert [line for line in books.lines() if line[0] in ("post", "fee")] == [
+        ("fee", "alice", TREASURY, 7),
+        ("post", "alice", "bob", 50),
+    ]
+    assert books.units("alice", "bob", TREASURY) == [(943, 0), (50, 0), (7, 0)]
+    assert books.lines_of_hold("h")[0].id == post
+    books.check()
+
+
+def test_a_line_has_the_reference_that_was_given(books: Books) -> None:
+    books.mint("why", "bob", 5, "a reason")
+    books.transfer("without", "alice", "bob", 1)
+    assert [books.line(one).ref for one in ("why", "without")] == ["a reason", ""]
+    refused = books.refuses(TransferConflict, lambda: books.transfer("less", "alice", "bob", -1))
+    assert refused.details == {"transfer_id": "less"}
+
+
+def test_what_was_given_no_reference_has_none(books: Books) -> None:
+    for hold in ("h", "i"):
+        books.hold(hold, "alice", 100)
+    books.mint("m", "bob", 5)
+    ids = ["grant", "m", "h", "i", books.void("h", "alice", 100)]
+    ids.append(books.post("i", "alice", 100, [Payout("bob", 50, "post")]))
+    assert [books.line(one).ref for one in ids] == [""] * len(ids)
+    refused = books.refuses(TransferConflict, lambda: books.hold("j", "alice", -1))
+    assert refused.details == {"transfer_id": "j"}
+
+
+def test_ids_bear_the_time_at_which_they_were_booked(books: Books) -> None:
+    """By which statements, and a fee behind its post, are found."""
+    for hold in ("h", "i"):
+        books.hold(hold, "alice", 100)
+
+    def settled(tx: Tx) -> tuple[list[int], list[int]]:
+        tx.books.closed_ms = tx.now_ms + 5_000
+        void, voided_ms = ledger.void(tx, "i", "alice", 100), tx.booked_ms
+        tx.books.closed_ms = tx.now_ms + 9_000  # later than that: ids of one process never go back
+        post = ledger.post(tx, "h", "alice", 100, [Payout("bob", 50, "post"), Payout(TREASURY, 5, "fee")])
+        lines = [*ledger.lines_of_hold(tx, "i"), *ledger.lines_of_hold(tx, "h")]
+        assert [line.id for line in lines if line.kind != "fee"] == [void, post]
+        assert [line.created_at_ms for line in lines] == [voided_ms, tx.booked_ms, tx.booked_ms]
+        return [id_time_ms(line.id) for line in lines], [voided_ms, tx.booked_ms, tx.booked_ms]
+
+    times, booked = books.db.write_sync(settled)
+    assert times == booked
 
 
 def test_the_accounts_after_a_name(books: Books) -> None:

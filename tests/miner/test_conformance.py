@@ -266,6 +266,21 @@ def test_a_whole_message_after_its_pieces_repeats_them(delta: Any) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("status", [200, 400, 401, 403])
+def test_a_refused_key_is_the_miner_s_trouble_and_is_not_quoted(status: int) -> None:
+    said = {"error": {"code": max(status, 400), "message": "API key not valid: sk-very-secret-key"}}
+
+    async def scenario() -> None:
+        engine = OpenAIEngine("http://engine", api_key="sk-very-secret-key")
+        answering(engine, status, "application/json", json.dumps(said).encode())
+        got = await meaning(engine)
+        assert isinstance(got, EngineError)
+        assert got.cause == Cause.ENGINE_UNAVAILABLE and got.retryable
+        assert "very-secret" not in got.message and "refused our key" in got.message
+
+    run(scenario())
+
+
 ERRORS: list[tuple[int, Any, Cause]] = [
     (200, {"error": {"message": "no", "code": 400}}, Cause.BAD_REQUEST),
     (200, {"error": {"message": "no", "type": "invalid_request_error"}}, Cause.BAD_REQUEST),

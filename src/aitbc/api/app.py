@@ -17,7 +17,7 @@ from aitbc.api.by_resource import jobs, mining, records
 from aitbc.api.by_role import client, miner
 from aitbc.api.errors import error_response
 from aitbc.api.gateway import Gateway
-from aitbc.api.routing import Router
+from aitbc.api.routing import Router, off_the_loop
 from aitbc.errors import AitbcError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
 from aitbc.metrics import WRITER_BATCH_SIZE
 from aitbc.runtime import Runtime
@@ -98,8 +98,8 @@ def _document(app: FastAPI) -> Router:
     @router.get("/openapi.json")
     async def openapi_json() -> Response:
         """The OpenAPI document of all operations."""
-        if not made:
-            made.append(orjson.dumps(app.openapi()))
+        if not made:  # it takes half a second
+            made.append(await off_the_loop(lambda: orjson.dumps(app.openapi())))
         return Response(made[0], media_type="application/json")
 
     return router

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
@@ -56,6 +57,13 @@ class HeldBodies:
             self._by_caller[caller] = held
 
 
+class Narrowing(NamedTuple):
+    """What to `ask` for the limit of a body of more than `from_bytes`; it is told how many, as far as that is known."""
+
+    from_bytes: int
+    ask: Callable[[int], Awaitable[int]]
+
+
 class ApiRequest(Request):
     """A starlette request with what our endpoints need, and without what they do not.
 
@@ -77,8 +85,10 @@ class ApiRequest(Request):
         self.limit_headers: tuple[tuple[bytes, bytes], ...] = ()
         self.waited_s = 0.0
         self.caller = ""
+        self.principal: Principal | None = None
         self.held_bytes = 0
         self._content: bytes | None = None
+        self.refused_content = b""  # what was read of a body that turned out too large
 
     @property
     def client_address(self) -> str:
@@ -86,33 +96,53 @@ class ApiRequest(Request):
         client = self.scope.get("client")
         return client[0] if client else "unknown"
 
-    async def read(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientGone on a disconnect."""
+    async def read(self, limit_bytes: int, narrowing: Narrowing | None = None) -> bytes:
+        """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientGone on a disconnect.
+
+        `narrowing` may lower the limit once the body is known to be no small one.
+        """
         if self._content is not None:
             return self._content
         self.check_declared(limit_bytes)
+        if narrowing is not None and (declared := self.declared_bytes()) > narrowing.from_bytes:
+            limit_bytes, narrowing = min(limit_bytes, await narrowing.ask(declared)), None
+            self.check_declared(limit_bytes)
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientGone
         content: bytes = message.get("body", b"")
         if message.get("more_body", False):
-            content = await self._rest(content, limit_bytes)
+            content, limit_bytes = await self._rest(content, limit_bytes, narrowing)
         elif len(content) > SMALL_BODY_BYTES:
             self._hold(len(content))
         if len(content) > limit_bytes:
+            self.refused_content = content
             raise BodyTooLarge(max_body_bytes=limit_bytes)
         self._content = content
         return content
 
     def check_declared(self, limit_bytes: int) -> None:
         """Raises BodyTooLarge where Content-Length says so."""
-        declared = self.fields.get(b"content-length", b"")
-        if declared.isdigit() and (len(declared) > 15 or int(declared) > limit_bytes):
+        if self.declared_bytes() > limit_bytes:
             raise BodyTooLarge(max_body_bytes=limit_bytes)
 
-    async def _rest(self, first: bytes, limit_bytes: int) -> bytes:
+    def declared_bytes(self) -> int:
+        """Content-Length; 0 where there is none, as for a body in chunks."""
+        declared = self.fields.get(b"content-length", b"")
+        return int(declared[:15]) if declared.isdigit() else 0
+
+    async def next_part(self) -> tuple[bytes, bool]:
+        """What comes next of the body, for who reads it by himself, and whether more may come."""
+        message = await self._receive()
+        return message.get("body", b""), message.get("more_body", False)
+
+    async def _rest(self, first: bytes, limit_bytes: int, narrowing: Narrowing | None) -> tuple[bytes, int]:
+        """The body, or so much of it as is too much, and the limit."""
         parts, size = [first], len(first)
         while size <= limit_bytes:
+            if narrowing is not None and size > narrowing.from_bytes:
+                limit_bytes, narrowing = min(limit_bytes, await narrowing.ask(size)), None
+                continue
             if size - self.held_bytes > SMALL_BODY_BYTES:
                 self._hold(size - self.held_bytes)
             message = await self._receive()
@@ -123,7 +153,7 @@ class ApiRequest(Request):
             size += len(part)
             if not message.get("more_body", False):
                 break
-        return b"".join(parts)
+        return b"".join(parts), limit_bytes
 
     def _hold(self, size: int) -> None:
         """Counts so many bytes more. Raises ServerBusy."""

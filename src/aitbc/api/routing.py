@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter
@@ -28,6 +28,7 @@ from aitbc.api.auth import Auth
 from aitbc.api.errors import invalid_fields
 from aitbc.api.ratelimit import network_of
 from aitbc.api.requests import ApiRequest, parse_json
+from aitbc.api.results import read_results
 from aitbc.database import READING_FOR
 from aitbc.errors import InvalidRequest
 
@@ -46,12 +47,14 @@ class Body(BaseModel):
 
     `decimals`: numbers arrive as Decimals, for bodies with money. `batch`: the larger size limit.
     `report`: what a miner says, which is not refused for what its engine wrote (see `parse_json`).
+    `carries`: "result" or "results" of a miner, whose leases bound the size (see `api.results`).
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
     decimals: ClassVar[bool] = False
     batch: ClassVar[bool] = False
     report: ClassVar[bool] = False
+    carries: ClassVar[Literal["", "result", "results"]] = ""
 
 
 AnyBody = TypeVar("AnyBody", bound=Body)
@@ -101,7 +104,7 @@ class Endpoint(APIRoute):
         if binding.auth is not None:
             principal = await binding.auth[1].check(request)
             values[binding.auth[0]] = principal
-            request.caller = principal.account_id
+            request.principal, request.caller = principal, principal.account_id
         READING_FOR.set(request.caller or network_of(request.client_address))
         for value in path_values.values():
             if len(value) > MAX_PATH_PARAMETER_CHARS or "\0" in value:
@@ -112,16 +115,23 @@ class Endpoint(APIRoute):
             values[name] = _read_query(query, model) if query or default is None else default
         if binding.body is not None:
             name, body_model = binding.body
-            values[name] = await read_body(request, body_model)
+            values[name] = await read_body(request, body_model, path_values.get("job_id"))
         if binding.request is not None:
             values[binding.request] = request
         return await self._endpoint(**values)
 
 
-async def read_body(request: ApiRequest, model: type[AnyBody]) -> AnyBody:
-    """The request's JSON body as `model`. Raises InvalidRequest with the offending fields, BodyTooLarge."""
+async def read_body(request: ApiRequest, model: type[AnyBody], job_id: str | None = None) -> AnyBody:
+    """The request's JSON body as `model`. Raises InvalidRequest with the offending fields, BodyTooLarge.
+
+    `job_id`: the job that the path names, which results are then of.
+    """
     settings = request.runtime.settings
-    content = await request.read(settings.max_batch_body_bytes if model.batch else settings.max_body_bytes)
+    limit_bytes = settings.max_batch_body_bytes if model.batch else settings.max_body_bytes
+    if model.carries:
+        content = await read_results(request, limit_bytes, model.carries == "results", job_id)
+    else:
+        content = await request.read(limit_bytes)
     if len(content) <= QUICK_BODY_BYTES:
         return _parsed(model, content)
     return await off_the_loop(_parsed, model, content)

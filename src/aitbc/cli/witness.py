@@ -35,11 +35,9 @@ def run(
     ] = DEFAULT_HOME,
 ) -> None:
     """Run a witness. It prints the key that coordinators (WITNESSES) and verifiers' policies name it by."""
-    import uvicorn
-
     from aitbc.core.note import ED25519, Verifier, name_is_valid
     from aitbc.keyfile import load_or_create_key
-    from aitbc.witness.server import KEEP_ALIVE_S, MAX_CONNECTIONS, MAX_HEAD_BYTES, create_app
+    from aitbc.witness import server
     from aitbc.witness.service import Witness
     from aitbc.witness.state import WitnessState
 
@@ -63,14 +61,4 @@ def run(
     vouching = Witness(name, key, logs, WitnessState(folder / "witness.db"))
     typer.echo(f"witness  {vouching.verifier.vkey}")
     typer.echo(f"setting  WITNESSES={vouching.verifier.vkey}@http://{host}:{port}")
-    uvicorn.run(
-        create_app(vouching),
-        host=host,
-        port=int(port),
-        log_level="warning",
-        server_header=False,
-        http="h11",
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
+    server.run(server.create_app(vouching), host, int(port))

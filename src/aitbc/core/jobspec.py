@@ -37,6 +37,7 @@ RESULT_BYTES_FREE = 8192
 """A text of n tokens has at most RESULT_BYTES_FREE + n * RESULT_BYTES_PER_TOKEN bytes: tokens have about four, the
 longest of usual vocabularies 128."""
 NUMBER_BYTES = 25  # of a vector, with its comma
+MOST_BYTES_OF_AN_ESCAPE = 6  # \\u0041
 MAX_VECTOR_NUMBER = 2**53 - 1
 SAMPLING = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop")
 """What a job's params may name; `max_completion_tokens` is another name of `max_tokens`."""
@@ -116,6 +117,13 @@ class JobType(ABC):
     def most_result_bytes(self, request: Request, completion_bound: int) -> int:
         """The most bytes (`result_bytes`) that an answer to the request may have."""
         return RESULT_BYTES_FREE + completion_bound * RESULT_BYTES_PER_TOKEN
+
+    def most_sent_bytes(self, completion_bound: int, inputs: int) -> int:
+        """The most bytes of JSON that an answer may take on its way; `inputs`: how many texts the request has.
+
+        Of text a byte may be sent as an escape of six.
+        """
+        return (RESULT_BYTES_FREE + completion_bound * RESULT_BYTES_PER_TOKEN) * MOST_BYTES_OF_AN_ESCAPE
 
     def check_result(self, request: Request, result: object) -> Result:
         """The canonical result of what a miner sent for this request. InvalidResult."""
@@ -247,6 +255,10 @@ class Embedding(JobType):
 
     def most_result_bytes(self, request: Request, completion_bound: int) -> int:
         return RESULT_BYTES_FREE + len(request["input"]["input"]) * MAX_DIMENSIONS * NUMBER_BYTES
+
+    def most_sent_bytes(self, completion_bound: int, inputs: int) -> int:
+        # Numbers have no escapes; a number may stand on a line of its own.
+        return (RESULT_BYTES_FREE + inputs * MAX_DIMENSIONS * NUMBER_BYTES) * 2
 
     def check_result(self, request: Request, result: object) -> Result:
         read = self.read_result(result)

@@ -268,6 +268,7 @@ class JobResult(Body):
     """A result. `signature` is needed of a miner that registered a public key."""
 
     report: ClassVar[bool] = True
+    carries: ClassVar[Literal["", "result", "results"]] = "result"
 
     miner_id: MinerId
     result: ResultValue = Field(...)
@@ -299,6 +300,7 @@ class ResultBatch(Body):
 
     batch: ClassVar[bool] = True
     report: ClassVar[bool] = True
+    carries: ClassVar[Literal["", "result", "results"]] = "results"
 
     miner_id: MinerId | None = None
     results: list[Any] = Field(min_length=1, max_length=MAX_BATCH)

@@ -68,6 +68,7 @@ class OpenAIEngine(Engine):
         self.url = base_url(url)
         self.selection = Selection(only)
         self._job_types = job_types
+        self._api_key = api_key
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = http_client(self.url, headers)
         self._without_template: set[str] = set()
@@ -98,6 +99,8 @@ class OpenAIEngine(Engine):
             return await self._complete(request, progress)
         except EngineError as error:
             error.message = self.selection.hide(error.message)
+            if self._api_key:
+                error.message = error.message.replace(self._api_key, "***")  # some quote the key they refuse
             raise
 
     async def close(self) -> None:

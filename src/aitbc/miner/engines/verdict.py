@@ -213,10 +213,11 @@ def classify(status: int, message: str, kind: str = "") -> EngineError:
         return EngineError(Cause.MODEL_NOT_FOUND, said)
     if status in (429, 500, 503) and "model" in text and "loading" in text and "error loading" not in text:
         return EngineNotReady(said, is_loading=True)
+    # Some say 400 to a bad key; the request, and its client, are not to blame for that.
+    if status in (401, 403) or (status == 400 and _has(text, KEY_WORDS)):
+        return EngineError(Cause.ENGINE_UNAVAILABLE, f"the engine refused our key: {said}", retryable=True)
     if status in (400, 413, 422):
         return EngineError(Cause.BAD_REQUEST, said)
-    if status in (401, 403):
-        return EngineError(Cause.ENGINE_UNAVAILABLE, f"the engine refused our key: {said}", retryable=True)
     if status in (429, 503):
         return EngineNotReady(said, is_loading=False)
     if status in (408, 502, 504):
@@ -234,6 +235,7 @@ CONTEXT_WORDS = (
     "too large to process",
     "prompt is too long",
 )
+KEY_WORDS = ("api key", "api_key", "apikey")
 MEMORY_WORDS = (
     "out of memory",
     "more system memory",

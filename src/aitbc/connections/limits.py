@@ -1,6 +1,6 @@
-"""What strangers may take of the server before anybody knows who they are: connections, time, memory.
+"""What strangers may take of a server before anybody knows who they are: connections, time, memory.
 
-One `ConnectionLimits` counts for all connections of a process; `api.http_protocol` asks it. What it bounds:
+One `ConnectionLimits` counts for all connections of a process; `connections.protocol` asks it. What it bounds:
 
 - connections in all and by peer. Where there are too many, one that keeps us waiting for its bytes gives way
   (half a request, or none), so that new callers always get in; connections past the limit are only told so,
@@ -9,25 +9,21 @@ One `ConnectionLimits` counts for all connections of a process; `api.http_protoc
   costs requests nothing.
 - memory: answers that nobody reads.
 
-Each thing refused is counted in the metric `aitbc_refused_total`, and logged at a limited rate.
+Each thing refused is told to the server's `Terms`, which say too what a refusal looks like, and logged at a limited
+rate. The coordinator's terms are in `api.terms`, the witness's in `witness.server`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import structlog
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-
-from aitbc.config import Settings
-from aitbc.errors import RequestTimeout
-from aitbc.metrics import CONNECTIONS, REFUSED
 
 log = structlog.get_logger(__name__)
 
@@ -61,11 +57,32 @@ class Peer:
         self.waiting: dict[Any, None] = {}
 
 
+class Why(Enum):
+    """Why a request is answered here and not by the application."""
+
+    MALFORMED = "malformed"
+    FRAMING = "framing"  # a body that is mostly framing
+    HEAD_SIZE = "head_size"
+    TIME = "time"
+    BUSY = "busy"
+
+
+class Answer(NamedTuple):
+    """What a refusal looks like; `headers` beside Content-Length and Connection."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The settings, as the protocol needs them: seconds, bytes, bytes a second."""
+    """The limits as the protocol needs them: seconds, bytes, bytes a second."""
 
+    connections: int
+    connections_of_peer: int
     head_bytes: int
+    headers: int
     pipelined: int
     head_s: float
     body_s: float
@@ -76,15 +93,39 @@ class Bounds:
     unsent_bytes: int
 
 
+class Terms(Protocol):
+    """What differs from server to server."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The limits."""
+
+    @property
+    def trusted(self) -> Container[str]:
+        """Addresses of proxies: their connections are not bounded by peer."""
+
+    @property
+    def always_open(self) -> Container[bytes]:
+        """Paths that the places past the last are kept for."""
+
+    def answer(self, why: Why) -> Answer:
+        """What who is refused is told."""
+
+    def opened(self, connections: int) -> None:
+        """Hears how many connections are open now."""
+
+    def refused(self, reason: str) -> None:
+        """Hears of each thing refused."""
+
+
 class Reports:
-    """Counts what was refused, and logs the first of each reason and then how many there were."""
+    """Logs the first refusal of each reason and then how many there were."""
 
     def __init__(self) -> None:
         self._logged_at: dict[str, float] = {}
         self._more: dict[str, int] = {}
 
     def refused(self, reason: str, peer: str, now: float) -> None:
-        REFUSED.labels(reason).inc()
         count = self._more.pop(reason, 0) + 1
         if now - self._logged_at.get(reason, -LOG_EVERY_S) < LOG_EVERY_S:
             self._more[reason] = count
@@ -96,23 +137,14 @@ class Reports:
 class ConnectionLimits:
     """The connections of one server, each a `LimitedProtocol`."""
 
-    def __init__(self, settings: Settings, now: Callable[[], float], files: int | None = None) -> None:
+    def __init__(self, terms: Terms, now: Callable[[], float], files: int | None = None) -> None:
+        self.terms = terms
         self.now = now
         self.reports = Reports()
-        self.bounds = Bounds(
-            head_bytes=settings.max_head_bytes,
-            pipelined=settings.max_pipelined,
-            head_s=settings.head_timeout_s,
-            body_s=settings.body_timeout_s,
-            answer_s=settings.answer_timeout_s,
-            idle_s=settings.keep_alive_s,
-            rate=settings.min_bytes_per_s,
-            discarded_bytes=settings.max_batch_body_bytes,
-            unsent_bytes=settings.max_unsent_bytes,
-        )
-        self.most = connections_possible(settings.max_connections, files)
-        self.most_of_peer = settings.max_connections_per_address
-        self.trusted = ProxyHeadersMiddleware(_nowhere, settings.trusted_proxies).trusted_hosts
+        self.bounds = terms.bounds
+        self.most = connections_possible(self.bounds.connections, files)
+        self.most_of_peer = self.bounds.connections_of_peer
+        self.trusted = terms.trusted
         self.connections: dict[Any, None] = {}
         self._peers: dict[str, Peer] = {}
         self._waiting: dict[Any, None] = {}  # those that keep us waiting, the longest first
@@ -148,7 +180,7 @@ class ConnectionLimits:
                     return None
         peer.connections += 1
         self.connections[connection] = None
-        CONNECTIONS.set(len(self.connections))
+        self.terms.opened(len(self.connections))
         self.waits(connection, peer)
         return peer, reserved
 
@@ -157,7 +189,7 @@ class ConnectionLimits:
         if connection not in self.connections:
             return
         del self.connections[connection]
-        CONNECTIONS.set(len(self.connections))
+        self.terms.opened(len(self.connections))
         self.works(connection, peer)
         self._refused.discard(connection)
         self._unsent_bytes -= self._unsent.pop(connection, 0)
@@ -188,6 +220,7 @@ class ConnectionLimits:
         connection.cut()
 
     def report(self, reason: str, peer: str) -> None:
+        self.terms.refused(reason)
         self.reports.refused(reason, peer, self.now())
 
     # --- requests by forwarded address ------------------------------------------------------------------
@@ -239,11 +272,11 @@ class ConnectionLimits:
                     connection.close_idle()
             elif stage == Stage.HEAD:
                 if waited_s > bounds.head_s:
-                    connection.refuse("head_time", RequestTimeout())
+                    connection.refuse("head_time", Why.TIME)
             elif connection.flow.read_paused:
                 connection.since = now  # it is we who do not read
             elif stage == Stage.BODY and waited_s > bounds.body_s + connection.body_bytes / bounds.rate:
-                connection.refuse("body_time", RequestTimeout())
+                connection.refuse("body_time", Why.TIME)
         for connection in list(self.connections):
             self._look_at_answer(connection, now)
 
@@ -287,7 +320,3 @@ def connections_possible(wanted: int, files: int | None = None) -> int:
     possible = max(1, soft - RESERVED - OWN_FILES)
     log.warning("connections_limited", max_connections=wanted, possible=possible, open_files=soft)
     return possible
-
-
-async def _nowhere(*_: Any) -> None:
-    """No application: only the list of proxies is wanted."""

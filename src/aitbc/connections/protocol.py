@@ -3,7 +3,7 @@
 uvicorn reads whatever it is sent for as long as it is sent. Here a connection's bytes go to the parser in small
 slices, and the next slice only while no request waits for an earlier one; heads are measured, and so is what
 comes beside a body (chunk extensions, trailers). Times and numbers of all connections together are in
-`connection_limits`. What is refused gets the API's error body, where an answer is still possible, and ends.
+`connections.limits`. What is refused gets an answer in the server's own words, where one is still possible, and ends.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from aitbc.api.connection_limits import ConnectionLimits, Peer, Stage
-from aitbc.api.errors import error_body
-from aitbc.core.ids import new_id
-from aitbc.errors import AitbcError, HeadTooLarge, InvalidRequest, ServerBusy
+from aitbc.connections.limits import ConnectionLimits, Peer, Stage, Why
 
 HEAD_SLICE_BYTES = (
     1024  # between bodies; the requests in one slice are begun before we look how many they are
@@ -28,11 +25,9 @@ BODY_SLICE_BYTES = 16_384
 PLAIN_BYTES = 8192  # a request that came in one piece of no more is read as such
 END = b"\r\n\r\n"
 UNSENT_BYTES = 65_536  # of an answer; less is looked at once a second
-MAX_HEADERS = 128
 MAX_HELD_BYTES = 1 << 20  # what arrived while requests before it were under way
 FRAMING_PER_BYTE = 16  # of chunks: a chunk of one byte takes five
 PIECES = 512  # of a body, after which others have their turn: a body may come in a million chunks of one byte
-ALWAYS_OPEN = (b"/health", b"/api/health", b"/metrics", b"/api/metrics")
 
 
 class _Refused(Exception):
@@ -84,7 +79,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if admitted is None:
             self.stage = Stage.REFUSED
             self.connections.discard(self)
-            self._write_error(ServerBusy())
+            self._write_refusal(Why.BUSY)
             transport.close()
             return
         self.peer, self._reserved = admitted
@@ -183,13 +178,13 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.cycle.keep_alive = self.cycle.more_body = False
         except httptools.HttpParserError:
             if self.stage != Stage.REFUSED and not self._last:
-                self.refuse("malformed", InvalidRequest("This is not HTTP/1.1."))
+                self.refuse("malformed", Why.MALFORMED)
             return
         if self.stage == Stage.HEAD:
             if before <= Stage.HEAD:
                 self._head_bytes += size
                 if self._head_bytes > self.limits.bounds.head_bytes:
-                    self.refuse("head_size", self._head_too_large())
+                    self.refuse("head_size", Why.HEAD_SIZE)
         elif self.stage == Stage.BODY == before:
             self._framing_bytes += size
             allowed = self.limits.bounds.head_bytes + (1 + FRAMING_PER_BYTE) * self.body_bytes
@@ -198,7 +193,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._discarded_bytes > self.limits.bounds.discarded_bytes:
                 self.refuse("body_size", None)
             elif self._framing_bytes > allowed:
-                self.refuse("malformed", InvalidRequest("The body is mostly framing."))
+                self.refuse("malformed", Why.FRAMING)
 
     def _tell(self) -> None:
         """Tells the limits whether we wait for the other side."""
@@ -225,12 +220,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         bounds = self.limits.bounds
-        if len(self.headers) > MAX_HEADERS or (
+        if len(self.headers) > bounds.headers or (
             self._head_bytes + self._slice_bytes > bounds.head_bytes and self._head_size() > bounds.head_bytes
         ):
-            self._refuse_here("head_size", self._head_too_large())
-        if self._reserved and self.url.partition(b"?")[0] not in ALWAYS_OPEN:
-            self._refuse_here("connections", ServerBusy())
+            self._refuse_here("head_size", Why.HEAD_SIZE)
+        if self._reserved and self.url.partition(b"?")[0] not in self.limits.terms.always_open:
+            self._refuse_here("connections", Why.BUSY)
         if len(self.pipeline) >= bounds.pipelined and self._answering:
             self._refuse_here("pipelining", None)
         super().on_headers_complete()
@@ -279,12 +274,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # --- refusals ---------------------------------------------------------------------------------------
 
-    def _refuse_here(self, reason: str, error: AitbcError | None) -> None:
+    def _refuse_here(self, reason: str, why: Why | None) -> None:
         """`refuse` for the parser's callbacks, which it ends."""
-        self.refuse(reason, error)
+        self.refuse(reason, why)
         raise _Refused(reason)
 
-    def refuse(self, reason: str, error: AitbcError | None) -> None:
+    def refuse(self, reason: str, why: Why | None) -> None:
         """Reads no more from this connection, says why where that is still possible, and ends it.
 
         Requests that arrived whole before are still answered.
@@ -303,30 +298,25 @@ class LimitedProtocol(HttpToolsProtocol):
         self.limits.works(self, self.peer)
         self.stage = Stage.REFUSED
         self.since = self.limits.now()
-        if error is None or (self._answering and cycle.response_started):
+        if why is None or (self._answering and cycle.response_started):
             self.limits.leave(self, self.peer)
             self.transport.abort()
             return
-        self._write_error(error)
+        self._write_refusal(why)
         self.flow.resume_reading()  # what is unread when it ends would undo the answer
         self.limits.lingers(self)
 
-    def _write_error(self, error: AitbcError) -> None:
-        request_id = new_id()
-        body = error_body(error, request_id)
-        retry = b"retry-after: 1\r\n" if error.status == 503 else b""
+    def _write_refusal(self, why: Why) -> None:
+        status, headers, body = self.limits.terms.answer(why)
         self.transport.write(
-            STATUS_LINE[error.status]
-            + b"content-type: application/json\r\ncache-control: no-store\r\nconnection: close\r\n"
-            + b"x-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (request_id.encode(), len(body), retry)
+            STATUS_LINE[status]
+            + b"".join(b"%b: %b\r\n" % header for header in headers)
+            + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
             + body
         )
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _head_too_large(self) -> HeadTooLarge:
-        return HeadTooLarge(max_head_bytes=self.limits.bounds.head_bytes, max_headers=MAX_HEADERS)
 
 
 def protocol_within(limits: ConnectionLimits) -> type[LimitedProtocol]:

@@ -1,0 +1,1 @@
+"""uvicorn within limits: what strangers may take of a server before anybody knows who they are."""

@@ -62,7 +62,8 @@ CRIMES: dict[str, list[str]] = {
     ],
     "a tile of nowhere": ["INSERT INTO tiles VALUES (9, 0, zeroblob(32))"],
     "the newest block is cut off, and what it sealed waits again": [
-        f"UPDATE leaves SET leaf_index = NULL WHERE leaf_index >= (SELECT first_leaf FROM blocks WHERE height = {NEWEST})",
+        "UPDATE leaves SET leaf_index = NULL WHERE leaf_index >="
+        f" (SELECT first_leaf FROM blocks WHERE height = {NEWEST})",
         f"DELETE FROM cosignatures WHERE height = {NEWEST}",
         f"DELETE FROM blocks WHERE height = {NEWEST}",
         "DELETE FROM tiles",
@@ -85,7 +86,8 @@ CRIMES: dict[str, list[str]] = {
         "DELETE FROM counters WHERE name = 'final'",
     ],
     "a receipt of another's": [
-        f'UPDATE receipts SET provider_id = \'carol\', body = replace(body, \'"provider":"bob"\', \'"provider":"carol"\')'
+        "UPDATE receipts SET provider_id = 'carol',"
+        ' body = replace(body, \'"provider":"bob"\', \'"provider":"carol"\')'
         f" WHERE job_id = {DONE}"
     ],
     "a receipt without a signature": [f"UPDATE receipts SET signature = '' WHERE job_id = {DONE}"],
@@ -110,7 +112,6 @@ CRIMES: dict[str, list[str]] = {
     ],
     "a wallet's nonce goes back": ["UPDATE users SET nonce = 1 WHERE nonce > 1"],
     "another network's id": [f"UPDATE network SET network_id = '{'ab' * 32}'"],
-    "the fee is less from now on, and was so before": [
         "UPDATE parameters SET value = 0 WHERE name = 'fee_bps'"
     ],
     "a parameter of no meaning": ["INSERT INTO parameters VALUES ('mint_for_bob', 1, 1)"],

@@ -112,8 +112,6 @@ CRIMES: dict[str, list[str]] = {
     ],
     "a wallet's nonce goes back": ["UPDATE users SET nonce = 1 WHERE nonce > 1"],
     "another network's id": [f"UPDATE network SET network_id = '{'ab' * 32}'"],
-        "UPDATE parameters SET value = 0 WHERE name = 'fee_bps'"
-    ],
     "a parameter of no meaning": ["INSERT INTO parameters VALUES ('mint_for_bob', 1, 1)"],
     "a key that is valid from today": ["UPDATE signing_keys SET valid_from_ms = valid_from_ms + 86400000000"],
 }

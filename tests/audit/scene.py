@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from aitbc.accounts import service as accounts
 from aitbc.chain import sealer, witnessing
 from aitbc.core.canonical import sha256_hex
 from aitbc.core.checkpoint import cosign
@@ -11,9 +14,12 @@ from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from aitbc.database import Tx
 from aitbc.flows import activity, completion, payment, wallet_transfer
 from aitbc.flows.completion import ResultSubmission
+from aitbc.idempotency import service as idempotency
+from aitbc.idempotency.service import IdempotencyKey
 from aitbc.jobs.rows import JobRow
 from aitbc.ledger import closing, marks
 from aitbc.ledger import service as ledger
+from aitbc.users import service as users
 from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 from tests.users.support import NativeWallet
 
@@ -33,6 +39,35 @@ def seal(market: Market) -> None:
     text = parse_note(made.block.checkpoint).text
     line = cosign(text, WITNESS.name, WITNESS_KEY, 1_767_300_000).line
     assert market.db.write_sync(witnessing.record, made.block.height, WITNESS.name, line)
+
+
+def everything(scene: Scene) -> None:
+    """What the scene has not: a key with a limit, keys that nobody uses, a deposit, logins, an answer that is kept."""
+    market, db = scene.market, scene.market.db
+    erin = market.client("erin", limit=10**9)
+    (answered,) = scene.take(market.submit(erin))
+    market.clock.advance(1)
+    scene.answer(answered)
+    manual = market.submit(erin, payment="manual")
+    escrow = db.write_sync(payment.open_escrow, erin, manual.id).id
+    scene.take(manual)
+    scene.answer(manual)
+    db.write_sync(payment.refund, scene.miner.principal, escrow, 1)
+    market.submit(erin, model="none")
+    market.client("dora")
+    market.ctx = replace(market.ctx, deposit_units=1_000)
+    market.miner("m3", "dora", {"llama": 400})
+    db.write_sync(accounts.rotate_key, erin.key_id, 60_000)
+    for account in ("bob", "dora"):
+        db.write_sync(accounts.create_key, role="miner", account_id=account)
+    db.write_sync(users.ensure, OTHER_WALLET.address, "")
+    for wallet in (WALLET, OTHER_WALLET):
+        db.write_sync(users.open_session, wallet.address)
+    db.write_sync(users.login_secret)
+    db.write_sync(users.use_challenge, "nonce", WALLET.address, "log in", market.clock.now_ms() + 60_000)
+    key = IdempotencyKey("alice", "once", "ab" * 32)
+    db.write_sync(idempotency.begin, key)
+    db.write_sync(idempotency.finish, key, 200, b"{}")
 
 
 def _mint_many(tx: Tx, count: int) -> None:

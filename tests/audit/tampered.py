@@ -20,7 +20,7 @@ from aitbc.audit.findings import Report, Wrong
 from aitbc.audit.trust import Trust
 from aitbc.core.clock import ManualClock
 from aitbc.database import Database
-from tests.audit.scene import WITNESS, Scene
+from tests.audit.scene import WITNESS, Scene, everything
 from tests.conftest import START_MS
 from tests.support.databases import Databases
 from tests.support_flows import CHAIN, Market
@@ -42,12 +42,25 @@ def small(
     return _made(databases, memory_folder, _scenes, "small.db", 3)
 
 
-def _made(databases: Databases, memory_folder: Path, scenes: dict[str, Path], name: str, grants: int) -> Path:
+@pytest.fixture
+def wide(databases: Databases, memory_folder: Path, _scenes: dict[str, Path], ids_of_this_time: None) -> Path:
+    """The small one with a row in every table of the schema."""
+    return _made(databases, memory_folder, _scenes, "wide.db", 3, everything)
+
+
+def _made(
+    databases: Databases,
+    memory_folder: Path,
+    scenes: dict[str, Path],
+    name: str,
+    grants: int,
+    more: Callable[[Scene], object] = lambda _scene: None,
+) -> Path:
     if name not in scenes:
         url = databases.migrated(memory_folder)
         clock = ManualClock(now_ms=START_MS)
         db = Database.open(url, clock=clock)
-        Scene(Market(db, clock), grants)
+        more(Scene(Market(db, clock), grants))
         db.close()
         file = Path(url.removeprefix("sqlite:///"))
         with changing(file) as connection:

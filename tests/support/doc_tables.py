@@ -14,7 +14,7 @@ from aitbc import metrics
 from aitbc.api.app import ROUTERS
 from aitbc.api.auth import SESSION_SCOPES
 from aitbc.api.routing import Endpoint
-from aitbc.audit.sight import ADDED, ALL, OUTSIDE, REMOVED
+from aitbc.audit.sight import ADDED, OUTSIDE, REMOVED
 from aitbc.config import Settings, environment_name
 from aitbc.errors import error_table
 
@@ -94,9 +94,7 @@ def outside_table() -> str:
     for name, columns in OUTSIDE.items():
         for reason in dict.fromkeys(columns.values()):
             whats = [what for what, why in columns.items() if why == reason]
-            shown = ", ".join(
-                {ALL: "all of it", ADDED: ADDED, REMOVED: REMOVED}.get(what, f"`{what}`") for what in whats
-            )
+            shown = ", ".join(what if what in (ADDED, REMOVED) else f"`{what}`" for what in whats)
             rows.append((f"`{name}`", shown, reason))
     return table(("Table", "What", "Why"), rows)
 

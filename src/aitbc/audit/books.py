@@ -107,8 +107,9 @@ class Books:
         return done
 
     @property
-    def open_holds(self) -> int:
-        return len(self._open)
+    def open_holds(self) -> dict[str, tuple[str, int]]:
+        """Account and base units of each hold that nothing has settled, by its id; a copy."""
+        return dict(self._open)
 
     def close(self) -> None:
         """At the end of the log. Raises Wrong where an account has less than nothing, or than is held."""

@@ -14,6 +14,7 @@ from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
 from aitbc.audit.network import stored_network
 from aitbc.audit.receipts import ReceiptCheck
+from aitbc.audit.registers import Fee, Work, check_registers
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Trust
 from aitbc.audit.wallets import check_wallets
@@ -139,7 +140,7 @@ class Auditor:
         self._chain = Chain(network, log_keys, witnesses, counted)
         known = (key.public_bytes for key in log_keys.values()) if signing is None else signing
         self._continuity = Continuity(trust.kept, known)
-        self._leaves = Leaves(tx, self._receipts, report, progress)
+        self._leaves = Leaves(tx, self._receipts, Fee(tx, report), report, progress)
         self._tree = Tree()
 
     def run(self) -> None:
@@ -151,8 +152,11 @@ class Auditor:
         report.checked.append("transfers and receipts, each with its one leaf")
         self._check_accounts()
         report.checked.append("balances and holds")
-        check_jobs(self._tx, report, self._progress)
+        work = Work(self._tx, self._leaves.books.open_holds)
+        check_jobs(self._tx, work, report, self._progress)
         report.checked.append("jobs and payments")
+        check_registers(self._tx, work, report, self._progress)
+        report.checked.append("parameters, keys' limits, miners' work and deposits")
         check_wallets(self._tx, self._chain.network, report, self._progress)
         report.checked.append("transfers that wallets signed")
         check_numbers(self._tx, self._leaves.activity, self._tree.size, report, self._progress)

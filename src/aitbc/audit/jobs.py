@@ -11,6 +11,7 @@ from sqlalchemy import text
 from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.history import Histories
+from aitbc.audit.registers import Work
 from aitbc.core.metering import cancelled_units
 from aitbc.core.money import price_units
 from aitbc.database import Statement, Tx, statement
@@ -23,6 +24,7 @@ SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.stat
        j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms, j.manual_payment,
        j.prompt_bound, j.completion_bound, j.progress_tokens, j.progress_ms, j.paid_run_ms,
        j.max_price_units, j.queued, j.event_count, j.actor, j.cause, j.created_at_ms, p.id AS payment,
+       j.key_id, j.spend_period_ms, p.price_units AS payment_price, p.refunded_units, r.provider_id, r.units,
        r.id AS receipt, r.created_at_ms AS issued_at_ms, r.body, r.price_units AS receipt_price,
        h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
        e.id AS end_id, e.kind AS end_kind
@@ -121,8 +123,8 @@ def _check_cancelled_payment(row: Any, ended: Settlement) -> None:
         )
 
 
-def check_jobs(tx: Tx, report: Report, progress: Progress) -> None:
-    """Every job, then every manual payment. Raises Wrong."""
+def check_jobs(tx: Tx, work: Work, report: Report, progress: Progress) -> None:
+    """Every job, then every manual payment; `work` gets every job. Raises Wrong."""
     counts = tx.one(COUNTS)
     progress.stage("jobs", int(counts.jobs))
     receipts = 0
@@ -137,6 +139,7 @@ def check_jobs(tx: Tx, report: Report, progress: Progress) -> None:
             receipts += row.receipt is not None
             _check_job(row)
             histories.check(row)
+            work.add(row)
     if report.counts.get("jobs", 0) != int(counts.jobs):
         raise Wrong("payment", "?", "a job has more than one, or more than one receipt")
     if receipts != int(counts.receipts):

@@ -12,6 +12,7 @@ from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.jobs import check_settlement
 from aitbc.audit.receipts import ReceiptCheck
+from aitbc.audit.registers import Fee
 from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
 from aitbc.core.merkle import HASH_BYTES, leaf_hash
 from aitbc.core.tiles import WIDTH
@@ -58,12 +59,13 @@ class Leaves:
     `books`, `activity` and `seen` (leaves by kind) are what they add up to.
     """
 
-    def __init__(self, tx: Tx, receipts: ReceiptCheck, report: Report, progress: Progress) -> None:
+    def __init__(self, tx: Tx, receipts: ReceiptCheck, fee: Fee, report: Report, progress: Progress) -> None:
         self.books = Books()
         self.activity = Activity(tx)
         self.seen = {TRANSFER: 0, RECEIPT: 0}
         self._tx = tx
         self._receipts = receipts
+        self._fee = fee
         self._report = report
         self._progress = progress
 
@@ -143,6 +145,7 @@ class Leaves:
         )
         if stored != stated or row.issued_at_ms // 1000 != fields.completed_at:
             raise Wrong("receipt", row.receipt, "its columns differ from what was signed")
+        self._fee.check(row.receipt, row.issued_at_ms, fields.price_units, fields.fee_units)
 
     def check_rest(self, transfers: int, receipts: int) -> None:
         """The leaves that wait; then that every transfer and receipt (of so many) has had its leaf, once."""

@@ -306,7 +306,7 @@ class Outsider:
         self._paid.close(self._newest_ms)
         accounts = len(self._books.balances.keys() | self._books.held.keys())
         self._books.close()
-        self._report.counts |= {"accounts": accounts, "open_holds": self._books.open_holds}
+        self._report.counts |= {"accounts": accounts, "open_holds": len(self._books.open_holds)}
         self._report.checked.append("balances add up to zero, and none but the mint's is below")
         if self._paid.unpaid:
             self._report.not_checked.append(

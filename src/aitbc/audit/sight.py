@@ -5,7 +5,6 @@ some: what the audit does not find has to stand here, and what stands here has t
 either recomputed by the audit or gets a line with its reason.
 """
 
-ALL = "*"  # the whole table
 ADDED = "a row added"
 REMOVED = "a row removed"
 
@@ -18,13 +17,34 @@ ERASED = (
     "erased after JOB_RETENTION_DAYS, so an ended job may lack it; of a job that waits or runs it is missed"
 )
 DATE = "a date that nothing repeats"
+OWNER = "the owner's or the operator's word about a key"
+FEWER = (
+    "fewer than the receipts say: it is halved now and then, and older than the count may be what was done"
+)
+TRUST = "how far a miner is trusted with work after failures, which are not counted for good; no money"
 
 OUTSIDE: dict[str, dict[str, str]] = {
     "account_activity": {
         "marked": "up to where it was looked for balances to mark; the marks are recomputed"
     },
     "accounts": {"created_at_ms": DATE},
-    "api_keys": {ALL: "secrets and limits, which only their owner knows"},
+    "api_keys": {
+        "account_id": "of a key that has submitted nothing: its jobs say whose it is",
+        "created_at_ms": DATE,
+        "expires_at_ms": OWNER,
+        "id": "of a key that counts against no limit",
+        "label": OWNER,
+        "limit_period": "of a key that has spent nothing, or on the first day of a month: both begin there",
+        "limit_units": f"{OWNER}; what counts against it is counted again",
+        "period_start_ms": "of a key without a limit",
+        "previous_expires_at_ms": OWNER,
+        "previous_hash": OWNER,
+        "revoked_at_ms": OWNER,
+        "role": OWNER,
+        "secret_hash": OWNER,
+        ADDED: OWNER,
+        REMOVED: OWNER,
+    },
     "balance_marks": {REMOVED: "a statement adds up from the mark before it"},
     "cosignatures": {
         "at_ms": "when the line came; the witness's own time is in the line",
@@ -34,8 +54,14 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "value": "of `closed`: up to when statements were read; what is booked later bears no earlier time",
         REMOVED: "of `closed`: as if no statement had been read yet",
     },
-    "free_jobs": {ALL: "how many jobs of an account paid for nothing, kept for two days"},
-    "idempotent_answers": {ALL: "answers that are kept for a day"},
+    "free_jobs": {
+        "jobs": "fewer than there were: such a row may be younger than its day",
+        REMOVED: "kept for two days",
+    },
+    "idempotent_answers": dict.fromkeys(
+        ("body", "created_at_ms", "key", "request_hash", "scope", "status", ADDED, REMOVED),
+        "an answer that is kept for a day, to be given again to who asks again",
+    ),
     "job_events": {"actor": TRY, "at_ms": TRY, "cause": TRY},
     "job_requests": {REMOVED: ERASED},
     "job_results": {REMOVED: ERASED},
@@ -47,6 +73,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "lease_expires_at_ms": LEASE,
         "lease_id": LEASE,
         "max_run_ms": LEASE,
+        "max_price_units": "by less than what changes the hold that was rounded up from it",
         "message": "what a miner said about a failure",
         "min_context": WISH,
         "min_memory_mb": WISH,
@@ -62,16 +89,74 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "spend_period_ms": "for a key's spending limit, which is outside too",
         "unit_price_units": "of a run without a receipt: the miner's ask at its claim",
     },
-    "login_challenges": {ALL: "texts that wallets are asked to sign, good for minutes"},
-    "miners": {ALL: OWN_WORD},
+    "leaves": {
+        "seq": "the order in which leaves wait for their block; from then on their place stands for it"
+    },
+    "login_challenges": dict.fromkeys(
+        ("address", "expires_at_ms", "message", "nonce", "used_at_ms", ADDED, REMOVED),
+        "a text that a wallet has signed to log in; kept for minutes, so that it is good once",
+    ),
+    "miners": {
+        "account_id": "of one that has answered nothing: its receipts say whose it is",
+        **dict.fromkeys(
+            (
+                "address",
+                "capabilities",
+                "concurrency",
+                "deregistered",
+                "endpoint",
+                "gpus",
+                "installation_id",
+                "job_types",
+                "load",
+                "memory_mb",
+                "public_key",
+                "region",
+                "revision",
+                "session_id",
+                "status",
+            ),
+            OWN_WORD,
+        ),
+        **dict.fromkeys(("delivered", "run_ms", "units"), FEWER),
+        **dict.fromkeys(("failed", "paused_until_ms", "strikes"), TRUST),
+        "last_heartbeat_ms": DATE,
+        "registered_at_ms": DATE,
+        ADDED: "anybody may register one; it has done nothing yet",
+    },
     "network": {"id": "always 1, and nothing refers to it"},
-    "offers": {ALL: OWN_WORD},
-    "parameters": {ALL: "what is in force now; the fee that was in force stands in each receipt"},
+    "offers": dict.fromkeys(
+        (
+            "context_length",
+            "engine",
+            "job_type",
+            "model",
+            "name",
+            "price_units",
+            "quantisation",
+            ADDED,
+            REMOVED,
+        ),
+        OWN_WORD,
+    ),
+    "parameters": {
+        "name": "of one that is no fee's",
+        "updated_at_ms": "as long as no receipt between the two has another fee",
+        "value": "of one that decides about what comes; the fee is held to every receipt since it was set",
+        REMOVED: "of one that is no fee's: its default is in force then",
+    },
     "payments": {"id": "of one that waits for its escrow: its hold will have the same id"},
     "providers": {
-        ALL: "how far a miner's account is trusted with work; no money but its deposit, which is a hold"
+        **dict.fromkeys(("allowance", "approval", "paused_until_ms", "strikes"), TRUST),
+        "delivered": FEWER,
     },
-    "sessions": {ALL: "logins, which only their owner knows"},
-    "shared_secrets": {ALL: "secrets of the coordinators"},
+    "sessions": dict.fromkeys(
+        ("created_at_ms", "expires_at_ms", "id", "revoked_at_ms", "token_hash", "user_id", ADDED, REMOVED),
+        "a login, which only its owner knows",
+    ),
+    "shared_secrets": dict.fromkeys(
+        ("created_at_ms", "name", "value", ADDED, REMOVED),
+        "a secret of the coordinators, from which the codes of login texts are made",
+    ),
     "users": {"created_at_ms": DATE, "last_login_ms": DATE},
 }

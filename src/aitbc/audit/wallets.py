@@ -164,6 +164,8 @@ def _check_user(row: Any) -> None:
         row.kind != "native" or native_address(public_from_text(row.public_key)) != row.id
     ):
         raise Wrong("user", row.id, "its public key is not that of its address")
+    if row.kind == "native" and row.nonce and not row.public_key:
+        raise Wrong("user", row.id, "it has signed, and its public key is gone")
     # They begin with 1: so this many different ones, up to this one, are all of them.
     if row.nonce != row.signed or row.nonce != (row.newest or 0):
         what = f"its nonce is {row.nonce}, it signed {row.signed} transfers, the last with {row.newest or 0}"

@@ -1,0 +1,214 @@
+"""What is kept beside the books (parameters, keys, miners, trust), held to the books as far as these repeat it.
+
+What a miner or an account did is counted when it does it, and forgotten by half now and then, so a count may be too
+low; it may never be higher than the receipts say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import text
+
+from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.core.clock import rfc3339
+from aitbc.core.money import UNITS_PER_AIT, fee_units
+from aitbc.database import Tx, statement
+
+PAGE = 1024
+USUAL_FEE_BPS = 250
+BOUNDS = {
+    "fee_bps": 5_000,
+    "default_price_per_1k_tokens": 1_000_000 * UNITS_PER_AIT,
+    "default_max_price_per_1k_tokens": 1_000_000 * UNITS_PER_AIT,
+    "min_transaction_fee": 1_000 * UNITS_PER_AIT,
+}
+"""The highest value of each parameter; the lowest is 0."""
+MAX_LEASES = 4096
+DEPOSIT = "deposit of miner "
+DAY_MS = 86_400_000
+
+PARAMETERS = statement(text("SELECT name, value, updated_at_ms FROM parameters ORDER BY name"))
+FREE = statement(text("SELECT account_day, jobs FROM free_jobs"))
+KEYS = statement(
+    text(
+        "SELECT id, account_id, limit_units, limit_period, period_start_ms, spent_units FROM api_keys ORDER BY id"
+    )
+)
+MINERS = statement(
+    text(
+        "SELECT m.id, m.account_id, m.delivered, m.run_ms, m.units, m.deposit_hold_id, m.deposit_units, t.ref,"
+        " p.account_id AS provider FROM miners m LEFT JOIN transfers t ON t.id = m.deposit_hold_id"
+        " LEFT JOIN providers p ON p.account_id = m.account_id WHERE m.id > :after ORDER BY m.id LIMIT :count"
+    )
+)
+PROVIDERS = statement(
+    text(
+        "SELECT account_id AS id, allowance, delivered, strikes FROM providers"
+        " WHERE account_id > :after ORDER BY account_id LIMIT :count"
+    )
+)
+PURPOSE = statement(
+    text("SELECT t.ref, j.id AS job FROM transfers t LEFT JOIN jobs j ON j.id = t.ref WHERE t.id = :hold")
+)
+
+
+class Fee:
+    """The share that goes to the treasury, as the parameters have it since they were set."""
+
+    def __init__(self, tx: Tx, report: Report) -> None:
+        self._bps, self._since_ms = USUAL_FEE_BPS, -1
+        for row in tx.all(PARAMETERS):
+            report.at = ("parameter", str(row.name))
+            high = BOUNDS.get(row.name)
+            if high is None or not 0 <= row.value <= high:
+                raise Wrong("parameter", row.name, f"there is none of this name that can be {row.value}")
+            if row.name == "fee_bps":
+                self._bps, self._since_ms = row.value, row.updated_at_ms
+
+    def check(self, receipt_id: str, issued_at_ms: int, price_units: int, charged_units: int) -> None:
+        """Of a receipt. Raises Wrong where it was issued under these parameters and has another fee."""
+        if issued_at_ms > self._since_ms and charged_units != fee_units(price_units, self._bps):
+            since = "always" if self._since_ms < 0 else f"since {rfc3339(self._since_ms)}"
+            what = f"it is {self._bps} {since}, and receipt {receipt_id} of later has a fee of {charged_units} units"
+            raise Wrong("parameter", "fee_bps", what)
+
+
+class Work:
+    """What the jobs add up to: by miner, by account, by day without payment, by key with a limit.
+
+    `open_holds`: account and units by hold, as the ledger has them at its end; those of jobs are taken out.
+    """
+
+    def __init__(self, tx: Tx, open_holds: dict[str, tuple[str, int]]) -> None:
+        self.miners: dict[str, list[Any]] = {}  # account, answers, units, ms
+        self.accounts: dict[str, int] = {}  # answers
+        self.free = {str(row.account_day): 0 for row in tx.all(FREE)}
+        self.open_holds = open_holds
+        self._days = {day[:10] for day in self.free}
+        self.keys = {str(row.id): row for row in tx.all(KEYS)}
+        self.spent = {key: 0 for key, row in self.keys.items() if row.limit_units is not None}
+
+    def add(self, job: Any) -> None:
+        """A job with its receipt and payment. Raises Wrong where it names another account's key."""
+        if job.hold_id and job.end_id is None:
+            self.open_holds.pop(job.hold_id, None)
+        if job.receipt is not None:
+            run_ms = max(0, job.finished_at_ms - (job.started_at_ms or job.finished_at_ms))
+            done = self.miners.setdefault(job.miner_id, [job.provider_id, 0, 0, 0])
+            if done[0] != job.provider_id:
+                raise Wrong("receipt", job.receipt, f"its miner {job.miner_id} is {done[0]}'s")
+            done[1:] = done[1] + 1, done[2] + job.units, done[3] + run_ms
+            self.accounts[job.provider_id] = self.accounts.get(job.provider_id, 0) + 1
+        if self._days and job.finished_at_ms is not None and not job.price_units:
+            name = f"{rfc3339(job.finished_at_ms)[:10]} {job.client_id}"
+            if name in self.free:
+                self.free[name] += 1
+        key = self.keys.get(job.key_id)
+        if key is None:
+            return
+        if key.account_id != job.client_id:
+            raise Wrong("job", job.id, f"its key {key.id} is {key.account_id}'s, its client {job.client_id}")
+        if key.id in self.spent and job.spend_period_ms and job.spend_period_ms == key.period_start_ms:
+            self.spent[key.id] += _counted(job)
+
+
+def _counted(job: Any) -> int:
+    """What a job counts against its key's limit: what it holds, then what was paid of it. Base units."""
+    if not job.hold_id:
+        return 0
+    if job.end_id is None:
+        return int(job.held_units)
+    if job.payment is not None:
+        paid = job.payment_price - job.refunded_units if job.end_kind == "post" else 0
+        return int(paid)
+    return int(job.price_units)
+
+
+def check_registers(tx: Tx, work: Work, report: Report, progress: Progress) -> None:
+    """Keys, miners and the trust in their accounts, what is still held, and jobs without payment. Raises Wrong."""
+    progress.stage("registers", 0)
+    for key in work.keys.values():
+        report.at = ("api_key", key.id)
+        fault = _key_fault(key, work.spent.get(key.id))
+        if fault:
+            raise Wrong("api_key", key.id, fault)
+    for row in tx.all(FREE):
+        report.at = ("free_jobs", row.account_day)
+        if not 0 <= row.jobs <= work.free[row.account_day]:
+            what = f"{row.jobs} jobs are counted, {work.free[row.account_day]} ended that day without payment"
+            raise Wrong("free_jobs", row.account_day, what)
+    for row in _pages(tx, MINERS):
+        report.at = ("miner", row.id)
+        fault = _miner_fault(row, work)
+        if fault:
+            raise Wrong("miner", row.id, fault)
+    for name in sorted(work.miners):
+        raise Wrong("miner", name, "it has answered jobs, and is not there")
+    for row in _pages(tx, PROVIDERS):
+        report.at = ("provider", row.id)
+        answers = work.accounts.get(row.id, 0)
+        if not 0 <= row.delivered <= answers:
+            what = f"{row.delivered} answers of its miners are counted, it has receipts for {answers}"
+            raise Wrong("provider", row.id, what)
+        if not 1 <= row.allowance <= MAX_LEASES or row.strikes < 0:
+            raise Wrong("provider", row.id, f"it has {row.allowance} leases and {row.strikes} failures")
+    _check_what_is_held(tx, work, report)
+
+
+def _key_fault(key: Any, counted: int | None) -> str:
+    if (key.limit_units is None) != (key.limit_period is None) or key.spent_units < 0:
+        return "it has a limit without a period, or spent less than nothing"
+    if key.limit_units is None or counted is None:
+        return "" if not key.spent_units else "it has no limit, and something counts against it"
+    if key.limit_period not in ("day", "month") or key.spent_units > key.limit_units:
+        return f"{key.spent_units} units of {key.limit_units} are spent in a {key.limit_period}"
+    begun = rfc3339(key.period_start_ms)
+    if key.period_start_ms % DAY_MS or (
+        key.limit_period == "month" and key.period_start_ms and begun[8:10] != "01"
+    ):
+        return f"{begun} is not the beginning of a {key.limit_period}"
+    if key.spent_units != counted:
+        return f"{key.spent_units} units count against its limit, its jobs since {begun} come to {counted}"
+    return ""
+
+
+def _miner_fault(row: Any, work: Work) -> str:
+    account, answers, units, run_ms = work.miners.pop(row.id, [row.account_id, 0, 0, 0])
+    if account != row.account_id:
+        return f"it is {row.account_id}'s, its receipts name {account}"
+    if row.provider is None:
+        return f"its account {row.account_id} is not among the providers"
+    counted = (row.delivered, row.units, row.run_ms)
+    if any(not 0 <= one <= most for one, most in zip(counted, (answers, units, run_ms), strict=True)):
+        return (
+            f"{counted} answers, tokens and ms are counted, its receipts come to {(answers, units, run_ms)}"
+        )
+    if not row.deposit_hold_id:
+        return "" if not row.deposit_units else "it has a deposit, and no hold of one"
+    held = work.open_holds.pop(row.deposit_hold_id, None)
+    if held != (row.account_id, row.deposit_units) or row.ref != DEPOSIT + row.id:
+        return f"hold {row.deposit_hold_id} is not its deposit of {row.deposit_units} units"
+    return ""
+
+
+def _check_what_is_held(tx: Tx, work: Work, report: Report) -> None:
+    """Each open hold is an open job's or a miner's deposit; what other programs hold nothing here says."""
+    others = 0
+    for hold in sorted(work.open_holds):
+        row = tx.one(PURPOSE, hold=hold)
+        if row is not None and (row.job is not None or row.ref.startswith(DEPOSIT)):
+            raise Wrong("transfer", hold, f"it holds money for {row.ref}, which has no such hold open")
+        others += 1
+    if others:
+        report.not_checked.append(f"what {others} open holds are for: neither for jobs nor for deposits")
+
+
+def _pages(tx: Tx, query: Any) -> Any:
+    after = ""
+    while True:
+        page = tx.all(query, after=after, count=PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].id

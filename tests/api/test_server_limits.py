@@ -508,3 +508,15 @@ def test_results_larger_than_their_leases_are_not_read(
     assert {status for status, _ in answers} <= {413, 409}, "a try each, until there is none left"
     assert watch.grown_mb < 60, watch.grown_mb
     assert watch.slowest_s < 2
+
+
+def test_who_leaves_before_earlier_answers_is_no_traceback(start_server: Start) -> None:
+    server = start_server(STRANGERS)
+    for _ in range(20):
+        connection = dial(server)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # ends with a reset
+        connection.sendall(b"GET /v1/receipts HTTP/1.1\r\nHost: x\r\n\r\n" * 8)
+        time.sleep(0.003)
+        connection.close()
+    assert ask(server)[0] == 200
+    assert "Exception in ASGI application" not in server.log.read_text()

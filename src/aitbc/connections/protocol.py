@@ -66,6 +66,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._pieces = 0  # of bodies, since others had their turn
         self._goes_on = False  # `_go_on` is about to be called
         self._waits = True
+        self._active: Any = None  # the request that is answered now; `cycle` is the newest
         self._held: deque[memoryview] = deque()
         self._held_bytes = 0
 
@@ -86,6 +87,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._active is not None:  # uvicorn tells only the newest request that nobody reads its answer
+            self._active.disconnected = True
+            self._active.message_event.set()
+            self._active = None
         if self.peer is not None:
             self.limits.leave(self, self.peer)
         self.stage = Stage.REFUSED
@@ -243,6 +248,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self.stage = Stage.WHOLE
         if not self._answering:
             self._becomes_idle()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

@@ -57,6 +57,8 @@ CRIMES: dict[str, list[str]] = {
     "a leaf waits again": [
         "UPDATE leaves SET leaf_index = NULL WHERE leaf_index = (SELECT MAX(leaf_index) FROM leaves)"
     ],
+    "bytes that are no text": ["UPDATE tiles SET hashes = CAST(x'ff00fe' AS TEXT)"],
+    "a name that is no text": ["UPDATE transfers SET ref = CAST(x'ff00fe' AS TEXT) WHERE kind = 'hold'"],
     "a tile that is too long": [
         "UPDATE tiles SET hashes = CAST(hashes || zeroblob(32) AS BLOB) WHERE level = 0 AND idx = 0"
     ],

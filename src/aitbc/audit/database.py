@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -94,6 +95,11 @@ def audit(
         report.wrong = wrong
     except UNREADABLE as error:
         report.wrong = Wrong(*report.at, f"it cannot be read: {error}")
+    except sqlite3.OperationalError as error:
+        # Text that is none, in a column of any type. A lock or a disk that fails says nothing of the books.
+        if not str(error).startswith("Could not decode to UTF-8"):
+            raise
+        report.wrong = Wrong(*report.at, "it cannot be read: a text is not UTF-8")
     return report
 
 

@@ -149,6 +149,19 @@ def test_ctrl_c_in_a_command_is_said(user: User, monkeypatch: pytest.MonkeyPatch
         assert (stopped.code, stopped.out, stopped.err) == (130, "", "aitbc: interrupted\n")
 
 
+def test_ctrl_c_needs_no_module_that_is_not_loaded_yet(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have come while one was loaded, which is half there then."""
+    from aitbc.cli import database
+
+    def interrupted(*_words: object, **_options: object) -> None:
+        monkeypatch.setitem(sys.modules, "aitbc.cli.failures", None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(database, "settings_from", interrupted)
+    stopped = user("db", "version")
+    assert (stopped.code, stopped.err) == (130, "aitbc: interrupted\n")
+
+
 def test_ctrl_c_while_submitting_says_how_to_find_the_job(
     alice: User, monkeypatch: pytest.MonkeyPatch, network: Network
 ) -> None:

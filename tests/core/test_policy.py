@@ -36,7 +36,11 @@ def test_a_policy_both_ways() -> None:
 def test_the_page_shows_a_policy() -> None:
     page = (Path(__file__).parents[2] / "docs" / "formats" / "policy.md").read_text("utf-8")
     shown = Policy.from_bytes(page.partition("```json\n")[2].partition("```")[0].encode())
-    assert shown == Policy(CHAIN_ID, (LOG,), WITNESSES[:1], 1, (COORDINATOR.public_bytes,))
+    network_id = shown.network_id  # sixty-four digits that say nothing here
+    assert len(bytes.fromhex(network_id)) == 32
+    assert shown == Policy(
+        CHAIN_ID, (LOG,), WITNESSES[:1], 1, (COORDINATOR.public_bytes,), network_id=network_id
+    )
     table = page.partition("| member |")[2]
     assert all(f"| `{name}` |" in table for name in DOCUMENT)
     assert f"At most {MAX_KEYS} keys" in page

@@ -100,11 +100,8 @@ def checked_url(url: str) -> str:
     return url
 
 
-def report(error: BaseException, *, as_json: bool) -> int:
+def report(error: Exception, *, as_json: bool) -> int:
     """Print what went wrong on stderr and return the exit code. Raises `error` again if it is a bug."""
-    if isinstance(error, KeyboardInterrupt):
-        fail("interrupted")
-        return INTERRUPTED
     if isinstance(error, typer.Abort):
         fail("aborted")
         return FAILURE

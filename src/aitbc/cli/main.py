@@ -117,7 +117,11 @@ class Program(TyperGroup):
             code = super().main(words, standalone_mode=False, **options)
             if code == INTERRUPTED:  # typer makes this of a Ctrl-C, without a word
                 raise KeyboardInterrupt
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - report() raises again what is a bug
+        except KeyboardInterrupt:
+            # Nothing is imported for this: the Ctrl-C may have come while that very module was loaded.
+            sys.stderr.write("aitbc: interrupted\n")
+            code = INTERRUPTED
+        except Exception as error:  # noqa: BLE001 - report() raises again what is a bug
             from aitbc.cli.failures import report
 
             code = report(error, as_json="--json" in words)

@@ -25,6 +25,8 @@ from aitbc.miners import standing
 GRANT_UNITS = 5_000_000 * UNITS_PER_AIT
 CLIENT = "bench-client"
 PROVIDER = "bench-miner"
+PROVIDERS = 5
+"""Accounts of miners: as many as 1,000 miners need, of which one account may have 256."""
 SETTINGS = """
 max_connections = 100
 log_min_messages = fatal
@@ -33,11 +35,11 @@ log_min_messages = fatal
 
 @dataclass(frozen=True)
 class Prepared:
-    """A migrated database with one client's and one miner's key."""
+    """A migrated database with a client's key and the keys of PROVIDERS accounts of miners; the first is PROVIDER's."""
 
     url: str
     client_key: str
-    miner_key: str
+    miner_keys: tuple[str, ...]
 
 
 class Postgres:
@@ -115,6 +117,8 @@ class Databases:
 def _prepare(tx: Tx, url: str) -> Prepared:
     ledger.open_system_accounts(tx)
     client = issue_key(tx, role="client", account_id=CLIENT, grant_units=GRANT_UNITS)
-    miner = issue_key(tx, role="miner", account_id=PROVIDER)
-    standing.set_approval(tx, PROVIDER, "approved")  # the rows measure dispatch, not how trust grows
-    return Prepared(url, client.key, miner.key)
+    miners = []
+    for account_id in (PROVIDER, *(f"{PROVIDER}-{number}" for number in range(2, PROVIDERS + 1))):
+        miners.append(issue_key(tx, role="miner", account_id=account_id).key)
+        standing.set_approval(tx, account_id, "approved")  # the rows measure dispatch, not how trust grows
+    return Prepared(url, client.key, tuple(miners))

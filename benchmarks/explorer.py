@@ -51,7 +51,7 @@ def fill(prepared: Prepared, transactions: int, accounts: int) -> None:
     size = connection.execute("SELECT MAX(tree_size) FROM blocks").fetchone()[0]
     for table, columns in (
         ("accounts", "printf('many-%06d', i), 'user', 0, 0, 0"),
-        ("account_activity", f"printf('many-%06d', i), 1, 0, {size} - 1 - i"),
+        ("account_activity", f"printf('many-%06d', i), 1, {size} - 1 - i, {size} - 1 - i, 0"),
     ):
         connection.execute(FILL_ACTIVITY.format(last=accounts - 1, table=table, columns=columns))
     connection.execute(f"INSERT INTO counters VALUES ('activity', {size}, ''), ('accounts', {accounts}, '')")

@@ -162,7 +162,7 @@ class LoadClient:
             "host": "127.0.0.1",
             "port": coordinator.port,
             "client_key": prepared.client_key,
-            "miner_key": prepared.miner_key,
+            "miner_keys": prepared.miner_keys,
             "chain_id": CHAIN_ID,
             "server_pid": coordinator.pid,
         }

@@ -1,6 +1,6 @@
 """`python -m benchmarks.client`: reads commands from standard input, a JSON object a line, and answers each.
 
-The first line is the set-up: {host, port, client_key, miner_key, chain_id, server_pid}.
+The first line is the set-up: {host, port, client_key, miner_keys, chain_id, server_pid}.
 Every answer is {"ok": ...} or {"error": text}. The process ends with its input.
 """
 
@@ -44,8 +44,8 @@ class LoadClient:
         if len(known) < count:
             names = [f"{model}-{number}" for number in range(len(known), count)]
             connections = await self._connections(min(8, len(names)))
-            key, chain = self.setup["miner_key"], self.setup["chain_id"]
-            known += await registered(connections, key, chain, names, model, concurrency)
+            keys, chain = self.setup["miner_keys"], self.setup["chain_id"]
+            known += await registered(connections, keys, chain, names, model, concurrency)
             for connection in connections:
                 connection.close()
         return known[:count]

@@ -103,10 +103,15 @@ class Miner:
 
 
 async def registered(
-    connections: list[Connection], key: str, chain_id: str, names: list[str], model: str, concurrency: int
+    connections: list[Connection],
+    keys: list[str],
+    chain_id: str,
+    names: list[str],
+    model: str,
+    concurrency: int,
 ) -> list[Miner]:
-    """Registers a miner of each name, over all connections at once."""
-    miners = [Miner(key, name, chain_id) for name in names]
+    """Registers a miner of each name, of the keys' accounts in turn, over all connections at once."""
+    miners = [Miner(keys[number % len(keys)], name, chain_id) for number, name in enumerate(names)]
 
     async def register(start: int) -> None:
         for miner in miners[start :: len(connections)]:

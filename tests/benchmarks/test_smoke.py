@@ -7,12 +7,13 @@ import subprocess
 from pathlib import Path
 
 from aitbc.database import sqlite_path
+from benchmarks import explorer
 from benchmarks.databases import Databases
 from benchmarks.fill import fill_finished, fill_pending
 from benchmarks.processes import Coordinator, LoadClient, environment
 from tests.support.server import AITBC
 
-TIMES = {"warm_up_s": 0.0, "seconds": 0.3}
+TIMES = {"warm_up_s": 0.0, "seconds": 0.5}
 
 
 def test_the_load_client_does_whole_jobs(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_the_load_client_does_whole_jobs(tmp_path: Path) -> None:
             assert client.do("noop", path=path, connections=1, **TIMES)["count"]
         assert client.do("whole", connections=2, **TIMES)["count"]
         assert client.do("batch", connections=1, size=5, **TIMES)["count"]
-        client.do("wait", miners=3)
+        client.do("wait", miners=260)  # more than one account may have
         assert client.do("dispatch", per_s=20, seconds=0.25)["jobs"] == 5
         client.do("leave")
         assert server.rss_mb() > 0
@@ -49,3 +50,8 @@ def test_filled_databases_add_up(tmp_path: Path) -> None:
         lines = value("count(*) FROM transfers") + value("count(*) FROM receipts")
         assert value("count(*) FROM leaves") == lines
         assert value("max(tree_size) FROM blocks") == lines - 21  # the pending jobs' holds wait for a block
+
+
+def test_the_explorers_pages_are_there_at_any_size(tmp_path: Path) -> None:
+    found = explorer.measure(tmp_path, 1_500, 2)
+    assert found["pages"]

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from aitbc.audit.database import audit
-from aitbc.chain import founding, sealer
+from aitbc.coordinator.chain import founding, sealer
+from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.signing import public_to_text
-from aitbc.database import Database, Tx
-from aitbc.flows.context import FlowContext
-from aitbc.receipts import service as receipts
 from benchmarks import machine
 from benchmarks.client.actors import Miner
 from benchmarks.databases import Databases

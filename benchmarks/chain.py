@@ -19,19 +19,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aitbc import migrate
-from aitbc.chain import founding, proofs, sealer
-from aitbc.chain.network import NetworkRow
-from aitbc.chain.service import head_of
-from aitbc.core import tiles
-from aitbc.core.block import GENESIS_TIME_MS
+from aitbc.coordinator.chain import founding, proofs, sealer
+from aitbc.coordinator.chain.network import NetworkRow
+from aitbc.coordinator.chain.service import head_of
+from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.schema import migrate
 from aitbc.core.ids import new_id
-from aitbc.core.leaf import transfer_leaf
-from aitbc.core.merkle import leaf_hash
+from aitbc.core.log import tiles
+from aitbc.core.log.block import GENESIS_TIME_MS
+from aitbc.core.log.leaf import transfer_leaf
+from aitbc.core.log.merkle import leaf_hash
+from aitbc.core.log.tlog_proof import parse_proof
 from aitbc.core.signing import PrivateKey
-from aitbc.core.tlog_proof import parse_proof
-from aitbc.database import Database, Tx
-from aitbc.ledger import service as ledger
 from benchmarks import machine
 from benchmarks.processes import CHAIN_ID, MeasurementFailed
 

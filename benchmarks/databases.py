@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 import psycopg
 
-from aitbc import migrate
+from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.flows.acts.onboarding import issue_key
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.miners import standing
+from aitbc.coordinator.schema import migrate
 from aitbc.core.money import UNITS_PER_AIT
-from aitbc.database import Database, Tx
-from aitbc.flows.onboarding import issue_key
-from aitbc.ledger import service as ledger
-from aitbc.miners import standing
 
 GRANT_UNITS = 5_000_000 * UNITS_PER_AIT
 CLIENT = "bench-client"

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aitbc.chain import sealer
-from aitbc.database import sqlite_path
+from aitbc.coordinator.chain import sealer
+from aitbc.coordinator.database import sqlite_path
 from benchmarks import machine
 from benchmarks.databases import CLIENT, Databases, Prepared
 from benchmarks.fill import fill_finished

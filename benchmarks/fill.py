@@ -15,22 +15,22 @@ from typing import Any
 
 import psycopg
 
-from aitbc.accounts.principal import Principal
-from aitbc.chain import founding, network, sealer
-from aitbc.chain.service import head_of
+from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.chain import founding, network, sealer
+from aitbc.coordinator.chain.service import head_of
+from aitbc.coordinator.database import Database, Tx, postgres_url, sqlite_path
+from aitbc.coordinator.flows.acts import completion, dispatch, job_lifecycle, registration
+from aitbc.coordinator.flows.acts.completion import ResultSubmission
+from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.coordinator.jobs.spec import make_spec
+from aitbc.coordinator.ledger.models import TREASURY
+from aitbc.coordinator.miners import standing
+from aitbc.coordinator.miners.rows import MinerSpec, ModelSpec
 from aitbc.core import jobspec
-from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
-from aitbc.core.merkle import leaf_hash
+from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.log.merkle import leaf_hash
 from aitbc.core.signing import PrivateKey, public_to_text
-from aitbc.database import Database, Tx, postgres_url, sqlite_path
-from aitbc.flows import completion, dispatch, job_lifecycle, registration
-from aitbc.flows.completion import ResultSubmission
-from aitbc.flows.context import FlowContext
-from aitbc.jobs.rows import JobRow
-from aitbc.jobs.spec import make_spec
-from aitbc.ledger.models import TREASURY
-from aitbc.miners import standing
-from aitbc.miners.rows import MinerSpec, ModelSpec
 from benchmarks.client.actors import PROMPT, RESULT_TEXT, USAGE, Miner
 from benchmarks.databases import CLIENT, PROVIDER, Prepared
 from benchmarks.processes import CHAIN_ID, MeasurementFailed

@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from aitbc.api.render import reply
-from aitbc.api.routing import Body, Router
+from aitbc.coordinator.api.plumbing.routing import Body, Router
+from aitbc.coordinator.api.render import reply
 
 
 class NoOp(BaseModel):

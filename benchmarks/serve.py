@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import aitbc.server
-from aitbc.api import app as application
-from aitbc.api.gateway import Gateway
-from aitbc.chain import service as chain
+import aitbc.coordinator.server
 from aitbc.cli.main import app as command_line
-from aitbc.runtime import Runtime
+from aitbc.coordinator.api import app as application
+from aitbc.coordinator.api.plumbing.gateway import Gateway
+from aitbc.coordinator.chain import service as chain
+from aitbc.coordinator.process.runtime import Runtime
 from benchmarks.noop import NoOpAnswer, noop, own_router
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     if os.environ.get("BENCH_WITHOUT_LOG"):
         leave_out_the_log()
     application.ROUTERS = (*application.ROUTERS, own_router)
-    served: Any = aitbc.server
+    served: Any = aitbc.coordinator.server
     served.create_app = create_app
     command_line(["serve"])
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:  # a fixture imports what it needs, so that the tests of pure code start at once
-    from aitbc.accounts.service import NewKey
+    from aitbc.coordinator.api_keys.service import NewKey
+    from aitbc.coordinator.database import Database
     from aitbc.core.clock import ManualClock
-    from aitbc.database import Database
     from tests.support.databases import Databases
     from tests.support.postgres import Postgres
     from tests.support.server import ServerProcess
@@ -89,7 +89,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 def db(database_url: str, clock: ManualClock) -> Iterator[Database]:
     """The database opened in this process, under the manual clock; use `write_sync` and `read_sync`."""
-    from aitbc.database import Database
+    from aitbc.coordinator.database import Database
 
     database = Database.open(database_url, clock=clock)
     yield database
@@ -99,7 +99,7 @@ def db(database_url: str, clock: ManualClock) -> Iterator[Database]:
 @pytest.fixture
 def make_key(db: Database) -> MakeKey:
     """`make_key(role="client", account=None, **options)`: a key, its account opened with 1000 AIT."""
-    from aitbc.flows.onboarding import issue_key
+    from aitbc.coordinator.flows.acts.onboarding import issue_key
 
     def make(
         role: str = "client", account: str | None = None, grant_units: int = GRANT_UNITS, **options: Any

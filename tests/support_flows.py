@@ -14,36 +14,36 @@ from unittest import mock
 import psycopg
 import pytest
 
-from aitbc import migrate
-from aitbc.accounts.principal import Principal
-from aitbc.accounts.service import create_key
 from aitbc.audit.database import audit
-from aitbc.chain import founding
-from aitbc.chain.network import NetworkRow
-from aitbc.config import Settings
+from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.api_keys.service import create_key
+from aitbc.coordinator.chain import founding
+from aitbc.coordinator.chain.network import NetworkRow
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.flows.acts import completion, dispatch, expiry, job_lifecycle, registration
+from aitbc.coordinator.flows.acts.completion import ResultSubmission
+from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.flows.shared.grants import open_account_with_grant
+from aitbc.coordinator.jobs import queries as job_queries
+from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs.rows import JobRow, JobSpec
+from aitbc.coordinator.jobs.spec import make_spec
+from aitbc.coordinator.jobs.waiting import WaitingMiners
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.ledger.service import Balance
+from aitbc.coordinator.miners.rows import GpuSpec, MinerSpec, ModelSpec
+from aitbc.coordinator.parameters import service as parameters
+from aitbc.coordinator.process.runtime import Runtime
+from aitbc.coordinator.receipts import service as receipts
+from aitbc.coordinator.receipts.service import ReceiptRow
+from aitbc.coordinator.schema import migrate
 from aitbc.core import ids, jobspec
-from aitbc.core.block import origin_of
 from aitbc.core.clock import ManualClock
+from aitbc.core.log.block import origin_of
+from aitbc.core.log.note import Verifier
 from aitbc.core.network import Founding
-from aitbc.core.note import Verifier
 from aitbc.core.signing import PrivateKey
-from aitbc.database import Database, Tx
-from aitbc.flows import completion, dispatch, expiry, job_lifecycle, registration
-from aitbc.flows.completion import ResultSubmission
-from aitbc.flows.context import FlowContext
-from aitbc.flows.grants import open_account_with_grant
-from aitbc.jobs import queries as job_queries
-from aitbc.jobs import service as jobs
-from aitbc.jobs.rows import JobRow, JobSpec
-from aitbc.jobs.spec import make_spec
-from aitbc.jobs.waiting import WaitingMiners
-from aitbc.ledger import service as ledger
-from aitbc.ledger.service import Balance
-from aitbc.miners.rows import GpuSpec, MinerSpec, ModelSpec
-from aitbc.parameters import service as parameters
-from aitbc.receipts import service as receipts
-from aitbc.receipts.service import ReceiptRow
-from aitbc.runtime import Runtime
 from tests.support.databases import Databases
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aitbc.tables import metadata
+from aitbc.coordinator.schema.tables import metadata
 from tests.support import doc_tables
 
 ROOT = Path(__file__).parents[1]
@@ -251,10 +251,15 @@ def test_the_example_environment_lists_exactly_the_settings() -> None:
 
 def test_every_setting_is_read_by_the_program() -> None:
     """A setting that nothing reads would promise what does not happen."""
-    from aitbc.config import Settings
+    from aitbc.coordinator.config import Settings
 
     sources = [file.read_text() for file in (ROOT / "src").rglob("*.py") if file.name != "config.py"]
-    code = "\n".join([*sources, (ROOT / "src" / "aitbc" / "config.py").read_text().partition("@property")[2]])
+    code = "\n".join(
+        [
+            *sources,
+            (ROOT / "src" / "aitbc" / "coordinator" / "config.py").read_text().partition("@property")[2],
+        ]
+    )
     unread = [name for name in Settings.model_fields if not re.search(rf"\b(settings|self)\.{name}\b", code)]
     assert not unread
 

@@ -9,10 +9,10 @@ import statistics
 import time
 from typing import Any
 
+from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.flows.acts import dispatch
+from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.core.signing import public_to_text
-from aitbc.database import Database, Tx
-from aitbc.flows import dispatch
-from aitbc.flows.context import FlowContext
 from benchmarks.client.actors import Miner
 from benchmarks.databases import Databases, Prepared
 from benchmarks.figures import Figure, Plan, median_figure

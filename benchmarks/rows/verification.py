@@ -8,7 +8,7 @@ import orjson
 
 from aitbc.core.canonical import sha256_hex
 from aitbc.core.ids import new_id
-from aitbc.core.keyset import KeySet, PublishedKey
+from aitbc.core.log.keyset import KeySet, PublishedKey
 from aitbc.core.receipt import (
     MinerSignature,
     ReceiptFields,

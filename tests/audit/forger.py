@@ -9,14 +9,14 @@ import json
 import sqlite3
 from dataclasses import replace
 
-from aitbc.core.block import BlockHeader, genesis
-from aitbc.core.checkpoint import Checkpoint
-from aitbc.core.leaf import receipt_leaf, transfer_leaf
-from aitbc.core.merkle import leaf_hash, root_of
+from aitbc.core.log.block import BlockHeader, genesis
+from aitbc.core.log.checkpoint import Checkpoint
+from aitbc.core.log.leaf import receipt_leaf, transfer_leaf
+from aitbc.core.log.merkle import leaf_hash, root_of
+from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.network import Founding
-from aitbc.core.note import Note, Verifier, sign_note
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text, vkey
-from tests.chain.logs import tiles_of
+from tests.coordinator.chain.logs import tiles_of
 from tests.support_flows import CHAIN
 
 TRANSFER = "SELECT id, kind, debit_id, credit_id, amount_units, hold_id, ref, created_at_ms FROM transfers WHERE id = ?"

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aitbc.accounts import service as accounts
-from aitbc.chain import sealer, witnessing
+from aitbc.coordinator.api_keys import service as accounts
+from aitbc.coordinator.chain import sealer, witnessing
+from aitbc.coordinator.database import Tx
+from aitbc.coordinator.flows.acts import completion, payment, wallet_transfer
+from aitbc.coordinator.flows.acts.completion import ResultSubmission
+from aitbc.coordinator.flows.views import activity
+from aitbc.coordinator.idempotency import service as idempotency
+from aitbc.coordinator.idempotency.service import IdempotencyKey
+from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.coordinator.ledger import closing, marks
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.users import service as users
 from aitbc.core.canonical import sha256_hex
-from aitbc.core.checkpoint import cosign
-from aitbc.core.note import COSIGNATURE_V1, Verifier, parse_note
+from aitbc.core.log.checkpoint import cosign
+from aitbc.core.log.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
-from aitbc.database import Tx
-from aitbc.flows import activity, completion, payment, wallet_transfer
-from aitbc.flows.completion import ResultSubmission
-from aitbc.idempotency import service as idempotency
-from aitbc.idempotency.service import IdempotencyKey
-from aitbc.jobs.rows import JobRow
-from aitbc.ledger import closing, marks
-from aitbc.ledger import service as ledger
-from aitbc.users import service as users
+from tests.coordinator.users.support import NativeWallet
 from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
-from tests.users.support import NativeWallet
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
 WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)

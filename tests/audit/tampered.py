@@ -18,8 +18,8 @@ import pytest
 from aitbc.audit.database import audit
 from aitbc.audit.findings import Report, Wrong
 from aitbc.audit.trust import Trust
+from aitbc.coordinator.database import Database
 from aitbc.core.clock import ManualClock
-from aitbc.database import Database
 from tests.audit.scene import WITNESS, Scene, everything
 from tests.conftest import START_MS
 from tests.support.databases import Databases

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from aitbc.api.render import json_bytes, receipt_json
-from aitbc.chain import sealer
-from aitbc.core.note import COSIGNATURE_V1, Verifier
-from aitbc.core.policy import Policy
+from aitbc.coordinator.api.render import json_bytes, receipt_json
+from aitbc.coordinator.chain import sealer
+from aitbc.coordinator.flows.views import log_entries
+from aitbc.core.log.note import COSIGNATURE_V1, Verifier
+from aitbc.core.log.policy import Policy
 from aitbc.core.signing import PrivateKey
-from aitbc.flows import log_entries
 from tests.audit.scene import WITNESS, Scene
 from tests.audit.test_outside import POLICY
 from tests.cli.harness import User

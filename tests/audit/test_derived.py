@@ -9,18 +9,18 @@ import pytest
 
 from aitbc.audit.database import audit
 from aitbc.audit.findings import Wrong
+from aitbc.coordinator.database import Tx
+from aitbc.coordinator.flows.views import activity
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.ledger.models import TREASURY
+from aitbc.coordinator.users import service as users
+from aitbc.coordinator.users.service import SignedRow
 from aitbc.core.ids import new_id
 from aitbc.core.signing import encode_b64
-from aitbc.core.transaction import read_transaction
-from aitbc.database import Tx
-from aitbc.flows import activity
-from aitbc.ledger import service as ledger
-from aitbc.ledger.models import TREASURY
-from aitbc.users import service as users
-from aitbc.users.service import SignedRow
+from aitbc.core.wallet.transaction import read_transaction
 from tests.audit.scene import OTHER_WALLET, WALLET, Scene, count, seal
+from tests.coordinator.users.support import NativeWallet
 from tests.support_flows import CHAIN, Market
-from tests.users.support import NativeWallet
 
 
 def found(market: Market) -> Wrong:

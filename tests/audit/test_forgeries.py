@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aitbc.audit.trust import Trust, read_kept
-from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
-from aitbc.core.policy import Policy
+from aitbc.core.log.keyset import USE_LOG, KeySet, PublishedKey
+from aitbc.core.log.policy import Policy
 from aitbc.core.signing import PrivateKey
 from tests.audit import forger
 from tests.audit.tampered import forged, found, report_on

@@ -2,7 +2,7 @@
 
 from aitbc.audit.database import audit
 from aitbc.audit.trust import Trust, read_kept
-from aitbc.chain import sealer
+from aitbc.coordinator.chain import sealer
 from tests.audit.scene import Scene
 from tests.audit.test_outside import POLICY
 from tests.support_flows import CHAIN, Market

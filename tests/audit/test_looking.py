@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from aitbc.database import Database, looking
-from aitbc.database.looking import Looker
-from aitbc.database.sqlite import connect
-from aitbc.errors import StorageUnavailable
+from aitbc.coordinator.database import Database, looking
+from aitbc.coordinator.database.looking import Looker
+from aitbc.coordinator.database.sqlite import connect
+from aitbc.coordinator.errors import StorageUnavailable
 from tests.audit.scene import Scene
 from tests.cli.harness import User
 from tests.support_flows import Market

@@ -17,16 +17,16 @@ from aitbc.audit.outside import Outsider, audit_url
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.trust import Kept, Trust, read_kept
 from aitbc.core.canonical import encode
-from aitbc.core.checkpoint import Checkpoint, parse_checkpoint
-from aitbc.core.keyset import KeySet, PublishedKey
-from aitbc.core.leaf import receipt_leaf, transfer_leaf
-from aitbc.core.merkle import leaf_hash, root_of
-from aitbc.core.note import Note, Verifier, parse_note, sign_note
-from aitbc.core.policy import Policy
+from aitbc.core.log.checkpoint import Checkpoint, parse_checkpoint
+from aitbc.core.log.keyset import KeySet, PublishedKey
+from aitbc.core.log.leaf import receipt_leaf, transfer_leaf
+from aitbc.core.log.merkle import leaf_hash, root_of
+from aitbc.core.log.note import Note, Verifier, parse_note, sign_note
+from aitbc.core.log.policy import Policy
 from aitbc.core.receipt import ReceiptFields, sign, signed_bytes
 from aitbc.core.signing import encode_b64
-from tests.api.support import Api
 from tests.audit.scene import WITNESS, Scene, seal
+from tests.coordinator.api.support import Api
 from tests.support_flows import KEY, NETWORK_ID, Market
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aitbc.audit.database import audit
-from aitbc.parameters import service as parameters
+from aitbc.coordinator.parameters import service as parameters
 from tests.support_flows import CHAIN, Market
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import CheckConstraint
 
 from aitbc.audit.sight import ADDED, OUTSIDE, REMOVED
 from aitbc.audit.trust import Trust, read_kept
-from aitbc.tables import metadata
+from aitbc.coordinator.schema.tables import metadata
 from tests.audit.tampered import forged, found
 from tests.audit.test_forgeries import KEYS, checkpoint
 from tests.audit.test_outside import POLICY

@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from alembic import command
 
-from aitbc import migrate
 from aitbc.audit.database import audit
-from aitbc.database import Database
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.schema import migrate
 
 ROWS = (
     "INSERT INTO accounts VALUES ('system:mint', 'mint', -9, 0, 1), ('system:escrow', 'escrow', 0, 0, 1),"

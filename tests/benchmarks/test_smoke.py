@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
-from aitbc.database import sqlite_path
+from aitbc.coordinator.database import sqlite_path
 from benchmarks import explorer
 from benchmarks.databases import Databases
 from benchmarks.fill import fill_finished, fill_pending

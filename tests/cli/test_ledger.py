@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from aitbc.audit.database import audit
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.errors import TransferConflict
+from aitbc.coordinator.flows.acts import minting
+from aitbc.coordinator.flows.shared.grants import open_account_with_grant
+from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.money import MAX_UNITS, format_ait
-from aitbc.database import Database
-from aitbc.errors import TransferConflict
-from aitbc.flows import minting
-from aitbc.flows.grants import open_account_with_grant
-from aitbc.ledger import service as ledger
 from tests.cli.harness import User
 from tests.support.server import ServerProcess
 from tests.support_flows import CHAIN

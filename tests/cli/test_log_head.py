@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from aitbc.chain import network, sealer
-from aitbc.config import Settings
-from aitbc.database import Database
-from aitbc.headfile import HeadFile
-from aitbc.runtime import signing_key
+from aitbc.coordinator.chain import network, sealer
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.process.runtime import signing_key
+from aitbc.coordinator.signing.headfile import HeadFile
 from tests.cli.harness import User
 
 AT = ["--url", "http://127.0.0.1:9"]

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from aitbc.core.keyset import KeySet
+from aitbc.core.log.keyset import KeySet
 from tests.audit.test_commands import policy_file
 from tests.audit.test_outside import POLICY
 from tests.cli.harness import User

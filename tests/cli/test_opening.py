@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from aitbc.cli.main import ENTRIES
-from aitbc.config import load_settings
-from aitbc.database import Database
-from aitbc.ledger import service as ledger
-from aitbc.migrate import current_revision
+from aitbc.coordinator.config import load_settings
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.schema.migrate import current_revision
 from tests.cli.harness import User
 from tests.support.server import AITBC, ServerProcess
 

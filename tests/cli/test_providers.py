@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aitbc.miners.standing import MAX_LEASES
+from aitbc.coordinator.miners.standing import MAX_LEASES
 from tests.cli.harness import User
 from tests.sdk.network import MODEL, Network
 

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from alembic import command
 
-from aitbc import migrate, presence
-from aitbc.config import Settings
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.process import presence
+from aitbc.coordinator.process.presence import holder, number_of, running
+from aitbc.coordinator.receipts import service as receipts
+from aitbc.coordinator.schema import migrate
 from aitbc.core.clock import ManualClock
 from aitbc.core.signing import PrivateKey
-from aitbc.database import Database
-from aitbc.presence import holder, number_of, running
-from aitbc.receipts import service as receipts
 from tests.cli.harness import User
 from tests.support.server import ServerProcess
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from aitbc.core.login_message import LoginMessage
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64, public_from_text, verify
-from aitbc.core.transaction import check_addresses, is_signed, read_transaction
+from aitbc.core.wallet.login_message import LoginMessage
+from aitbc.core.wallet.transaction import check_addresses, is_signed, read_transaction
 from aitbc.wallet import keystore
 from aitbc.wallet.keystore import WalletError, WrongPassphrase
 from tests.cli.harness import User
@@ -87,7 +87,7 @@ def test_sign_refuses_a_transfer(owner: User) -> None:
 
 
 def address_for(number: int) -> str:
-    from aitbc.core.address import native_address
+    from aitbc.core.wallet.address import native_address
 
     return native_address(PrivateKey.from_seed(bytes([number]) * 32).public_bytes)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from aitbc.core.note import Verifier
+from aitbc.core.log.note import Verifier
 from aitbc.core.receipt import Policy
 from aitbc.wallet import keystore
 from tests.cli.harness import User

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aitbc import migrate
-from aitbc.database import Database
-from aitbc.flows.onboarding import issue_key
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.flows.acts.onboarding import issue_key
+from aitbc.coordinator.schema import migrate
 from tests.contract.documents import Json
 from tests.support.server import ServerProcess
 

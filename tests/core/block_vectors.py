@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aitbc.core import receipt, signing, tiles
-from aitbc.core.block import BlockHeader, genesis
-from aitbc.core.checkpoint import Checkpoint, cosign
-from aitbc.core.leaf import transfer_leaf
-from aitbc.core.merkle import leaf_hash, root_of
+from aitbc.core import receipt, signing
+from aitbc.core.log import tiles
+from aitbc.core.log.block import BlockHeader, genesis
+from aitbc.core.log.checkpoint import Checkpoint, cosign
+from aitbc.core.log.leaf import transfer_leaf
+from aitbc.core.log.merkle import leaf_hash, root_of
+from aitbc.core.log.note import Note, Verifier, sign_note
+from aitbc.core.log.tlog_proof import format_proof
 from aitbc.core.network import Founding, old_network_id
-from aitbc.core.note import Note, Verifier, sign_note
-from aitbc.core.tlog_proof import format_proof
 from tests.core.proofs import (
     CHAIN_ID,
     COORDINATOR,

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from aitbc.core import receipt, signing
-from aitbc.core.block import origin_of
-from aitbc.core.checkpoint import Checkpoint, cosign
-from aitbc.core.leaf import receipt_leaf
-from aitbc.core.merkle import leaf_hash
-from aitbc.core.note import COSIGNATURE_V1, Note, NoteSignature, Verifier, sign_note
-from aitbc.core.policy import Policy
-from aitbc.core.tlog_proof import format_proof
+from aitbc.core.log.block import origin_of
+from aitbc.core.log.checkpoint import Checkpoint, cosign
+from aitbc.core.log.leaf import receipt_leaf
+from aitbc.core.log.merkle import leaf_hash
+from aitbc.core.log.note import COSIGNATURE_V1, Note, NoteSignature, Verifier, sign_note
+from aitbc.core.log.policy import Policy
+from aitbc.core.log.tlog_proof import format_proof
 from tests.core.merkle_reference import Tree
 
 CHAIN_ID = "ait-devnet"

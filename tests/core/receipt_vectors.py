@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from aitbc.core import canonical, jobspec, metering, money, receipt, signing
-from aitbc.core.checkpoint import cosign
-from aitbc.core.keyset import USE_LOG
+from aitbc.core.log.checkpoint import cosign
+from aitbc.core.log.keyset import USE_LOG
+from aitbc.core.log.note import Verifier, sign_note
 from aitbc.core.network import Founding
-from aitbc.core.note import Verifier, sign_note
 from tests.core.proofs import (
     CHAIN_ID,
     COORDINATOR,

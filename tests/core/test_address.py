@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.address import (
+from aitbc.core.signing import PrivateKey
+from aitbc.core.wallet.address import (
     AddressInvalid,
     canonical_address,
     checksummed,
@@ -13,7 +14,6 @@ from aitbc.core.address import (
     looks_like_address,
     native_address,
 )
-from aitbc.core.signing import PrivateKey
 
 NATIVE = native_address(PrivateKey.from_seed(b"\x01" * 32).public_bytes)
 EIP55 = (  # the examples of EIP-55

@@ -10,7 +10,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.block import BlockHeader, BlockInvalid, genesis, origin_of
+from aitbc.core.log.block import BlockHeader, BlockInvalid, genesis, origin_of
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64
 
 KEY = PrivateKey.from_seed(bytes(32))
@@ -33,7 +33,9 @@ NEXT = dataclasses.replace(
 
 
 def test_the_devnet_has_the_committed_genesis() -> None:
-    document = json.loads(resources.files("aitbc.chain").joinpath("genesis.json").read_text("utf-8"))
+    document = json.loads(
+        resources.files("aitbc.coordinator.chain").joinpath("genesis.json").read_text("utf-8")
+    )
     assert document == {"header": GENESIS.to_json(), "hash": GENESIS.hash}
     assert BlockHeader.from_json(document["header"]) == GENESIS
     assert GENESIS.last_leaf == -1

@@ -25,7 +25,7 @@ SEED = bytes.fromhex(VECTORS["coordinator_seed"])
 PUBLIC = ed25519.public_key(SEED)
 WITNESS = ed25519.public_key(bytes.fromhex(VECTORS["witness_seed"]))
 ORIGIN = "aitbc/ait-devnet"
-GENESIS_FILE = Path(__file__).parents[2] / "src" / "aitbc" / "chain" / "genesis.json"
+GENESIS_FILE = Path(__file__).parents[2] / "src" / "aitbc" / "coordinator" / "chain" / "genesis.json"
 
 
 def test_leaves_are_canonical_and_hashed_as_leaves() -> None:

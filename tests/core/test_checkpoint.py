@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.checkpoint import MAX_SIZE, Checkpoint, cosign, cosignature_time, parse_checkpoint
-from aitbc.core.note import (
+from aitbc.core.log.checkpoint import MAX_SIZE, Checkpoint, cosign, cosignature_time, parse_checkpoint
+from aitbc.core.log.note import (
     COSIGNATURE_V1,
     Note,
     NoteInvalid,

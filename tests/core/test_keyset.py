@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
-from aitbc.core.note import Verifier
+from aitbc.core.log.keyset import USE_LOG, KeySet, PublishedKey
+from aitbc.core.log.note import Verifier
 from aitbc.core.signing import PrivateKey, decode_b64, public_to_text, receipt_vkey, vkey
 
 KEY = PrivateKey.from_seed(b"\x01" * 32)

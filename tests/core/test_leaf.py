@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitbc.core import receipt, signing
-from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
 from tests.core.receipt_vectors import COORDINATOR, JOBS
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)

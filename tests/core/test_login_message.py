@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from aitbc.core.address import native_address
-from aitbc.core.login_message import LoginMessage, LoginMessageInvalid, parse_login_message
 from aitbc.core.signing import PrivateKey
+from aitbc.core.wallet.address import native_address
+from aitbc.core.wallet.login_message import LoginMessage, LoginMessageInvalid, parse_login_message
 
 EVM = LoginMessage(
     domain="coordinator.example:8443",

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from aitbc.core.merkle import (
+from aitbc.core.log.merkle import (
     EMPTY_ROOT,
     Frontier,
     leaf_hash,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.note import (
+from aitbc.core.log.note import (
     COSIGNATURE_V1,
     ED25519,
     MAX_NOTE_CHARS,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.note import Verifier
-from aitbc.core.policy import MAX_KEYS, Policy, PolicyInvalid
+from aitbc.core.log.note import Verifier
+from aitbc.core.log.policy import MAX_KEYS, Policy, PolicyInvalid
 from aitbc.core.signing import PrivateKey, public_to_text
 from tests.core.proofs import LOG, POLICY, WITNESS_KEYS, WITNESSES
 from tests.core.receipt_vectors import CHAIN_ID, COORDINATOR, MINER

@@ -11,11 +11,11 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.checkpoint import Checkpoint, cosign
-from aitbc.core.merkle import leaf_hash, node_hash
-from aitbc.core.note import Note, sign_note
+from aitbc.core.log.checkpoint import Checkpoint, cosign
+from aitbc.core.log.merkle import leaf_hash, node_hash
+from aitbc.core.log.note import Note, sign_note
+from aitbc.core.log.tlog_proof import format_proof
 from aitbc.core.receipt import check_leaf, verify_bytes
-from aitbc.core.tlog_proof import format_proof
 from tests.core.proofs import (
     CHAIN_ID,
     COORDINATOR,

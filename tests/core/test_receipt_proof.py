@@ -10,12 +10,12 @@ import orjson
 import pytest
 
 from aitbc.core import receipt
-from aitbc.core.checkpoint import cosign
-from aitbc.core.keyset import USE_LOG, KeySet, PublishedKey
-from aitbc.core.leaf import transfer_leaf
-from aitbc.core.note import NoteSignature, Verifier, sign_note
+from aitbc.core.log.checkpoint import cosign
+from aitbc.core.log.keyset import USE_LOG, KeySet, PublishedKey
+from aitbc.core.log.leaf import transfer_leaf
+from aitbc.core.log.note import NoteSignature, Verifier, sign_note
+from aitbc.core.log.tlog_proof import format_proof
 from aitbc.core.receipt import check_leaf, verify, verify_bytes
-from aitbc.core.tlog_proof import format_proof
 from tests.core.proofs import (
     COSIGNED_AT_S,
     LOG,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core import tiles
-from aitbc.core.merkle import EMPTY_ROOT, leaf_hash, verify_consistency, verify_inclusion
-from aitbc.core.tiles import ENTRIES, ProofError, Tile, parse_tile_path, tile_path
+from aitbc.core.log import tiles
+from aitbc.core.log.merkle import EMPTY_ROOT, leaf_hash, verify_consistency, verify_inclusion
+from aitbc.core.log.tiles import ENTRIES, ProofError, Tile, parse_tile_path, tile_path
 from tests.core.merkle_reference import Tree
 
 BIG = 70_000

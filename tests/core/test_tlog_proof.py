@@ -4,15 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.checkpoint import parse_checkpoint
-from aitbc.core.note import Note, sign_note
+from aitbc.core.log.checkpoint import parse_checkpoint
+from aitbc.core.log.note import Note, sign_note
+from aitbc.core.log.tlog_proof import MAX_HASHES, ProofInvalid, format_proof, parse_proof
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64
-from aitbc.core.tlog_proof import (
-    MAX_HASHES,
-    ProofInvalid,
-    format_proof,
-    parse_proof,
-)
 
 KEY = PrivateKey.from_seed(bytes(32))
 BODY = f"example.com/fancylog\n109482\n{encode_b64(bytes(32))}\n"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aitbc.core.address import AddressInvalid, native_address
 from aitbc.core.signing import PrivateKey, encode_b64
-from aitbc.core.transaction import (
+from aitbc.core.wallet.address import AddressInvalid, native_address
+from aitbc.core.wallet.transaction import (
     Transaction,
     TransactionInvalid,
     check_addresses,

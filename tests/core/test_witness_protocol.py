@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.checkpoint import parse_checkpoint
-from aitbc.core.note import parse_note
+from aitbc.core.log.checkpoint import parse_checkpoint
+from aitbc.core.log.note import parse_note
+from aitbc.core.log.witness_protocol import MAX_HASHES, RequestInvalid, format_request, parse_request
 from aitbc.core.signing import encode_b64
-from aitbc.core.witness_protocol import MAX_HASHES, RequestInvalid, format_request, parse_request
 
 # The example of the C2SP text.
 CHECKPOINT = (

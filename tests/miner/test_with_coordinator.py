@@ -15,7 +15,7 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse
 
-from aitbc.core.keyset import KeySet
+from aitbc.core.log.keyset import KeySet
 from aitbc.core.receipt import verify_bytes
 from aitbc.miner.agent import MinerAgent
 from aitbc.miner.settings import MinerSettings

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from aitbc.accounts.service import NewKey
-from aitbc.database import Database
-from aitbc.flows.onboarding import issue_key
-from aitbc.migrate import upgrade
+from aitbc.coordinator.api_keys.service import NewKey
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.flows.acts.onboarding import issue_key
+from aitbc.coordinator.schema.migrate import upgrade
 from tests.support.server import ServerProcess
 
 GRANT_UNITS = 1000 * 100_000_000

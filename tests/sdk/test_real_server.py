@@ -285,8 +285,8 @@ def test_a_jobs_receipt_is_held_against_the_job(dora: Any) -> None:
 
 
 def test_a_receipt_without_its_proof_yet_lacks_it_and_is_not_wrong(dora: Any) -> None:
-    from aitbc.core.block import origin_of
-    from aitbc.core.note import Verifier
+    from aitbc.core.log.block import origin_of
+    from aitbc.core.log.note import Verifier
     from aitbc.core.receipt import Policy
 
     keys = dora.keys()

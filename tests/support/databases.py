@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from aitbc import migrate
+from aitbc.coordinator.schema import migrate
 from tests.support.postgres import Postgres
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic_core import PydanticUndefined
 
-from aitbc import metrics
-from aitbc.api.app import ROUTERS
-from aitbc.api.auth import SESSION_SCOPES
-from aitbc.api.routing import Endpoint
 from aitbc.audit.sight import ADDED, OUTSIDE, REMOVED
-from aitbc.config import Settings, environment_name
-from aitbc.errors import error_table
+from aitbc.coordinator import metrics
+from aitbc.coordinator.api.app import ROUTERS
+from aitbc.coordinator.api.plumbing.auth import SESSION_SCOPES
+from aitbc.coordinator.api.plumbing.routing import Endpoint
+from aitbc.coordinator.config import Settings, environment_name
+from aitbc.coordinator.errors import error_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -56,7 +56,7 @@ def errors_table() -> str:
 
 
 def metrics_table() -> str:
-    """Every metric of aitbc.metrics, under the name it has on /metrics."""
+    """Every metric of aitbc.coordinator.metrics, under the name it has on /metrics."""
     found = {}
     for value in vars(metrics).values():
         if isinstance(value, MetricWrapperBase):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alembic import command
 
-from aitbc import migrate
+from aitbc.coordinator.schema import migrate
 
 VERSIONS = migrate.SCRIPTS / "versions"
 

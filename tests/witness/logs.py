@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from aitbc.core.checkpoint import Checkpoint, cosignature_time
-from aitbc.core.note import COSIGNATURE_V1, Note, Verifier, parse_note, parse_signature_line, sign_note
+from aitbc.core.log.checkpoint import Checkpoint, cosignature_time
+from aitbc.core.log.note import COSIGNATURE_V1, Note, Verifier, parse_note, parse_signature_line, sign_note
+from aitbc.core.log.witness_protocol import format_request
 from aitbc.core.signing import PrivateKey
-from aitbc.core.witness_protocol import format_request
 from tests.core.merkle_reference import Tree
 
 ORIGIN = "aitbc/test"

@@ -11,21 +11,21 @@ from typing import Any
 import httpx
 import pytest
 
-from aitbc.chain import sealer, witnessing
-from aitbc.config import Settings
-from aitbc.core.block import origin_of
+from aitbc.coordinator.chain import sealer, witnessing
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.jobs.waiting import WaitingMiners
+from aitbc.coordinator.metrics import COSIGNATURES
+from aitbc.coordinator.process.cosigning import Cosigner
+from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.clock import SystemClock
-from aitbc.core.note import COSIGNATURE_V1, Verifier
+from aitbc.core.log.block import origin_of
+from aitbc.core.log.note import COSIGNATURE_V1, Verifier
 from aitbc.core.signing import PrivateKey
-from aitbc.cosigning import Cosigner
-from aitbc.database import Database
-from aitbc.jobs.waiting import WaitingMiners
-from aitbc.metrics import COSIGNATURES
-from aitbc.runtime import Runtime
 from aitbc.witness.server import create_app
 from aitbc.witness.service import Witness
 from aitbc.witness.state import WitnessState
-from tests.chain.logs import append, seal
+from tests.coordinator.chain.logs import append, seal
 from tests.support_flows import CHAIN, KEY, context
 
 LOG = Verifier(origin_of(CHAIN), KEY.public_bytes)

@@ -12,23 +12,23 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from aitbc import cosigning
-from aitbc.api.render import json_bytes, receipt_json
-from aitbc.chain import founding, proofs, sealer, witnessing
-from aitbc.config import Settings
-from aitbc.core.checkpoint import cosign, cosignature_time, parse_checkpoint
+from aitbc.coordinator.api.render import json_bytes, receipt_json
+from aitbc.coordinator.chain import founding, proofs, sealer, witnessing
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.process import cosigning
 from aitbc.core.clock import ManualClock
-from aitbc.core.merkle import verify_consistency
-from aitbc.core.note import Verifier, parse_note
-from aitbc.core.policy import Policy
+from aitbc.core.log.checkpoint import cosign, cosignature_time, parse_checkpoint
+from aitbc.core.log.merkle import verify_consistency
+from aitbc.core.log.note import Verifier, parse_note
+from aitbc.core.log.policy import Policy
+from aitbc.core.log.tlog_proof import parse_proof
+from aitbc.core.log.witness_protocol import parse_request
 from aitbc.core.receipt import verify_bytes
-from aitbc.core.tlog_proof import parse_proof
-from aitbc.core.witness_protocol import parse_request
-from aitbc.database import Database
 from aitbc.witness.server import create_app
 from aitbc.witness.service import Witness
 from aitbc.witness.state import WitnessState
-from tests.chain.logs import append, check, rows
+from tests.coordinator.chain.logs import append, check, rows
 from tests.support.databases import Databases
 from tests.support_flows import CHAIN, KEY, Market, in_loop
 from tests.witness.network import (

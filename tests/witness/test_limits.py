@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aitbc.core.note import Verifier
+from aitbc.core.log.note import Verifier
 from aitbc.core.signing import PrivateKey
 from tests.support.server import AITBC, free_port
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from aitbc.chain import sealer, witnessing
-from aitbc.core.block import origin_of
-from aitbc.core.checkpoint import cosignature_time, parse_checkpoint
-from aitbc.core.note import Verifier, parse_note, verify_note
-from aitbc.database import Database
+from aitbc.coordinator.chain import sealer, witnessing
+from aitbc.coordinator.database import Database
+from aitbc.core.log.block import origin_of
+from aitbc.core.log.checkpoint import cosignature_time, parse_checkpoint
+from aitbc.core.log.note import Verifier, parse_note, verify_note
 from aitbc.keyfile import derive_key
-from tests.chain.logs import append
+from tests.coordinator.chain.logs import append
 from tests.support.server import AITBC, ServerProcess, free_port
 from tests.support_flows import CHAIN, found
 from tests.witness.logs import origin_hash

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from aitbc.core.merkle import EMPTY_ROOT
-from aitbc.core.note import MAX_SIGNATURES, Note, NoteSignature, parse_note, sign_note, verify_note
+from aitbc.core.log.merkle import EMPTY_ROOT
+from aitbc.core.log.note import MAX_SIGNATURES, Note, NoteSignature, parse_note, sign_note, verify_note
+from aitbc.core.log.witness_protocol import MAX_REQUEST_BYTES, format_request
 from aitbc.core.signing import PrivateKey, encode_b64
-from aitbc.core.witness_protocol import MAX_REQUEST_BYTES, format_request
 from aitbc.witness import server
 from aitbc.witness.server import create_app
 from aitbc.witness.service import Witness

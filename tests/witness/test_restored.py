@@ -10,14 +10,14 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from aitbc.background import Sealing
-from aitbc.chain import sealer
-from aitbc.core.block import origin_of
-from aitbc.core.checkpoint import Checkpoint
-from aitbc.core.note import Note, sign_note
-from aitbc.database import Database
-from aitbc.runtime import Runtime
-from tests.chain.logs import append, check
+from aitbc.coordinator.chain import sealer
+from aitbc.coordinator.database import Database
+from aitbc.coordinator.process.background import Sealing
+from aitbc.coordinator.process.runtime import Runtime
+from aitbc.core.log.block import origin_of
+from aitbc.core.log.checkpoint import Checkpoint
+from aitbc.core.log.note import Note, sign_note
+from tests.coordinator.chain.logs import append, check
 from tests.support_flows import CHAIN, KEY
 from tests.witness.network import (
     Handler,
@@ -192,7 +192,7 @@ def test_a_round_that_failed_is_an_examination_to_repeat(
         if len(asked) == 1:
             raise RuntimeError
 
-    monkeypatch.setattr("aitbc.background.examine", failing)
+    monkeypatch.setattr("aitbc.coordinator.process.background.examine", failing)
 
     async def rounds() -> None:
         with pytest.raises(RuntimeError):

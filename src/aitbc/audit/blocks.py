@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from aitbc.audit.findings import Wrong
 from aitbc.audit.network import Network
-from aitbc.core.block import BlockHeader
-from aitbc.core.checkpoint import Checkpoint, cosignature_time
-from aitbc.core.keyset import PublishedKey
-from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
-from aitbc.core.receipt_proof import VALIDITY_TOLERANCE_MS
+from aitbc.core.log.block import BlockHeader
+from aitbc.core.log.checkpoint import Checkpoint, cosignature_time
+from aitbc.core.log.keyset import PublishedKey
+from aitbc.core.log.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
+from aitbc.core.receipt.proof import VALIDITY_TOLERANCE_MS
 
 
 class BlockRow(NamedTuple):

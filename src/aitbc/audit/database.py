@@ -19,12 +19,12 @@ from aitbc.audit.registers import Fee, Work, check_registers
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Trust
 from aitbc.audit.wallets import check_wallets
-from aitbc.core.keyset import KeySet, PublishedKey
-from aitbc.core.leaf import RECEIPT, TRANSFER
-from aitbc.core.note import Verifier
+from aitbc.coordinator.database import Tx, statement
+from aitbc.core.log.keyset import KeySet, PublishedKey
+from aitbc.core.log.leaf import RECEIPT, TRANSFER
+from aitbc.core.log.note import Verifier
+from aitbc.core.log.tiles import WIDTH, Tile
 from aitbc.core.signing import key_id, parse_vkey, public_from_text
-from aitbc.core.tiles import WIDTH, Tile
-from aitbc.database import Tx, statement
 
 PAGE = 1024  # accounts and blocks read at once
 

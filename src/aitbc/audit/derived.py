@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
-from aitbc.database import Tx, statement
+from aitbc.coordinator.database import Tx, statement
 
 PAGE = 1024
 SYSTEM_PREFIX = "system:"

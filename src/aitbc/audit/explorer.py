@@ -9,11 +9,11 @@ from typing import Any
 from aitbc.audit.findings import Progress, Wrong
 from aitbc.audit.http import Coordinator, NotServed
 from aitbc.audit.network import founded, is_old
-from aitbc.core.block import BlockHeader, genesis, origin_of
 from aitbc.core.canonical import loads_strict
-from aitbc.core.checkpoint import Checkpoint
-from aitbc.core.keyset import KeySet
-from aitbc.core.policy import Policy
+from aitbc.core.log.block import BlockHeader, genesis, origin_of
+from aitbc.core.log.checkpoint import Checkpoint
+from aitbc.core.log.keyset import KeySet
+from aitbc.core.log.policy import Policy
 
 PAGE = 100
 MAX_PAGE_BYTES = 4_000_000

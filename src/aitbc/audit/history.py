@@ -8,9 +8,9 @@ import orjson
 from sqlalchemy import text
 
 from aitbc.audit.findings import Wrong
+from aitbc.coordinator.database import Tx, statement
 from aitbc.core import jobspec
 from aitbc.core.canonical import sha256_hex
-from aitbc.database import Tx, statement
 
 SMALL = 4096  # characters of a text that is read with its page; larger ones are read one by one
 

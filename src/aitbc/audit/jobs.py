@@ -12,9 +12,9 @@ from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.history import Histories
 from aitbc.audit.registers import Work
+from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.core.metering import cancelled_units
 from aitbc.core.money import price_units
-from aitbc.database import Statement, Tx, statement
 
 PAGE = 500
 

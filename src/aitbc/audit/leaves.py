@@ -13,10 +13,10 @@ from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.jobs import check_settlement
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
-from aitbc.core.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
-from aitbc.core.merkle import HASH_BYTES, leaf_hash
-from aitbc.core.tiles import WIDTH
-from aitbc.database import Tx, statement
+from aitbc.coordinator.database import Tx, statement
+from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.log.merkle import HASH_BYTES, leaf_hash
+from aitbc.core.log.tiles import WIDTH
 
 PAGE = 1024  # leaves read at once
 

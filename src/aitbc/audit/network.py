@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from aitbc.audit.findings import Wrong
-from aitbc.core.block import NO_HASH, BlockHeader, genesis, origin_of
 from aitbc.core.canonical import loads_strict
+from aitbc.core.log.block import NO_HASH, BlockHeader, genesis, origin_of
+from aitbc.core.log.note import Verifier
 from aitbc.core.network import Founding, FoundingInvalid, old_network_id
-from aitbc.core.note import Verifier
 
 
 class Network(NamedTuple):

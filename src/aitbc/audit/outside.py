@@ -18,13 +18,13 @@ from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Kept, Trust
 from aitbc.core.canonical import loads_strict
-from aitbc.core.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
-from aitbc.core.keyset import KeySet
-from aitbc.core.leaf import receipt_leaf, transfer_leaf
-from aitbc.core.merkle import leaf_hash
-from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, verify_note
-from aitbc.core.policy import Policy
-from aitbc.core.tiles import ENTRIES, WIDTH, Tile, tile_path
+from aitbc.core.log.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
+from aitbc.core.log.keyset import KeySet
+from aitbc.core.log.leaf import receipt_leaf, transfer_leaf
+from aitbc.core.log.merkle import leaf_hash
+from aitbc.core.log.note import Note, NoteInvalid, Verifier, parse_note, verify_note
+from aitbc.core.log.policy import Policy
+from aitbc.core.log.tiles import ENTRIES, WIDTH, Tile, tile_path
 
 MAX_ENTRY_BYTES = 65_535
 MAX_BUNDLE_BYTES = WIDTH * (MAX_ENTRY_BYTES + 2)

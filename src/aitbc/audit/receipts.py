@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aitbc.audit.findings import Wrong
 from aitbc.core import signing
-from aitbc.core.keyset import KeySet
+from aitbc.core.log.keyset import KeySet
 from aitbc.core.receipt import (
     VERSION,
     VERSION_1,

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import UNITS_PER_AIT, fee_units
-from aitbc.database import Tx, statement
 
 PAGE = 1024
 USUAL_FEE_BPS = 250

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aitbc.core.merkle import HASH_BYTES, Frontier, root_of
-from aitbc.core.tiles import TILE_BYTES, WIDTH, Tile, tile_path
+from aitbc.core.log.merkle import HASH_BYTES, Frontier, root_of
+from aitbc.core.log.tiles import TILE_BYTES, WIDTH, Tile, tile_path
 
 
 class Tree:

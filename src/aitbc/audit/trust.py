@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aitbc.audit.findings import Wrong
-from aitbc.core.checkpoint import Checkpoint, parse_checkpoint
-from aitbc.core.keyset import USE_LOG, KeySet
-from aitbc.core.merkle import EMPTY_ROOT
-from aitbc.core.note import Note, NoteInvalid, Verifier, parse_note, verify_note
-from aitbc.core.policy import Policy
+from aitbc.core.log.checkpoint import Checkpoint, parse_checkpoint
+from aitbc.core.log.keyset import USE_LOG, KeySet
+from aitbc.core.log.merkle import EMPTY_ROOT
+from aitbc.core.log.note import Note, NoteInvalid, Verifier, parse_note, verify_note
+from aitbc.core.log.policy import Policy
 
 
 class Kept(NamedTuple):

@@ -10,11 +10,11 @@ from sqlalchemy import text
 from aitbc.audit.books import TREASURY
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.network import Network, is_old
-from aitbc.core.address import kind_of, native_address
+from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.core.canonical import loads_strict
 from aitbc.core.signing import public_from_text
-from aitbc.core.transaction import Transaction, check_addresses, is_signed, read_transaction
-from aitbc.database import Statement, Tx, statement
+from aitbc.core.wallet.address import kind_of, native_address
+from aitbc.core.wallet.transaction import Transaction, check_addresses, is_signed, read_transaction
 
 PAGE = 500
 FEE = "fee:"

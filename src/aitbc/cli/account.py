@@ -9,15 +9,7 @@ import typer
 
 from aitbc.cli.failures import usage_error
 from aitbc.cli.output import ait, moment, note, pairs, print_json, say, table
-from aitbc.cli.profile import (
-    JsonOption,
-    KeyOption,
-    Profile,
-    UrlOption,
-    connect,
-    resolve,
-    save_profile,
-)
+from aitbc.cli.profile import JsonOption, KeyOption, Profile, UrlOption, connect, resolve, save_profile
 from aitbc.sdk import Miner
 from aitbc.sdk.fields import plain
 

@@ -88,7 +88,7 @@ def _trust(keys: Path | None, policy: Path | None, since: list[Path]) -> Trust:
 def _load_kept(path: Path) -> Kept:
     """A kept checkpoint. Raises CommandError."""
     from aitbc.audit.trust import read_kept
-    from aitbc.core.note import NoteInvalid
+    from aitbc.core.log.note import NoteInvalid
 
     try:
         return read_kept(str(path), read_file(str(path)).decode("utf-8", "replace"))
@@ -99,8 +99,8 @@ def _load_kept(path: Path) -> Kept:
 
 def _of_database(database_url: str | None, home: Path | None, trust: Trust, progress: Progress) -> Report:
     from aitbc.audit.database import audit as audit_database
-    from aitbc.config import split_witnesses
-    from aitbc.headfile import HeadFile
+    from aitbc.coordinator.config import split_witnesses
+    from aitbc.coordinator.signing.headfile import HeadFile
 
     settings = settings_from(home, database_url)
     own = HeadFile(settings.home, settings.chain_id).path

@@ -20,8 +20,8 @@ from aitbc.cli.output import note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption
 
 if TYPE_CHECKING:
-    from aitbc.config import Settings
-    from aitbc.database import Database
+    from aitbc.coordinator.config import Settings
+    from aitbc.coordinator.database import Database
 
 DatabaseOption = Annotated[
     str | None,
@@ -38,7 +38,7 @@ db_app = typer.Typer(
 
 def settings_from(home: Path | None = None, database_url: str | None = None, **options: Any) -> Settings:
     """The coordinator's settings: the environment, with what was given as options on top."""
-    from aitbc.config import load_settings
+    from aitbc.coordinator.config import load_settings
 
     given = {"home": home, "database_url": database_url, **options}
     return load_settings(**{name: value for name, value in given.items() if value is not None})
@@ -55,7 +55,7 @@ def open_database(
     With `looks_only` nothing is made or changed, in the database's folder either: one of an older schema is refused.
     CommandError NO_DATABASE, WrongNetwork, MigrationError.
     """
-    from aitbc.migrate import ensure_current
+    from aitbc.coordinator.schema.migrate import ensure_current
 
     made = not has_database(settings.database_url)
     if made and not (create and {"home", "database_url"} & settings.model_fields_set == {"home"}):
@@ -75,9 +75,9 @@ def open_database(
 
 def not_under_a_coordinator(settings: Settings) -> None:
     """Refuses to upgrade a database on which a coordinator of an older version runs. CommandError."""
-    from aitbc.database import sqlite_path
-    from aitbc.migrate import current_revision, head_revision
-    from aitbc.presence import holder, running
+    from aitbc.coordinator.database import sqlite_path
+    from aitbc.coordinator.process.presence import holder, running
+    from aitbc.coordinator.schema.migrate import current_revision, head_revision
 
     url = settings.database_url
     if current_revision(url) in (None, head_revision()):
@@ -93,7 +93,7 @@ def not_under_a_coordinator(settings: Settings) -> None:
 
 def has_database(url: str) -> bool:
     """Whether there is a coordinator's database. Looks only."""
-    from aitbc.migrate import current_revision
+    from aitbc.coordinator.schema.migrate import current_revision
 
     return current_revision(url) is not None
 
@@ -118,8 +118,8 @@ def shown(settings: Settings) -> str:
 
 def check_network(settings: Settings) -> None:
     """Raises WrongNetwork where the database is of another network than CHAIN_ID. Looks only."""
-    from aitbc.migrate import current_revision
-    from aitbc.runtime import check_network as check
+    from aitbc.coordinator.process.runtime import check_network as check
+    from aitbc.coordinator.schema.migrate import current_revision
 
     if current_revision(settings.database_url) is not None:
         with open_ledger(settings.database_url, looks_only=True) as database:
@@ -129,7 +129,7 @@ def check_network(settings: Settings) -> None:
 @contextmanager
 def open_ledger(database_url: str, *, looks_only: bool = False) -> Iterator[Database]:
     """A migrated database, for use beside a running coordinator or without one."""
-    from aitbc.database import Database
+    from aitbc.coordinator.database import Database
 
     database = Database.open(database_url, looks_only=looks_only)
     try:
@@ -140,8 +140,8 @@ def open_ledger(database_url: str, *, looks_only: bool = False) -> Iterator[Data
 
 def prepare_home(settings: Settings) -> None:
     """Make the home folder and keep it, the database and all that this process makes for their owner only."""
-    from aitbc.database import sqlite_path
-    from aitbc.database.files import close_to_others, parts
+    from aitbc.coordinator.database import sqlite_path
+    from aitbc.coordinator.database.files import close_to_others, parts
 
     os.umask(0o077)
     try:
@@ -167,8 +167,8 @@ def upgrade(
     as_json: JsonOption = False, database_url: DatabaseOption = None, home: HomeOption = None
 ) -> None:
     """Bring the database to this program's schema. On SQLite, `serve` does so by itself."""
-    from aitbc.migrate import current_revision
-    from aitbc.migrate import upgrade as apply_migrations
+    from aitbc.coordinator.schema.migrate import current_revision
+    from aitbc.coordinator.schema.migrate import upgrade as apply_migrations
 
     settings = settings_from(home, database_url)
     url = settings.database_url
@@ -188,7 +188,7 @@ def version(
     as_json: JsonOption = False, database_url: DatabaseOption = None, home: HomeOption = None
 ) -> None:
     """Show the database's revision, and the one that this program needs."""
-    from aitbc.migrate import current_revision, head_revision
+    from aitbc.coordinator.schema.migrate import current_revision, head_revision
 
     settings = settings_from(home, database_url)
     found, needed = current_revision(settings.database_url), head_revision()
@@ -227,8 +227,8 @@ def backup(
     if not has_database(settings.database_url):
         raise no_database(settings)
     check_network(settings)
-    from aitbc.backup import BackupFailed, make
-    from aitbc.migrate import DatabaseBehind, ensure_current
+    from aitbc.coordinator.schema.backup import BackupFailed, make
+    from aitbc.coordinator.schema.migrate import DatabaseBehind, ensure_current
 
     with suppress(DatabaseBehind):  # the backup before an upgrade
         ensure_current(settings.database_url, auto=False)
@@ -251,7 +251,7 @@ def check_revision(settings: Settings) -> Finding:
     """Whether the database can be reached and is at this program's revision; None: it does not exist yet."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from aitbc.migrate import MigrationError, current_revision, head_revision
+    from aitbc.coordinator.schema.migrate import MigrationError, current_revision, head_revision
 
     name, url = "database", settings.database_url
     try:
@@ -261,7 +261,7 @@ def check_revision(settings: Settings) -> Finding:
         if found is None:
             advice = "`aitbc serve` makes it" if url.startswith("sqlite") else "run: aitbc db upgrade"
             return Finding(name, None, f"nothing in it yet: {shown(settings)}", advice)
-        from aitbc.migrate import ensure_current
+        from aitbc.coordinator.schema.migrate import ensure_current
 
         ensure_current(url, auto=False)
     except MigrationError as error:
@@ -274,7 +274,7 @@ def check_revision(settings: Settings) -> Finding:
 
 def check_chain(settings: Settings) -> Finding:
     """Whether the database is of the network that the settings name."""
-    from aitbc.errors import WrongNetwork
+    from aitbc.coordinator.errors import WrongNetwork
 
     try:
         check_network(settings)
@@ -286,7 +286,7 @@ def check_chain(settings: Settings) -> Finding:
 def _check_soundness(url: str) -> Finding:
     from sqlalchemy import text
 
-    from aitbc.migrate import open_connection
+    from aitbc.coordinator.schema.migrate import open_connection
 
     name = "soundness"
     with open_connection(url, write=False) as connection:

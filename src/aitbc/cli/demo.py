@@ -93,7 +93,7 @@ class Stage:
         self._client_key = ""
         self._miner_key = ""
         # The demo's coordinator is its own, whatever this shell is set up for.
-        from aitbc.config import Settings, environment_name
+        from aitbc.coordinator.config import Settings, environment_name
 
         foreign = {"AITBC_URL", "AITBC_API_KEY", *map(environment_name, Settings.model_fields)}
         self._environment = {name: value for name, value in os.environ.items() if name not in foreign}
@@ -109,7 +109,7 @@ class Stage:
         child = self._start("coordinator", [*words, "--database-url", self._database_url])
         # Needed to make the keys; loaded while the coordinator starts, on the other core.
         import aitbc.cli.database
-        import aitbc.flows.onboarding  # noqa: F401
+        import aitbc.coordinator.flows.acts.onboarding  # noqa: F401
 
         self._url = child.wait_for_line(r"ready on (http://\S+)", READY_TIMEOUT_S)[1]
         self._make_keys()
@@ -204,10 +204,10 @@ Ctrl-C ends it."""
         return child
 
     def _make_keys(self) -> None:
-        from aitbc.accounts.service import list_keys, revoke_key
         from aitbc.cli.database import open_ledger
-        from aitbc.database import Tx
-        from aitbc.flows.onboarding import issue_key
+        from aitbc.coordinator.api_keys.service import list_keys, revoke_key
+        from aitbc.coordinator.database import Tx
+        from aitbc.coordinator.flows.acts.onboarding import issue_key
 
         def make(tx: Tx) -> tuple[str, str]:
             for row in list_keys(tx):
@@ -226,9 +226,9 @@ Ctrl-C ends it."""
 
     def _balances(self) -> Balances:
         from aitbc.cli.database import open_ledger
-        from aitbc.database import Tx
-        from aitbc.ledger.models import TREASURY
-        from aitbc.ledger.service import balance
+        from aitbc.coordinator.database import Tx
+        from aitbc.coordinator.ledger.models import TREASURY
+        from aitbc.coordinator.ledger.service import balance
 
         def read(tx: Tx) -> Balances:
             parties = {"client": CLIENT_ACCOUNT, "miner": MINER_ACCOUNT, "treasury": TREASURY}

@@ -33,7 +33,7 @@ from aitbc.cli.profile import (
 from aitbc.sdk import AitbcClientError, ApiError, Client
 
 if TYPE_CHECKING:
-    from aitbc.config import Settings
+    from aitbc.coordinator.config import Settings
 
 LOW_DISK_BYTES = 200 * 1024 * 1024
 SOME_DISK_BYTES = 2 * 1024 * 1024 * 1024
@@ -107,8 +107,8 @@ def _check_private_files(folder: Path) -> Finding:
 
 def _check_server() -> Iterator[Finding]:
     """Settings, database and keys of a coordinator on this machine."""
-    from aitbc.config import SettingsError, load_settings
-    from aitbc.misspelt import strange_settings
+    from aitbc.coordinator.config import SettingsError, load_settings
+    from aitbc.coordinator.misspelt import strange_settings
 
     try:
         settings = load_settings()
@@ -172,10 +172,10 @@ def _check_signing_key(settings: Settings) -> Finding:
 
 def _check_others(settings: Settings) -> Finding:
     """Coordinators that run on the database now; all have to sign with this machine's key."""
-    from aitbc.database import sqlite_path
+    from aitbc.coordinator.database import sqlite_path
+    from aitbc.coordinator.process.presence import holder, running
+    from aitbc.coordinator.process.runtime import has_signing_key, signing_key
     from aitbc.keyfile import KeyFileError
-    from aitbc.presence import holder, running
-    from aitbc.runtime import has_signing_key, signing_key
 
     name = "coordinators"
     if settings.database_url.startswith("sqlite"):
@@ -201,8 +201,8 @@ def _check_others(settings: Settings) -> Finding:
 def _check_head(settings: Settings) -> Finding:
     """Whether the database continues the log whose head is kept here: a restored backup does not."""
     from aitbc.cli.log import look
+    from aitbc.coordinator.process.runtime import has_signing_key
     from aitbc.keyfile import KeyFileError
-    from aitbc.runtime import has_signing_key
 
     name = "log"
     if not has_signing_key(settings):
@@ -218,8 +218,8 @@ def _check_head(settings: Settings) -> Finding:
 
 def _check_database_files(settings: Settings) -> Iterator[Finding]:
     """Prompts are in the database: nobody else on this machine reads it."""
-    from aitbc.database import sqlite_path
-    from aitbc.database.files import parts
+    from aitbc.coordinator.database import sqlite_path
+    from aitbc.coordinator.database.files import parts
 
     if os.name != "posix" or not settings.database_url.startswith("sqlite"):
         return
@@ -232,9 +232,9 @@ def _check_database_files(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_keys(settings: Settings) -> Finding:
-    from aitbc.accounts.service import list_keys
     from aitbc.cli.database import open_database
-    from aitbc.errors import AitbcError
+    from aitbc.coordinator.api_keys.service import list_keys
+    from aitbc.coordinator.errors import AitbcError
 
     try:
         with open_database(settings, looks_only=True) as database:

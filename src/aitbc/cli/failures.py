@@ -178,20 +178,20 @@ def _of_usage(error: Any) -> CommandError:
 
 def _of_server(error: BaseException) -> CommandError | None:
     """Errors of the server's own modules, which only operator commands have loaded."""
-    errors = sys.modules.get("aitbc.errors")
+    errors = sys.modules.get("aitbc.coordinator.errors")
     if errors is not None and isinstance(error, errors.AitbcError):
         code = FAILURE if error.status >= 500 else REFUSED
         return CommandError(
             error.code, str(error), _HINTS.get(error.code, ""), exit_code=code, **error.details
         )
-    config = sys.modules.get("aitbc.config")
+    config = sys.modules.get("aitbc.coordinator.config")
     if config is not None and isinstance(error, config.SettingsError):
         message = str(error).replace("\n", "; ")
         return CommandError("BAD_SETTING", message, "Settings: .env.example", exit_code=USAGE)
-    migrate = sys.modules.get("aitbc.migrate")
+    migrate = sys.modules.get("aitbc.coordinator.schema.migrate")
     if migrate is not None and isinstance(error, migrate.MigrationError):
         return CommandError("DATABASE_SCHEMA", str(error))
-    server = sys.modules.get("aitbc.server")
+    server = sys.modules.get("aitbc.coordinator.server")
     if server is not None and isinstance(error, server.StartupFailed):
         return CommandError("START_FAILED", str(error), "Choose another with --port, or see who has it.")
     keyfile = sys.modules.get("aitbc.keyfile")

@@ -67,9 +67,9 @@ def create(
     if expires is not None:
         options["expires_at_ms"] = moment_ms(expires)
     settings = settings_from(home, database_url)
-    from aitbc.database import Tx
-    from aitbc.flows.onboarding import issue_key
-    from aitbc.runtime import found_network, signing_key
+    from aitbc.coordinator.database import Tx
+    from aitbc.coordinator.flows.acts.onboarding import issue_key
+    from aitbc.coordinator.process.runtime import found_network, signing_key
 
     def make(tx: Tx) -> Any:
         found_network(tx, settings, key)
@@ -90,7 +90,7 @@ def list_keys(
     home: HomeOption = None,
 ) -> None:
     """List the keys: never their text."""
-    from aitbc.accounts.service import list_keys as read_keys
+    from aitbc.coordinator.api_keys.service import list_keys as read_keys
 
     with open_database(settings_from(home, database_url), looks_only=True) as database:
         found = [_key_json(row) for row in database.read_sync(read_keys, account)]
@@ -112,7 +112,7 @@ def revoke(
     home: HomeOption = None,
 ) -> None:
     """Revoke a key, at once and for good."""
-    from aitbc.accounts.service import revoke_key
+    from aitbc.coordinator.api_keys.service import revoke_key
 
     with open_database(settings_from(home, database_url)) as database:
         database.write_sync(revoke_key, _id_of(key_id))
@@ -133,7 +133,7 @@ def rotate(
     home: HomeOption = None,
 ) -> None:
     """Give a key a new text; its id, account and limits stay."""
-    from aitbc.accounts.service import rotate_key
+    from aitbc.coordinator.api_keys.service import rotate_key
 
     grace_s = span_s(grace)
     if grace_s is None:

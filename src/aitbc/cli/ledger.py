@@ -13,7 +13,7 @@ from aitbc.cli.output import note, pairs, print_json, say, table
 from aitbc.cli.profile import JsonOption
 
 if TYPE_CHECKING:
-    from aitbc.ledger.service import Balance
+    from aitbc.coordinator.ledger.service import Balance
 
 ledger_app = typer.Typer(no_args_is_help=True, help="The coordinator's accounts: mint, balance, accounts.")
 
@@ -43,11 +43,11 @@ def mint(
 
     Works beside a running coordinator. Only a transfer back takes it away again.
     """
+    from aitbc.coordinator.database import Tx
+    from aitbc.coordinator.errors import AccountNotFound
+    from aitbc.coordinator.flows.acts import minting
+    from aitbc.coordinator.process.runtime import found_network, signing_key
     from aitbc.core.money import ait_number, format_ait, parse_ait
-    from aitbc.database import Tx
-    from aitbc.errors import AccountNotFound
-    from aitbc.flows import minting
-    from aitbc.runtime import found_network, signing_key
 
     try:
         units = parse_ait(amount)
@@ -104,10 +104,10 @@ def balance(
     home: HomeOption = None,
 ) -> None:
     """Show what an account has, and what of it is held for open jobs. system:mint is below zero by what was made."""
+    from aitbc.coordinator.errors import AccountNotFound
+    from aitbc.coordinator.flows.views.explorer import account_named
+    from aitbc.coordinator.ledger import service as accounts_service
     from aitbc.core.money import format_ait
-    from aitbc.errors import AccountNotFound
-    from aitbc.flows.explorer import account_named
-    from aitbc.ledger import service as accounts_service
 
     with open_database(settings_from(home, database_url), looks_only=True) as database:
         try:
@@ -137,8 +137,8 @@ def accounts(
     home: HomeOption = None,
 ) -> None:
     """List the accounts by name: what each has, and what of it is held."""
+    from aitbc.coordinator.ledger import service as accounts_service
     from aitbc.core.money import format_ait
-    from aitbc.ledger import service as accounts_service
 
     with open_database(settings_from(home, database_url), looks_only=True) as database:
         found = database.read_sync(accounts_service.accounts, after, limit + 1)

@@ -12,8 +12,8 @@ from aitbc.cli.output import pairs, print_json, say
 from aitbc.cli.profile import JsonOption
 
 if TYPE_CHECKING:
-    from aitbc.config import Settings
-    from aitbc.headfile import HeadFile
+    from aitbc.coordinator.config import Settings
+    from aitbc.coordinator.signing.headfile import HeadFile
 
 log_app = typer.Typer(
     no_args_is_help=True,
@@ -79,10 +79,10 @@ def accept(
 
 def look(settings: Settings) -> tuple[dict[str, Any], HeadFile, str]:
     """What is kept against what is stored; the file; the database's newest checkpoint, or ''. CommandError."""
-    from aitbc.chain import continuity, sealer
-    from aitbc.core.merkle import EMPTY_ROOT
-    from aitbc.headfile import HeadFile, HeadFileError, Kept
-    from aitbc.runtime import has_signing_key, signing_key
+    from aitbc.coordinator.chain import continuity, sealer
+    from aitbc.coordinator.process.runtime import has_signing_key, signing_key
+    from aitbc.coordinator.signing.headfile import HeadFile, HeadFileError, Kept
+    from aitbc.core.log.merkle import EMPTY_ROOT
 
     if not has_signing_key(settings):  # asking for it would make one
         what = f"there is no coordinator's signing key in {settings.home}, beside which the head is kept"

@@ -14,7 +14,7 @@ from aitbc.cli.receipts import save_document
 from aitbc.cli.trust import load_keys
 
 if TYPE_CHECKING:
-    from aitbc.core.note import Verifier
+    from aitbc.core.log.note import Verifier
     from aitbc.core.receipt import KeySet
 
 policy_app = typer.Typer(
@@ -82,7 +82,7 @@ def new(
 
 
 def _witness(text: str) -> Verifier:
-    from aitbc.core.note import Verifier
+    from aitbc.core.log.note import Verifier
 
     try:
         return Verifier.parse(text)
@@ -93,6 +93,6 @@ def _witness(text: str) -> Verifier:
 
 
 def _log_keys(key_set: KeySet) -> tuple[Verifier, ...]:
-    from aitbc.core.note import Verifier
+    from aitbc.core.log.note import Verifier
 
     return tuple(Verifier(key_set.origin, one.public_bytes) for one in key_set.log_keys)

@@ -47,7 +47,7 @@ def list_providers(
     as_json: JsonOption = False, database_url: DatabaseOption = None, home: HomeOption = None
 ) -> None:
     """List the accounts with miners: approval, leases they may hold, answers, failures in a row."""
-    from aitbc.miners import standing
+    from aitbc.coordinator.miners import standing
 
     with open_database(settings_from(home, database_url), looks_only=True) as database:
         rows = database.read_sync(standing.providers, "", MAX_LISTED)
@@ -70,9 +70,9 @@ def list_providers(
 
 
 def _set(account: str, approval: str, as_json: bool, database_url: Any, home: Any) -> None:
-    from aitbc.database import Tx
-    from aitbc.ledger import service as ledger
-    from aitbc.miners import standing
+    from aitbc.coordinator.database import Tx
+    from aitbc.coordinator.ledger import service as ledger
+    from aitbc.coordinator.miners import standing
 
     def change(tx: Tx) -> None:
         ledger.balance(tx, account)  # AccountNotFound for a name that is none

@@ -11,19 +11,7 @@ import typer
 
 from aitbc.cli import complete
 from aitbc.cli.failures import FAILURE, CommandError
-from aitbc.cli.output import (
-    ait,
-    clean,
-    note,
-    paint,
-    pairs,
-    print_json,
-    put,
-    say,
-    state,
-    table,
-    to_json,
-)
+from aitbc.cli.output import ait, clean, note, paint, pairs, print_json, put, say, state, table, to_json
 from aitbc.cli.profile import JsonOption, KeyOption, UrlOption, connect, home
 from aitbc.cli.trust import load_keys, load_policy, read_file
 from aitbc.sdk import Client, Receipt

@@ -34,10 +34,10 @@ def serve(
     warn_of_strange_settings()
     check_network(settings)
     prepare_home(settings)
-    from aitbc.migrate import ensure_current
-    from aitbc.presence import NotAlone, held
-    from aitbc.runtime import signing_key
-    from aitbc.server import run
+    from aitbc.coordinator.process.presence import NotAlone, held
+    from aitbc.coordinator.process.runtime import signing_key
+    from aitbc.coordinator.schema.migrate import ensure_current
+    from aitbc.coordinator.server import run
 
     try:
         with held(settings, signing_key(settings).key_id):
@@ -58,9 +58,9 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
     warn_of_strange_settings()
     check_network(settings)
     prepare_home(settings)
-    from aitbc.core.note import Verifier
-    from aitbc.migrate import upgrade
-    from aitbc.runtime import found_network, signing_key
+    from aitbc.coordinator.process.runtime import found_network, signing_key
+    from aitbc.coordinator.schema.migrate import upgrade
+    from aitbc.core.log.note import Verifier
 
     made = not has_database(settings.database_url)
     not_under_a_coordinator(settings)
@@ -76,7 +76,7 @@ def init(database_url: DatabaseOption = None, home: HomeOption = None) -> None:
 
 def warn_of_strange_settings() -> None:
     """Says which variables look like settings but are none: a typo there changes nothing, in silence."""
-    from aitbc.misspelt import strange_settings
+    from aitbc.coordinator.misspelt import strange_settings
 
     for _name, sentence in strange_settings():
         note(f"warning: {sentence}")

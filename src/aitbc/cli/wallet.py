@@ -132,7 +132,7 @@ def send(
     url: UrlOption = None,
 ) -> None:
     """Pay another wallet: sign a transfer and send it. A transfer that was applied cannot be called back."""
-    from aitbc.core.transaction import USUAL_FEE_UNITS, Transaction
+    from aitbc.core.wallet.transaction import USUAL_FEE_UNITS, Transaction
 
     recipient, amount_units = _recipient(to), _units("AIT", amount)
     given_units = None if fee is None else _units("--fee", fee)
@@ -252,7 +252,7 @@ def log_in(client: WalletClient, stored: StoredWallet, domain: str | None) -> Lo
 def _check_message(message: str, address: str, domain: str) -> None:
     """A text is signed only if it is a login text, of this coordinator, for this wallet: whoever is asked to
     log in could pass on a text of somebody else's."""
-    from aitbc.core.login_message import LoginMessageInvalid, parse_login_message
+    from aitbc.core.wallet.login_message import LoginMessageInvalid, parse_login_message
 
     try:
         read = parse_login_message(message)
@@ -332,7 +332,7 @@ def _new_passphrase() -> str:
 
 
 def _recipient(text: str) -> str:
-    from aitbc.core.address import AddressInvalid, canonical_address
+    from aitbc.core.wallet.address import AddressInvalid, canonical_address
 
     try:
         return canonical_address(text)

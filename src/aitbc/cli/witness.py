@@ -35,7 +35,7 @@ def run(
     ] = DEFAULT_HOME,
 ) -> None:
     """Run a witness. It prints the key that coordinators (WITNESSES) and verifiers' policies name it by."""
-    from aitbc.core.note import ED25519, Verifier, name_is_valid
+    from aitbc.core.log.note import ED25519, Verifier, name_is_valid
     from aitbc.keyfile import load_or_create_key
     from aitbc.witness import server
     from aitbc.witness.service import Witness

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aitbc.core import canonical
-from aitbc.core.block import genesis, origin_of
-from aitbc.core.note import Verifier
+from aitbc.core.log.block import genesis, origin_of
+from aitbc.core.log.note import Verifier
 from aitbc.core.signing import public_to_text
 
 VERSION = "aitbc/network/v1"

@@ -16,13 +16,7 @@ from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from aitbc.core.canonical import loads_strict
-from aitbc.sdk.errors import (
-    AitbcClientError,
-    ApiError,
-    CoordinatorUnreachable,
-    UnexpectedAnswer,
-    api_error,
-)
+from aitbc.sdk.errors import AitbcClientError, ApiError, CoordinatorUnreachable, UnexpectedAnswer, api_error
 
 T = TypeVar("T")
 

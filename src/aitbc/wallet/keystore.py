@@ -15,9 +15,9 @@ from nacl import pwhash
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
-from aitbc.core.address import native_address
 from aitbc.core.canonical import loads_strict
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64, public_from_text
+from aitbc.core.wallet.address import native_address
 from aitbc.keyfile import read_private, write_private
 
 VERSION = "aitbc/wallet/v1"

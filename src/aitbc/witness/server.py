@@ -14,7 +14,7 @@ from starlette.routing import Route
 from aitbc.connections.limits import Answer, Bounds, ConnectionLimits, Why
 from aitbc.connections.protocol import protocol_within
 from aitbc.connections.server import LimitedServer
-from aitbc.core.witness_protocol import MAX_REQUEST_BYTES
+from aitbc.core.log.witness_protocol import MAX_REQUEST_BYTES
 from aitbc.witness.service import TEXT, Witness
 
 DRAIN_S = 3

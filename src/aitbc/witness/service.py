@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from aitbc.core.checkpoint import cosign, parse_checkpoint
-from aitbc.core.merkle import EMPTY_ROOT, verify_consistency
-from aitbc.core.note import COSIGNATURE_V1, Note, NoteInvalid, Verifier, parse_note, verify_note
+from aitbc.core.log.checkpoint import cosign, parse_checkpoint
+from aitbc.core.log.merkle import EMPTY_ROOT, verify_consistency
+from aitbc.core.log.note import COSIGNATURE_V1, Note, NoteInvalid, Verifier, parse_note, verify_note
+from aitbc.core.log.witness_protocol import SIZE_TYPE, RequestInvalid, parse_request
 from aitbc.core.signing import PrivateKey
-from aitbc.core.witness_protocol import SIZE_TYPE, RequestInvalid, parse_request
 from aitbc.witness.state import WitnessState
 
 TEXT = "text/plain; charset=utf-8"

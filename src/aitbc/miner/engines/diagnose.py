@@ -7,13 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from aitbc.miner.engines.base import (
-    Engine,
-    EngineError,
-    EngineUnreachable,
-    clean_text,
-    http_client,
-)
+from aitbc.miner.engines.base import Engine, EngineError, EngineUnreachable, clean_text, http_client
 from aitbc.miner.engines.framing import decode_json
 
 PROBE_TIMEOUT_S = 3.0

@@ -1,0 +1,87 @@
+"""/metrics: the process's counters, and gauges read from the database when they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import case, func, select
+
+from aitbc.coordinator import metrics
+from aitbc.coordinator.database import Tx, statement
+from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.jobs import queries
+from aitbc.coordinator.miners.models import Miner
+from aitbc.coordinator.process.runtime import Runtime
+
+LEVELS_S = 2.0
+"""How old the gauges may be."""
+
+_M = table_of(Miner).c
+_MINERS = statement(
+    select(
+        func.count().label("registered"),
+        func.count(case((_M.status == "active", 1))).label("active"),
+    ).where(_M.deregistered == 0)
+)
+
+
+class Levels(NamedTuple):
+    """What the database says at one moment; ages in seconds."""
+
+    pending: int
+    running: int
+    queued: int
+    queue_age_s: float
+    miners_registered: int
+    miners_active: int
+
+
+def levels(tx: Tx) -> Levels:
+    """Reads every gauge: counts over partial indexes, which hold open jobs only."""
+    pending, running = queries.open_counts(tx)
+    queue = queries.queue_state(tx)
+    miners = tx.one(_MINERS)
+    age_ms = 0 if queue.oldest_ms is None else max(0, tx.now_ms - queue.oldest_ms)
+    return Levels(pending, running, queue.depth, age_ms / 1000, int(miners.registered), int(miners.active))
+
+
+class Gauges:
+    """The levels of one database, read at most every LEVELS_S however often they are asked for.
+
+    Counting what waits takes the longer the more it is; so it is not done for each who asks, who may be anybody.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._reading: asyncio.Future[Levels] | None = None
+        self._known: Levels | None = None
+        self._read_s = 0.0
+
+    async def now(self) -> Levels:
+        """Levels at most LEVELS_S old. Raises StorageUnavailable.
+
+        All who ask at once wait for one look, and hear of its failure together.
+        """
+        if self._known is not None and self._runtime.clock.monotonic() - self._read_s < LEVELS_S:
+            return self._known
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(self._read())
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> Levels:
+        self._known = await self._runtime.db.read(levels)
+        self._read_s = self._runtime.clock.monotonic()
+        return self._known
+
+
+def expose(now: Levels) -> tuple[bytes, str]:
+    """The metrics' text and its content type."""
+    metrics.ACTIVE_JOBS.set(now.pending + now.running)
+    metrics.RUNNING_JOBS.set(now.running)
+    metrics.QUEUE_DEPTH.set(now.queued)
+    metrics.QUEUE_AGE.set(now.queue_age_s)
+    metrics.REGISTERED_MINERS.set(now.miners_registered)
+    metrics.ACTIVE_MINERS.set(now.miners_active)
+    return generate_latest(), CONTENT_TYPE_LATEST

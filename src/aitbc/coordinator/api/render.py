@@ -1,0 +1,251 @@
+"""From rows to the JSON that goes out. Bytes are made here once; FastAPI does not look at them again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from aitbc.coordinator.api.plumbing.amounts import ait, plain
+from aitbc.coordinator.errors import AitbcError
+from aitbc.coordinator.flows.acts.dispatch import Assignment
+from aitbc.coordinator.flows.shared.trust import WORDS, Room
+from aitbc.coordinator.flows.views.on_offer import Warned
+from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
+from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.coordinator.miners.rows import MinerRow, OfferRow
+from aitbc.coordinator.receipts.service import ReceiptRow
+from aitbc.core import jobspec
+from aitbc.core.clock import rfc3339
+from aitbc.core.receipt import document_text
+
+__all__ = [
+    "assignment_json",
+    "error_json",
+    "job_json",
+    "json_bytes",
+    "listed_miner_json",
+    "miner_json",
+    "receipt_json",
+    "reply",
+    "room_json",
+]
+
+_PROGRESS = {"pending": 0.0, "running": 0.5}
+_ANY_MODEL = "*"
+MEDIA_TYPE = "application/json"
+
+json_bytes = orjson.dumps
+
+TWICE_CHARS = 16_384
+"""A longer result is shown once, as `result`."""
+
+
+def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer; `value` as bytes is sent as it is."""
+    body = value if type(value) is bytes else orjson.dumps(value)
+    return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
+
+
+def job_json(
+    job: JobRow,
+    request_text: str | None,
+    result_text: str | None = None,
+    position: int | None = None,
+    warned: Sequence[Warned] = (),
+) -> dict[str, Any]:
+    """A job as both dialects show it. The texts are canonical JSON; None where there is none, or no more."""
+    output = None if result_text is None else orjson.loads(result_text)
+    ended = job.status in TERMINAL
+    updated_ms = job.finished_at_ms or job.started_at_ms or job.created_at_ms
+    # A job that is tried again keeps why it was given back until it ends: no longer news once it runs.
+    running, failed = job.status == "running", job.status not in ("running", "completed")
+    return {
+        "job_id": job.id,
+        "id": job.id,
+        "status": job.status,
+        "job_type": job.job_type,
+        "model": job.model,
+        **request_json(request_text),
+        "constraints": _constraints(job),
+        "priority": MAX_PRIORITY - job.rank,
+        "result": None if output is None else jobspec.result_text(job.job_type, output),
+        "output": output if result_text is None or len(result_text) <= TWICE_CHARS else None,
+        "miner_id": job.miner_id or None,
+        "client_id": job.client_id,
+        "attempts": job.attempts,
+        "cause": None if running else job.cause or None,
+        "actor": job.actor or None,
+        "error": job.message or None if failed else None,
+        "created_at": rfc3339(job.created_at_ms),
+        "started_at": _time(job.started_at_ms),
+        "completed_at": _time(job.finished_at_ms),
+        "updated_at": rfc3339(updated_ms),
+        "expires_at": rfc3339(job.expires_at_ms),
+        "max_run_s": job.max_run_ms / 1000,
+        "run_ends_at": rfc3339(job.run_ends_at_ms) if job.status == "running" else None,
+        "price_held": ait(job.held_units),
+        "unit_price": ait(job.unit_price_units)
+        if job.lease_id or job.receipt_id or job.price_units
+        else None,
+        "price": ait(job.price_units) if job.receipt_id or job.price_units else None,
+        "receipt_id": job.receipt_id or None,
+        "progress": 1.0 if ended else _PROGRESS[job.status],
+        "queue_position": position,
+        "warnings": [warning._asdict() for warning in warned],
+    }
+
+
+def request_json(request_text: str | None) -> dict[str, Any]:
+    """What of a job's JSON is from its request."""
+    if request_text is None:
+        return {"prompt": None, "messages": None, "parameters": {}, "params": {}}
+    request: dict[str, Any] = orjson.loads(request_text)
+    return {
+        "prompt": request["input"].get("prompt"),
+        "messages": request["input"].get("messages"),
+        "parameters": jobspec.parameters_of(request),
+        "params": request["params"],
+    }
+
+
+def _constraints(job: JobRow) -> dict[str, Any]:
+    constraints: dict[str, Any] = {"max_price": ait(job.max_price_units)}
+    if job.min_memory_mb:
+        constraints["min_memory_gb"] = _gb(job.min_memory_mb)
+    if job.region:
+        constraints["region"] = job.region
+    if job.required_miner_id:
+        constraints["miner_id"] = job.required_miner_id
+    return constraints
+
+
+def _gb(megabytes: int) -> int | float:
+    whole, rest = divmod(megabytes, 1024)
+    return megabytes / 1024 if rest else whole
+
+
+def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> dict[str, Any]:
+    """A leased job as its miner gets it."""
+    job = assignment.job
+    request: dict[str, Any] = orjson.loads(assignment.request_text)
+    return {
+        "job_id": job.id,
+        "id": job.id,
+        "status": "running",
+        "job_type": job.job_type,
+        "model": job.model,
+        "parameters": jobspec.parameters_of(request),
+        "request": orjson.Fragment(assignment.request_text),
+        "prompt_hash": job.prompt_hash,
+        "lease_id": job.lease_id,
+        "lease_expires_at": rfc3339(job.lease_expires_at_ms),
+        "lease_s": lease_s,
+        "max_run_s": job.max_run_ms / 1000,
+        "run_left_s": max(0, job.run_ends_at_ms - now_ms) / 1000,
+        "run_ends_at": rfc3339(job.run_ends_at_ms),
+        "unit_price": ait(job.unit_price_units),
+        "attempt": job.attempts,
+        "priority": MAX_PRIORITY - job.rank,
+        "created_at": rfc3339(job.created_at_ms),
+    }
+
+
+def room_json(room: Room, now_ms: int) -> dict[str, Any]:
+    """Why a miner gets no work now; nulls where it may."""
+    left_ms = room.until_ms - now_ms if room.until_ms else None
+    return {
+        "reason": room.reason or None,
+        "message": WORDS[room.reason] if room.reason else None,
+        "retry_after_s": None if left_ms is None else max(0.0, left_ms / 1000),
+    }
+
+
+def receipt_json(
+    row: ReceiptRow, result_text: str | None = None, proof: str | None = None
+) -> orjson.Fragment:
+    """A receipt's document; with the job's result only where its owner asks."""
+    return orjson.Fragment(document_text(row.id, row.body, (row.key_id, row.signature), result_text, proof))
+
+
+def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:
+    """One entry for each name that the miner gave, whichever job types and aliases it is offered under."""
+    shown: dict[str, dict[str, Any]] = {}
+    for offer in offers:
+        if offer.name != _ANY_MODEL:
+            shown[offer.name] = {
+                "name": offer.name,
+                "engine": offer.engine or None,
+                "context_length": offer.context_length or None,
+                "quantisation": offer.quantisation or None,
+                "price_per_1k": ait(offer.price_units),
+            }
+    return list(shown.values())
+
+
+def _gpus_json(miner: MinerRow) -> list[dict[str, Any]]:
+    return [{"name": gpu["name"], "memory_gb": _gb(gpu["memory_mb"])} for gpu in orjson.loads(miner.gpus)]
+
+
+def listed_miner_json(miner: MinerRow, offers: tuple[OfferRow, ...], running: int) -> dict[str, Any]:
+    """A miner as everybody sees it: no account, key or address."""
+    return {
+        "miner_id": miner.id,
+        "status": miner.status,
+        "job_types": orjson.loads(miner.job_types),
+        "models": _models_json(offers),
+        "gpus": _gpus_json(miner),
+        "region": miner.region or None,
+        "concurrency": miner.concurrency,
+        "running": running,
+        "last_heartbeat": rfc3339(miner.last_heartbeat_ms),
+    }
+
+
+def miner_json(
+    miner: MinerRow,
+    offers: tuple[OfferRow, ...],
+    *,
+    chain_id: str,
+    network_id: str,
+    lease_s: float,
+    heartbeat_s: float,
+    cap_units: int,
+) -> dict[str, Any]:
+    """A miner as its owner sees it, with what its program needs to know of the network."""
+    return {
+        "id": miner.id,
+        "miner_id": miner.id,
+        "address": miner.address or None,
+        "endpoint": miner.endpoint or None,
+        "status": miner.status,
+        "capabilities": orjson.loads(miner.capabilities),
+        "models": _models_json(offers),
+        "gpus": _gpus_json(miner),
+        "job_types": orjson.loads(miner.job_types),
+        "region": miner.region or None,
+        "concurrency": miner.concurrency,
+        "public_key": miner.public_key or None,
+        "session_id": miner.session_id or None,
+        "heartbeat_interval_s": heartbeat_s,
+        "lease_s": lease_s,
+        "default_max_price_per_1k": ait(cap_units),
+        "chain_id": chain_id,
+        "network_id": network_id,
+        "registered_at": rfc3339(miner.registered_at_ms),
+        "last_heartbeat": rfc3339(miner.last_heartbeat_ms),
+    }
+
+
+def error_json(error: AitbcError) -> dict[str, Any]:
+    """An error as an item of a batch."""
+    return {"code": error.code, "message": error.message, "details": details_json(error)}
+
+
+def details_json(error: AitbcError) -> dict[str, Any]:
+    """What an error says beside its message. Numbers with decimals in it are amounts."""
+    return {name: plain(value) for name, value in error.details.items()}

@@ -1,0 +1,100 @@
+"""A job's money: held when it is submitted, posted when it is answered, given back when it is not.
+
+In part both where it is cancelled while it runs.
+"""
+
+from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.api_keys.spending import release_spend, reserve_spend
+from aitbc.coordinator.database import Tx
+from aitbc.coordinator.errors import PriceTooLarge
+from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.jobs import free
+from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.ledger.models import TREASURY
+from aitbc.coordinator.payments import service as payments
+from aitbc.core.ids import new_id
+from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
+
+
+def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str, int]:
+    """Holds the worst-case price. Returns (hold id, '' for a free job; start of the key's period or 0).
+
+    Raises InsufficientFunds, KeyLimitExceeded.
+    """
+    if units == 0:
+        return "", 0
+    check_exact(units)
+    period_ms = reserve_spend(tx, principal.key_id, units) if principal.limited else 0
+    hold_id = new_id(tx.now_ms)
+    ledger.hold(tx, hold_id, principal.account_id, units, job_id)
+    return hold_id, period_ms
+
+
+def check_exact(units: int) -> None:
+    """Raises PriceTooLarge for a worst-case price beyond what a receipt can state."""
+    if units > EXACT_NUMBER_UNITS:
+        raise PriceTooLarge(needed_units=units, limit_units=EXACT_NUMBER_UNITS)
+
+
+def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> int:
+    """Pays the miner's account and the fee out of the hold and frees the rest. Returns the fee.
+
+    A manual payment only learns its price here: its payer releases it, or the acceptance window does.
+    """
+    if not price_units:
+        free.count(tx, job.client_id)
+    if not job.hold_id:
+        return 0
+    fee = fee_units(price_units, fee_bps)
+    if job.manual_payment:
+        release_after_ms = release_after_s(tx, ctx, job) * 1000
+        payments.set_price(tx, job.hold_id, provider_id, price_units, fee, release_after_ms)
+        return fee
+    payouts = [
+        ledger.Payout(provider_id, price_units - fee, "post"),
+        ledger.Payout(TREASURY, fee, "fee"),
+    ]
+    ledger.post(tx, job.hold_id, job.client_id, job.held_units, payouts, job.id)
+    release_spend(tx, job.key_id, job.spend_period_ms, job.held_units - price_units)
+    return fee
+
+
+def release_after_s(tx: Tx, ctx: FlowContext, job: JobRow) -> int:
+    """When a manual payment of a job that is completed now is released by itself, in unix seconds; else 0.
+
+    A whole second, as the receipt states it.
+    """
+    return -(-(tx.now_ms + ctx.acceptance_ms) // 1000) if job.manual_payment else 0
+
+
+def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> None:
+    """Pays for a run that was cancelled, at once also where the payment is manual, and frees the rest."""
+    if not price_units or not job.hold_id:
+        give_back(tx, job)
+        return
+    fee = fee_units(price_units, fee_bps)
+    payouts = [
+        ledger.Payout(provider_id, price_units - fee, "post"),
+        ledger.Payout(TREASURY, fee, "fee"),
+    ]
+    post_id = ledger.post(tx, job.hold_id, job.client_id, job.held_units, payouts, job.id)
+    release_spend(tx, job.key_id, job.spend_period_ms, job.held_units - price_units)
+    payment = payments.of_job(tx, job.id) if job.manual_payment else None
+    if payment is not None:
+        payments.set_price(tx, payment.id, provider_id, price_units, fee, 0)
+        payments.end(tx, payment, "released", refunded_units=0, fee_units=fee, transfer_id=post_id)
+
+
+def give_back(tx: Tx, job: JobRow) -> None:
+    """Frees the whole hold of a job that ended without an answer; its manual payment is refunded."""
+    free.count(tx, job.client_id)
+    transfer_id = ""
+    if job.hold_id:
+        transfer_id = ledger.void(tx, job.hold_id, job.client_id, job.held_units, job.id)
+        release_spend(tx, job.key_id, job.spend_period_ms, job.held_units)
+    payment = payments.of_job(tx, job.id) if job.manual_payment else None
+    if payment is not None:
+        payments.end(
+            tx, payment, "refunded", refunded_units=job.held_units, fee_units=0, transfer_id=transfer_id
+        )

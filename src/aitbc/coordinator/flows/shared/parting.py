@@ -1,0 +1,40 @@
+"""A miner goes, or is forgotten after a long silence. Shared by the flows in which that happens."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, literal_column, select
+
+from aitbc.coordinator.database import Tx, statement
+from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.miners import service as miners
+from aitbc.coordinator.miners import standing
+from aitbc.coordinator.miners.rows import MinerRow
+from aitbc.coordinator.receipts.models import Receipt
+
+_t: Any = table_of(Transfer).c
+_r: Any = table_of(Receipt).c
+ANSWERED = statement(select(_r.id).where(_r.miner_id == bindparam("miner")).limit(1))
+WAS_PAID = statement(
+    select(_t.id).where(_t.credit_id == bindparam("account"), _t.kind == literal_column("'post'")).limit(1)
+)
+
+
+def return_deposit(tx: Tx, miner: MinerRow) -> None:
+    """What was held for the miner goes back to its account."""
+    if miner.deposit_hold_id:
+        ref = f"deposit of miner {miner.id}"
+        ledger.void(tx, miner.deposit_hold_id, miner.account_id, miner.deposit_units, ref)
+        standing.keep_deposit(tx, miner.id, "", 0)
+
+
+def forget(tx: Tx, miner: MinerRow) -> None:
+    """Drops what an inactive miner said about itself: it has to register again. Its row goes too, unless
+    something refers to it: an answer, or a payment of its account's, which may be for a run of this miner's."""
+    return_deposit(tx, miner)
+    answered = tx.one(ANSWERED, miner=miner.id) is not None
+    if answered or tx.one(WAS_PAID, account=miner.account_id) is not None:
+        miners.strip(tx, miner)
+    else:
+        miners.remove(tx, miner)

@@ -1,0 +1,300 @@
+"""Why a job waits, what would make it run, and what a job would cost: counts over miners, never their names."""
+
+import statistics
+from collections import Counter
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.database import Tx, statement
+from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.errors import JobNotFound
+from aitbc.coordinator.flows.shared import trust
+from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.jobs import exclusion
+from aitbc.coordinator.jobs import queries as job_queries
+from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
+from aitbc.coordinator.jobs.matching import REASONS, MinerProfile, Wanted, reason_against
+from aitbc.coordinator.jobs.models import Job
+from aitbc.coordinator.jobs.rows import ANY_CONTEXT, Ask, JobRow, JobSpec, MinerNeeds
+from aitbc.coordinator.miners import queries as miner_queries
+from aitbc.coordinator.miners import serving, standing
+from aitbc.coordinator.miners.serving import Lacking, Serving
+from aitbc.coordinator.parameters import service as parameters
+from aitbc.coordinator.receipts.models import Receipt
+from aitbc.core import ids
+from aitbc.core.money import format_ait, price_units
+
+RECENT_MS = 24 * 3600 * 1000  # how far back speeds and prices are looked at
+NEVER = ("MINER_INACTIVE", "NOT_APPROVED")  # reasons that have nothing to do with the job
+ASSUMED_RUN_S = 5.0  # a job's length where no recent one of the model tells
+
+
+RECENT = 50  # answers of the model that speeds and prices are taken from
+
+_j: Any = table_of(Job).c
+_r: Any = table_of(Receipt).c
+# By the receipts' index of the model: among the jobs they would have to be looked for.
+_answers = (
+    select(_r.id, _r.job_id)
+    .where(_r.model == bindparam("model"), _r.id > bindparam("since"))
+    .order_by(_r.id.desc())
+    .limit(RECENT)
+    .subquery()
+)
+RECENT_OF_MODEL = statement(
+    select(_j.started_at_ms, _j.finished_at_ms, _j.price_units)
+    .join_from(_answers, Job, _j.id == _answers.c.job_id)
+    .where(_j.job_type == bindparam("job_type"))
+    .order_by(_answers.c.id.desc())
+)
+
+
+class Change(NamedTuple):
+    """The smallest change of the job that some miner would then take it with."""
+
+    change: str
+    text: str
+
+
+class Explanation(NamedTuple):
+    """Where a job stands. `reasons` counts live miners by what keeps each from the job now."""
+
+    status: str
+    eligible_miners: int
+    registered_miners: int
+    reasons: dict[str, int]
+    nearest_change: Change | None
+    queue_position: int | None
+    summary: str
+
+
+class Quote(NamedTuple):
+    """What a job would cost. Prices in base units (per 1000 tokens, or for the job); waits in seconds."""
+
+    eligible_miners: int
+    asks_units: tuple[int, int, int] | None
+    max_units: int
+    worst_case_units: int
+    typical_units: int | None
+    expected_wait_s: float | None
+    reasons: dict[str, int]
+
+
+class _Counted(NamedTuple):
+    """The live miners, seen from one job. `reasons` of them all by count; of those that serve the model: which
+    could run it (now or when they are free), how many of these are free now, and which ones something about the
+    job keeps from it, by the first such reason."""
+
+    reasons: dict[str, int]
+    fit: list[Serving]
+    free: int
+    kept: dict[str, list[Serving]]
+
+
+def explain(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> Explanation:
+    """Raises JobNotFound for anybody but the job's client and admins."""
+    job = jobs.get(tx, job_id)
+    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
+        raise JobNotFound(job_id=job_id)
+    wanted = jobs.wanted_by(job)
+    counted = _count(tx, ctx, wanted)
+    reasons, eligible = counted.reasons, len(counted.fit)
+    registered = sum(miner_queries.count_by_status(tx).values())
+    position = job_queries.position(tx, job)
+    change: Change | None = None
+    if job.status == "pending" and not job.queued:
+        change = Change("payment", "Open its escrow: POST /v1/payments with this job's id.")
+    elif not eligible and job.status not in TERMINAL:
+        change = _nearest_change(tx, counted.kept, wanted)
+    return Explanation(
+        job.status,
+        eligible,
+        registered,
+        reasons,
+        change,
+        position,
+        _summary(job, eligible, registered, reasons, change, position),
+    )
+
+
+def quote(tx: Tx, ctx: FlowContext, spec: JobSpec) -> Quote:
+    """What the job would cost with the miners that are here now, and how long it would wait."""
+    cap = spec.max_price_units
+    if cap is None:
+        cap = parameters.get(tx, "default_max_price_per_1k_tokens")
+    wanted = Wanted(
+        spec.job_type,
+        spec.model,
+        cap,
+        spec.min_memory_mb,
+        spec.region,
+        spec.required_miner_id,
+        "",
+        spec.min_context,
+        spec.prompt_bound + spec.completion_bound,
+    )
+    counted = _count(tx, ctx, wanted)
+    asks = [miner.price_units for miner in counted.fit]
+    units = spec.prompt_bound + spec.completion_bound
+    since = ids.floor_id(max(0, tx.now_ms - RECENT_MS))
+    recent = tx.all(RECENT_OF_MODEL, job_type=spec.job_type, model=spec.model, since=since)
+    median = int(statistics.median(asks)) if asks else 0
+    return Quote(
+        len(asks),
+        (min(asks), max(asks), median) if asks else None,
+        units,
+        price_units(units, cap),
+        int(statistics.median(row.price_units for row in recent)) if recent else None,
+        _expected_wait_s(tx, spec, counted, recent) if asks else None,
+        counted.reasons,
+    )
+
+
+def _expected_wait_s(tx: Tx, spec: JobSpec, counted: _Counted, recent: list[object]) -> float:
+    ahead = job_queries.ahead_of_new(tx, spec.job_type, spec.model, MAX_PRIORITY - spec.priority)
+    if ahead == 0 and counted.free:
+        return 0.0
+    runs = [(r.finished_at_ms - r.started_at_ms) / 1000 for r in recent if r.started_at_ms is not None]  # type: ignore[attr-defined]
+    run_s = statistics.median(runs) if runs else ASSUMED_RUN_S
+    places = max(1, sum(miner.concurrency for miner in counted.fit))
+    return round((ahead + 1) * run_s / places, 1)
+
+
+def _kept_off(tx: Tx, ctx: FlowContext, row: Serving, running: int, leases: int) -> str:
+    """Why the miner takes nothing at all now, as `trust.room` has it; '' where it does."""
+    if row.status != "active":
+        return "MINER_INACTIVE"
+    if not standing.admitted(row, ctx.only_approved):
+        return "NOT_APPROVED"
+    if standing.paused_until_ms(row, tx.now_ms):
+        return "PAUSED"
+    if running >= row.concurrency:
+        return "BUSY"
+    return "TRUST" if leases >= standing.lease_limit(row) else ""
+
+
+class _Match:
+    """Why miners that serve the model may not run one job. Most are alike, and are looked at once."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._personal = wanted.excluded or wanted.required_miner_id
+        self._known: dict[tuple[object, ...], str] = {}
+
+    def against(self, miner: Serving, proven: bool) -> str:
+        """As `reason_against`."""
+        if self._personal:
+            return self._reason(miner, proven)
+        alike = (miner.region, miner.memory_mb, miner.price_units, miner.context)
+        reason = self._known.get(alike)
+        if reason is None:
+            reason = self._known[alike] = self._reason(miner, proven)
+        return reason
+
+    def _reason(self, miner: Serving, proven: bool) -> str:
+        wanted = self._wanted
+        needs = MinerNeeds(miner.id, miner.region, miner.memory_mb, miner.account_id, proven)
+        ask = Ask(wanted.job_type, wanted.model, miner.price_units, miner.context or ANY_CONTEXT)
+        return reason_against(MinerProfile(needs, (ask,)), wanted)
+
+
+def _count(tx: Tx, ctx: FlowContext, wanted: Wanted) -> _Counted:
+    rows = serving.serving(tx, wanted.job_type, wanted.model)
+    running, leases = trust.running(tx) if rows else ({}, Counter())
+    match = _Match(wanted)
+    reasons: Counter[str] = Counter()
+    fit: list[Serving] = []
+    kept: dict[str, list[Serving]] = {}
+    free = 0
+    for row in rows:
+        reason = _kept_off(tx, ctx, row, running.get(row.id, 0), leases[row.account_id])
+        if reason not in NEVER:
+            against = match.against(row, standing.is_proven(row))
+            if against:
+                kept.setdefault(against, []).append(row)
+                reason = against
+            else:
+                fit.append(row)
+                free += not reason
+        reasons[reason] += 1
+    for some in serving.lacking(tx, wanted.job_type, wanted.model, wanted.required_miner_id):
+        reasons[_lack(ctx, wanted, some)] += some.miners
+    return _Counted({name: reasons[name] for name in REASONS if reasons[name]}, fit, free, kept)
+
+
+def _lack(ctx: FlowContext, wanted: Wanted, some: Lacking) -> str:
+    """The reason against miners that do not serve the model, as `_kept_off` and `reason_against` have it."""
+    if some.status != "active":
+        return "MINER_INACTIVE"
+    if not standing.admitted(some, ctx.only_approved):
+        return "NOT_APPROVED"
+    if wanted.required_miner_id and not some.required:
+        return "NOT_THE_REQUIRED_MINER"
+    return "MODEL_NOT_SERVED" if some.serves_type else "JOB_TYPE_NOT_SERVED"
+
+
+def _nearest_change(tx: Tx, kept: dict[str, list[Serving]], wanted: Wanted) -> Change | None:
+    """Tries one change at a time, the easiest for a client first. What one change mends is kept by one reason."""
+
+    def fits(reason: str, changed: Wanted) -> list[Serving]:
+        match = _Match(changed)
+        return [row for row in kept.get(reason, ()) if not match.against(row, standing.is_proven(row))]
+
+    if fits("FAILED_IT_BEFORE", wanted._replace(excluded="")):
+        hopeless = exclusion.awaits_opinion(wanted.excluded)
+        then = (
+            "unless another comes in a few seconds, the job fails" if hopeless else "they may try again soon"
+        )
+        return Change("wait", f"Only miners that failed it are here; {then}.")
+    if longer := fits("CONTEXT_TOO_SHORT", wanted._replace(min_context=0)):
+        most = max(miner.context for miner in longer)
+        return Change(
+            "max_tokens",
+            f"Shorten the prompt or lower max_tokens: the job needs {wanted.min_context} tokens of context or"
+            f" more, the most on offer is {most}.",
+        )
+    if any_price := fits("PRICE_ABOVE_CAP", wanted._replace(max_price_units=2**62)):
+        price = format_ait(min(miner.price_units for miner in any_price))
+        return Change("max_price", f"Raise max_price to {price} AIT per 1000 tokens.")
+    if fits("NOT_THE_REQUIRED_MINER", wanted._replace(required_miner_id="")):
+        return Change("miner_id", "Leave miner_id out: other miners could run it.")
+    if regions := fits("REGION_DIFFERS", wanted._replace(region="")):
+        return Change("region", f"Leave the region out: {len(regions)} miner(s) elsewhere could run it.")
+    if smaller := fits("NOT_ENOUGH_MEMORY", wanted._replace(min_memory_mb=0)):
+        most = max(miner.memory_mb for miner in smaller)
+        return Change("min_memory_gb", f"Lower min_memory_gb to {most / 1024:g}.")
+    best = serving.most_served(tx, wanted.job_type)
+    if best is not None:
+        more = " or more" if best.miners >= serving.MOST_COUNTED else ""
+        return Change("model", f"Ask for the model {best.model}: {best.miners}{more} miner(s) serve it.")
+    return None
+
+
+def _summary(
+    job: JobRow,
+    eligible: int,
+    registered: int,
+    reasons: dict[str, int],
+    change: Change | None,
+    position: int | None,
+) -> str:
+    if job.status in TERMINAL:
+        return f"The job has ended: {job.status}" + (f" ({job.cause})." if job.cause else ".")
+    if job.status == "running":
+        return "A miner is running the job."
+    if not job.queued:
+        return f"The job waits for its payment. {change.text if change else ''}".strip()
+    if eligible:
+        place = f"; it is number {position} in its queue" if position else ""
+        busy = reasons.get("BUSY", 0)
+        kept_off = sum(reasons.get(name, 0) for name in ("PAUSED", "TRUST", "BUSY"))
+        state = f"{eligible - kept_off} of them free"
+        if kept_off >= eligible:
+            state = "all of them busy" if busy >= eligible else "none of them free"
+        return f"{eligible} miner(s) could run the job, {state}{place}."
+    if not registered:
+        return "No miner has registered yet, so the job waits for the first one that serves its model."
+    return "No miner that is here now could run the job." + (f" {change.text}" if change else "")

@@ -1,0 +1,93 @@
+"""The log's entries as outsiders read them: the bytes of leaves, rebuilt from the rows that they came from."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, select
+
+from aitbc.coordinator.chain import proofs
+from aitbc.coordinator.chain.models import Leaf
+from aitbc.coordinator.chain.sealer import head
+from aitbc.coordinator.database import Tx, statement
+from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.errors import NotFound, ReceiptNotFound
+from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.receipts import service as receipts
+from aitbc.coordinator.receipts.models import Receipt
+from aitbc.coordinator.receipts.service import ReceiptRow
+from aitbc.core.log import tiles
+from aitbc.core.log.leaf import TRANSFER, receipt_leaf, transfer_leaf
+
+_l: Any = table_of(Leaf).c
+_t: Any = table_of(Transfer).c
+_r: Any = table_of(Receipt).c
+_range = (_l.leaf_index >= bindparam("first"), _l.leaf_index < bindparam("end"))
+
+TRANSFERS_IN = statement(
+    select(
+        _l.leaf_index,
+        _t.id,
+        _t.kind,
+        _t.debit_id,
+        _t.credit_id,
+        _t.amount_units,
+        _t.hold_id,
+        _t.ref,
+        _t.created_at_ms,
+    )
+    .join(Transfer, _t.id == _l.ref_id)
+    .where(_l.kind == TRANSFER, *_range)
+)
+RECEIPTS_IN = statement(
+    select(_l.leaf_index, _r.body, _r.key_id, _r.signature)
+    .join(Receipt, _r.id == _l.ref_id)
+    .where(_l.kind != TRANSFER, *_range)
+)
+
+
+def leaves(tx: Tx, first: int, end: int) -> list[bytes]:
+    """The bytes of sealed leaves first .. end - 1, in order. Raises NotFound where one is not there."""
+    found: dict[int, bytes] = {}
+    for row in tx.all(TRANSFERS_IN, first=first, end=end):
+        found[int(row[0])] = transfer_leaf(*row[1:])
+    for row in tx.all(RECEIPTS_IN, first=first, end=end):
+        found[int(row[0])] = receipt_leaf(*row[1:])
+    if len(found) != end - first:
+        raise NotFound()
+    return [found[index] for index in range(first, end)]
+
+
+def entry_bundle(tx: Tx, index: int, width: int) -> bytes:
+    """A C2SP entry bundle: each entry after its length in two bytes. Raises NotFound beyond the tree."""
+    last = head(tx)
+    if tiles.width_in(0 if last is None else last.tree_size, 0, index) < width:
+        raise NotFound()
+    first = index * tiles.WIDTH
+    return b"".join(len(data).to_bytes(2, "big") + data for data in leaves(tx, first, first + width))
+
+
+def tile_bytes(tx: Tx, path: str) -> bytes:
+    """What lies under `tile/` at this path: a hash tile or an entry bundle. Raises NotFound."""
+    try:
+        level, index, width = tiles.parse_tile_path(path)
+    except ValueError:
+        raise NotFound() from None
+    if index >= 1 << 55:
+        raise NotFound()
+    if level == tiles.ENTRIES:
+        return entry_bundle(tx, index, width)
+    return proofs.tile(tx, level, index, width)
+
+
+def receipt_proof(tx: Tx, receipt_id: str, retry_after_s: float) -> str:
+    """The receipt's tlog-proof. Raises ReceiptNotFound, NotSealed."""
+    if receipts.get(tx, receipt_id) is None:
+        raise ReceiptNotFound(receipt_id=receipt_id)
+    return proofs.proof_of(tx, receipt_id, retry_after_s)
+
+
+def proven_receipt(tx: Tx, receipt_id: str) -> tuple[ReceiptRow, str | None]:
+    """A receipt and its proof, None while it is not sealed. Raises ReceiptNotFound."""
+    row = receipts.get(tx, receipt_id)
+    if row is None:
+        raise ReceiptNotFound(receipt_id=receipt_id)
+    return row, proofs.proof_if_sealed(tx, receipt_id)

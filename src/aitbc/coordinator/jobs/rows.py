@@ -1,0 +1,119 @@
+"""A job as the database holds it, and what a submission says of one."""
+
+from typing import NamedTuple
+
+from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.jobs.models import Job
+
+
+class JobRow(NamedTuple):
+    """Every column of `jobs`, in the table's order. Times in ms, money in base units."""
+
+    id: str
+    client_id: str
+    key_id: str
+    spend_period_ms: int
+    job_type: str
+    model: str
+    status: str
+    queued: int
+    rank: int
+    max_price_units: int
+    min_memory_mb: int
+    region: str
+    required_miner_id: str
+    excluded: str
+    review_at_ms: int
+    hold_id: str
+    held_units: int
+    prompt_bound: int
+    completion_bound: int
+    prompt_hash: str
+    attempts: int
+    event_count: int
+    miner_id: str
+    lease_id: str
+    lease_expires_at_ms: int
+    unit_price_units: int
+    price_units: int
+    cause: str
+    actor: str
+    message: str
+    receipt_id: str
+    created_at_ms: int
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    expires_at_ms: int
+    manual_payment: int
+    max_run_ms: int
+    run_ends_at_ms: int
+    miner_session: str
+    progress_tokens: int
+    progress_ms: int
+    paid_run_ms: int
+    min_context: int
+
+    @property
+    def max_units(self) -> int:
+        """The most units (tokens) that can be billed."""
+        return self.prompt_bound + self.completion_bound
+
+
+COLUMNS = list(table_of(Job).columns)
+if JobRow._fields != tuple(column.name for column in COLUMNS):
+    raise RuntimeError("JobRow and the jobs table have drifted apart")
+
+
+class JobSpec(NamedTuple):
+    """A validated submission, whichever dialect it came in.
+
+    request_text     canonical JSON of the request as the miner gets it; prompt_hash is its SHA-256
+    prompt_bound     tokens; completion_bound tokens: the most that can be billed
+    max_price_units  per 1000 tokens, base units; None for the network's default cap
+    min_memory_mb, region '', required_miner_id '', min_context tokens: what the miner must have
+    manual_payment   not dispatched before its payer opens the escrow
+    ttl_s            how long it may wait; max_run_s how long a run of it may take, None for the default
+    """
+
+    job_type: str
+    model: str
+    request_text: str
+    prompt_hash: str
+    prompt_bound: int
+    completion_bound: int
+    max_price_units: int | None
+    min_memory_mb: int
+    region: str
+    required_miner_id: str
+    priority: int
+    ttl_s: int
+    manual_payment: bool = False
+    max_run_s: int | None = None
+    min_context: int = 0
+
+
+class MinerNeeds(NamedTuple):
+    """What a claim matches a job against: one miner's side."""
+
+    miner_id: str
+    region: str
+    memory_mb: int
+    account_id: str = ""
+    proven: bool = False
+
+
+ANY_MODEL = "*"
+ANY_CONTEXT = 2**40
+"""The context of a miner that names none: it is taken to hold every job."""
+
+
+class Ask(NamedTuple):
+    """One (job type, model) that a miner serves, at its price per 1000 tokens; ANY_MODEL for whatever model.
+
+    `context` in tokens; ANY_CONTEXT where the miner names none.
+    """
+
+    job_type: str
+    model: str
+    price_units: int
+    context: int = ANY_CONTEXT

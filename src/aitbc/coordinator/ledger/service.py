@@ -1,0 +1,284 @@
+"""Double entry: accounts, immutable transfers, and holds that are posted or voided exactly once.
+
+Every function changes balances, writes the transfer that explains the change and appends it to the log, all
+in the caller's transaction.
+Updates are guarded and checked by row count, so that no race can spend the same unit twice.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy import text as sql
+
+from aitbc.coordinator.chain import service as chain
+from aitbc.coordinator.database import Tx, insert_into, statement
+from aitbc.coordinator.database.columns import one_of, table_of
+from aitbc.coordinator.errors import AccountNotFound, InsufficientFunds, TransferConflict
+from aitbc.coordinator.ledger.models import ENDING_KINDS, ESCROW, MINT, SYSTEM_ACCOUNTS, Account, Transfer
+from aitbc.core.ids import new_id
+from aitbc.core.log.leaf import TRANSFER, transfer_leaf
+from aitbc.core.money import MAX_UNITS
+
+_accounts = table_of(Account)
+_transfers = table_of(Transfer)
+_units: Any = bindparam("units")
+_own = _accounts.c.id == bindparam("key")
+
+INSERT_ACCOUNT = insert_into(Account, on_conflict_ignore=True)
+INSERT_TRANSFER = insert_into(
+    Transfer,
+    "id",
+    "kind",
+    "debit_id",
+    "credit_id",
+    "amount_units",
+    "hold_id",
+    "ref",
+    "created_at_ms",
+    on_conflict_ignore=True,
+)
+SELECT_ACCOUNT = statement(
+    select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units).where(_own)
+)
+SELECT_TRANSFER = statement(select(_transfers).where(_transfers.c.id == bindparam("id")))
+# The predicate is written out as the partial index has it, or the index would not be used.
+SELECT_END = statement(
+    select(_transfers).where(_transfers.c.hold_id == bindparam("hold"), sql(one_of("kind", ENDING_KINDS)))
+)
+SELECT_FEES = statement(
+    select(_transfers)
+    .where(
+        _transfers.c.debit_id == bindparam("debit"),
+        _transfers.c.created_at_ms == bindparam("at"),
+        _transfers.c.id > bindparam("after"),
+        _transfers.c.hold_id == bindparam("hold"),
+    )
+    .order_by(_transfers.c.id)
+    .limit(1)
+)
+ACCOUNTS_AFTER = statement(
+    select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units)
+    .where(_accounts.c.id > bindparam("after"))
+    .order_by(_accounts.c.id)
+    .limit(bindparam("count"))
+)
+HOLD = statement(
+    update(_accounts)
+    .where(_own, _accounts.c.balance_units - _accounts.c.held_units >= _units)
+    .values(held_units=_accounts.c.held_units + _units)
+)
+SETTLE = statement(
+    update(_accounts)
+    .where(_own, _accounts.c.held_units >= bindparam("held"))
+    .values(
+        balance_units=_accounts.c.balance_units - _units,
+        held_units=_accounts.c.held_units - bindparam("held"),
+    )
+)
+DEBIT = statement(
+    update(_accounts)
+    .where(
+        _own,
+        (_accounts.c.kind == "mint") | (_accounts.c.balance_units - _accounts.c.held_units >= _units),
+    )
+    .values(balance_units=_accounts.c.balance_units - _units)
+)
+CREDIT = statement(update(_accounts).where(_own).values(balance_units=_accounts.c.balance_units + _units))
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account has, in base units. available = balance - held."""
+
+    account_id: str
+    balance_units: int
+    held_units: int
+
+    @property
+    def available_units(self) -> int:
+        return self.balance_units - self.held_units
+
+
+class Payout(NamedTuple):
+    """A part of a posted hold: who gets how much, as which kind (`post` or `fee`)."""
+
+    account_id: str
+    units: int
+    kind: str
+
+
+def open_account(tx: Tx, account_id: str, kind: str = "user") -> bool:
+    """Makes sure that the account exists. True when this call made it."""
+    return (
+        tx.run(
+            INSERT_ACCOUNT,
+            id=account_id,
+            kind=kind,
+            balance_units=0,
+            held_units=0,
+            created_at_ms=tx.now_ms,
+        )
+        == 1
+    )
+
+
+def open_system_accounts(tx: Tx) -> None:
+    for account_id, kind in SYSTEM_ACCOUNTS.items():
+        open_account(tx, account_id, kind)
+
+
+def balance(tx: Tx, account_id: str) -> Balance:
+    """The account's balance. Raises AccountNotFound."""
+    row = tx.one(SELECT_ACCOUNT, key=account_id)
+    if row is None:
+        raise AccountNotFound(account_id=account_id)
+    return Balance(row.id, row.balance_units, row.held_units)
+
+
+def accounts(tx: Tx, after: str, count: int) -> list[Balance]:
+    """Accounts by name, the system's own among them, from the one behind `after` on."""
+    rows = tx.all(ACCOUNTS_AFTER, after=after, count=count)
+    return [Balance(row.id, row.balance_units, row.held_units) for row in rows]
+
+
+def mint(tx: Tx, transfer_id: str, account_id: str, units: int, ref: str = "") -> bool:
+    """Creates money: the mint goes negative by as much. Idempotent by `transfer_id`."""
+    return transfer(tx, transfer_id, MINT, account_id, units, kind="mint", ref=ref)
+
+
+def transfer(
+    tx: Tx,
+    transfer_id: str,
+    debit_id: str,
+    credit_id: str,
+    units: int,
+    *,
+    kind: str = "transfer",
+    ref: str = "",
+) -> bool:
+    """Moves available money. True when this call did it, False when the same transfer stood already.
+
+    Raises InsufficientFunds, AccountNotFound, and TransferConflict where the id names another transfer.
+    """
+    if not _record(tx, transfer_id, kind, debit_id, credit_id, units, None, ref):
+        return False
+    if tx.run(DEBIT, key=debit_id, units=units) != 1:
+        raise _refusal(tx, debit_id, units)
+    _credit(tx, credit_id, units)
+    return True
+
+
+def hold(tx: Tx, hold_id: str, account_id: str, units: int, ref: str = "") -> bool:
+    """Reserves `units` of what is available. Idempotent by `hold_id`.
+
+    Raises InsufficientFunds; TransferConflict for an amount out of range.
+    """
+    _check_amount(hold_id, units)
+    if tx.tally(HOLD, account_id, units=units) != 1:
+        if tx.one(SELECT_TRANSFER, id=hold_id) is not None:
+            return _record(tx, hold_id, "hold", account_id, ESCROW, units, None, ref)
+        raise _refusal(tx, account_id, units)
+    if not _record(tx, hold_id, "hold", account_id, ESCROW, units, None, ref):
+        tx.tally(SETTLE, account_id, units=0, held=units)  # it stood already: reserve it once
+        return False
+    return True
+
+
+def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[Payout], ref: str = "") -> str:
+    """Settles a hold: pays `payouts` (their sum at most what is held) and frees the remainder.
+
+    `payouts[0]` is the post itself, the rest are fees; zero fees leave no line. Returns the post's
+    transfer id. Raises TransferConflict where the hold was settled before.
+    """
+    total = sum(payout.units for payout in payouts)
+    if not 0 <= total <= held_units:
+        raise TransferConflict("A post cannot exceed its hold.", hold_id=hold_id)
+    post_id = new_id(tx.booked_ms)
+    for index, payout in enumerate(payouts):
+        if index and payout.units == 0:
+            continue
+        transfer_id = new_id(tx.booked_ms) if index else post_id
+        kind = payout.kind if index else "post"
+        if not _record(tx, transfer_id, kind, account_id, payout.account_id, payout.units, hold_id, ref):
+            raise TransferConflict("This hold was settled before.", hold_id=hold_id)
+    if tx.tally(SETTLE, account_id, units=total, held=held_units) != 1:
+        raise TransferConflict("More would be settled than is held.", hold_id=hold_id)
+    for payout in payouts:
+        if payout.units:
+            _credit(tx, payout.account_id, payout.units)
+    return post_id
+
+
+def void(tx: Tx, hold_id: str, account_id: str, held_units: int, ref: str = "") -> str:
+    """Gives a hold back whole. Returns the void's transfer id.
+
+    Raises TransferConflict where the hold was settled before.
+    """
+    void_id = new_id(tx.booked_ms)
+    if not _record(tx, void_id, "void", account_id, ESCROW, held_units, hold_id, ref):
+        raise TransferConflict("This hold was settled before.", hold_id=hold_id)
+    if tx.tally(SETTLE, account_id, units=0, held=held_units) != 1:
+        raise TransferConflict("More would be freed than is held.", hold_id=hold_id)
+    return void_id
+
+
+def line(tx: Tx, transfer_id: str) -> Any:
+    """One transfer's row; None where there is none of this id."""
+    return tx.one(SELECT_TRANSFER, id=transfer_id)
+
+
+def lines_of_hold(tx: Tx, hold_id: str) -> list[Any]:
+    """The transfers that settled a hold: its post and then its fee, or its void; none while it is open."""
+    end = tx.one(SELECT_END, hold=hold_id)
+    if end is None or end.kind == "void":
+        return [] if end is None else [end]
+    # The fee's line was written right after the post, by the same account and in the same transaction.
+    fee = tx.one(SELECT_FEES, debit=end.debit_id, at=end.created_at_ms, after=end.id, hold=hold_id)
+    return [end] if fee is None else [end, fee]
+
+
+def _record(
+    tx: Tx, transfer_id: str, kind: str, debit: str, credit: str, units: int, hold_id: str | None, ref: str
+) -> bool:
+    """Writes the line. False where the same line stands already (or its hold is settled)."""
+    _check_amount(transfer_id, units)
+    row = (transfer_id, kind, debit, credit, units, hold_id, ref, tx.booked_ms)
+    inserted = tx.add(INSERT_TRANSFER, row)
+    if inserted == 1:
+        leaf = transfer_leaf(transfer_id, kind, debit, credit, units, hold_id, ref, tx.booked_ms)
+        chain.append(tx, TRANSFER, transfer_id, leaf)
+        return True
+    stands = tx.one(SELECT_TRANSFER, id=transfer_id)
+    if stands is not None:
+        found = (stands.kind, stands.debit_id, stands.credit_id, stands.amount_units, stands.ref)
+        if found != (kind, debit, credit, units, ref):
+            raise TransferConflict(transfer_id=transfer_id)
+    return False
+
+
+def _check_amount(transfer_id: str, units: int) -> None:
+    if not 0 <= units <= MAX_UNITS:
+        raise TransferConflict("The amount is out of range.", transfer_id=transfer_id)
+
+
+def _credit(tx: Tx, account_id: str, units: int) -> None:
+    if tx.tally(CREDIT, account_id, units=units) != 1:
+        raise AccountNotFound(account_id=account_id)
+
+
+def _refusal(tx: Tx, account_id: str, units: int) -> InsufficientFunds | AccountNotFound:
+    row = tx.one(SELECT_ACCOUNT, key=account_id)
+    if row is None:
+        return AccountNotFound(account_id=account_id)
+    return insufficient(units, Balance(row.id, row.balance_units, row.held_units))
+
+
+def insufficient(needed_units: int, has: Balance) -> InsufficientFunds:
+    """The refusal, with all its numbers."""
+    return InsufficientFunds(
+        needed_units=needed_units,
+        available_units=has.available_units,
+        balance_units=has.balance_units,
+        held_units=has.held_units,
+    )

@@ -1,1 +1,0 @@
-"""The database's history, Alembic revisions from the first table on; run by `aitbc.migrate`."""

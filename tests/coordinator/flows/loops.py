@@ -1,0 +1,38 @@
+"""The expiry loop of a coordinator, under a clock that tests move."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aitbc.coordinator.process import background
+from aitbc.coordinator.process.background import Expiry
+from aitbc.coordinator.process.runtime import Runtime
+from tests.support_flows import Market, Provider, in_loop
+
+LEASE_S = 60
+ROUND_S = background.EXPIRE_EVERY_S
+
+
+class Loop:
+    """The expiry loop of one coordinator."""
+
+    def __init__(self, runtime: Runtime, market: Market) -> None:
+        self.runtime = runtime
+        self.market = market
+        self.expiry = Expiry(runtime)
+
+    async def passes(self, seconds: float, alive: list[Provider] | None = None) -> None:
+        """Time passes in rounds, as in a coordinator that runs; these miners send their heartbeats."""
+        for n in range(round(seconds / ROUND_S)):
+            self.market.clock.advance(ROUND_S)
+            if alive and n % 30 == 0:
+                for miner in alive:
+                    self.market.heartbeat(miner)
+            while await self.expiry.run_once():
+                pass
+
+    def status(self, job_id: str) -> str:
+        return self.market.job(job_id).status
+
+
+def run(loop: Loop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    in_loop(loop.market.db, main())

@@ -1,0 +1,146 @@
+"""`jobs.matching` and the queue's SQL say the same of every miner and job, on both databases."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.flows.acts import dispatch
+from aitbc.coordinator.jobs import claims
+from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs.exclusion import set_of
+from aitbc.coordinator.jobs.matching import MinerProfile, reason_against
+from aitbc.coordinator.jobs.models import Job
+from aitbc.coordinator.jobs.rows import ANY_CONTEXT, Ask, JobRow, MinerNeeds
+from aitbc.coordinator.jobs.service import INSERT_JOB
+from aitbc.coordinator.ledger import service as ledger
+from aitbc.core.clock import ManualClock
+from tests.support_flows import spec_of
+
+BOUNDED = settings(
+    max_examples=80,
+    deadline=None,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+NAMES = ("m0", "m1", "m2")
+TYPES = ("llm_inference", "embedding")
+MODELS = ("x", "y")
+REGIONS = ("", "eu", "us")
+
+# A miner names its models, or none and serves any: never both.
+offers = st.one_of(
+    st.dictionaries(
+        st.tuples(st.sampled_from(TYPES), st.sampled_from(MODELS)), st.integers(0, 4), min_size=1, max_size=3
+    ),
+    st.dictionaries(
+        st.tuples(st.sampled_from(TYPES), st.just("*")), st.integers(0, 4), min_size=1, max_size=2
+    ),
+)
+miners = st.builds(
+    lambda name, region, memory, account, proven, context, asks: MinerProfile(
+        MinerNeeds(name, region, memory, account, proven),
+        tuple(Ask(*where, price, context) for where, price in sorted(asks.items())),
+    ),
+    st.sampled_from(NAMES),
+    st.sampled_from(REGIONS),
+    st.integers(0, 3),
+    st.sampled_from(("a0", "a1")),
+    st.booleans(),
+    st.sampled_from((0, 1, 2, ANY_CONTEXT)),
+    offers,
+)
+wishes = st.fixed_dictionaries(
+    {
+        "job_type": st.sampled_from(TYPES),
+        "model": st.sampled_from(MODELS),
+        "max_price_units": st.integers(0, 4),
+        "min_memory_mb": st.integers(0, 3),
+        "region": st.sampled_from(REGIONS),
+        "required_miner_id": st.sampled_from(("", "", *NAMES)),
+        "excluded": st.lists(st.sampled_from((*NAMES, "@a0", "@a1", "?", "!", "m", "@a")), max_size=3).map(
+            set_of
+        ),
+        "min_context": st.integers(0, 3),
+        "expires_at_ms": st.sampled_from((-1, 0, 1, 2)),
+        "rank": st.integers(0, 2),
+        "queued": st.sampled_from((1, 1, 1, 0)),
+    }
+)
+
+
+@pytest.fixture
+def client(db: Database) -> Principal:
+    db.write_sync(ledger.open_account, "alice")
+    return Principal("alice", "client", "key", frozenset({"client"}))
+
+
+class Undo(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
+def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, clock: ManualClock) -> None:
+    pattern = db.write_sync(blank, client)
+
+    @BOUNDED
+    @given(miner=miners, asked=st.lists(wishes, max_size=6), count=st.integers(1, 4))
+    def agrees(miner: MinerProfile, asked: list[dict[str, Any]], count: int) -> None:
+        def look(tx: Tx) -> None:
+            rows = [insert(tx, pattern, wish, n) for n, wish in enumerate(asked)]
+            fitting = [row for row in rows if allowed(tx, miner, row)]
+            best = [row.id for row in sorted(fitting, key=lambda row: (row.rank, row.id))]
+            for ask in miner.asks:
+                own = [row for row in fitting if miner.ask_for(jobs.wanted_by(row)) == ask]
+                order = [(row.rank, row.id) for row in sorted(own, key=lambda row: (row.rank, row.id))]
+                for lock in (True, False):
+                    assert [
+                        head[:2] for head in claims.heads(tx, miner.needs, ask, count, lock=lock)
+                    ] == order[:count]
+            ctx = dispatch.FlowContext("chain", signing_key=None)  # type: ignore[arg-type]
+            taken = dispatch._claim_heads(tx, ctx, miner, count, "")
+            assert [one.job.id for one in taken] == best[:count]
+            for row in rows:
+                ask = miner.ask_for(jobs.wanted_by(row))
+                if ask is not None and row.id not in best[:count]:
+                    claimed = claims.claim(tx, [row.id], miner.needs, ask, "lease", 1000)
+                    assert bool(claimed) == (row.id in best)
+            raise Undo
+
+        with pytest.raises(Undo):
+            db.write_sync(look)
+
+    agrees()
+
+
+def blank(tx: Tx, client: Principal) -> JobRow:
+    """A job that no miner gets, to make others of."""
+    return jobs.create(
+        tx,
+        spec_of(miner_id="nobody"),
+        job_id="pattern",
+        client_id=client.account_id,
+        key_id="key",
+        spend_period_ms=0,
+        max_price_units=0,
+        hold_id="",
+        held_units=0,
+        max_run_ms=60_000,
+    )
+
+
+def insert(tx: Tx, pattern: JobRow, wish: dict[str, Any], number: int) -> JobRow:
+    times = {name: tx.now_ms + wish[name] for name in ("expires_at_ms",)}
+    row = pattern._replace(**{**wish, **times}, id=f"job-{number}")
+    assert set(wish) <= set(Job.__table__.c.keys())  # type: ignore[attr-defined]
+    tx.run(INSERT_JOB, **row._asdict())
+    return row
+
+
+def allowed(tx: Tx, miner: MinerProfile, row: JobRow) -> bool:
+    """By the words of `jobs.matching`, and of the queue: in it, and in time."""
+    in_time = row.queued == 1 and row.expires_at_ms > tx.now_ms
+    return in_time and reason_against(miner, jobs.wanted_by(row)) == ""

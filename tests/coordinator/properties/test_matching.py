@@ -12,9 +12,10 @@ from aitbc.coordinator.flows.acts import dispatch
 from aitbc.coordinator.jobs import claims
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.exclusion import set_of
-from aitbc.coordinator.jobs.matching import MinerProfile, reason_against
+from aitbc.coordinator.jobs.matching.constraints import ANY_CONTEXT, Ask, MinerNeeds
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
 from aitbc.coordinator.jobs.models import Job
-from aitbc.coordinator.jobs.rows import ANY_CONTEXT, Ask, JobRow, MinerNeeds
+from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.jobs.service import INSERT_JOB
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import ManualClock
@@ -94,7 +95,7 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
             fitting = [row for row in rows if allowed(tx, miner, row)]
             best = [row.id for row in sorted(fitting, key=lambda row: (row.rank, row.id))]
             for ask in miner.asks:
-                own = [row for row in fitting if miner.ask_for(jobs.wanted_by(row)) == ask]
+                own = [row for row in fitting if miner.ask_for(RULES.wanted_by(row)) == ask]
                 order = [(row.rank, row.id) for row in sorted(own, key=lambda row: (row.rank, row.id))]
                 for lock in (True, False):
                     assert [
@@ -104,7 +105,7 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
             taken = dispatch._claim_heads(tx, ctx, miner, count, "")
             assert [one.job.id for one in taken] == best[:count]
             for row in rows:
-                ask = miner.ask_for(jobs.wanted_by(row))
+                ask = miner.ask_for(RULES.wanted_by(row))
                 if ask is not None and row.id not in best[:count]:
                     claimed = claims.claim(tx, [row.id], miner.needs, ask, "lease", 1000)
                     assert bool(claimed) == (row.id in best)
@@ -143,4 +144,4 @@ def insert(tx: Tx, pattern: JobRow, wish: dict[str, Any], number: int) -> JobRow
 def allowed(tx: Tx, miner: MinerProfile, row: JobRow) -> bool:
     """By the words of `jobs.matching`, and of the queue: in it, and in time."""
     in_time = row.queued == 1 and row.expires_at_ms > tx.now_ms
-    return in_time and reason_against(miner, jobs.wanted_by(row)) == ""
+    return in_time and RULES.reason_against(miner, RULES.wanted_by(row)) == ""

@@ -1,0 +1,176 @@
+"""What follows from a list of constraints: which miner may run which job, and why not; a claim's SQL says the same.
+
+`RULES` is the market's; all here is pure.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from aitbc.coordinator.jobs.matching.constraints import CONSTRAINTS, Ask, Constraint, MinerNeeds, Supply
+from aitbc.coordinator.jobs.matching.merit import Merit
+from aitbc.core.jobspec import ANY_MODEL
+
+NEVER = ("MINER_INACTIVE", "NOT_APPROVED")
+"""Reasons that have nothing to do with the job; they are looked at first."""
+
+NOT_SERVED = ("JOB_TYPE_NOT_SERVED", "MODEL_NOT_SERVED")
+NOT_NOW = ("PAUSED", "TRUST", "BUSY")
+"""Reasons why a miner that could run the job takes none now; they are looked at last."""
+
+QUEUED = "queued"
+"""The name of the signal that a job has come into the queue."""
+
+
+class Wanted(NamedTuple):
+    """A job's side of the match. `limits`: its values by constraint (the column's name).
+
+    `most_context`: tokens that it might come to.
+    """
+
+    job_type: str
+    model: str
+    most_context: int
+    limits: dict[str, Any]
+
+    def but(self, **limits: Any) -> "Wanted":
+        """The same with other limits."""
+        return self._replace(limits={**self.limits, **limits})
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What is alike for jobs that every miner sees alike."""
+        return (self.job_type, self.model, *self.limits.values())
+
+    def surely_fits(self, ask: Ask) -> bool:
+        """Whether every token that the job might come to, not only those it must, has room."""
+        return self.most_context <= ask.context
+
+
+class MinerProfile(NamedTuple):
+    """A miner's side of the match, and how well it has served (which decides among those that match)."""
+
+    needs: MinerNeeds
+    asks: tuple[Ask, ...]
+    merit: Merit = Merit()
+
+    def ask_for(self, wanted: Wanted) -> Ask | None:
+        """The ask that serves this job type and model, the named model before ANY_MODEL."""
+        found: Ask | None = None
+        for ask in self.asks:
+            if ask.job_type == wanted.job_type:
+                if ask.model == wanted.model:
+                    return ask
+                if ask.model == ANY_MODEL:
+                    found = ask
+        return found
+
+
+class Rules:
+    """All that is derived from `constraints`. `reasons`: every code, in the order in which they are looked at."""
+
+    def __init__(self, constraints: Iterable[Constraint]) -> None:
+        self.constraints = tuple(constraints)
+        looked_at = sorted(self.constraints, key=lambda one: one.looked_at)
+        self.before_offer = tuple(one for one in looked_at if one.before_offer)
+        self._of_offer = tuple(one for one in looked_at if not one.before_offer)
+        self.by_ease = tuple(sorted(self.constraints, key=lambda one: one.ease))
+        self.of_client = tuple(one for one in self.constraints if one.of_client)
+        self.reasons = (
+            *NEVER,
+            *(one.reason for one in self.before_offer),
+            *NOT_SERVED,
+            *(one.reason for one in self._of_offer),
+            *NOT_NOW,
+        )
+        self._columns = tuple(one.column for one in self.constraints)
+        self._binds = tuple(one.binds for one in self.constraints)
+        self._nothing = {one.column: one.nothing for one in self.constraints}
+        self._unsignalled = {one.column for one in self.constraints if not one.signalled}
+
+    # --- the job's side -----------------------------------------------------------------------------------
+
+    def wanted(self, job_type: str, model: str, most_context: int = 0, **limits: Any) -> Wanted:
+        """A job that asks for these limits, and for nothing else."""
+        unknown = limits.keys() - self._nothing.keys()
+        if unknown:
+            raise TypeError(f"no constraints: {unknown}")
+        return Wanted(job_type, model, most_context, {**self._nothing, **limits})
+
+    def wanted_by(self, job: Any) -> Wanted:
+        """The side of a job, from its row."""
+        limits = {column: getattr(job, column) for column in self._columns}
+        return Wanted(job.job_type, job.model, job.max_units, limits)
+
+    def limits_of_client(self, job: Any) -> dict[str, Any]:
+        """What the client asks for, from the job's row."""
+        return {one.column: getattr(job, one.column) for one in self.of_client}
+
+    def wanted_of(self, spec: Any, **set_by_us: Any) -> Wanted:
+        """The side of a submission; `set_by_us` are limits that it leaves open."""
+        limits = self.limits_of_client(spec)
+        most = spec.prompt_bound + spec.completion_bound
+        return self.wanted(spec.job_type, spec.model, most, **{**limits, **set_by_us})
+
+    def signal(self, wanted: Wanted) -> tuple[Any, ...]:
+        """The `queued` signal: names and values in turn, so that coordinators of two versions understand each other."""
+        limits = wanted.limits.items()
+        if self._unsignalled:
+            limits = {
+                name: wanted.limits[name] for name in self._columns if name not in self._unsignalled
+            }.items()
+        flat: tuple[Any, ...] = (QUEUED, "job_type", wanted.job_type, "model", wanted.model)
+        flat += ("most_context", wanted.most_context)
+        return flat + tuple(part for limit in limits for part in limit)
+
+    def heard(self, signal: tuple[Any, ...]) -> Wanted:
+        """What a `queued` signal says. What it leaves out is taken to be nothing: the claim looks again."""
+        said = dict(zip(signal[1::2], signal[2::2], strict=True))
+        job_type, model, most = said.pop("job_type"), said.pop("model"), said.pop("most_context", 0)
+        known = {name: said.get(name, nothing) for name, nothing in self._nothing.items()}
+        return Wanted(job_type, model, most, known)
+
+    # --- the match ----------------------------------------------------------------------------------------
+
+    def reason_against(self, profile: MinerProfile, wanted: Wanted) -> str:
+        """The first of `reasons` that keeps the miner from the job; '' where nothing does."""
+        needs, limits = profile.needs, wanted.limits
+        ask = profile.ask_for(wanted)
+        for one in self.before_offer:
+            if not one.allows(limits[one.column], needs, ask or NO_ASK):
+                return one.reason
+        if ask is None:
+            served = any(ask.job_type == wanted.job_type for ask in profile.asks)
+            return "MODEL_NOT_SERVED" if served else "JOB_TYPE_NOT_SERVED"
+        for one in self._of_offer:
+            if not one.allows(limits[one.column], needs, ask):
+                return one.reason
+        return ""
+
+    def fits(self, profile: MinerProfile, wanted: Wanted, surely: bool) -> bool:
+        """Whether nothing keeps the miner from the job; `surely`: and it has room for all that it might come to."""
+        if self.reason_against(profile, wanted):
+            return False
+        ask = profile.ask_for(wanted)
+        return not surely or (ask is not None and wanted.surely_fits(ask))
+
+    # --- SQL ----------------------------------------------------------------------------------------------
+
+    def claims(self, jobs: Any) -> tuple[Any, ...]:
+        """That a queued job is for the miner of `side_of`. `jobs`: the columns of the table."""
+        return tuple(one.claims(jobs[one.column]) for one in self.constraints)
+
+    def side_of(self, needs: MinerNeeds, ask: Ask) -> dict[str, Any]:
+        """The parameters of `claims`."""
+        side: dict[str, Any] = {}
+        for binds in self._binds:
+            side.update(binds(needs, ask))
+        return side
+
+    def here(self, supply: Supply, *, of_client: bool = False) -> tuple[Any, ...]:
+        """That an offer is good for a job whose limits are the parameters. `of_client`: by what its client asks for."""
+        constraints = self.of_client if of_client else self.constraints
+        return tuple(one.here(one.parameter(), supply) for one in constraints)
+
+
+NO_ASK = Ask("", "", 0, 0)
+RULES = Rules(CONSTRAINTS)

@@ -1,6 +1,7 @@
 """A constraint is declared once: one that is added is in the claim's SQL, the match, the reasons and the signal."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from aitbc.coordinator.jobs import claims, models
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.matching.constraints import CONSTRAINTS, Advice, Ask, Constraint, MinerNeeds
 from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
-from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile, Rules
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile, Rules, Wanted
 from aitbc.coordinator.jobs.models import Job
 from tests.support_flows import MODEL, Market
 
@@ -34,6 +35,12 @@ MEMORY = 60_000
 NEEDS = MinerNeeds("m1", "", MEMORY)
 ASK = Ask("llm_inference", MODEL, 100)
 PROFILE = MinerProfile(NEEDS, (ASK,))
+
+
+def signal_of(rules: Rules, wanted: Wanted) -> tuple[Any, ...]:
+    """The signal of a job that wants this."""
+    sides = {"job_type": wanted.job_type, "model": wanted.model, "max_units": wanted.most_context}
+    return rules.signal_of(SimpleNamespace(**sides, **wanted.limits))
 
 
 def test_an_added_constraint_is_in_a_claims_sql(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +86,9 @@ def test_an_added_constraint_is_in_the_signal(market: Market, monkeypatch: pytes
 
 def test_signals_go_by_names_and_not_by_places() -> None:
     """A coordinator of another version has constraints that this one has not, or lacks some that it has."""
-    signal = WITH_TOY.signal(WITH_TOY.wanted("llm_inference", MODEL, 7, region="eu", max_run_ms=5))
+    signal = signal_of(WITH_TOY, WITH_TOY.wanted("llm_inference", MODEL, 7, region="eu", max_run_ms=5))
     assert RULES.heard(signal) == RULES.wanted("llm_inference", MODEL, 7, region="eu")
-    older = RULES.signal(RULES.wanted("llm_inference", MODEL, 7, region="eu"))
+    older = signal_of(RULES, RULES.wanted("llm_inference", MODEL, 7, region="eu"))
     assert WITH_TOY.heard(older) == WITH_TOY.wanted("llm_inference", MODEL, 7, region="eu")
     turned = (older[0], *(part for at in range(len(older) - 2, 0, -2) for part in older[at : at + 2]))
     assert RULES.heard(turned) == RULES.heard(older)
@@ -112,8 +119,8 @@ def test_an_added_constraint_is_in_an_explanation(market: Market, monkeypatch: p
 def test_what_a_signal_leaves_out_is_for_the_claim_to_see() -> None:
     quiet = Rules((*CONSTRAINTS, TOY_UNSIGNALLED))
     wanted = quiet.wanted("llm_inference", MODEL, region="eu", max_run_ms=1)
-    assert "max_run_ms" not in quiet.signal(wanted)
-    assert quiet.heard(quiet.signal(wanted)) == wanted.but(max_run_ms=TOY.nothing)
+    assert "max_run_ms" not in signal_of(quiet, wanted)
+    assert quiet.heard(signal_of(quiet, wanted)) == wanted.but(max_run_ms=TOY.nothing)
 
 
 TOY_UNSIGNALLED = Constraint(

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,9 +84,13 @@ def test_among_equals_the_one_that_waited_longest(waiting: IdleMiners) -> None:
 def test_one_job_wakes_one_miner(waiting: IdleMiners) -> None:
     async def main() -> None:
         tickets = [waiting.enter(profile(f"m{n}", n)) for n in range(4)]
+        asked = wanted()
+        job = SimpleNamespace(
+            job_type=asked.job_type, model=asked.model, max_units=asked.most_context, **asked.limits
+        )
         waits = [asyncio.create_task(waiting.wait(ticket, 5)) for ticket in tickets]
         await asyncio.sleep(0)
-        waiting.hear(RULES.signal(wanted()))
+        waiting.hear(RULES.signal_of(job))
         waiting.hear(("job", "some id"))
         assert await waits[0] is True
         assert [wait.done() for wait in waits] == [True, False, False, False]

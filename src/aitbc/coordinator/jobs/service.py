@@ -154,7 +154,7 @@ EXTEND = statement(
 
 def queued_signal(job: JobRow) -> tuple[Any, ...]:
     """What idle miners must know to see whether the job is for them (see `matching.idle_miners`)."""
-    return RULES.signal(RULES.wanted_by(job))
+    return RULES.signal_of(job)
 
 
 def create(

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from aitbc.coordinator.jobs.matching.constraints import CONSTRAINTS, Ask, Constraint, MinerNeeds, Supply
@@ -72,20 +73,25 @@ class Rules:
         self.constraints = tuple(constraints)
         looked_at = sorted(self.constraints, key=lambda one: one.looked_at)
         self.before_offer = tuple(one for one in looked_at if one.before_offer)
-        self._of_offer = tuple(one for one in looked_at if not one.before_offer)
         self.by_ease = tuple(sorted(self.constraints, key=lambda one: one.ease))
         self.of_client = tuple(one for one in self.constraints if one.of_client)
         self.reasons = (
             *NEVER,
             *(one.reason for one in self.before_offer),
             *NOT_SERVED,
-            *(one.reason for one in self._of_offer),
+            *(one.reason for one in looked_at if not one.before_offer),
             *NOT_NOW,
         )
         self._columns = tuple(one.column for one in self.constraints)
         self._binds = tuple(one.binds for one in self.constraints)
         self._nothing = {one.column: one.nothing for one in self.constraints}
-        self._unsignalled = {one.column for one in self.constraints if not one.signalled}
+        self._signalled = tuple(one.column for one in self.constraints if one.signalled)
+        self._unsaid = len(self._signalled) < len(self.constraints)
+        self._said_names = ("job_type", "model", "max_units", *self._signalled)
+        self._said = attrgetter(*self._said_names)
+        self._before = tuple((one.column, one.allows, one.reason) for one in self.before_offer)
+        self._after = tuple((one.column, one.allows, one.reason) for one in looked_at if not one.before_offer)
+        self._all = (*self._before, *self._after)
 
     # --- the job's side -----------------------------------------------------------------------------------
 
@@ -111,23 +117,24 @@ class Rules:
         most = spec.prompt_bound + spec.completion_bound
         return self.wanted(spec.job_type, spec.model, most, **{**limits, **set_by_us})
 
-    def signal(self, wanted: Wanted) -> tuple[Any, ...]:
-        """The `queued` signal: names and values in turn, so that coordinators of two versions understand each other."""
-        limits = wanted.limits.items()
-        if self._unsignalled:
-            limits = {
-                name: wanted.limits[name] for name in self._columns if name not in self._unsignalled
-            }.items()
-        flat: tuple[Any, ...] = (QUEUED, "job_type", wanted.job_type, "model", wanted.model)
-        flat += ("most_context", wanted.most_context)
-        return flat + tuple(part for limit in limits for part in limit)
+    def signal_of(self, job: Any) -> tuple[Any, ...]:
+        """The `queued` signal of a job, from its row: names and values in turn, so that coordinators of two
+        versions understand each other."""
+        flat = [QUEUED, *self._said_names, *self._said_names]
+        flat[1::2] = self._said_names
+        flat[2::2] = self._said(job)
+        return tuple(flat)
 
     def heard(self, signal: tuple[Any, ...]) -> Wanted:
         """What a `queued` signal says. What it leaves out is taken to be nothing: the claim looks again."""
-        said = dict(zip(signal[1::2], signal[2::2], strict=True))
-        job_type, model, most = said.pop("job_type"), said.pop("model"), said.pop("most_context", 0)
+        names, values = signal[1::2], signal[2::2]
+        if names == self._said_names:  # as nearly always
+            job_type, model, most, *limits = values
+            said = dict(zip(self._signalled, limits, strict=True))
+            return Wanted(job_type, model, most, {**self._nothing, **said} if self._unsaid else said)
+        said = dict(zip(names, values, strict=True))
         known = {name: said.get(name, nothing) for name, nothing in self._nothing.items()}
-        return Wanted(job_type, model, most, known)
+        return Wanted(said["job_type"], said["model"], said.get("max_units", 0), known)
 
     # --- the match ----------------------------------------------------------------------------------------
 
@@ -135,23 +142,27 @@ class Rules:
         """The first of `reasons` that keeps the miner from the job; '' where nothing does."""
         needs, limits = profile.needs, wanted.limits
         ask = profile.ask_for(wanted)
-        for one in self.before_offer:
-            if not one.allows(limits[one.column], needs, ask or NO_ASK):
-                return one.reason
+        for column, allows, reason in self._before:
+            if not allows(limits[column], needs, ask or NO_ASK):
+                return reason
         if ask is None:
             served = any(ask.job_type == wanted.job_type for ask in profile.asks)
             return "MODEL_NOT_SERVED" if served else "JOB_TYPE_NOT_SERVED"
-        for one in self._of_offer:
-            if not one.allows(limits[one.column], needs, ask):
-                return one.reason
+        for column, allows, reason in self._after:
+            if not allows(limits[column], needs, ask):
+                return reason
         return ""
 
     def fits(self, profile: MinerProfile, wanted: Wanted, surely: bool) -> bool:
         """Whether nothing keeps the miner from the job; `surely`: and it has room for all that it might come to."""
-        if self.reason_against(profile, wanted):
-            return False
         ask = profile.ask_for(wanted)
-        return not surely or (ask is not None and wanted.surely_fits(ask))
+        if ask is None or (surely and not wanted.surely_fits(ask)):
+            return False
+        needs, limits = profile.needs, wanted.limits
+        for column, allows, _reason in self._all:
+            if not allows(limits[column], needs, ask):
+                return False
+        return True
 
     # --- SQL ----------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aitbc.coordinator.api.explorer import router
+from aitbc.coordinator.api.chain.explorer import router
 from aitbc.coordinator.api.plumbing.routing import Endpoint
 from aitbc.coordinator.chain import witnessing
 from aitbc.coordinator.process.loops import counting, sealing

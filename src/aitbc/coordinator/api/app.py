@@ -12,9 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__
-from aitbc.coordinator.api import explorer, log, payments, rpc, statements, system, users
-from aitbc.coordinator.api.by_resource import jobs, mining, records
-from aitbc.coordinator.api.by_role import client, miner
+from aitbc.coordinator.api import system
+from aitbc.coordinator.api.account import payments, statements, users
+from aitbc.coordinator.api.chain import explorer, log, rpc
+from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
+from aitbc.coordinator.api.dialects.by_role import client, miner
 from aitbc.coordinator.api.plumbing import docs
 from aitbc.coordinator.api.plumbing.errors import error_response
 from aitbc.coordinator.api.plumbing.gateway import Gateway
@@ -50,9 +52,30 @@ the same body with a stable code. The same API is served at `/` and at `/api`.""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's document without its 422: here an invalid request is a 400 in the common body."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                description=self.description,
+                servers=self.servers,
+                routes=self.routes,
+                separate_input_output_schemas=False,
+            )
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(name, None)
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
 def create_app(runtime: Runtime) -> Gateway:
     """The ASGI application over an opened runtime. Its lifespan starts and stops the runtime."""
-    app = FastAPI(
+    app = _Application(
         title="AITBC Coordinator API",
         version=__version__,
         description=DESCRIPTION,
@@ -70,7 +93,6 @@ def create_app(runtime: Runtime) -> Gateway:
     )
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.router.routes.extend(_document(app).routes)
     return Gateway(app, runtime)
 
@@ -104,26 +126,6 @@ def _document(app: FastAPI) -> Router:
         return Response(made[0], media_type="application/json")
 
     return router
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document without its 422: here an invalid request is a 400 in the common body."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            servers=app.servers,
-            routes=app.routes,
-            separate_input_output_schemas=False,
-        )
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-        for name in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(name, None)
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -47,7 +47,7 @@ class Body(BaseModel):
 
     `decimals`: numbers arrive as Decimals, for bodies with money. `batch`: the larger size limit.
     `report`: what a miner says, which is not refused for what its engine wrote (see `parse_json`).
-    `carries`: "result" or "results" of a miner, whose leases bound the size (see `api.results`).
+    `carries`: "result" or "results" of a miner, whose leases bound the size (see `plumbing.results`).
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api import jobs as acts
-from aitbc.coordinator.api import miners
+from aitbc.coordinator.api.acts import jobs as acts
+from aitbc.coordinator.api.acts import miners
 from aitbc.coordinator.api.plumbing.auth import MinerKey
 from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
 from aitbc.coordinator.api.plumbing.requests import ApiRequest

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api import jobs as acts
+from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.plumbing.amounts import ait
 from aitbc.coordinator.api.plumbing.auth import AnyKey, Client, ClientOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from aitbc.coordinator.api.jobs import create
+from aitbc.coordinator.api.acts.jobs import create
 from aitbc.coordinator.api.plumbing.amounts import ait
 from aitbc.coordinator.api.plumbing.auth import AnyKey, Client
 from aitbc.coordinator.api.plumbing.requests import ApiRequest

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from aitbc.coordinator.api import jobs as acts
+from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.plumbing.auth import Client, ClientOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.responses import CREATE, IDEMPOTENT, READ_ONE

@@ -107,8 +107,7 @@ def _lifespan(runtime: Runtime) -> Lifespan:
             yield
         finally:
             runtime.begin_shutdown()
-            for loop in loops:
-                await loop
+            await background.stop(loops)
             await runtime.stop()
 
     return lifespan

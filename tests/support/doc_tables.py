@@ -17,6 +17,7 @@ from aitbc.coordinator.api.plumbing.auth import SESSION_SCOPES
 from aitbc.coordinator.api.plumbing.routing import Endpoint
 from aitbc.coordinator.config import Settings, environment_name
 from aitbc.coordinator.errors import error_table
+from aitbc.coordinator.process.background import LOOPS
 
 DOCS = Path(__file__).parents[2] / "docs"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -88,6 +89,24 @@ def endpoints_table() -> str:
     return table(("Call", "What it does", "Who"), rows)
 
 
+def loops_table() -> str:
+    """The background loops, by name; how often where nothing is set."""
+    defaults = Settings.model_construct()
+    rows = (
+        (
+            f"`{loop.name}`",
+            f"{loop.every_s(defaults):g} s",
+            loop.does,
+            "waits" if loop.needs_steady_clock else "goes on",
+            "goes on" if loop.while_log_refused else "stops",
+        )
+        for loop in sorted(LOOPS, key=lambda loop: loop.name)
+    )
+    return table(
+        ("Loop", "Every", "What it does", "While the clock is in doubt", "Where the log is refused"), rows
+    )
+
+
 def outside_table() -> str:
     """What the operator's audit cannot see, table by table."""
     rows = []
@@ -104,6 +123,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "errors": errors_table,
     "metrics": metrics_table,
     "endpoints": endpoints_table,
+    "loops": loops_table,
     "outside": outside_table,
 }
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from aitbc.coordinator.chain import sealer
 from aitbc.coordinator.database import Database
-from aitbc.coordinator.process.background import Sealing
+from aitbc.coordinator.process.loops.sealing import Sealing
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.log.block import origin_of
 from aitbc.core.log.checkpoint import Checkpoint
@@ -192,7 +192,7 @@ def test_a_round_that_failed_is_an_examination_to_repeat(
         if len(asked) == 1:
             raise RuntimeError
 
-    monkeypatch.setattr("aitbc.coordinator.process.background.examine", failing)
+    monkeypatch.setattr("aitbc.coordinator.process.loops.sealing.examine", failing)
 
     async def rounds() -> None:
         with pytest.raises(RuntimeError):

@@ -45,6 +45,12 @@ COSIGNATURES = Counter(
     "Answers of witnesses asked to cosign, by witness and outcome.",
     ("witness", "outcome"),
 )
+LOOP_ROUNDS = Counter(
+    "aitbc_loop_rounds_total",
+    "Rounds of the background loops, by outcome: done, failed, or waits (for the clock, or the log is refused).",
+    ("loop", "outcome"),
+)
+LOOP_ROUND = Gauge("aitbc_loop_round_seconds", "How long a background loop's last round took.", ("loop",))
 RATE_LIMITED = Counter("aitbc_rate_limited_total", "Requests refused by a rate limit, by limit.", ("limit",))
 CONNECTIONS = Gauge("aitbc_connections", "Connections that are open now.")
 REFUSED = Counter(

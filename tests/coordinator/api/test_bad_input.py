@@ -292,7 +292,7 @@ def test_what_breaks_inside_is_a_500_that_tells_nothing(api: Market, monkeypatch
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret-of-the-house")
 
-    monkeypatch.setattr("aitbc.coordinator.api.jobs.job_lifecycle.submit", broken)
+    monkeypatch.setattr("aitbc.coordinator.api.acts.jobs.job_lifecycle.submit", broken)
     answer = api.post("/v1/jobs", client, json={"prompt": "x"})
     expect_error(answer, 500, "INTERNAL_ERROR")
     assert "secret" not in answer.text

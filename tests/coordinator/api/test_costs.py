@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from aitbc.coordinator.api.plumbing.metrics import LEVELS_S
 from aitbc.coordinator.database import Tx
+from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.jobs import queries
 from aitbc.core.clock import ManualClock
 from tests.coordinator.api.support import Headers, Market
@@ -23,7 +24,7 @@ def many(api: Market, job_id: str, count: int) -> None:
     """So many more jobs like this one, queued behind it."""
     from aitbc.coordinator.jobs.models import Job
 
-    names = [column.name for column in Job.__table__.columns]  # type: ignore[attr-defined]
+    names = [column.name for column in table_of(Job).columns]
     sqlite = api.runtime.db.dialect == "sqlite"
     series = (
         f"(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) SELECT i FROM n) AS n"

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from aitbc.coordinator.api.explorer import router
+from aitbc.coordinator.api.chain.explorer import router
 from aitbc.coordinator.api.plumbing.routing import Endpoint
 from aitbc.coordinator.chain import witnessing
-from aitbc.coordinator.process import background
+from aitbc.coordinator.process.loops import counting, sealing
 from aitbc.core.clock import ManualClock
 from aitbc.core.ids import new_id
 from aitbc.core.receipt import document as receipt_document
@@ -28,9 +28,9 @@ def finish(api: Market, client: Headers, miner: Headers, **job: Any) -> str:
 
 
 def seal(api: Market) -> None:
-    while api.run(background.seal_once(api.runtime)):
+    while api.run(sealing.seal_once(api.runtime)):
         pass
-    while api.run(background.count_once(api.runtime)):
+    while api.run(counting.run_once(api.runtime)):
         pass
 
 

@@ -63,7 +63,7 @@ def test_failures_are_not_remembered(api: Market) -> None:
 def test_bad_keys(api: Market) -> None:
     client = api.key("client")
     for key in ("", " ", "a b", "x" * 256, "é", "\x7f"):
-        answer = api.post("/v1/jobs", {**client, "Idempotency-Key": key.encode("latin-1")}, json=JOB)  # type: ignore[dict-item]
+        answer = api.post("/v1/jobs", {**client, "Idempotency-Key": key}, json=JOB)
         expect_error(answer, 400, "INVALID_REQUEST")
     assert api.post("/v1/jobs", with_key(client, "~" * 255), json=JOB).status_code == 201
 

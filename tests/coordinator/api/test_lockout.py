@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aitbc.coordinator.api.plumbing import auth
+from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.users.models import Challenge
 from aitbc.core.clock import ManualClock
@@ -39,7 +40,7 @@ def lookups(api: Market) -> list[str]:
         seen.extend(map(str, args))
         return await glance(act, *args)
 
-    api.runtime.db.glance = counted  # type: ignore[method-assign]
+    vars(api.runtime.db)["glance"] = counted
     return seen
 
 
@@ -115,7 +116,7 @@ def test_a_flood_of_bad_keys_is_looked_up_one_at_a_time(api: Market) -> None:
         finally:
             now -= 1
 
-    api.runtime.db.glance = counted  # type: ignore[method-assign]
+    vars(api.runtime.db)["glance"] = counted
     good = api.key("client")
 
     async def flood() -> Any:
@@ -141,7 +142,7 @@ def test_a_wallet_whose_address_is_flooded_logs_in(api: Market, wallet: Wallet) 
 
 
 def rows(api: Market) -> int:
-    table = Challenge.__table__  # type: ignore[attr-defined]
+    table = table_of(Challenge)
     return len(api.run(api.runtime.db.read(lambda tx: tx.query(table.select()))))
 
 

@@ -11,7 +11,7 @@ import pytest
 from aitbc.coordinator.chain import sealer
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.coordinator.process.background import seal_once
+from aitbc.coordinator.process.loops.sealing import seal_once
 from aitbc.core.ids import new_id
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.log_client import names_of, read_log, tile_name, verified

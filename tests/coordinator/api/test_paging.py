@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from aitbc.coordinator.process import background
+from aitbc.coordinator.process.loops import counting, sealing
 from aitbc.core.clock import ManualClock
 from tests.coordinator.api.support import Headers, Market
 
@@ -80,9 +80,9 @@ def test_addresses_while_they_become_active(api: Market, clock: ManualClock) -> 
 
     def sealed() -> None:
         clock.advance(1)
-        while api.run(background.seal_once(api.runtime)):
+        while api.run(sealing.seal_once(api.runtime)):
             pass
-        while api.run(background.count_once(api.runtime)):
+        while api.run(counting.run_once(api.runtime)):
             pass
 
     def meanwhile(number: int) -> None:

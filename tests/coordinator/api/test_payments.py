@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from aitbc.audit.database import audit
 from aitbc.coordinator.api.schemas import payments as schemas
-from aitbc.coordinator.process import background
+from aitbc.coordinator.process.loops import expiry, releasing, sealing
 from aitbc.core.clock import ManualClock, parse_rfc3339
 from aitbc.core.log import leaf, merkle
 from aitbc.core.log.checkpoint import parse_checkpoint
@@ -258,7 +258,7 @@ def test_a_job_that_ends_without_an_answer_is_refunded(scene: Scene, clock: Manu
     body = {"miner_id": "m1", "cause": "BAD_REQUEST"}
     assert api.post(f"/v1/jobs/{failed}/fail", scene.payee, json=body).json()["status"] == "pending"
     clock.advance(61)  # longer than another miner's opinion is waited for
-    api.run(background.Expiry(api.runtime).run_once())
+    api.run(expiry.Expiry(api.runtime).run_once())
     for job_id, was_held in (
         (never, False),
         (waiting, True),
@@ -284,17 +284,17 @@ def test_the_acceptance_window_releases(scene: Scene, clock: ManualClock) -> Non
     later, _ = scene.completed()
     assert shown(scene.refund(refunded[1]))["status"] == "refunded"
     clock.advance(3 * DAY_S - 2)
-    assert not scene.api.run(background.release_once(scene.api.runtime))
+    assert not scene.api.run(releasing.run_once(scene.api.runtime))
     assert scene.payment(job_id)["status"] == "escrowed"
     clock.advance(1)
-    scene.api.run(background.release_once(scene.api.runtime))
+    scene.api.run(releasing.run_once(scene.api.runtime))
     assert [scene.payment(job)["status"] for job in (job_id, refunded[0], later)] == [
         "released",
         "refunded",
         "escrowed",
     ]
     paid = scene.money()
-    scene.api.run(background.release_once(scene.api.runtime))
+    scene.api.run(releasing.run_once(scene.api.runtime))
     assert scene.money() == paid
     scene.check()
 
@@ -377,7 +377,7 @@ def test_a_payment_receipt_proves_its_transfer(scene: Scene) -> None:
             )
             assert receipt.transaction_hash == post.hash
             assert (receipt.proof is not None) == (receipt.block is not None) == sealed
-            scene.api.run(background.seal_once(scene.api.runtime))
+            scene.api.run(sealing.seal_once(scene.api.runtime))
         data = leaf.transfer_leaf(
             post.id,
             post.kind,
@@ -409,7 +409,7 @@ def test_races_move_the_money_once(scene: Scene, clock: ManualClock) -> None:
         body = {"json": {}} if what == "refund" else {}
         calls.append(api.begin(api.client.post(path, headers=who, **body)))
         if n == 10:
-            calls.append(api.begin(background.release_once(api.runtime)))
+            calls.append(api.begin(releasing.run_once(api.runtime)))
     wait(calls, 30)
     answers = [call.result() for call in calls if not isinstance(call.result(), bool)]
     assert sum(answer.status_code == 200 for answer in answers) <= 1

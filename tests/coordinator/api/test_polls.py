@@ -160,7 +160,7 @@ def test_shutdown_ends_a_poll_that_does_not_end_itself(api: Market, monkeypatch:
     async def stuck(*_: Any) -> None:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("aitbc.coordinator.api.by_role.miner.take", stuck)
+    monkeypatch.setattr("aitbc.coordinator.api.dialects.by_role.miner.take", stuck)
     poll = begin_poll(api, "/v1/miner/jobs?miner_id=m1&wait=30", miner)
 
     async def shut() -> None:

@@ -9,6 +9,7 @@ import rfc8785
 
 from aitbc.coordinator.api.schemas import wallets
 from aitbc.coordinator.chain import sealer
+from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.log.block import BlockHeader
 from aitbc.core.log.note import Verifier, parse_note
@@ -182,7 +183,7 @@ def test_a_receipt_is_found_by_its_leaf(api: Market) -> None:
     api.claim(miner, job_id)
     receipt = api.complete(miner, job_id).json()
     seal(api)
-    rows = api.runtime.db.read_sync(lambda tx: tx.query(sealer.Leaf.__table__.select()))  # type: ignore[attr-defined]
+    rows = api.runtime.db.read_sync(lambda tx: tx.query(table_of(sealer.Leaf).select()))
     [leaf] = [row for row in rows if row.ref_id == receipt["receipt_id"]]
     found = api.get(f"/rpc/tx/{bytes(leaf.hash).hex()}").json()
     assert (found["type"], found["id"], found["kind"]) == ("receipt", receipt["receipt_id"], None)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,8 @@ STOP_WITHIN_S = 5.0
 
 
 @pytest.fixture
-def with_key(start_server) -> ServerProcess:  # type: ignore[no-untyped-def]
-    started: ServerProcess = start_server({"API_KEYS": "first-static-key"})
-    return started
+def with_key(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+    return start_server({"API_KEYS": "first-static-key"})
 
 
 def request(server: ServerProcess, method: str, path: str, body: object = None) -> tuple[int, object]:
@@ -72,8 +72,8 @@ def test_sigterm_answers_open_polls_and_exits_soon(with_key: ServerProcess) -> N
 
 
 @sqlite_only
-def test_what_goes_over_the_wire_and_into_the_log(start_server) -> None:  # type: ignore[no-untyped-def]
-    server: ServerProcess = start_server({"API_KEYS": "first-static-key", "LOG_LEVEL": "debug"})
+def test_what_goes_over_the_wire_and_into_the_log(start_server: Callable[..., ServerProcess]) -> None:
+    server = start_server({"API_KEYS": "first-static-key", "LOG_LEVEL": "debug"})
     marked = {"prompt": "marked-prompt", "params": {"stop": ["marked-stop"]}}
     assert request(server, "POST", "/v1/jobs?marked-query=1", marked)[0] == 201
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:

@@ -17,7 +17,7 @@ from aitbc.coordinator.config import Settings
 from aitbc.coordinator.database import Database
 from aitbc.coordinator.errors import LogRefused, StorageUnavailable
 from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
-from aitbc.coordinator.process.background import seal_once
+from aitbc.coordinator.process.loops.sealing import seal_once
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.coordinator.signing.headfile import HeadFile, HeadFileError, Kept
 from aitbc.core.clock import SystemClock

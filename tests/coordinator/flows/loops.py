@@ -3,13 +3,12 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from aitbc.coordinator.process import background
-from aitbc.coordinator.process.background import Expiry
+from aitbc.coordinator.process.loops.expiry import EVERY_S, Expiry
 from aitbc.coordinator.process.runtime import Runtime
 from tests.support_flows import Market, Provider, in_loop
 
 LEASE_S = 60
-ROUND_S = background.EXPIRE_EVERY_S
+ROUND_S = EVERY_S
 
 
 class Loop:

@@ -1,18 +1,17 @@
 """Miners that lapse, prompts that are erased, and loops that go on."""
 
-import asyncio
 import dataclasses
 from typing import Any
 
 import pytest
 
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.errors import InputQuotaExceeded, StorageUnavailable
+from aitbc.coordinator.errors import InputQuotaExceeded
 from aitbc.coordinator.flows.acts import expiry, job_lifecycle
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow
-from aitbc.coordinator.process import background
+from aitbc.coordinator.process.loops import erasing, lapsing
 from aitbc.coordinator.receipts import service as receipts
 from tests.coordinator.flows.loops import LEASE_S, Loop, run
 from tests.support_flows import Market, runtime_over, spec_of
@@ -35,7 +34,7 @@ def test_silent_miners_are_inactive_until_they_are_heard_of(market: Market, loop
         market.clock.advance(LEASE_S)
         market.heartbeat(second)
         market.clock.advance(31)
-        await background.lapse_once(loop.runtime)
+        await lapsing.run_once(loop.runtime)
         assert statuses() == ["inactive", "active"]
         assert market.take(first) == []
         assert statuses() == ["active", "active"]
@@ -64,10 +63,10 @@ def test_prompts_and_results_are_erased_and_proofs_stay(market: Market, loop: Lo
     async def main() -> None:
         market.clock.advance(days * 86_400 - 10)
         recent = market.submit(client, prompt="asked today", ttl_s=604_800)
-        await background.erase_once(loop.runtime)
+        await erasing.run_once(loop.runtime)
         assert None not in texts(ended.id)
         market.clock.advance(20)
-        assert await background.erase_once(loop.runtime) is False
+        assert await erasing.run_once(loop.runtime) is False
         assert texts(ended.id) == texts(failed.id) == (None, None)
         assert texts(open_job.id)[0] is not None, "it may still run"
         assert texts(recent.id)[0] is not None
@@ -102,22 +101,6 @@ def test_what_is_erased_ended_so_long_ago_to_the_millisecond_and_nothing_else(ma
     assert erase() == (1, [False, False, True, True])
     market.clock.advance(2)
     assert erase() == (1, [False] * 4)
-
-
-def test_the_loop_outlives_a_bad_round(loop: Loop) -> None:
-    rounds: list[int] = []
-
-    async def run_once() -> bool:
-        rounds.append(1)
-        if len(rounds) == 1:
-            raise StorageUnavailable()
-        if len(rounds) == 2:
-            raise KeyError("a bug")
-        loop.runtime.shutdown.set()
-        return False
-
-    asyncio.run(asyncio.wait_for(background.every(0.001, loop.runtime, run_once, "test"), 5))
-    assert len(rounds) == 3
 
 
 def test_a_result_that_comes_late_but_before_the_lease_was_ended_is_accepted(market: Market) -> None:

@@ -1,6 +1,5 @@
 """A passing jump of the wall clock takes nothing away for good; what time does really comes to pass."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,8 +8,7 @@ from aitbc.coordinator.flows.acts import payment
 from aitbc.coordinator.idempotency import service as idempotency
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.coordinator.process import background
-from aitbc.coordinator.process.background import Expiry
+from aitbc.coordinator.process.background import LOOPS, Running
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.coordinator.users import service as users
 from aitbc.core.clock import ManualClock, SteadyClock
@@ -43,27 +41,15 @@ class Scene:
         self.token = market.db.write_sync(users.open_session, WALLET).token
         market.db.write_sync(users.use_challenge, "nonce", WALLET, "text", market.clock.now_ms() + 60_000)
         market.db.write_sync(keep_answer)
-        self.expiry = Expiry(self.runtime)
+        self.loops = [Running(loop, self.runtime) for loop in LOOPS]
 
     async def rounds(self, seconds: float) -> None:
         """Every loop, as often as in a coordinator that runs (heartbeats go on)."""
-        loops: list[Callable[[], Awaitable[bool]]] = [
-            self.expiry.run_once,
-            *(
-                lambda once=once: once(self.runtime)
-                for once in (
-                    background.lapse_once,
-                    background.erase_once,
-                    background.release_once,
-                    background.forget_once,
-                )
-            ),
-        ]
         for _ in range(round(seconds)):
             self.market.clock.advance(1)
             self.market.heartbeat(self.miner)
-            for once in loops:
-                while await once():
+            for loop in self.loops:
+                while await loop.run_once():
                     pass
 
     def left(self) -> dict[str, bool]:
@@ -164,7 +150,7 @@ def test_a_clock_that_does_not_fit_at_the_start_has_to_prove_itself(
         assert runtime.steady.is_steady() is steady
         if off_s == 1800:
             return  # as after any restart: what has run out meanwhile has run out
-        scene.runtime, scene.expiry = runtime, Expiry(runtime)
+        scene.runtime, scene.loops = runtime, [Running(loop, runtime) for loop in LOOPS]
         await scene.rounds(8)
         assert all(scene.left().values()), scene.left()
         market.clock.jump(-off_s)

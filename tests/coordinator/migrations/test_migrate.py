@@ -89,7 +89,7 @@ def test_errors_do_not_show_the_password(database_url: str) -> None:
 
 
 def test_processes_that_start_together_upgrade_once(empty_database_url: str) -> None:
-    code = "import sys; from aitbc import migrate; migrate.ensure_current(sys.argv[1], auto=True)"
+    code = "import sys; from aitbc.coordinator.schema import migrate; migrate.ensure_current(sys.argv[1], auto=True)"
     program = [sys.executable, "-c", code, empty_database_url]
     starts = [subprocess.Popen(program, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [start.communicate(timeout=60)[1] for start in starts]

@@ -1,6 +1,6 @@
 """The coordinator's application: routes, their OpenAPI document, and the gateway in front of them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -12,11 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__
-from aitbc.coordinator.api import explorer, log, payments, rpc, statements, system, users
-from aitbc.coordinator.api.by_resource import jobs, mining, records
-from aitbc.coordinator.api.by_role import client, miner
-from aitbc.coordinator.api.plumbing import docs
-from aitbc.coordinator.api.plumbing.errors import error_response
+from aitbc.coordinator.api import docs, system
+from aitbc.coordinator.api.account import payments, statements, users
+from aitbc.coordinator.api.chain import explorer, log, rpc
+from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
+from aitbc.coordinator.api.dialects.by_role import client, miner
+from aitbc.coordinator.api.native.dialect import NATIVE
+from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.api.plumbing.gateway import Gateway
 from aitbc.coordinator.api.plumbing.routing import Router, off_the_loop
 from aitbc.coordinator.errors import AitbcError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
@@ -50,9 +52,30 @@ the same body with a stable code. The same API is served at `/` and at `/api`.""
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(runtime: Runtime) -> Gateway:
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's document without its 422: here an invalid request is a 400 in the common body."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                description=self.description,
+                servers=self.servers,
+                routes=self.routes,
+                separate_input_output_schemas=False,
+            )
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(name, None)
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def create_app(runtime: Runtime, routers: Iterable[Router] = ROUTERS) -> Gateway:
     """The ASGI application over an opened runtime. Its lifespan starts and stops the runtime."""
-    app = FastAPI(
+    app = _Application(
         title="AITBC Coordinator API",
         version=__version__,
         description=DESCRIPTION,
@@ -68,11 +91,10 @@ def create_app(runtime: Runtime) -> Gateway:
             Exception: _unexpected_error,
         },
     )
-    for router in ROUTERS:
+    for router in routers:
         app.router.routes.extend(router.routes)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.router.routes.extend(_document(app).routes)
-    return Gateway(app, runtime)
+    return Gateway(app, runtime, NATIVE)
 
 
 def _lifespan(runtime: Runtime) -> Lifespan:
@@ -85,8 +107,7 @@ def _lifespan(runtime: Runtime) -> Lifespan:
             yield
         finally:
             runtime.begin_shutdown()
-            for loop in loops:
-                await loop
+            await background.stop(loops)
             await runtime.stop()
 
     return lifespan
@@ -94,7 +115,7 @@ def _lifespan(runtime: Runtime) -> Lifespan:
 
 def _document(app: FastAPI) -> Router:
     """The route of the OpenAPI document, which is made when it is first asked for."""
-    router = Router(include_in_schema=False)
+    router = Router(NATIVE, include_in_schema=False)
     made: list[bytes] = []
 
     @router.get("/openapi.json")
@@ -105,26 +126,6 @@ def _document(app: FastAPI) -> Router:
         return Response(made[0], media_type="application/json")
 
     return router
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document without its 422: here an invalid request is a 400 in the common body."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            servers=app.servers,
-            routes=app.routes,
-            separate_input_output_schemas=False,
-        )
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-        for name in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(name, None)
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -140,18 +141,19 @@ async def _http_error(request: Request, error: Exception) -> Response:
         found = InvalidRequest()
     else:
         found = InternalError()
-    return error_response(found, _request_id(request), headers)
+    return _refusal(request, found, headers)
 
 
 async def _aitbc_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AitbcError)
-    return error_response(error, _request_id(request))
+    return _refusal(request, error)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     """The gateway logs the cause."""
-    return error_response(InternalError(), _request_id(request))
+    return _refusal(request, InternalError())
 
 
-def _request_id(request: Request) -> str:
-    return str(request.scope.get("state", {}).get("request_id", ""))
+def _refusal(request: Request, error: AitbcError, headers: dict[str, str] | None = None) -> Response:
+    dialect: Dialect = request.state.dialect  # both are of the gateway
+    return dialect.refusal(error, request.state.request_id, headers)

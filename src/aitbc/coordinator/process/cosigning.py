@@ -67,7 +67,7 @@ class Cosigner:
 
     async def run_once(self) -> bool:
         """One round over all witnesses at once."""
-        if not self.peers or self.runtime.log_refused:
+        if not self.peers:
             return False
         head = await self.runtime.db.read(sealer.head)
         if head is None or not head.checkpoint:

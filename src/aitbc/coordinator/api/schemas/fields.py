@@ -1,10 +1,19 @@
 """Field types of request bodies: numbers that are numbers, money that is decimal, ids that are ids."""
 
 import math
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
 from aitbc.core.money import EXACT_NUMBER_UNITS, format_ait, parse_ait
 from aitbc.core.text import clean
@@ -39,16 +48,26 @@ def _unit_price(value: Any) -> int:
     return units
 
 
-def words(most_chars: int) -> Any:
-    """Free text that a miner gives: any JSON value, made text, cleaned and cut, so that it is never refused."""
+@dataclass(frozen=True)
+class Cut:
+    """Free text that a miner gives: any JSON value, made text, cleaned and cut, so that it is never refused.
 
-    def read(value: Any) -> str | None:
+    Stands in `Annotated[str | None, Cut(64)]`.
+    """
+
+    most_chars: int
+
+    def read(self, value: Any) -> str | None:
         if value is None:
             return None
-        return clean(value if isinstance(value, str) else str(value)[: 4 * most_chars], most_chars)
+        text = value if isinstance(value, str) else str(value)[: 4 * self.most_chars]
+        return clean(text, self.most_chars)
 
-    schema = {"type": "string", "description": f"Cut after {most_chars} characters."}
-    return Annotated[str | None, BeforeValidator(read), WithJsonSchema(schema)]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "description": f"Cut after {self.most_chars} characters."}
 
 
 def _text_or_number(value: Any) -> str:

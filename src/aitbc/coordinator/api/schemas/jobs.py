@@ -47,8 +47,8 @@ MAX_IGNORED = 16  # names of fields that a warning lists
 MAX_IGNORED_CHARS = 64
 
 
-def _sampling(name: str) -> Any:
-    return Annotated[Any, WithJsonSchema({**_SAMPLING[name], "description": f"The same as params.{name}."})]
+def _same_as(name: str) -> WithJsonSchema:
+    return WithJsonSchema({**_SAMPLING[name], "description": f"The same as params.{name}."})
 
 
 Params = Annotated[Any, WithJsonSchema({"type": "object", "properties": _SAMPLING})]
@@ -98,12 +98,12 @@ class Submission(Body):
     )
     payment: Literal["auto", "manual"] | None = None
     # Where other model APIs have them.
-    max_tokens: _sampling("max_tokens") = None  # type: ignore[valid-type]
-    max_completion_tokens: _sampling("max_completion_tokens") = None  # type: ignore[valid-type]
-    temperature: _sampling("temperature") = None  # type: ignore[valid-type]
-    top_p: _sampling("top_p") = None  # type: ignore[valid-type]
-    seed: _sampling("seed") = None  # type: ignore[valid-type]
-    stop: _sampling("stop") = None  # type: ignore[valid-type]
+    max_tokens: Annotated[Any, _same_as("max_tokens")] = None
+    max_completion_tokens: Annotated[Any, _same_as("max_completion_tokens")] = None
+    temperature: Annotated[Any, _same_as("temperature")] = None
+    top_p: Annotated[Any, _same_as("top_p")] = None
+    seed: Annotated[Any, _same_as("seed")] = None
+    stop: Annotated[Any, _same_as("stop")] = None
 
     @field_validator("ttl_s", "max_run_s", "priority", mode="before")
     @classmethod

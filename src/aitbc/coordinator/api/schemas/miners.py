@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from aitbc.coordinator.api.plumbing.errors import field_errors, invalid_fields
 from aitbc.coordinator.api.plumbing.routing import MAX_BATCH, Body
-from aitbc.coordinator.api.schemas.fields import JobId, MinerId, Number, SessionId, Size, UnitPrice, words
+from aitbc.coordinator.api.schemas.fields import Cut, JobId, MinerId, Number, SessionId, Size, UnitPrice
 from aitbc.coordinator.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
 from aitbc.coordinator.jobs.lifecycle import MINER_CAUSES, UNKNOWN_CAUSE
@@ -31,21 +31,21 @@ class ModelOffer(Body):
     """A model that a miner serves; `price_per_1k` in AIT per 1000 tokens, null for the network's default."""
 
     name: str = Field(pattern=_MODEL_PATTERN)
-    engine: words(128) = None  # type: ignore[valid-type]
+    engine: Annotated[str | None, Cut(128)] = None
     context_length: int | None = Field(None, ge=0, le=2**31)
-    quantisation: words(64) = None  # type: ignore[valid-type]
+    quantisation: Annotated[str | None, Cut(64)] = None
     price_per_1k: UnitPrice | None = None
 
 
 class GpuOffer(Body):
-    name: words(128)  # type: ignore[valid-type]
+    name: Annotated[str | None, Cut(128)]
     memory_gb: Number = Field(ge=0, le=MAX_MEMORY_GB)
 
 
 class GpuInfo(Body):
     """One GPU as the documents write it: a name and a memory such as "24GB"."""
 
-    name: words(128) = None  # type: ignore[valid-type]
+    name: Annotated[str | None, Cut(128)] = None
     memory: Size | None = None
 
     def to_gpu(self) -> GpuSpec:
@@ -73,8 +73,8 @@ class Offer(Body):
     region: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{0,64}$")
     concurrency: int | None = Field(None, ge=1, le=MAX_CONCURRENCY)
     public_key: str | None = Field(None, max_length=64, description="Ed25519, base64.")
-    address: words(256) = None  # type: ignore[valid-type]
-    endpoint: words(512) = None  # type: ignore[valid-type]
+    address: Annotated[str | None, Cut(256)] = None
+    endpoint: Annotated[str | None, Cut(512)] = None
     prices: dict[str, UnitPrice] = Field({}, max_length=MAX_MODELS)
 
 
@@ -264,23 +264,31 @@ SignatureValue = Annotated[
 ]
 
 
-class JobResult(Body):
-    """A result. `signature` is needed of a miner that registered a public key."""
+class SentResult(Body):
+    """What every result says, whoever names its miner and its job."""
 
     report: ClassVar[bool] = True
-    carries: ClassVar[Literal["", "result", "results"]] = "result"
 
-    miner_id: MinerId
     result: ResultValue = Field(...)
     completed_at: CompletedAt = None
     usage: UsageValue = None
-    lease_id: words(64) = None  # type: ignore[valid-type]
-    session_id: words(64) = None  # type: ignore[valid-type]
+    lease_id: Annotated[str | None, Cut(64)] = None
+    session_id: Annotated[str | None, Cut(64)] = None
     signature: SignatureValue = None
 
     def to_submission(self, job_id: str) -> ResultSubmission:
         signature = self.signature if isinstance(self.signature, dict) else None
         return ResultSubmission(job_id, self.result, self.usage, self.lease_id, signature, self.session_id)
+
+
+class OfMiner(Body):
+    miner_id: MinerId
+
+
+class JobResult(SentResult, OfMiner):
+    """A result. `signature` is needed of a miner that registered a public key."""
+
+    carries: ClassVar[Literal["", "result", "results"]] = "result"
 
 
 class RoleJobResult(JobResult):
@@ -289,10 +297,11 @@ class RoleJobResult(JobResult):
     job_id: JobId
 
 
-class ResultItem(RoleJobResult):
+class ResultItem(SentResult):
     """A result of a batch; the miner is named once for all."""
 
-    miner_id: MinerId | None = None  # type: ignore[assignment]
+    miner_id: MinerId | None = None
+    job_id: JobId
 
 
 class ResultBatch(Body):
@@ -345,10 +354,10 @@ class Failure(Body):
 
     miner_id: MinerId
     cause: Cause = None
-    message: words(4000) = None  # type: ignore[valid-type]
+    message: Annotated[str | None, Cut(4000)] = None
     retryable: Flag = None
-    lease_id: words(64) = None  # type: ignore[valid-type]
-    session_id: words(64) = None  # type: ignore[valid-type]
+    lease_id: Annotated[str | None, Cut(64)] = None
+    session_id: Annotated[str | None, Cut(64)] = None
 
     def said(self) -> tuple[str, str]:
         """The cause that is known here, and the message; an unknown cause is kept in the message."""

@@ -159,10 +159,7 @@ class Rules:
         if ask is None or (surely and not wanted.surely_fits(ask)):
             return False
         needs, limits = profile.needs, wanted.limits
-        for column, allows, _reason in self._all:
-            if not allows(limits[column], needs, ask):
-                return False
-        return True
+        return all(allows(limits[column], needs, ask) for column, allows, _reason in self._all)
 
     # --- SQL ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from aitbc.coordinator.api.plumbing.amounts import ait, plain
+from aitbc.coordinator.api.native.amounts import ait, plain
 from aitbc.coordinator.errors import AitbcError
 from aitbc.coordinator.flows.acts.dispatch import Assignment
 from aitbc.coordinator.flows.shared.trust import WORDS, Room

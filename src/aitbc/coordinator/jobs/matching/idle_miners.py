@@ -13,7 +13,7 @@ import itertools
 from collections import defaultdict
 from typing import Any
 
-from aitbc.coordinator.jobs.matching.rules import QUEUED, RULES, MinerProfile, Rules, Wanted
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile, Rules, Wanted
 from aitbc.core.jobspec import ANY_MODEL
 
 NEWCOMER_TURN = 8
@@ -56,7 +56,7 @@ class IdleMiners:
 
     def hear(self, signal: Any) -> None:
         """A listener for `Signals`: wakes a miner for each `queued` signal, and one that has changed or left."""
-        if self._tickets and signal[0] == QUEUED:
+        if self._tickets and signal[0] == "queued":
             self.wake(self._rules.heard(signal))
         elif self._tickets and signal[0] == "miner":
             self._rouse(signal[1])

@@ -18,9 +18,6 @@ NOT_SERVED = ("JOB_TYPE_NOT_SERVED", "MODEL_NOT_SERVED")
 NOT_NOW = ("PAUSED", "TRUST", "BUSY")
 """Reasons why a miner that could run the job takes none now; they are looked at last."""
 
-QUEUED = "queued"
-"""The name of the signal that a job has come into the queue."""
-
 
 class Wanted(NamedTuple):
     """A job's side of the match. `limits`: its values by constraint (the column's name).
@@ -120,7 +117,7 @@ class Rules:
     def signal_of(self, job: Any) -> tuple[Any, ...]:
         """The `queued` signal of a job, from its row: names and values in turn, so that coordinators of two
         versions understand each other."""
-        flat = [QUEUED, *self._said_names, *self._said_names]
+        flat = ["queued", *self._said_names, *self._said_names]
         flat[1::2] = self._said_names
         flat[2::2] = self._said(job)
         return tuple(flat)

@@ -22,7 +22,6 @@ from aitbc.coordinator.flows.shared import escrow, parting, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.jobs.lifecycle import TERMINAL
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import service as miners
@@ -160,9 +159,7 @@ def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRo
     cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
     provider, run_ms, price = _owed(tx, job)
     fee_bps = parameters.get(tx, "fee_bps")
-    if job.status in TERMINAL or not jobs.end(
-        tx, job, "cancelled", "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms
-    ):
+    if not jobs.end(tx, job, "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms):
         raise JobNotCancellable(job_id=job_id, status=job.status)
     escrow.pay_cancelled(tx, job, provider, price, fee_bps)
     return _again(tx, job_id)

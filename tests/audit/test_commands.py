@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aitbc.coordinator.api.render import json_bytes, receipt_json
+from aitbc.coordinator.api.native.render import json_bytes, receipt_json
 from aitbc.coordinator.chain import sealer
 from aitbc.coordinator.flows.views import log_entries
 from aitbc.core.log.note import COSIGNATURE_V1, Verifier

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from aitbc.coordinator.api.render import json_bytes, receipt_json
+from aitbc.coordinator.api.native.render import json_bytes, receipt_json
 from aitbc.coordinator.chain import founding, proofs, sealer, witnessing
 from aitbc.coordinator.config import Settings
 from aitbc.coordinator.database import Database

@@ -108,8 +108,8 @@ class Terms(Protocol):
     def always_open(self) -> Container[bytes]:
         """Paths that the places past the last are kept for."""
 
-    def answer(self, why: Why) -> Answer:
-        """What who is refused is told."""
+    def answer(self, why: Why, target: bytes) -> Answer:
+        """What who is refused is told. `target`: what was asked for, b"" where it did not come so far."""
 
     def opened(self, connections: int) -> None:
         """Hears how many connections are open now."""

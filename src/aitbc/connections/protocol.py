@@ -54,6 +54,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.stage = Stage.IDLE
         self.since = 0.0  # when it began to wait for what `stage` says
         self.served = False  # whether it has had an answer
+        self.url = b""  # of the newest request
         self.body_bytes = 0  # of the request that arrives
         self.unread_since, self.read_bytes = 0.0, 0  # of answers; kept by the limits
         self.peer: Peer = None  # type: ignore[assignment]
@@ -316,7 +317,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.limits.lingers(self)
 
     def _write_refusal(self, why: Why) -> None:
-        status, headers, body = self.limits.terms.answer(why)
+        status, headers, body = self.limits.terms.answer(why, self.url)
         self.transport.write(
             STATUS_LINE[status]
             + b"".join(b"%b: %b\r\n" % header for header in headers)

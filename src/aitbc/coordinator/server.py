@@ -74,9 +74,10 @@ def run(settings: Settings) -> None:
     except LogRefused:
         listener.close()
         raise
-    limits = ConnectionLimits(CoordinatorTerms(settings), time.monotonic)
+    app = create_app(runtime)
+    limits = ConnectionLimits(CoordinatorTerms(settings, app.dialect_at), time.monotonic)
     config = uvicorn.Config(
-        create_app(runtime),
+        app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http=protocol_within(limits),
         ws="none",

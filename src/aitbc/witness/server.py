@@ -51,7 +51,7 @@ class WitnessTerms:
     trusted = frozenset({"127.0.0.1", "::1"})  # a proxy on the same machine
     always_open: frozenset[bytes] = frozenset()
 
-    def answer(self, why: Why) -> Answer:
+    def answer(self, why: Why, target: bytes) -> Answer:
         status, text = SAID[why]
         return Answer(status, ((b"content-type", TEXT.encode()),), text + b"\n")
 

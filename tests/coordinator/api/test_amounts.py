@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from aitbc.coordinator.api.plumbing.amounts import SMALL_UNITS, ait, plain
+from aitbc.coordinator.api.native.amounts import SMALL_UNITS, ait, plain
 from aitbc.core.money import MAX_UNITS, ait_number, format_ait, parse_ait
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Market, expect_error

@@ -132,7 +132,7 @@ def test_pages_load_nothing_from_elsewhere(api: Market, page: str) -> None:
 
 
 def test_licences_of_the_pages_ship_with_them() -> None:
-    from aitbc.coordinator.api.plumbing.docs import _FOLDERS
+    from aitbc.coordinator.api.docs import _FOLDERS
 
     for folder in _FOLDERS.values():
         assert (folder / "LICENSE").is_file()

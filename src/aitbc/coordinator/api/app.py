@@ -1,6 +1,6 @@
 """The coordinator's application: routes, their OpenAPI document, and the gateway in front of them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__
-from aitbc.coordinator.api import system
+from aitbc.coordinator.api import docs, system
 from aitbc.coordinator.api.account import payments, statements, users
 from aitbc.coordinator.api.chain import explorer, log, rpc
 from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
 from aitbc.coordinator.api.dialects.by_role import client, miner
-from aitbc.coordinator.api.plumbing import docs
-from aitbc.coordinator.api.plumbing.errors import error_response
+from aitbc.coordinator.api.native.dialect import NATIVE
+from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.api.plumbing.gateway import Gateway
 from aitbc.coordinator.api.plumbing.routing import Router, off_the_loop
 from aitbc.coordinator.errors import AitbcError, InternalError, InvalidRequest, MethodNotAllowed, NotFound
@@ -73,7 +73,7 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(runtime: Runtime) -> Gateway:
+def create_app(runtime: Runtime, routers: Iterable[Router] = ROUTERS) -> Gateway:
     """The ASGI application over an opened runtime. Its lifespan starts and stops the runtime."""
     app = _Application(
         title="AITBC Coordinator API",
@@ -91,10 +91,10 @@ def create_app(runtime: Runtime) -> Gateway:
             Exception: _unexpected_error,
         },
     )
-    for router in ROUTERS:
+    for router in routers:
         app.router.routes.extend(router.routes)
     app.router.routes.extend(_document(app).routes)
-    return Gateway(app, runtime)
+    return Gateway(app, runtime, NATIVE)
 
 
 def _lifespan(runtime: Runtime) -> Lifespan:
@@ -115,7 +115,7 @@ def _lifespan(runtime: Runtime) -> Lifespan:
 
 def _document(app: FastAPI) -> Router:
     """The route of the OpenAPI document, which is made when it is first asked for."""
-    router = Router(include_in_schema=False)
+    router = Router(NATIVE, include_in_schema=False)
     made: list[bytes] = []
 
     @router.get("/openapi.json")
@@ -141,18 +141,19 @@ async def _http_error(request: Request, error: Exception) -> Response:
         found = InvalidRequest()
     else:
         found = InternalError()
-    return error_response(found, _request_id(request), headers)
+    return _refusal(request, found, headers)
 
 
 async def _aitbc_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AitbcError)
-    return error_response(error, _request_id(request))
+    return _refusal(request, error)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     """The gateway logs the cause."""
-    return error_response(InternalError(), _request_id(request))
+    return _refusal(request, InternalError())
 
 
-def _request_id(request: Request) -> str:
-    return str(request.scope.get("state", {}).get("request_id", ""))
+def _refusal(request: Request, error: AitbcError, headers: dict[str, str] | None = None) -> Response:
+    dialect: Dialect = request.state.dialect  # both are of the gateway
+    return dialect.refusal(error, request.state.request_id, headers)

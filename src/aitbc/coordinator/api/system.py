@@ -5,11 +5,11 @@ import asyncio
 from starlette.responses import Response
 
 from aitbc import __version__
+from aitbc.coordinator.api.native.dialect import NATIVE, errors
+from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing import metrics
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import errors
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import reply
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import ShuttingDown, StorageUnavailable
@@ -18,7 +18,7 @@ from aitbc.coordinator.parameters import service as parameters
 HEALTH_S = 2.0
 """A database that takes longer for one row is not healthy, and whoever asks will not wait."""
 
-router = Router(tags=["System"])
+router = Router(NATIVE, tags=["System"])
 
 
 @router.get("/health", summary="Health check", response_model=replies.Health, responses=errors(503))

@@ -1,7 +1,5 @@
 """Jobs, what was asked and answered, and their history."""
 
-from typing import Any
-
 from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
@@ -9,6 +7,7 @@ from sqlmodel import SQLModel
 from aitbc.coordinator.database.append_only import append_only
 from aitbc.coordinator.database.columns import big, listed, small, text
 from aitbc.coordinator.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
+from aitbc.coordinator.jobs.matching.constraints import CONSTRAINTS
 
 QUEUED = "queued = 1"
 PENDING = "status = 'pending'"
@@ -29,14 +28,7 @@ def partial(name: str, *columns: str, where: str) -> Index:
 
 # What a claim filters on, carried in the queue's indexes so that jobs that do not fit are passed over
 # without touching their rows.
-MATCHED: tuple[Any, ...] = (
-    "max_price_units",
-    "min_memory_mb",
-    "region",
-    "required_miner_id",
-    "min_context",
-    "excluded",
-)
+MATCHED = tuple(constraint.column for constraint in CONSTRAINTS)
 
 
 class Job(SQLModel, table=True):

@@ -7,12 +7,12 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.coordinator.api.acts.jobs import create
-from aitbc.coordinator.api.plumbing.amounts import ait
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, READ_ONE
+from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.auth import AnyKey, Client
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import CHANGE, CREATE, IDEMPOTENT, READ_ONE
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import reply
 from aitbc.coordinator.api.schemas import payments as schemas
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.chain import proofs
@@ -23,7 +23,7 @@ from aitbc.coordinator.idempotency.service import Answer
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import rfc3339
 
-router = Router(tags=["Payments"])
+router = Router(NATIVE, tags=["Payments"])
 
 
 def payment_json(view: PaymentView) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.plumbing.amounts import ait
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.dialect import NATIVE, READ, Responses
+from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.auth import AnyKey
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import READ, Responses
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import reply
 from aitbc.coordinator.api.schemas import payments as schemas
 from aitbc.coordinator.errors import InvalidRequest
 from aitbc.coordinator.flows.views import statement
@@ -21,7 +21,7 @@ from aitbc.core.clock import parse_rfc3339, rfc3339
 from aitbc.core.money import format_ait
 from aitbc.core.statement_csv import COLUMNS, csv_line
 
-router = Router(tags=["Account"])
+router = Router(NATIVE, tags=["Account"])
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CSV: Responses = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}

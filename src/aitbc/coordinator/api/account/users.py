@@ -4,12 +4,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from aitbc.coordinator.api.plumbing.amounts import ait
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.dialect import CHANGE, NATIVE, READ, READ_ONE, errors
+from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.auth import Access, User, UserOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import CHANGE, READ, READ_ONE, errors
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import reply
 from aitbc.coordinator.api.schemas import wallets
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.api_keys.service import KeyInfo
@@ -24,7 +24,7 @@ from aitbc.coordinator.users.service import NewSession, UserRow
 from aitbc.core.clock import rfc3339
 from aitbc.core.wallet.address import EVM, AddressInvalid, canonical_address, checksummed
 
-router = Router(tags=["Users"])
+router = Router(NATIVE, tags=["Users"])
 
 ME = "me"
 NEWCOMER_LIMITS = ("newcomers", "newcomer")

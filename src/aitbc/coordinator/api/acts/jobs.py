@@ -7,11 +7,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from aitbc.coordinator.api.plumbing.amounts import ait, plain
-from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
-from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.routing import off_the_loop
-from aitbc.coordinator.api.render import (
+from aitbc.coordinator.api.native.amounts import ait, plain
+from aitbc.coordinator.api.native.render import (
     assignment_json,
     error_json,
     job_json,
@@ -20,6 +17,9 @@ from aitbc.coordinator.api.render import (
     request_json,
     room_json,
 )
+from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
+from aitbc.coordinator.api.plumbing.requests import ApiRequest
+from aitbc.coordinator.api.plumbing.routing import off_the_loop
 from aitbc.coordinator.api.schemas.jobs import JobBatch, Submission
 from aitbc.coordinator.api.schemas.miners import Failure
 from aitbc.coordinator.api_keys.principal import Principal

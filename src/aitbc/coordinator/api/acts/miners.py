@@ -2,8 +2,8 @@
 
 import orjson
 
-from aitbc.coordinator.api.plumbing.amounts import ait
-from aitbc.coordinator.api.render import json_bytes, listed_miner_json, miner_json, room_json
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.render import json_bytes, listed_miner_json, miner_json, room_json
 from aitbc.coordinator.api.schemas.queries import MinerList
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx

@@ -10,12 +10,12 @@ from urllib.parse import quote
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.plumbing.amounts import ait
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.dialect import NATIVE, PUBLIC, PUBLIC_ONE
+from aitbc.coordinator.api.native.render import receipt_json, reply
 from aitbc.coordinator.api.plumbing.errors import field_errors
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import PUBLIC, PUBLIC_ONE
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import receipt_json, reply
 from aitbc.coordinator.api.schemas import explorer as schemas
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.chain import counters, proofs, queries, witnessing
@@ -30,7 +30,7 @@ from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.clock import rfc3339
 from aitbc.core.numbers import read_count
 
-router = Router(tags=["Explorer"])
+router = Router(NATIVE, tags=["Explorer"])
 
 _Handler = Callable[..., Awaitable[Response]]
 

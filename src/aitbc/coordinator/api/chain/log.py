@@ -9,15 +9,15 @@ from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
+from aitbc.coordinator.api.native.dialect import NATIVE, Responses, errors
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import Responses, errors
 from aitbc.coordinator.api.plumbing.routing import QueryFields, Router
 from aitbc.coordinator.chain import proofs, sealer
 from aitbc.coordinator.flows.views import log_entries
 from aitbc.core.log.merkle import EMPTY_ROOT
 from aitbc.core.signing import encode_b64
 
-router = Router(tags=["Log"])
+router = Router(NATIVE, tags=["Log"])
 
 FRESH = {"Cache-Control": "no-cache"}
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}

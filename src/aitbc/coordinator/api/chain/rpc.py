@@ -6,13 +6,13 @@ from fastapi import Query
 from starlette.responses import Response
 
 from aitbc import __version__
-from aitbc.coordinator.api.plumbing.amounts import ait
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.dialect import NATIVE, PUBLIC, PUBLIC_ONE, errors
+from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.auth import Access
 from aitbc.coordinator.api.plumbing.errors import field_errors
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import PUBLIC, PUBLIC_ONE, errors
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import reply
 from aitbc.coordinator.api.schemas import wallets
 from aitbc.coordinator.chain import proofs, sealer
 from aitbc.coordinator.chain.sealer import BlockRow
@@ -41,7 +41,7 @@ from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
 from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
 
-router = Router(tags=["RPC"])
+router = Router(NATIVE, tags=["RPC"])
 
 
 @router.post(

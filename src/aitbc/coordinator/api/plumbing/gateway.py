@@ -19,10 +19,11 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from aitbc.coordinator.api.plumbing.auth import Access
-from aitbc.coordinator.api.plumbing.errors import ClientGone, error_response
+from aitbc.coordinator.api.plumbing.dialect import Dialect
+from aitbc.coordinator.api.plumbing.errors import ClientGone
 from aitbc.coordinator.api.plumbing.polling import Polls
 from aitbc.coordinator.api.plumbing.requests import ApiRequest, HeldBodies
-from aitbc.coordinator.api.plumbing.routing import Endpoint, RouteTable
+from aitbc.coordinator.api.plumbing.routing import RouteTable
 from aitbc.coordinator.errors import AitbcError, BodyTooLarge, InternalError, MethodNotAllowed, ServerBusy
 from aitbc.coordinator.metrics import API_REQUEST_DURATION, API_REQUESTS
 from aitbc.coordinator.process.runtime import Runtime
@@ -46,15 +47,15 @@ Observed = tuple[Counter, Histogram]
 
 
 class Gateway:
-    """The ASGI application of a coordinator."""
+    """The ASGI application of a coordinator. `usual`: the dialect of what lies in no other's paths."""
 
-    def __init__(self, app: FastAPI, runtime: Runtime) -> None:
+    def __init__(self, app: FastAPI, runtime: Runtime, usual: Dialect) -> None:
         self.app = app
         self.runtime = runtime
         self.access = Access(runtime)
         self.polls = Polls(runtime)
         self.bodies = HeldBodies(runtime.settings.max_bodies_bytes)
-        self._routes = RouteTable(list(app.routes))
+        self._routes = RouteTable(list(app.routes), usual)
         self._observed: dict[tuple[str, str, int], Observed] = {}
         self._log_all = runtime.settings.log_level == "debug"
         self._slow_s = runtime.settings.slow_request_s
@@ -73,7 +74,12 @@ class Gateway:
             finally:
                 limits.leave_forwarded(client[0])
         else:
-            await error_response(ServerBusy(), new_id())(scope, receive, send)
+            refusal = self.dialect_at(scope["path"]).refusal(ServerBusy(), new_id())
+            await refusal(scope, receive, send)
+
+    def dialect_at(self, path: str) -> Dialect:
+        """The dialect in which a request of this path is refused by whoever does not serve it."""
+        return self._routes.dialect_at(path.removeprefix("/api"))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -100,19 +106,21 @@ class Gateway:
             # Whatever can be read can be asked for its headers alone.
             allowed = ", ".join(sorted({*found[0], *(("HEAD",) if "GET" in found[0] else ())}))
             error = MethodNotAllowed(method=method if method in _KNOWN_METHODS else "that method")
-            response = error_response(error, request.request_id, {"Allow": allowed})
+            dialect = self._routes.dialect_at(path)
+            response = dialect.refusal(error, request.request_id, {"Allow": allowed})
             await self._answer(request, response, send, OTHER_PATH, started)
             return
         endpoint, names = chosen
         try:
             response = await endpoint.respond(request, dict(zip(names, found[1], strict=True)))
         except AitbcError as error:
-            response = error_response(error, request.request_id)
+            response = endpoint.dialect.refusal(error, request.request_id)
         except ClientGone:
             self._observe(method, endpoint.path, 499, started, request)
             return
         except Exception as error:  # noqa: BLE001 - whatever broke: the caller gets an answer, the log the cause
-            response = self._unexpected(error, request, endpoint)
+            self._log_unexpected(error, request, endpoint.path)
+            response = endpoint.dialect.refusal(InternalError(), request.request_id)
         finally:
             if request.held_bytes:
                 self.bodies.give_back(request.caller, request.held_bytes)
@@ -155,17 +163,19 @@ class Gateway:
                 message = {**message, "headers": self._headers(message["headers"], request)}
             await send(message)
 
-        request.scope.setdefault("state", {})["request_id"] = request.request_id
+        dialect = self._routes.dialect_at(request.scope["path"])
+        request.scope.setdefault("state", {}).update(request_id=request.request_id, dialect=dialect)
         try:
             request.check_declared(limit)
             await self.app(request.scope, receive_on, send_on)
         except BodyTooLarge as error:
             if not begun:
-                await error_response(error, request.request_id)(request.scope, receive_on, send_on)
+                await dialect.refusal(error, request.request_id)(request.scope, receive_on, send_on)
         except Exception as error:  # noqa: BLE001 - as above; FastAPI re-raises what it has answered
-            response = self._unexpected(error, request, None)
+            self._log_unexpected(error, request, OTHER_PATH)
             if not begun:
-                await response(request.scope, receive_on, send_on)
+                refusal = dialect.refusal(InternalError(), request.request_id)
+                await refusal(request.scope, receive_on, send_on)
         self._observe(request.scope["method"], OTHER_PATH, status, started, request)
 
     def _headers(self, raw: Iterable[tuple[bytes, bytes]], request: ApiRequest) -> list[tuple[bytes, bytes]]:
@@ -179,15 +189,15 @@ class Gateway:
             headers.append(_NO_STORE)
         return headers
 
-    def _unexpected(self, error: Exception, request: ApiRequest, endpoint: Endpoint | None) -> Response:
+    @staticmethod
+    def _log_unexpected(error: Exception, request: ApiRequest, path: str) -> None:
         log.error(
             "request_failed",
             request_id=request.request_id,
             method=request.scope["method"],
-            path=endpoint.path if endpoint else OTHER_PATH,
+            path=path,
             exc_info=error,
         )
-        return error_response(InternalError(), request.request_id)
 
     def _observe(self, method: str, path: str, status: int, started: float, request: ApiRequest) -> None:
         took_s = time.perf_counter() - started - request.waited_s

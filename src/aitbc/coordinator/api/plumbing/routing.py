@@ -25,6 +25,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from aitbc.coordinator.api.plumbing.auth import Auth
+from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.api.plumbing.errors import invalid_fields
 from aitbc.coordinator.api.plumbing.ratelimit import network_of
 from aitbc.coordinator.api.plumbing.requests import ApiRequest, parse_json
@@ -82,6 +83,8 @@ class _Binding:
 
 class Endpoint(APIRoute):
     """A route whose endpoint returns a Response and takes any of: request, caller, path, query, body."""
+
+    dialect: Dialect
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self.binding = _bind(path, endpoint)
@@ -212,16 +215,24 @@ def _default(model: type[QueryFields]) -> QueryFields | None:
 
 
 class Router(APIRouter):
-    """A router of Endpoints."""
+    """A router of Endpoints, all of one dialect."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, dialect: Dialect, **options: Any) -> None:
+        self.dialect = dialect
         super().__init__(route_class=Endpoint, redirect_slashes=False, **options)
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().add_api_route(path, endpoint, **options)
+        added = self.routes[-1]
+        assert isinstance(added, Endpoint)
+        added.dialect = self.dialect
 
 
 class _Node:
-    __slots__ = ("any", "children", "methods", "rest")
+    __slots__ = ("any", "children", "dialects", "methods", "rest")
 
     def __init__(self) -> None:
+        self.dialects: set[int] = set()  # of this segment's endpoints and of all below it, by id
         self.children: dict[str, _Node] = {}
         self.any: _Node | None = None
         self.rest: _Node | None = None
@@ -232,11 +243,13 @@ class RouteTable:
     """Endpoints by path segment: finding one costs the same however many there are.
 
     A fixed segment wins over a parameter, and both over `{name:path}`, which takes all that is left of the
-    path; the order of declaration does not matter.
+    path; the order of declaration does not matter. `usual`: the dialect of what lies in no other's paths.
     """
 
-    def __init__(self, routes: list[BaseRoute]) -> None:
+    def __init__(self, routes: list[BaseRoute], usual: Dialect) -> None:
         self._root = _Node()
+        self._usual = usual
+        self._dialects: dict[int, Dialect] = {}
         for route in routes:
             if isinstance(route, Endpoint):
                 self._add(route)
@@ -244,6 +257,9 @@ class RouteTable:
     def _add(self, route: Endpoint) -> None:
         node = self._root
         names: list[str] = []
+        dialect = id(route.dialect)
+        self._dialects[dialect] = route.dialect
+        node.dialects.add(dialect)
         for segment in route.path.split("/")[1:]:
             parameter = _PARAMETER.fullmatch(segment)
             if parameter is None:
@@ -256,6 +272,7 @@ class RouteTable:
                 names.append(parameter.group(1))
                 node.any = node.any or _Node()
                 node = node.any
+            node.dialects.add(dialect)
         for method in route.methods or ():
             if method in node.methods:
                 raise TypeError(f"{method} {route.path} is declared twice")
@@ -266,6 +283,21 @@ class RouteTable:
         values: list[str] = []
         node = _walk(self._root, path.split("/"), 1, values)
         return None if node is None else (node.methods, values)
+
+    def dialect_at(self, path: str) -> Dialect:
+        """In which dialect an unknown path, or an unknown method, is refused.
+
+        That of the routes below the longest beginning of the path that there is, where all are of one.
+        """
+        node = self._root
+        for segment in path.split("/")[1:]:
+            below = node.children.get(segment) or (node.any if segment else None) or node.rest
+            if below is None:
+                break
+            node = below
+        if len(node.dialects) != 1:
+            return self._usual
+        return self._dialects[next(iter(node.dialects))]
 
 
 def _walk(node: _Node, segments: list[str], at: int, values: list[str]) -> _Node | None:

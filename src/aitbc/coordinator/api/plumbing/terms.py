@@ -1,13 +1,15 @@
-"""What the coordinator's connections are held to: its settings, its error body, its metrics."""
+"""What the coordinator's connections are held to: its settings, its dialects' error bodies, its metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from aitbc.connections.limits import Answer, Bounds, Why
-from aitbc.coordinator.api.plumbing.errors import error_body
+from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.config import Settings
 from aitbc.coordinator.errors import AitbcError, HeadTooLarge, InvalidRequest, RequestTimeout, ServerBusy
 from aitbc.coordinator.metrics import CONNECTIONS, REFUSED
@@ -21,7 +23,8 @@ class CoordinatorTerms:
 
     always_open = (b"/health", b"/api/health", b"/metrics", b"/api/metrics")
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dialect_at: Callable[[str], Dialect]) -> None:
+        self._dialect_at = dialect_at
         self.bounds = Bounds(
             connections=settings.max_connections,
             connections_of_peer=settings.max_connections_per_address,
@@ -38,20 +41,21 @@ class CoordinatorTerms:
         )
         self.trusted: Any = ProxyHeadersMiddleware(_nowhere, settings.trusted_proxies).trusted_hosts
 
-    def answer(self, why: Why) -> Answer:
-        """The API's error body."""
+    def answer(self, why: Why, target: bytes) -> Answer:
+        """The error body of the dialect that the target is of."""
+        dialect = self._dialect_at(unquote(target.partition(b"?")[0].decode("latin-1")))
         error = self._error(why)
         request_id = new_id()
         retry = ((b"retry-after", b"1"),) if error.status == 503 else ()
         return Answer(
             error.status,
             (
-                (b"content-type", b"application/json"),
+                (b"content-type", dialect.media_type.encode()),
                 (b"cache-control", b"no-store"),
                 (b"x-request-id", request_id.encode()),
                 *retry,
             ),
-            error_body(error, request_id),
+            dialect.error_body(error, request_id),
         )
 
     def _error(self, why: Why) -> AitbcError:

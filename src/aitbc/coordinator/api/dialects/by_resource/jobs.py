@@ -6,12 +6,12 @@ from fastapi import Query
 from starlette.responses import Response
 
 from aitbc.coordinator.api.acts import jobs as acts
-from aitbc.coordinator.api.plumbing.amounts import ait
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, READ, READ_ONE, errors
+from aitbc.coordinator.api.native.render import job_json, json_bytes, reply
 from aitbc.coordinator.api.plumbing.auth import AnyKey, Client, ClientOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import CHANGE, CREATE, IDEMPOTENT, READ, READ_ONE, errors
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import job_json, json_bytes, reply
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.jobs import AnyJobRequest, JobBatch, JobRequest
 from aitbc.coordinator.api.schemas.queries import JobList, Wait
@@ -24,7 +24,7 @@ from aitbc.coordinator.flows.views import on_offer
 from aitbc.coordinator.jobs import queries
 from aitbc.core.clock import rfc3339
 
-router = Router(tags=["Jobs"])
+router = Router(NATIVE, tags=["Jobs"])
 
 
 @router.post(

@@ -8,19 +8,19 @@ from starlette.responses import Response
 
 from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.acts import miners
+from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, PUBLIC, READ_ONE
+from aitbc.coordinator.api.native.render import job_json, reply
 from aitbc.coordinator.api.plumbing.auth import MinerKey
 from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import CHANGE, CREATE, IDEMPOTENT, PUBLIC, READ_ONE
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import job_json, reply
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.miners import Failure, JobResult, MinerName, MinerRegistration
 from aitbc.coordinator.api.schemas.queries import AvailableJob, MinerList
 from aitbc.coordinator.flows.acts import dispatch
 from aitbc.coordinator.process.long_polls import offer
 
-router = Router(tags=["Miners"])
+router = Router(NATIVE, tags=["Miners"])
 
 
 @router.get(

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.plumbing.amounts import ait
+from aitbc.coordinator.api.native.amounts import ait
+from aitbc.coordinator.api.native.dialect import NATIVE, PUBLIC, PUBLIC_ONE, READ
+from aitbc.coordinator.api.native.render import json_bytes, receipt_json, reply
 from aitbc.coordinator.api.plumbing.auth import AnyKey
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import PUBLIC, PUBLIC_ONE, READ
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import json_bytes, receipt_json, reply
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.queries import ReceiptList
 from aitbc.coordinator.api_keys.principal import Principal
@@ -23,7 +23,7 @@ from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.log.keyset import USE_LOG, USE_RECEIPTS, KeySet, PublishedKey
 from aitbc.core.signing import public_from_text
 
-router = Router()
+router = Router(NATIVE)
 
 
 @router.get(

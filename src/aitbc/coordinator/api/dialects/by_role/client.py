@@ -3,11 +3,11 @@
 from starlette.responses import Response
 
 from aitbc.coordinator.api.acts import jobs as acts
+from aitbc.coordinator.api.native.dialect import CREATE, IDEMPOTENT, NATIVE, READ_ONE
+from aitbc.coordinator.api.native.render import json_bytes, receipt_json, reply
 from aitbc.coordinator.api.plumbing.auth import Client, ClientOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import CREATE, IDEMPOTENT, READ_ONE
 from aitbc.coordinator.api.plumbing.routing import Router
-from aitbc.coordinator.api.render import json_bytes, receipt_json, reply
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.jobs import RoleJobRequest
 from aitbc.coordinator.api_keys.principal import Principal
@@ -16,7 +16,7 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.receipts import service as receipts
 
-router = Router(tags=["Client"])
+router = Router(NATIVE, tags=["Client"])
 
 
 @router.post(

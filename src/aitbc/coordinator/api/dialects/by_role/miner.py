@@ -8,12 +8,12 @@ from starlette.responses import Response
 
 from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.acts import miners
+from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, READ_ONE
+from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.auth import MinerKey
 from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.responses import CHANGE, CREATE, IDEMPOTENT, READ_ONE
 from aitbc.coordinator.api.plumbing.routing import Router, off_the_loop
-from aitbc.coordinator.api.render import reply
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.miners import (
     HeartbeatReport,
@@ -31,7 +31,7 @@ from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.process.long_polls import take
 from aitbc.core.clock import rfc3339
 
-router = Router(tags=["Miner"])
+router = Router(NATIVE, tags=["Miner"])
 
 
 @router.post(

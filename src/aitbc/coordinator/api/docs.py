@@ -4,10 +4,11 @@ from importlib import resources
 
 from starlette.responses import Response
 
+from aitbc.coordinator.api.native.dialect import NATIVE
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.errors import NotFound
 
-router = Router(include_in_schema=False)
+router = Router(NATIVE, include_in_schema=False)
 
 _FOLDERS = {"swagger-ui": resources.files("aitbc.coordinator.api") / "assets" / "swagger-ui"}
 _FOLDERS["redoc"] = resources.files("aitbc.coordinator.api") / "assets" / "redoc"

@@ -25,6 +25,7 @@ from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
 from aitbc.coordinator.jobs.matching.rules import RULES, Rules
 from aitbc.coordinator.jobs.models import QUEUED, Job, JobRequest
 from aitbc.coordinator.jobs.rows import COLUMNS, JobRow, in_state_for, state_after
+from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.jobspec import ANY_MODEL
 
 _jobs: Any = table_of(Job)
@@ -76,6 +77,7 @@ def _taking(*conditions: Any) -> ClauseElement:
             progress_tokens=0,
             progress_ms=0,
             unit_price_units=bindparam("price"),
+            fee_bps=parameters.in_force("fee_bps"),
             attempts=_c.attempts + 1,
             event_count=_c.event_count + 1,
             cause=literal_column("''"),

@@ -55,6 +55,7 @@ class JobRow(NamedTuple):
     progress_ms: int
     paid_run_ms: int
     min_context: int
+    fee_bps: int | None
 
     @property
     def max_units(self) -> int:

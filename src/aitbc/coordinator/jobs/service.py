@@ -112,6 +112,7 @@ REQUEUE = statement(
         lease_expires_at_ms=0,
         run_ends_at_ms=0,
         unit_price_units=0,
+        fee_bps=None,
         miner_id=literal_column("''"),
         miner_session=literal_column("''"),
         started_at_ms=None,
@@ -217,6 +218,7 @@ def create(
         progress_ms=0,
         paid_run_ms=0,
         min_context=spec.min_context,
+        fee_bps=None,
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))

@@ -27,9 +27,9 @@ from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.shared.grants import open_account_with_grant
 from aitbc.coordinator.jobs import queries as job_queries
 from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.jobs.spec import make_spec
-from aitbc.coordinator.jobs.waiting import WaitingMiners
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.service import Balance
 from aitbc.coordinator.miners.rows import GpuSpec, MinerSpec, ModelSpec
@@ -245,7 +245,7 @@ def result_of(job_id: str, text: str = "hello", usage: tuple[int, int] | None = 
 def runtime_over(market: Market) -> Runtime:
     """A coordinator's runtime over the market's database and clock, with nothing started."""
     settings = Settings(database_url="sqlite:///unused.db", api_keys="")
-    waiting = WaitingMiners()
+    waiting = IdleMiners()
     market.db.signals.listen(waiting.hear)
     return Runtime(settings, market.db, market.ctx, market.clock, waiting)
 

@@ -14,7 +14,7 @@ import pytest
 from aitbc.coordinator.chain import sealer, witnessing
 from aitbc.coordinator.config import Settings
 from aitbc.coordinator.database import Database
-from aitbc.coordinator.jobs.waiting import WaitingMiners
+from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
 from aitbc.coordinator.metrics import COSIGNATURES
 from aitbc.coordinator.process.cosigning import Cosigner
 from aitbc.coordinator.process.runtime import Runtime
@@ -70,7 +70,7 @@ def runtime_of(db: Database, net: Net, *names: str) -> Runtime:
     """A coordinator over `db` whose WITNESSES are these (default: all of the net)."""
     witnesses = ",".join(f"{verifier_of(name).vkey}@http://{name}/" for name in names or net.handlers)
     settings = Settings(database_url="sqlite:///unused.db", api_keys="", witnesses=witnesses)
-    return Runtime(settings, db, context(), SystemClock(), WaitingMiners())
+    return Runtime(settings, db, context(), SystemClock(), IdleMiners())
 
 
 def cosigner_of(db: Database, net: Net, *names: str) -> Cosigner:

@@ -146,7 +146,8 @@ class Auditor:
         self._chain = Chain(network, log_keys, witnesses, counted)
         known = (key.public_bytes for key in log_keys.values()) if signing is None else signing
         self._continuity = Continuity(trust.kept, known)
-        self._leaves = Leaves(tx, self._receipts, Fee(tx, report), report, progress)
+        self._fee = Fee(tx, report)
+        self._leaves = Leaves(tx, self._receipts, self._fee, report, progress)
         self._tree = Tree()
 
     def run(self) -> None:
@@ -159,7 +160,7 @@ class Auditor:
         self._check_accounts()
         report.checked.append("balances and holds")
         work = Work(self._tx, self._leaves.books.open_holds)
-        check_jobs(self._tx, work, report, self._progress)
+        check_jobs(self._tx, work, self._fee, report, self._progress)
         report.checked.append("jobs and payments")
         check_registers(self._tx, work, report, self._progress)
         report.checked.append("parameters, keys' limits, miners' work and deposits")

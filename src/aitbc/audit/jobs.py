@@ -11,10 +11,10 @@ from sqlalchemy import text
 from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.history import Histories
-from aitbc.audit.registers import Work
+from aitbc.audit.registers import Fee, Work
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.core.metering import cancelled_units
-from aitbc.core.money import price_units
+from aitbc.core.money import fee_units, price_units
 
 PAGE = 500
 
@@ -23,7 +23,7 @@ JOBS = statement(
 SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.status, j.hold_id, j.held_units,
        j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms, j.manual_payment,
        j.prompt_bound, j.completion_bound, j.progress_tokens, j.progress_ms, j.paid_run_ms,
-       j.max_price_units, j.queued, j.event_count, j.actor, j.cause, j.created_at_ms, p.id AS payment,
+       j.max_price_units, j.fee_bps, j.queued, j.event_count, j.actor, j.cause, j.created_at_ms, p.id AS payment,
        j.key_id, j.spend_period_ms, p.price_units AS payment_price, p.refunded_units, r.provider_id, r.units,
        r.id AS receipt, r.created_at_ms AS issued_at_ms, r.body, r.price_units AS receipt_price,
        h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
@@ -55,7 +55,7 @@ WHERE m.id > :after ORDER BY m.id LIMIT :count
 )
 SETTLED = statement(
     text("""
-SELECT j.id, j.status, j.hold_id, j.price_units, r.body, n.account_id AS provider,
+SELECT j.id, j.status, j.hold_id, j.price_units, j.fee_bps, r.body, n.account_id AS provider,
        m.status AS payment, m.price_units AS payment_price, m.fee_units AS payment_fee, m.refunded_units
 FROM jobs j
 LEFT JOIN receipts r ON r.id = j.receipt_id
@@ -117,13 +117,16 @@ def _check_cancelled_payment(row: Any, ended: Settlement) -> None:
         raise Wrong("job", row.id, what)
     if ended.credit != row.provider:
         raise Wrong("job", row.id, f"{ended.credit} was paid for it, its miner is {row.provider}'s")
+    if row.fee_bps is not None and ended.fee_units != fee_units(row.price_units, row.fee_bps):
+        what = f"the fee was {ended.fee_units} units, of its price it is {row.fee_bps} basis points"
+        raise Wrong("job", row.id, what)
     if row.payment is not None and row.payment_fee != ended.fee_units:
         raise Wrong(
             "payment", row.hold_id, f"the fee was {ended.fee_units} units instead of {row.payment_fee}"
         )
 
 
-def check_jobs(tx: Tx, work: Work, report: Report, progress: Progress) -> None:
+def check_jobs(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progress) -> None:
     """Every job, then every manual payment; `work` gets every job. Raises Wrong."""
     counts = tx.one(COUNTS)
     progress.stage("jobs", int(counts.jobs))
@@ -139,6 +142,7 @@ def check_jobs(tx: Tx, work: Work, report: Report, progress: Progress) -> None:
             receipts += row.receipt is not None
             _check_job(row)
             histories.check(row)
+            fee.check_run(row)
             work.add(row)
     if report.counts.get("jobs", 0) != int(counts.jobs):
         raise Wrong("payment", "?", "a job has more than one, or more than one receipt")

@@ -145,7 +145,7 @@ class Leaves:
         )
         if stored != stated or row.issued_at_ms // 1000 != fields.completed_at:
             raise Wrong("receipt", row.receipt, "its columns differ from what was signed")
-        self._fee.check(row.receipt, row.issued_at_ms, fields.price_units, fields.fee_units)
+        self._fee.check(row.receipt, fields.started_at, fields.price_units, fields.fee_units)
 
     def check_rest(self, transfers: int, receipts: int) -> None:
         """The leaves that wait; then that every transfer and receipt (of so many) has had its leaf, once."""

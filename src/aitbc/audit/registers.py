@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
@@ -66,12 +67,32 @@ class Fee:
             if row.name == "fee_bps":
                 self._bps, self._since_ms = row.value, row.updated_at_ms
 
-    def check(self, receipt_id: str, issued_at_ms: int, price_units: int, charged_units: int) -> None:
-        """Of a receipt. Raises Wrong where it was issued under these parameters and has another fee."""
-        if issued_at_ms > self._since_ms and charged_units != fee_units(price_units, self._bps):
-            since = "always" if self._since_ms < 0 else f"since {rfc3339(self._since_ms)}"
-            what = f"it is {self._bps} {since}, and receipt {receipt_id} of later has a fee of {charged_units} units"
-            raise Wrong("parameter", "fee_bps", what)
+    def check(self, receipt_id: str, started_at_s: int, price_units: int, charged_units: int) -> None:
+        """Of a receipt. Raises Wrong where its run began under these parameters and it has another fee."""
+        if started_at_s * 1000 > self._since_ms and charged_units != fee_units(price_units, self._bps):
+            self._name(f"receipt {receipt_id} of later has a fee of {charged_units} units")
+
+    def check_run(self, job: Any) -> None:
+        """Of a job with its receipt. Raises Wrong where the fee that was fixed for its run was not in force when it
+        began, or is not what its receipt charges; nothing is fixed for runs from before fees were.
+        """
+        if job.fee_bps is None:
+            if job.status == "running":
+                raise Wrong("job", job.id, "it runs and its fee is not fixed")
+            return
+        if job.started_at_ms is None:
+            raise Wrong("job", job.id, f"it does not run, and {job.fee_bps} basis points are fixed for it")
+        if job.receipt is not None:
+            charged = int(orjson.loads(job.body)["fee_units"])
+            if charged != fee_units(job.receipt_price, job.fee_bps):
+                what = f"its fee is {job.fee_bps} basis points, its receipt charges {charged} units"
+                raise Wrong("job", job.id, what)
+        if job.started_at_ms > self._since_ms and job.fee_bps != self._bps:
+            self._name(f"job {job.id} of later has a fee of {job.fee_bps}")
+
+    def _name(self, what: str) -> None:
+        since = "always" if self._since_ms < 0 else f"since {rfc3339(self._since_ms)}"
+        raise Wrong("parameter", "fee_bps", f"it is {self._bps} {since}, and {what}")
 
 
 class Work:

@@ -69,6 +69,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "attempts": "how often it was tried, without what was not the miner's fault; its events have every claim",
         "excluded": "who failed it before, and gets it last; its events name them",
         "expires_at_ms": "moved with the clock's jumps",
+        "fee_bps": "of a run that was paid for nothing and began before the fee was last set",
         "key_id": "which of the client's keys submitted it",
         "lease_expires_at_ms": LEASE,
         "lease_id": LEASE,

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 from aitbc.core.canonical import encode, encode_floats, loads_strict, sha256_hex
 
 DEFAULT_MODEL = "llama3.2"
+ANY_MODEL = "*"
+"""What stands for the model of a miner that serves any."""
 DEFAULT_MAX_TOKENS = 256
 DEFAULT_TEMPERATURE = 0.7
 DEFAULT_TOP_P = 0.9

@@ -167,9 +167,9 @@ def test_a_warning_is_noted_for_a_moment_only(
     looked: list[str] = []
     found_out = on_offer._why
 
-    def counted(tx: Tx, job: JobRow, wants: dict[str, Any]) -> on_offer.Warned:
+    def counted(tx: Tx, job: JobRow) -> on_offer.Warned:
         looked.append(job.id)
-        return found_out(tx, job, wants)
+        return found_out(tx, job)
 
     monkeypatch.setattr(on_offer, "_why", counted)
 

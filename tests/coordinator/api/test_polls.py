@@ -147,7 +147,7 @@ def test_a_caller_that_goes_away_is_noticed(api: Market) -> None:
     api.run(poll_and_go())
     assert sent == []
     assert waiting() == 0
-    assert len(api.runtime.waiting) == 0
+    assert len(api.runtime.idle_miners) == 0
     job_id = api.job(client)
     assert api.get(f"/v1/jobs/{job_id}", client).json()["status"] == "pending"
 

@@ -16,7 +16,7 @@ from aitbc.coordinator.chain import continuity, sealer
 from aitbc.coordinator.config import Settings
 from aitbc.coordinator.database import Database
 from aitbc.coordinator.errors import LogRefused, StorageUnavailable
-from aitbc.coordinator.jobs.waiting import WaitingMiners
+from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
 from aitbc.coordinator.process.loops.sealing import seal_once
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.coordinator.signing.headfile import HeadFile, HeadFileError, Kept
@@ -42,7 +42,7 @@ class Killed(Exception):
 
 def coordinator(db: Database, home: Path) -> Runtime:
     settings = Settings(database_url="sqlite:///unused.db", api_keys="", home=home)
-    return Runtime(settings, db, context(), SystemClock(), WaitingMiners(), head_file=HeadFile(home, CHAIN))
+    return Runtime(settings, db, context(), SystemClock(), IdleMiners(), head_file=HeadFile(home, CHAIN))
 
 
 def seal(runtime: Runtime, leaves: int = 3) -> None:

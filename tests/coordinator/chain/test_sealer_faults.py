@@ -15,7 +15,7 @@ from aitbc.coordinator.chain import sealer
 from aitbc.coordinator.config import Settings
 from aitbc.coordinator.database import Database
 from aitbc.coordinator.errors import StorageUnavailable
-from aitbc.coordinator.jobs.waiting import WaitingMiners
+from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
 from aitbc.coordinator.process.loops.sealing import seal_once
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.clock import SystemClock
@@ -94,7 +94,7 @@ def test_in_a_group_commit_a_seal_that_fails_spares_its_neighbours(
     db: Database, published: Published
 ) -> None:
     settings = Settings(database_url="sqlite:///unused.db", api_keys="")
-    runtime = Runtime(settings, db, context(), SystemClock(), WaitingMiners())
+    runtime = Runtime(settings, db, context(), SystemClock(), IdleMiners())
 
     async def main() -> None:
         for at in range(1, MOST_STATEMENTS):

@@ -7,6 +7,7 @@ import pytest
 from aitbc.coordinator.flows.acts import payment
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.metering import CANCELLED_TOKENS_PER_S, MOST_TOKENS_PER_S, cancelled_units
 from tests.support_flows import MODEL, Market, Provider
 
@@ -48,6 +49,13 @@ def test_a_run_costs_its_prompt_and_what_was_reported_of_it(market: Market, mine
     report(market, miner, job, 300)
     market.clock.advance(5)
     assert cancel(market, job).price_units == PROMPT_UNITS + 450, "it went on as fast as before"
+
+
+def test_a_cancelled_run_pays_the_fee_of_its_claim(market: Market, miner: Provider) -> None:
+    job = running(market, miner)
+    market.clock.advance(10)
+    market.db.write_sync(parameters.set_value, "fee_bps", 5000)
+    cancel(market, job)
 
 
 def test_without_a_report_a_run_counts_as_slow(market: Market, miner: Provider) -> None:

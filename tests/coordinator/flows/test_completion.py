@@ -19,7 +19,7 @@ from aitbc.coordinator.errors import (
     SignatureRequired,
     StatementOldVersion,
 )
-from aitbc.coordinator.flows.acts import completion, job_lifecycle
+from aitbc.coordinator.flows.acts import completion, job_lifecycle, payment
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
 from aitbc.coordinator.jobs.spec import make_spec
 from aitbc.coordinator.ledger.models import TREASURY
@@ -97,6 +97,34 @@ def test_the_fee_is_the_networks_parameter(market: Market, bps: int) -> None:
     row = market.complete(miner, job_id, usage=(10, 0))
     assert int(body(row)["fee_units"]) == 1000 * bps // 10_000
     market.check()
+
+
+@pytest.mark.parametrize("manual", [False, True])
+def test_the_fee_is_the_one_in_force_at_the_claim(market: Market, manual: bool) -> None:
+    """A change while a job runs is for the next one; a job that is tried again gets the fee of that try."""
+    client, miner = market.client(), market.miner(models={"llama": 100_000}, concurrency=3)
+    for fails, bps in ((False, 1000), (True, 500)):
+        job = market.submit(client, cap=100_000, payment="manual" if manual else "auto")
+        if manual:
+            escrow = market.db.write_sync(payment.open_escrow, client, job.id)
+        assert market.job(job.id).fee_bps is None
+        market.db.write_sync(parameters.set_value, "fee_bps", 1000)
+        market.take(miner)
+        assert market.job(job.id).fee_bps == 1000
+        market.clock.advance(1)
+        market.db.write_sync(parameters.set_value, "fee_bps", 500)
+        if fails:
+            market.fail(miner, job.id)
+            assert market.job(job.id).fee_bps is None
+            market.pass_time(2)
+            market.take(miner)
+            market.db.write_sync(parameters.set_value, "fee_bps", 0)
+        before = market.balance(TREASURY).balance_units
+        row = market.complete(miner, job.id, usage=(10, 0))
+        if manual:
+            market.db.write_sync(payment.release, client, escrow.id)
+        assert int(body(row)["fee_units"]) == market.balance(TREASURY).balance_units - before == bps // 10
+        market.check()
 
 
 def test_a_price_of_zero_is_a_price(market: Market) -> None:

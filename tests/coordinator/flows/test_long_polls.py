@@ -36,11 +36,11 @@ async def take(runtime: Runtime, miner: Provider, count: int, known: set[str], w
 async def settled(runtime: Runtime, waiters: int) -> None:
     """Until so many miners wait."""
     for _ in range(1000):
-        if len(runtime.waiting) == waiters:
+        if len(runtime.idle_miners) == waiters:
             await asyncio.sleep(0.01)
             return
         await asyncio.sleep(0.005)
-    raise AssertionError(f"{len(runtime.waiting)} wait, not {waiters}")
+    raise AssertionError(f"{len(runtime.idle_miners)} wait, not {waiters}")
 
 
 async def within(seconds: float, what: Awaitable[Any]) -> Any:
@@ -62,7 +62,7 @@ def test_a_waiting_miner_gets_a_job_at_once(market: Market, runtime: Runtime) ->
         taken = await within(SOON_S, waiter)
         assert [one.job.id for one in taken] == [job.id]
         assert time.perf_counter() - started < SOON_S
-        assert len(runtime.waiting) == 0
+        assert len(runtime.idle_miners) == 0
 
     in_loop(market.db, main())
 
@@ -293,7 +293,7 @@ def test_polls_end_in_time_and_at_shutdown(market: Market, runtime: Runtime, lat
             waiters.append(poll(runtime, miner))
             waiters.append(asyncio.create_task(waiting.job_change(runtime, client, job.id, 30)))
             waiters.append(asyncio.create_task(waiting.offer(runtime, miner.principal, miner.miner_id, 30)))
-        while len(runtime.waiting) < 40:
+        while len(runtime.idle_miners) < 40:
             await asyncio.sleep(0)
         await asyncio.sleep(late_s)
         started = time.perf_counter()

@@ -5,16 +5,23 @@ from typing import Any
 
 import pytest
 
+from aitbc.coordinator.flows.shared import supply
 from aitbc.coordinator.flows.views import explain
-from aitbc.coordinator.jobs.matching import MinerProfile, Wanted, reason_against
-from aitbc.coordinator.jobs.rows import Ask, MinerNeeds
-from aitbc.coordinator.miners import serving
+from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
 from aitbc.coordinator.parameters import service as parameters
 from tests.support_flows import MODEL, Market, spec_of
 
 MODELS = ("llama", "mistral", "phi")
 WANTED = [
-    Wanted("llm_inference", model, cap, memory, region, required, "")
+    RULES.wanted(
+        "llm_inference",
+        model,
+        max_price_units=cap,
+        min_memory_mb=memory,
+        region=region,
+        required_miner_id=required,
+    )
     for model in (*MODELS, "none")
     for cap in (100, 1000)
     for memory in (0, 8000)
@@ -41,9 +48,9 @@ def test_miners_are_counted_as_the_rule_says(market: Market) -> None:
         expected: dict[str, int] = {}
         fit = 0
         for profile, any_model in profiles:
-            asked = wanted._replace(max_price_units=2**62) if any_model else wanted
-            reason = reason_against(profile, asked)
-            if any_model and not reason and wanted.max_price_units < default_price(market):
+            asked = wanted.but(max_price_units=2**62) if any_model else wanted
+            reason = RULES.reason_against(profile, asked)
+            if any_model and not reason and wanted.limits["max_price_units"] < default_price(market):
                 reason = "PRICE_ABOVE_CAP"
             if reason:
                 expected[reason] = expected.get(reason, 0) + 1
@@ -59,7 +66,7 @@ def test_so_many_miners_are_looked_at(market: Market, monkeypatch: pytest.Monkey
     """The cheapest of the model; and so many of those that do not serve it."""
     for number in range(9):
         market.miner(f"m{number}", models={"llama": 500 - number})
-    monkeypatch.setattr(serving, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(supply, "MOST_LOOKED_AT", 4)
     quote = market.db.read_sync(explain.quote, market.ctx, spec_of())
     assert (quote.eligible_miners, quote.asks_units) == (4, (492, 495, 493))
     none = market.db.read_sync(explain.quote, market.ctx, spec_of(model="none"))

@@ -7,10 +7,10 @@ import pytest
 from aitbc.coordinator.errors import InsufficientFunds, JobNotAvailable
 from aitbc.coordinator.flows.acts import dispatch, job_lifecycle, registration
 from aitbc.coordinator.flows.shared import retries
-from aitbc.coordinator.jobs.matching import MinerProfile, Wanted
-from aitbc.coordinator.jobs.merit import Merit
-from aitbc.coordinator.jobs.rows import Ask, MinerNeeds
-from aitbc.coordinator.jobs.waiting import NEWCOMER_TURN, WaitingMiners
+from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
+from aitbc.coordinator.jobs.matching.idle_miners import NEWCOMER_TURN, IdleMiners
+from aitbc.coordinator.jobs.matching.merit import Merit
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.rows import MinerSpec, ModelSpec
 from tests.support_flows import Market, Provider, spec_of
@@ -290,8 +290,10 @@ def test_a_job_goes_where_its_context_fits(market: Market) -> None:
     client = market.client()
     job = market.submit(client, prompt="w " * 10_000, cap=0)
     assert job.min_context == 20_000 // 6 + 10
-    wanted = Wanted("llm_inference", "llama", 0, 0, "", "", "", job.min_context, job.max_units)
-    waiting = WaitingMiners()
+    wanted = RULES.wanted(
+        "llm_inference", "llama", job.max_units, max_price_units=0, min_context=job.min_context
+    )
+    waiting = IdleMiners()
     needs = MinerNeeds("m", "", 0)
 
     def enter(context: int) -> object:
@@ -327,8 +329,8 @@ def test_a_job_that_was_too_long_for_a_miner_needs_more_than_that_one_has(
 
 
 def test_a_price_of_zero_buys_a_share_and_not_everything() -> None:
-    waiting = WaitingMiners()
-    wanted = Wanted("llm_inference", "llama", 10**9, 0, "", "", "")
+    waiting = IdleMiners()
+    wanted = RULES.wanted("llm_inference", "llama", max_price_units=10**9)
     ask = Ask("llm_inference", "llama", 10**6)
     known = MinerProfile(MinerNeeds("known", "", 0), (ask,), Merit(100, 0, 100_000, 50_000, proven=True))
     stranger = MinerProfile(MinerNeeds("new", "", 0), (ask._replace(price_units=0),))

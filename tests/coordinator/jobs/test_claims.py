@@ -10,7 +10,9 @@ from aitbc.coordinator.flows.acts import job_lifecycle
 from aitbc.coordinator.jobs import claims
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.exclusion import NEWCOMERS, account, set_of
-from aitbc.coordinator.jobs.rows import ANY_MODEL, Ask, JobRow, JobSpec, MinerNeeds
+from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
+from aitbc.coordinator.jobs.rows import JobRow, JobSpec
+from aitbc.core.jobspec import ANY_MODEL
 from tests.support_flows import MODEL, Market, spec_of
 
 LEASE_MS = 60_000

@@ -1,20 +1,32 @@
 """`jobs.matching` and the queue's SQL say the same of every miner and job, on both databases."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import BigInteger, Text, bindparam, case, select
 
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.database import Database, Tx, statement
 from aitbc.coordinator.flows.acts import dispatch
 from aitbc.coordinator.jobs import claims
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.exclusion import set_of
-from aitbc.coordinator.jobs.matching import MinerProfile, reason_against
+from aitbc.coordinator.jobs.matching.constraints import (
+    ANY_CONTEXT,
+    CONSTRAINTS,
+    Ask,
+    Constraint,
+    MinerNeeds,
+    Supply,
+    ask_of,
+    needs_of,
+)
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
 from aitbc.coordinator.jobs.models import Job
-from aitbc.coordinator.jobs.rows import ANY_CONTEXT, Ask, JobRow, MinerNeeds
+from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.jobs.service import INSERT_JOB
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import ManualClock
@@ -54,23 +66,24 @@ miners = st.builds(
     st.sampled_from((0, 1, 2, ANY_CONTEXT)),
     offers,
 )
-wishes = st.fixed_dictionaries(
-    {
-        "job_type": st.sampled_from(TYPES),
-        "model": st.sampled_from(MODELS),
-        "max_price_units": st.integers(0, 4),
-        "min_memory_mb": st.integers(0, 3),
-        "region": st.sampled_from(REGIONS),
-        "required_miner_id": st.sampled_from(("", "", *NAMES)),
-        "excluded": st.lists(st.sampled_from((*NAMES, "@a0", "@a1", "?", "!", "m", "@a")), max_size=3).map(
-            set_of
-        ),
-        "min_context": st.integers(0, 3),
-        "expires_at_ms": st.sampled_from((-1, 0, 1, 2)),
-        "rank": st.integers(0, 2),
-        "queued": st.sampled_from((1, 1, 1, 0)),
-    }
-)
+WISHES: dict[str, st.SearchStrategy[Any]] = {
+    "job_type": st.sampled_from(TYPES),
+    "model": st.sampled_from(MODELS),
+    "max_price_units": st.integers(0, 4),
+    "min_memory_mb": st.integers(0, 3),
+    "region": st.sampled_from(REGIONS),
+    "required_miner_id": st.sampled_from(("", "", *NAMES)),
+    "excluded": st.lists(st.sampled_from((*NAMES, "@a0", "@a1", "?", "!", "m", "@a")), max_size=3).map(
+        set_of
+    ),
+    "min_context": st.integers(0, 3),
+    "expires_at_ms": st.sampled_from((-1, 0, 1, 2)),
+    "rank": st.integers(0, 2),
+    "queued": st.sampled_from((1, 1, 1, 0)),
+}
+wishes = st.fixed_dictionaries(WISHES)
+TEXTS = ("id", "account_id", "region")
+NUMBERS = ("memory_mb", "price_units", "context_length", "proven")
 
 
 @pytest.fixture
@@ -94,7 +107,7 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
             fitting = [row for row in rows if allowed(tx, miner, row)]
             best = [row.id for row in sorted(fitting, key=lambda row: (row.rank, row.id))]
             for ask in miner.asks:
-                own = [row for row in fitting if miner.ask_for(jobs.wanted_by(row)) == ask]
+                own = [row for row in fitting if miner.ask_for(RULES.wanted_by(row)) == ask]
                 order = [(row.rank, row.id) for row in sorted(own, key=lambda row: (row.rank, row.id))]
                 for lock in (True, False):
                     assert [
@@ -104,7 +117,7 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
             taken = dispatch._claim_heads(tx, ctx, miner, count, "")
             assert [one.job.id for one in taken] == best[:count]
             for row in rows:
-                ask = miner.ask_for(jobs.wanted_by(row))
+                ask = miner.ask_for(RULES.wanted_by(row))
                 if ask is not None and row.id not in best[:count]:
                     claimed = claims.claim(tx, [row.id], miner.needs, ask, "lease", 1000)
                     assert bool(claimed) == (row.id in best)
@@ -112,6 +125,45 @@ def test_the_queue_gives_what_matching_allows(db: Database, client: Principal, c
 
         with pytest.raises(Undo):
             db.write_sync(look)
+
+    agrees()
+
+
+def test_every_constraint_is_gone_through() -> None:
+    assert {one.column for one in CONSTRAINTS} <= WISHES.keys()
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda one: one.column)
+def test_miners_that_are_here_are_seen_as_matching_sees_them(db: Database, constraint: Constraint) -> None:
+    """`here` over all miners, each constraint by itself: as `allows` has it."""
+    kinds: dict[str, Any] = {**dict.fromkeys(TEXTS, Text), **dict.fromkeys(NUMBERS, BigInteger)}
+    columns = SimpleNamespace(**{name: bindparam(f"its_{name}", type_=kind) for name, kind in kinds.items()})
+    met = constraint.here(constraint.parameter(), Supply(columns, columns, columns.proven == 1))
+    look = statement(select(case((met, 1), else_=0).label("met")))
+
+    @BOUNDED
+    @given(miner=miners, wish=wishes)
+    def agrees(miner: MinerProfile, wish: dict[str, Any]) -> None:
+        needs, ask = miner.needs, miner.asks[0]
+        row = {
+            "id": needs.miner_id,
+            "account_id": needs.account_id,
+            "proven": int(needs.proven),
+            "region": needs.region,
+            "memory_mb": needs.memory_mb,
+            "price_units": ask.price_units,
+            "context_length": 0 if ask.context == ANY_CONTEXT else ask.context,
+        }
+        assert needs_of(SimpleNamespace(**row), needs.proven) == needs
+        assert ask_of(ask.job_type, ask.model, SimpleNamespace(**row)) in (
+            ask,
+            ask._replace(context=ANY_CONTEXT),
+        )
+        asked = wish[constraint.column]
+        its = {f"its_{name}": value for name, value in row.items()}
+        found = db.read_sync(lambda tx: tx.one(look, **{constraint.column: asked}, **its).met)
+        if ask.context:  # 0 stands for ANY_CONTEXT in an offer
+            assert bool(found) == constraint.allows(asked, needs, ask)
 
     agrees()
 
@@ -143,4 +195,4 @@ def insert(tx: Tx, pattern: JobRow, wish: dict[str, Any], number: int) -> JobRow
 def allowed(tx: Tx, miner: MinerProfile, row: JobRow) -> bool:
     """By the words of `jobs.matching`, and of the queue: in it, and in time."""
     in_time = row.queued == 1 and row.expires_at_ms > tx.now_ms
-    return in_time and reason_against(miner, jobs.wanted_by(row)) == ""
+    return in_time and RULES.reason_against(miner, RULES.wanted_by(row)) == ""

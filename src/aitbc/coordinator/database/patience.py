@@ -9,6 +9,7 @@ answered: then the server is busy, and does not hang.
 import contextlib
 import os
 import queue
+import selectors
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 import psycopg
+from psycopg import pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Ready, Wait
 
@@ -32,7 +34,7 @@ SOCKET = {
     "tcp_user_timeout": 15_000,
 }
 # A server that works for us, or waits for a lock, looks so often whether we are still there. Otherwise whoever is
-# killed or cut off keeps its locks until its statement has ended. Servers older than 14 cannot.
+# killed keeps its locks until its statement has ended. Servers older than 14 cannot.
 LOOK_FOR_US = b"""
 DO $$ BEGIN
   PERFORM set_config('client_connection_check_interval', '1s', false);
@@ -87,6 +89,11 @@ class PatientConnection(psycopg.Connection[Any]):
             return super().wait(gen, interval, timeout)
         return super().wait(self._watched(gen), interval)
 
+    def close(self) -> None:
+        """As psycopg's; a statement that is given up with it is asked to end."""
+        ask_to_stop(self)
+        super().close()
+
     def _watched(self, gen: PQGen[T]) -> PQGen[T]:
         silent_since = 0.0
         try:
@@ -120,12 +127,48 @@ def alive(url: str, patience_s: float = PATIENCE_S) -> bool:
 
 
 def cut(connection: psycopg.Connection[Any]) -> None:
-    """Breaks a connection off, from any thread: whoever waits for an answer finds it lost."""
+    """Breaks a connection off, from any thread: whoever waits for an answer finds it lost.
+
+    The server is asked to end the statement that is under way, so that its locks are free at once.
+    """
+    ask_to_stop(connection)
     with (
         contextlib.suppress(psycopg.Error, OSError),
         socket.socket(fileno=os.dup(connection.pgconn.socket)) as end,
     ):
         end.shutdown(socket.SHUT_RDWR)
+
+
+def ask_to_stop(connection: psycopg.Connection[Any]) -> None:
+    """Has the server end the statement that is under way, if there is one. Waits for nothing, promises nothing.
+
+    The server may hang, and then so does whoever asks: on a thread of its own, over a connection of its own.
+    """
+    try:
+        if connection.closed or connection.pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
+            return
+        request = connection.pgconn.cancel_conn()  # knows all that it needs once the connection is closed
+    except psycopg.Error:  # lost, or a libpq older than 17: then the server finds out by itself (LOOK_FOR_US)
+        return
+
+    threading.Thread(target=_ask, args=(request,), name="cancel", daemon=True).start()
+
+
+def _ask(request: pq.abc.PGcancelConn) -> None:
+    """Sends the request, and waits (not in libpq, which would keep all threads waiting) until it was taken."""
+    until = time.monotonic() + PATIENCE_S
+    try:
+        request.start()
+        while (status := request.poll()) in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
+            wanted = selectors.EVENT_READ if status == pq.PollingStatus.READING else selectors.EVENT_WRITE
+            with selectors.DefaultSelector() as selector:
+                selector.register(request.socket, wanted)
+                if not selector.select(until - time.monotonic()):
+                    break
+    except (psycopg.Error, OSError):  # lost, or refused: nothing is left to ask for, or nobody to ask
+        pass
+    finally:
+        request.finish()
 
 
 def _within(seconds: float, connect: Callable[[], Any], given_up: threading.Event | None) -> Any:

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
-    and_,
     bindparam,
     case,
     func,
@@ -22,9 +21,12 @@ from sqlalchemy.sql.expression import ClauseElement
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import among, table_of
 from aitbc.coordinator.jobs import history, service
-from aitbc.coordinator.jobs.exclusion import NEWCOMERS, account, member
+from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
+from aitbc.coordinator.jobs.matching.rules import RULES, Rules
 from aitbc.coordinator.jobs.models import QUEUED, Job, JobRequest
-from aitbc.coordinator.jobs.rows import ANY_MODEL, COLUMNS, Ask, JobRow, MinerNeeds
+from aitbc.coordinator.jobs.rows import COLUMNS, JobRow
+from aitbc.coordinator.parameters import service as parameters
+from aitbc.core.jobspec import ANY_MODEL
 
 _jobs: Any = table_of(Job)
 _requests: Any = table_of(JobRequest)
@@ -34,42 +36,15 @@ _lease_end: Any = bindparam("lease_expires", type_=BigInteger)
 _run_end = _c.max_run_ms + _now
 
 
-def _lacks(name: str) -> ColumnElement[bool]:
-    """That the job's set has not this member. By REPLACE: both databases have it, and it knows no wildcards."""
-    without: ColumnElement[bool] = (
-        func.replace(_c.excluded, bindparam(name), literal_column("''")) == _c.excluded
+def _heads(fits: tuple[Any, ...]) -> dict[bool, Select[Any]]:
+    """The queue's first jobs for one ask: of the model that it names (True), or of any."""
+    head = (
+        select(_c.id, _c.rank, _c.prompt_bound)
+        .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *fits, _c.expires_at_ms > _now)
+        .order_by(_c.rank, _c.id)
+        .limit(bindparam("count"))
     )
-    return without
-
-
-_newcomers: Any = literal_column(f"'{member(NEWCOMERS)}'")
-_lacks_newcomers = func.replace(_c.excluded, _newcomers, literal_column("''")) == _c.excluded
-_FITS = (
-    _c.max_price_units >= bindparam("price"),
-    _c.min_memory_mb <= bindparam("memory"),
-    (_c.region == literal_column("''")) | (_c.region == bindparam("region")),
-    (_c.required_miner_id == literal_column("''")) | (_c.required_miner_id == bindparam("miner")),
-    _c.min_context <= bindparam("context"),
-    # As `exclusion.keeps_away` has it; nearly always nobody is kept away.
-    (_c.excluded == literal_column("''"))
-    | and_(
-        _lacks("itself"),
-        _lacks("account"),
-        (bindparam("proven") == 1) | _lacks_newcomers,
-    ),
-)
-_HEAD = (
-    select(_c.id, _c.rank, _c.prompt_bound)
-    .where(sql(QUEUED), _c.job_type == bindparam("job_type"), *_FITS, _c.expires_at_ms > _now)
-    .order_by(_c.rank, _c.id)
-    .limit(bindparam("count"))
-)
-_OF_MODEL = _HEAD.where(_c.model == bindparam("model"))
-HEADS = {
-    (named, locked): statement(head.with_for_update(skip_locked=True) if locked else head)
-    for named, head in ((True, _OF_MODEL), (False, _HEAD))
-    for locked in (True, False)
-}
+    return {True: head.where(_c.model == bindparam("model")), False: head}
 
 
 class Claimed(NamedTuple):
@@ -102,6 +77,7 @@ def _taking(*conditions: Any) -> ClauseElement:
             progress_tokens=0,
             progress_ms=0,
             unit_price_units=bindparam("price"),
+            fee_bps=parameters.in_force("fee_bps"),
             attempts=_c.attempts + 1,
             event_count=_c.event_count + 1,
             cause=literal_column("''"),
@@ -130,23 +106,39 @@ def _in_head(dialect: str, head: Select[Any]) -> ColumnElement[bool]:
     return found
 
 
-CLAIM = statement(
-    lambda dialect: _taking(
-        among(dialect, "jobs.id", "jobs"),
-        sql(QUEUED),
-        _c.status == literal_column("'pending'"),
-        _c.expires_at_ms > _now,
-        *_FITS,
-    ),
-    _ClaimedRow,
-)
+class Claims:
+    """The statements of the queue for a list of constraints.
+
+    heads  by whether the model is named, and whether the jobs are locked: a look
+    claim  of jobs that are named; first: of those that a look would find, by whether the model is named
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        fits = rules.claims(_c)
+        self.side_of = rules.side_of
+        self.heads = {
+            (named, locked): statement(head.with_for_update(skip_locked=True) if locked else head)
+            for named, head in _heads(fits).items()
+            for locked in (True, False)
+        }
+        self.claim = statement(
+            lambda dialect: _taking(
+                among(dialect, "jobs.id", "jobs"),
+                sql(QUEUED),
+                _c.status == literal_column("'pending'"),
+                _c.expires_at_ms > _now,
+                *fits,
+            ),
+            _ClaimedRow,
+        )
+        self.first = {named: _claim_first(head) for named, head in _heads(fits).items()}
 
 
 def _claim_first(head: Select[Any]) -> Statement:
     return statement(lambda dialect: _taking(_in_head(dialect, head)), _ClaimedRow)
 
 
-CLAIM_FIRST = {True: _claim_first(_OF_MODEL), False: _claim_first(_HEAD)}
+QUEUE = Claims(RULES)
 
 
 def heads(
@@ -157,31 +149,16 @@ def heads(
     `lock` (PostgreSQL): other miners that look meanwhile pass them over; see `announce`.
     """
     named, fits = _fits(tx, needs, ask, count)
-    return [(row.rank, row.id, row.prompt_bound) for row in tx.all(HEADS[named, lock], **fits)]
+    return [(row.rank, row.id, row.prompt_bound) for row in tx.all(QUEUE.heads[named, lock], **fits)]
 
 
 def _fits(tx: Tx, needs: MinerNeeds, ask: Ask, count: int) -> tuple[bool, dict[str, Any]]:
     """Whether the ask names its model, and the parameters of a look."""
-    fits = {**_side_of(tx, needs, ask), "job_type": ask.job_type, "count": count}
+    fits = {**QUEUE.side_of(needs, ask), "job_type": ask.job_type, "count": count, "now": tx.now_ms}
     named = ask.model != ANY_MODEL
     if named:
         fits["model"] = ask.model
     return named, fits
-
-
-def _side_of(tx: Tx, needs: MinerNeeds, ask: Ask) -> dict[str, Any]:
-    """The miner's side of `_FITS`."""
-    return {
-        "price": ask.price_units,
-        "context": ask.context,
-        "memory": needs.memory_mb,
-        "region": needs.region,
-        "miner": needs.miner_id,
-        "itself": member(needs.miner_id),
-        "account": member(account(needs.account_id)),
-        "proven": 1 if needs.proven else 0,
-        "now": tx.now_ms,
-    }
 
 
 def announce(tx: Tx, job_ids: Iterable[str]) -> None:
@@ -206,12 +183,13 @@ def claim(
     The jobs of one claim share its lease id. `session`: the miner's, '' where it has none.
     """
     claimed: list[Claimed] = tx.all(
-        CLAIM,
+        QUEUE.claim,
         jobs=json.dumps(job_ids),
         lease=lease_id,
         lease_expires=tx.now_ms + lease_ms,
         session=session,
-        **_side_of(tx, needs, ask),
+        now=tx.now_ms,
+        **QUEUE.side_of(needs, ask),
     )
     return _write_down(tx, needs, claimed)
 
@@ -222,7 +200,7 @@ def claim_first(
     """`claim` of the first `count` jobs for one ask, without asking for them first; in no order."""
     named, fits = _fits(tx, needs, ask, count)
     claimed: list[Claimed] = tx.all(
-        CLAIM_FIRST[named],
+        QUEUE.first[named],
         lease=lease_id,
         lease_expires=tx.now_ms + lease_ms,
         session=session,

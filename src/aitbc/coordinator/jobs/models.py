@@ -1,7 +1,5 @@
 """Jobs, what was asked and answered, and their history."""
 
-from typing import Any
-
 from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
@@ -9,6 +7,7 @@ from sqlmodel import SQLModel
 from aitbc.coordinator.database.append_only import append_only
 from aitbc.coordinator.database.columns import big, listed, small, text
 from aitbc.coordinator.jobs.lifecycle import ACTORS, CAUSES, EVENT_TYPES, STATUSES, TERMINAL
+from aitbc.coordinator.jobs.matching.constraints import CONSTRAINTS
 
 QUEUED = "queued = 1"
 PENDING = "status = 'pending'"
@@ -29,14 +28,7 @@ def partial(name: str, *columns: str, where: str) -> Index:
 
 # What a claim filters on, carried in the queue's indexes so that jobs that do not fit are passed over
 # without touching their rows.
-MATCHED: tuple[Any, ...] = (
-    "max_price_units",
-    "min_memory_mb",
-    "region",
-    "required_miner_id",
-    "min_context",
-    "excluded",
-)
+MATCHED = tuple(constraint.column for constraint in CONSTRAINTS)
 
 
 class Job(SQLModel, table=True):
@@ -52,6 +44,8 @@ class Job(SQLModel, table=True):
     max_run_ms     how long one run may take; run_ends_at_ms when this one's time is over (0: it does not run).
     progress_tokens, progress_ms  what the miner last said it had generated, and how long into the run (0: nothing).
     paid_run_ms    of a run that was cancelled: how much of it its price is for (`core.metering.cancelled_units`).
+    fee_bps        the network's share of the run's price, as it was in force when the miner got it, in basis points
+                   (None: it does not run; also of runs that ended before this was kept).
     miner_session  the miner's session that was given the lease ('' for a miner that has none).
     """
 
@@ -128,6 +122,7 @@ class Job(SQLModel, table=True):
     progress_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     paid_run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     min_context: int = big(0, sa_column_kwargs={"server_default": "0"})
+    fee_bps: int | None = big(None, nullable=True)
 
 
 class JobRequest(SQLModel, table=True):

@@ -52,6 +52,7 @@ class JobRow(NamedTuple):
     progress_ms: int
     paid_run_ms: int
     min_context: int
+    fee_bps: int | None
 
     @property
     def max_units(self) -> int:
@@ -90,30 +91,3 @@ class JobSpec(NamedTuple):
     manual_payment: bool = False
     max_run_s: int | None = None
     min_context: int = 0
-
-
-class MinerNeeds(NamedTuple):
-    """What a claim matches a job against: one miner's side."""
-
-    miner_id: str
-    region: str
-    memory_mb: int
-    account_id: str = ""
-    proven: bool = False
-
-
-ANY_MODEL = "*"
-ANY_CONTEXT = 2**40
-"""The context of a miner that names none: it is taken to hold every job."""
-
-
-class Ask(NamedTuple):
-    """One (job type, model) that a miner serves, at its price per 1000 tokens; ANY_MODEL for whatever model.
-
-    `context` in tokens; ANY_CONTEXT where the miner names none.
-    """
-
-    job_type: str
-    model: str
-    price_units: int
-    context: int = ANY_CONTEXT

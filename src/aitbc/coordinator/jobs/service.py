@@ -13,7 +13,7 @@ from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import among, table_of
 from aitbc.coordinator.jobs import history
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY
-from aitbc.coordinator.jobs.matching import Wanted
+from aitbc.coordinator.jobs.matching.rules import RULES
 from aitbc.coordinator.jobs.models import (
     LARGE_INPUT_BYTES,
     LARGE_PENDING,
@@ -112,6 +112,7 @@ REQUEUE = statement(
         lease_expires_at_ms=0,
         run_ends_at_ms=0,
         unit_price_units=0,
+        fee_bps=None,
         miner_id=literal_column("''"),
         miner_session=literal_column("''"),
         started_at_ms=None,
@@ -153,23 +154,8 @@ EXTEND = statement(
 
 
 def queued_signal(job: JobRow) -> tuple[Any, ...]:
-    """What waiting miners must know to see whether the job is for them (see `jobs.waiting`)."""
-    return ("queued", *wanted_by(job))
-
-
-def wanted_by(job: JobRow) -> Wanted:
-    """A job's side of the match."""
-    return Wanted(
-        job.job_type,
-        job.model,
-        job.max_price_units,
-        job.min_memory_mb,
-        job.region,
-        job.required_miner_id,
-        job.excluded,
-        job.min_context,
-        job.max_units,
-    )
+    """What idle miners must know to see whether the job is for them (see `matching.idle_miners`)."""
+    return RULES.signal_of(job)
 
 
 def create(
@@ -230,6 +216,7 @@ def create(
         progress_ms=0,
         paid_run_ms=0,
         min_context=spec.min_context,
+        fee_bps=None,
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))

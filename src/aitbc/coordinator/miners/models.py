@@ -22,7 +22,7 @@ class Miner(SQLModel, table=True):
     session_id      given by the registration that is in force; another machine's registration ends it
     installation_id what the miner's program calls the machine it runs on ('' where it does not say)
     strikes    failures since its last answer: it gets no work until `paused_until_ms`.
-    delivered, failed, run_ms, units: what it did lately (see `jobs.merit`).
+    delivered, failed, run_ms, units: what it did lately (see `jobs.matching.merit`).
     deposit    what its account holds for it while it is registered.
     """
 

@@ -23,6 +23,7 @@ from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.models import GONE, Miner, Offer
 from aitbc.coordinator.miners.rows import MinerRow, MinerSpec, ModelSpec, OfferRow, select_miners
 from aitbc.core.ids import new_id
+from aitbc.core.jobspec import ANY_MODEL
 
 _miners: Any = table_of(Miner)
 _offers: Any = table_of(Offer)
@@ -30,7 +31,6 @@ _m = _miners.c
 _o = _offers.c
 _own = _m.id == bindparam("miner")
 
-ANY_MODEL = "*"
 LATEST = ":latest"
 DEFAULT_JOB_TYPES = ("llm_inference",)
 TOUCH_MS = 5_000  # a sign of life is written down at most this often

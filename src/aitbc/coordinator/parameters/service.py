@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, select
 
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
@@ -56,6 +56,12 @@ def get(tx: Tx, name: str) -> int:
     return int(known)
 
 
+def in_force(name: str) -> ColumnElement[int]:
+    """The parameter's value now as an expression, for a statement that keeps it with what it writes."""
+    found = select(_parameters.c.value).where(_parameters.c.name == literal_column(f"'{name}'"))
+    return func.coalesce(found.scalar_subquery(), literal_column(str(DEFINITIONS[name].default)))
+
+
 def usual(tx: Tx, name: str) -> int:
     """`get` of what hardly anybody changes, and nobody twice a day (see `Tx.none`)."""
     default = DEFINITIONS[name].default
@@ -64,11 +70,6 @@ def usual(tx: Tx, name: str) -> int:
     value = get(tx, name)
     (_changed.discard if value == default else _changed.add)(name)
     return value
-
-
-def ahead(tx: Tx, name: str) -> None:
-    """A hint that `get` comes soon (see `Tx.ahead`)."""
-    tx.ahead(SELECT_ONE, name=name)
 
 
 def all_values(tx: Tx) -> dict[str, int]:

@@ -8,8 +8,8 @@ from aitbc.coordinator.flows.acts import dispatch, job_lifecycle
 from aitbc.coordinator.flows.acts.dispatch import Offered, Taken
 from aitbc.coordinator.flows.shared.trust import Room
 from aitbc.coordinator.jobs.lifecycle import TERMINAL
+from aitbc.coordinator.jobs.matching.idle_miners import Ticket
 from aitbc.coordinator.jobs.rows import JobRow
-from aitbc.coordinator.jobs.waiting import Ticket
 from aitbc.coordinator.process.runtime import Runtime
 
 LOOK_S = 10.0  # a waiter looks at least this often without being woken
@@ -38,16 +38,16 @@ async def take(
         while not runtime.shutdown.is_set():
             profile = taken.profile if taken.may_wait else None
             if ticket is not None and ticket.profile != profile:  # it changed, drains or is full
-                runtime.waiting.leave(ticket, satisfied=False)
+                runtime.idle_miners.leave(ticket, satisfied=False)
                 ticket = None
             left_s = until - time.monotonic()
             pause_s = min(left_s, LOOK_S * random.uniform(1 - JITTER, 1 + JITTER))
             if ticket is None and profile is not None:
-                ticket = runtime.waiting.enter(profile)
+                ticket = runtime.idle_miners.enter(profile)
             elif left_s <= 0:
                 break
             elif ticket is not None:
-                await runtime.waiting.wait(ticket, pause_s)
+                await runtime.idle_miners.wait(ticket, pause_s)
             else:
                 await _without_room(runtime, principal, taken.room, left_s)
             taken = await database.write(
@@ -59,7 +59,7 @@ async def take(
         return taken
     finally:
         if ticket is not None:
-            runtime.waiting.leave(ticket, satisfied=satisfied)
+            runtime.idle_miners.leave(ticket, satisfied=satisfied)
 
 
 async def _without_room(runtime: Runtime, principal: Principal, room: Room, left_s: float) -> None:
@@ -84,15 +84,15 @@ async def offer(
         while not runtime.shutdown.is_set():  # with nothing awaited between this look and the wait
             profile = offered.profile if offered.may_wait else None
             if ticket is not None and ticket.profile != profile:
-                runtime.waiting.leave(ticket, satisfied=False)
+                runtime.idle_miners.leave(ticket, satisfied=False)
                 ticket = None
             left_s = until - time.monotonic()
             if ticket is None and profile is not None:
-                ticket = runtime.waiting.enter(profile)
+                ticket = runtime.idle_miners.enter(profile)
             elif left_s <= 0:
                 break
             elif ticket is not None:
-                await runtime.waiting.wait(ticket, min(left_s, LOOK_S))
+                await runtime.idle_miners.wait(ticket, min(left_s, LOOK_S))
             else:
                 await _without_room(runtime, principal, offered.room, left_s)
             offered = await database.write(dispatch.offer, context, principal, miner_id, session)
@@ -101,7 +101,7 @@ async def offer(
         return offered
     finally:
         if ticket is not None:
-            runtime.waiting.leave(ticket, satisfied=offered.job is not None)
+            runtime.idle_miners.leave(ticket, satisfied=offered.job is not None)
 
 
 async def job_change(

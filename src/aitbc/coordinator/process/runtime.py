@@ -1,4 +1,4 @@
-"""One running coordinator: its settings, database, keys and waiting miners, put together once."""
+"""One running coordinator: its settings, database, keys and idle miners, put together once."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from aitbc.coordinator.flows.acts import expiry
 from aitbc.coordinator.flows.acts.onboarding import ensure_static_accounts
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.views import newest
-from aitbc.coordinator.jobs.waiting import WaitingMiners
+from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.signing.headfile import HeadFile
@@ -54,7 +54,7 @@ class Runtime:
     db: Database
     context: FlowContext
     clock: Clock
-    waiting: WaitingMiners
+    idle_miners: IdleMiners
     steady: SteadyClock = field(init=False)
     shutdown: asyncio.Event = field(default_factory=asyncio.Event)
     sealing_stopped: str = ""
@@ -96,10 +96,10 @@ class Runtime:
             only_approved=settings.miner_admission == "approved",
             deposit_units=parse_ait(settings.miner_deposit),
         )
-        waiting = WaitingMiners()
-        database.signals.listen(waiting.hear)
+        idle_miners = IdleMiners()
+        database.signals.listen(idle_miners.hear)
         head_file = HeadFile(settings.home, settings.chain_id)
-        return cls(settings, database, context, clock, waiting, head_file=head_file)
+        return cls(settings, database, context, clock, idle_miners, head_file=head_file)
 
     @property
     def signing_key(self) -> PrivateKey:
@@ -161,7 +161,7 @@ class Runtime:
         """Ends every long poll; requests under way still get their answers, unless the database hangs."""
         self.db.end_within(DATABASE_END_S)
         self.shutdown.set()
-        self.waiting.wake_all()
+        self.idle_miners.wake_all()
         self.db.signals.close()
 
     async def stop(self) -> None:

@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _PROGRESS = {"pending": 0.0, "running": 0.5}
-_ANY_MODEL = "*"
 MEDIA_TYPE = "application/json"
 
 json_bytes = orjson.dumps
@@ -181,7 +180,7 @@ def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:
     """One entry for each name that the miner gave, whichever job types and aliases it is offered under."""
     shown: dict[str, dict[str, Any]] = {}
     for offer in offers:
-        if offer.name != _ANY_MODEL:
+        if offer.name != jobspec.ANY_MODEL:
             shown[offer.name] = {
                 "name": offer.name,
                 "engine": offer.engine or None,

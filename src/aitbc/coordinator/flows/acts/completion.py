@@ -27,7 +27,6 @@ from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.rows import MinerRow
-from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core import canonical, jobspec, metering
@@ -68,7 +67,6 @@ def complete(
     SignatureRequired, SignatureInvalid, StatementOldVersion; each of them changes nothing.
     """
     jobs.ahead(tx, locked=sent.job_id)
-    parameters.ahead(tx, "fee_bps")
     return _complete(tx, ctx, miners.owned(tx, principal.account_id, miner_id), sent)
 
 
@@ -178,8 +176,6 @@ def _settle(
     """Ends the job and moves its money; what its receipt states."""
     if not ctx.network_id:
         raise RuntimeError("nothing is signed before the coordinator knows its network")
-    # Read before anything is written, which it would have to wait for.
-    fee_bps = parameters.get(tx, "fee_bps")
     price = price_units(answer.metered.units, job.unit_price_units)
     receipt_id = new_id(tx.now_ms)
     if not jobs.complete(tx, job, price, receipt_id, orjson.dumps(answer.result).decode()):
@@ -188,7 +184,7 @@ def _settle(
     retries.contradicted(tx, job)
     own = job.client_id == miner.account_id
     standing.delivered(tx, miner, run_ms, answer.metered.units, for_itself=own)
-    fee = escrow.pay(tx, ctx, job, miner.account_id, price, fee_bps)
+    fee = escrow.pay(tx, ctx, job, miner.account_id, price)
     return documents.ReceiptFields(
         chain_id=ctx.chain_id,
         receipt_id=receipt_id,

@@ -13,8 +13,9 @@ from aitbc.coordinator.flows.shared.trust import Room
 from aitbc.coordinator.jobs import claims
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs import texts as job_texts
-from aitbc.coordinator.jobs.matching import MinerProfile, reason_against
-from aitbc.coordinator.jobs.rows import Ask, JobRow, MinerNeeds
+from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
+from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.metrics import DISPATCH_LATENCY
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners.rows import MinerRow
@@ -144,9 +145,9 @@ def claim(
     if job is None:
         raise JobNotFound(job_id=job_id)
     profile = profile_of(tx, miner)
-    wanted = jobs.wanted_by(job)
+    wanted = RULES.wanted_by(job)
     ask = profile.ask_for(wanted)
-    reason = reason_against(profile, wanted) if job.status == "pending" else "TAKEN"
+    reason = RULES.reason_against(profile, wanted) if job.status == "pending" else "TAKEN"
     if not reason:
         reason = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id))).reason
     claimed = [] if reason or ask is None else _claim(tx, ctx, profile.needs, ask, [job_id], miner.session_id)

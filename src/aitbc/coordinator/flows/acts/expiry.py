@@ -12,10 +12,10 @@ from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.flows.shared import parting, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.flows.shared.supply import Others
 from aitbc.coordinator.jobs import deadlines
 from aitbc.coordinator.jobs.models import Job, JobRequest, JobResult
 from aitbc.coordinator.miners import service as miners
-from aitbc.coordinator.miners.queries import Others
 from aitbc.core.ids import floor_id
 
 BATCH = 200  # rows of one transaction, so that others get their turn

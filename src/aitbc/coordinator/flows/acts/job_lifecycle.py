@@ -159,12 +159,11 @@ def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRo
     by_admin = job.client_id != principal.account_id
     cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
     provider, run_ms, price = _owed(tx, job)
-    fee_bps = parameters.get(tx, "fee_bps")
     if job.status in TERMINAL or not jobs.end(
         tx, job, "cancelled", "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms
     ):
         raise JobNotCancellable(job_id=job_id, status=job.status)
-    escrow.pay_cancelled(tx, job, provider, price, fee_bps)
+    escrow.pay_cancelled(tx, job, provider, price)
     return _again(tx, job_id)
 
 

@@ -37,7 +37,7 @@ def check_exact(units: int) -> None:
         raise PriceTooLarge(needed_units=units, limit_units=EXACT_NUMBER_UNITS)
 
 
-def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> int:
+def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: int) -> int:
     """Pays the miner's account and the fee out of the hold and frees the rest. Returns the fee.
 
     A manual payment only learns its price here: its payer releases it, or the acceptance window does.
@@ -46,7 +46,7 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
         free.count(tx, job.client_id)
     if not job.hold_id:
         return 0
-    fee = fee_units(price_units, fee_bps)
+    fee = _fee(job, price_units)
     if job.manual_payment:
         release_after_ms = release_after_s(tx, ctx, job) * 1000
         payments.set_price(tx, job.hold_id, provider_id, price_units, fee, release_after_ms)
@@ -60,6 +60,13 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
     return fee
 
 
+def _fee(job: JobRow, price_units: int) -> int:
+    """The network's part of a run's price, as it was in force when the miner got the job."""
+    if job.fee_bps is None:
+        raise RuntimeError(f"job {job.id} runs and its fee is not fixed")
+    return fee_units(price_units, job.fee_bps)
+
+
 def release_after_s(tx: Tx, ctx: FlowContext, job: JobRow) -> int:
     """When a manual payment of a job that is completed now is released by itself, in unix seconds; else 0.
 
@@ -68,12 +75,12 @@ def release_after_s(tx: Tx, ctx: FlowContext, job: JobRow) -> int:
     return -(-(tx.now_ms + ctx.acceptance_ms) // 1000) if job.manual_payment else 0
 
 
-def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int, fee_bps: int) -> None:
+def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> None:
     """Pays for a run that was cancelled, at once also where the payment is manual, and frees the rest."""
     if not price_units or not job.hold_id:
         give_back(tx, job)
         return
-    fee = fee_units(price_units, fee_bps)
+    fee = _fee(job, price_units)
     payouts = [
         ledger.Payout(provider_id, price_units - fee, "post"),
         ledger.Payout(TREASURY, fee, "fee"),

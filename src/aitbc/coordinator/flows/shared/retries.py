@@ -10,16 +10,16 @@ left to ask; or where nobody is there who has not failed it. Each next try goes 
 from typing import NamedTuple
 
 from aitbc.coordinator.database import Tx
-from aitbc.coordinator.flows.shared import escrow
+from aitbc.coordinator.flows.shared import escrow, supply
 from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.flows.shared.supply import Others
 from aitbc.coordinator.jobs import exclusion, history
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.lifecycle import FINAL_MINER_CAUSES
+from aitbc.coordinator.jobs.matching.rules import RULES
 from aitbc.coordinator.jobs.rows import JobRow
-from aitbc.coordinator.miners import queries as miner_queries
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners import standing
-from aitbc.coordinator.miners.queries import Others
 from aitbc.coordinator.miners.rows import MinerRow
 
 OPINION_MS = 3_000
@@ -128,8 +128,7 @@ def review(tx: Tx, ctx: FlowContext, job: JobRow, known: dict[object, Others]) -
     """A waiting job that is kept from some: it goes on waiting for others while these are here and come for it.
     Else it ends, where it was called hopeless, or may be tried again by all. `known`: what this round has found
     already."""
-    what = (job.job_type, job.model, job.max_price_units, job.min_memory_mb, job.region)
-    what += (job.required_miner_id, job.excluded, job.min_context)  # type: ignore[assignment]
+    what = RULES.wanted_by(job).key
     if what not in known:
         known[what] = _others(tx, ctx, job, job.excluded, job.min_context)
     if known[what].here:
@@ -215,18 +214,8 @@ def _earlier(tx: Tx, job: JobRow) -> list[Report]:
 
 
 def _others(tx: Tx, ctx: FlowContext, job: JobRow, kept_from: str, context: int) -> Others:
-    return miner_queries.others(
-        tx,
-        job_type=job.job_type,
-        model=job.model,
-        cap=job.max_price_units,
-        memory=job.min_memory_mb,
-        region=job.region,
-        miner=job.required_miner_id,
-        context=context,
-        kept_from=kept_from,
-        only_approved=ctx.only_approved,
-    )
+    wanted = RULES.wanted_by(job).but(excluded=kept_from, min_context=context)
+    return supply.others(tx, wanted, only_approved=ctx.only_approved)
 
 
 def _fail(tx: Tx, job: JobRow, reports: list[Report], cause: str, actor: str, message: str) -> None:

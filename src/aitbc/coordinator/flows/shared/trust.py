@@ -9,10 +9,10 @@ from sqlalchemy import text as sql
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.flows.shared.context import FlowContext
-from aitbc.coordinator.jobs.matching import MinerProfile
-from aitbc.coordinator.jobs.merit import Merit
+from aitbc.coordinator.jobs.matching.constraints import ask_of, needs_of
+from aitbc.coordinator.jobs.matching.merit import Merit
+from aitbc.coordinator.jobs.matching.rules import MinerProfile
 from aitbc.coordinator.jobs.models import RUNNING, Job
-from aitbc.coordinator.jobs.rows import ANY_CONTEXT, Ask, MinerNeeds
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.models import Miner
 from aitbc.coordinator.miners.rows import MinerRow, OfferRow
@@ -93,10 +93,10 @@ def running(tx: Tx) -> tuple[dict[str, int], Counter[str]]:
 
 def profile_of(miner: MinerRow, offers: tuple[OfferRow, ...]) -> MinerProfile:
     """The miner's side of the match."""
-    asks = tuple(Ask(o.job_type, o.model, o.price_units, o.context_length or ANY_CONTEXT) for o in offers)
+    asks = tuple(ask_of(offer.job_type, offer.model, offer) for offer in offers)
     proven = standing.is_proven(miner)
     return MinerProfile(
-        MinerNeeds(miner.id, miner.region, miner.memory_mb, miner.account_id, proven),
+        needs_of(miner, proven),
         asks,
         Merit(miner.delivered, miner.failed, miner.run_ms, miner.units, proven),
     )

@@ -2,6 +2,7 @@
 
 import statistics
 from collections import Counter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
@@ -10,29 +11,38 @@ from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import JobNotFound
-from aitbc.coordinator.flows.shared import trust
+from aitbc.coordinator.flows.shared import supply, trust
 from aitbc.coordinator.flows.shared.context import FlowContext
-from aitbc.coordinator.jobs import exclusion
+from aitbc.coordinator.flows.shared.supply import Lacking, Serving
 from aitbc.coordinator.jobs import queries as job_queries
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
-from aitbc.coordinator.jobs.matching import REASONS, MinerProfile, Wanted, reason_against
+from aitbc.coordinator.jobs.matching.constraints import (
+    MINER_COLUMNS,
+    OFFER_COLUMNS,
+    Advice,
+    Candidate,
+    ask_of,
+    needs_of,
+)
+from aitbc.coordinator.jobs.matching.rules import NEVER, NOT_NOW, RULES, MinerProfile, Wanted
 from aitbc.coordinator.jobs.models import Job
-from aitbc.coordinator.jobs.rows import ANY_CONTEXT, Ask, JobRow, JobSpec, MinerNeeds
+from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import queries as miner_queries
-from aitbc.coordinator.miners import serving, standing
-from aitbc.coordinator.miners.serving import Lacking, Serving
+from aitbc.coordinator.miners import standing
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.core import ids
-from aitbc.core.money import format_ait, price_units
+from aitbc.core.money import price_units
 
 RECENT_MS = 24 * 3600 * 1000  # how far back speeds and prices are looked at
-NEVER = ("MINER_INACTIVE", "NOT_APPROVED")  # reasons that have nothing to do with the job
 ASSUMED_RUN_S = 5.0  # a job's length where no recent one of the model tells
 
 
 RECENT = 50  # answers of the model that speeds and prices are taken from
+
+_ALIKE = attrgetter(*MINER_COLUMNS, *OFFER_COLUMNS)
+"""What tells miners apart to a constraint that is not personal."""
 
 _j: Any = table_of(Job).c
 _r: Any = table_of(Receipt).c
@@ -52,13 +62,6 @@ RECENT_OF_MODEL = statement(
 )
 
 
-class Change(NamedTuple):
-    """The smallest change of the job that some miner would then take it with."""
-
-    change: str
-    text: str
-
-
 class Explanation(NamedTuple):
     """Where a job stands. `reasons` counts live miners by what keeps each from the job now."""
 
@@ -66,7 +69,7 @@ class Explanation(NamedTuple):
     eligible_miners: int
     registered_miners: int
     reasons: dict[str, int]
-    nearest_change: Change | None
+    nearest_change: Advice | None
     queue_position: int | None
     summary: str
 
@@ -99,14 +102,14 @@ def explain(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> Expl
     job = jobs.get(tx, job_id)
     if job is None or (job.client_id != principal.account_id and not principal.is_admin):
         raise JobNotFound(job_id=job_id)
-    wanted = jobs.wanted_by(job)
+    wanted = RULES.wanted_by(job)
     counted = _count(tx, ctx, wanted)
     reasons, eligible = counted.reasons, len(counted.fit)
     registered = sum(miner_queries.count_by_status(tx).values())
     position = job_queries.position(tx, job)
-    change: Change | None = None
+    change: Advice | None = None
     if job.status == "pending" and not job.queued:
-        change = Change("payment", "Open its escrow: POST /v1/payments with this job's id.")
+        change = Advice("payment", "Open its escrow: POST /v1/payments with this job's id.")
     elif not eligible and job.status not in TERMINAL:
         change = _nearest_change(tx, counted.kept, wanted)
     return Explanation(
@@ -125,17 +128,7 @@ def quote(tx: Tx, ctx: FlowContext, spec: JobSpec) -> Quote:
     cap = spec.max_price_units
     if cap is None:
         cap = parameters.get(tx, "default_max_price_per_1k_tokens")
-    wanted = Wanted(
-        spec.job_type,
-        spec.model,
-        cap,
-        spec.min_memory_mb,
-        spec.region,
-        spec.required_miner_id,
-        "",
-        spec.min_context,
-        spec.prompt_bound + spec.completion_bound,
-    )
+    wanted = RULES.wanted_of(spec, max_price_units=cap)
     counted = _count(tx, ctx, wanted)
     asks = [miner.price_units for miner in counted.fit]
     units = spec.prompt_bound + spec.completion_bound
@@ -153,13 +146,13 @@ def quote(tx: Tx, ctx: FlowContext, spec: JobSpec) -> Quote:
     )
 
 
-def _expected_wait_s(tx: Tx, spec: JobSpec, counted: _Counted, recent: list[object]) -> float:
+def _expected_wait_s(tx: Tx, spec: JobSpec, counted: _Counted, recent: list[Any]) -> float:
     ahead = job_queries.ahead_of_new(tx, spec.job_type, spec.model, MAX_PRIORITY - spec.priority)
     if ahead == 0 and counted.free:
         return 0.0
-    runs = [(r.finished_at_ms - r.started_at_ms) / 1000 for r in recent if r.started_at_ms is not None]  # type: ignore[attr-defined]
+    runs = [(r.finished_at_ms - r.started_at_ms) / 1000 for r in recent if r.started_at_ms is not None]
     run_s = statistics.median(runs) if runs else ASSUMED_RUN_S
-    places = max(1, sum(miner.concurrency for miner in counted.fit))
+    places: int = max(1, sum(miner.concurrency for miner in counted.fit))
     return round((ahead + 1) * run_s / places, 1)
 
 
@@ -181,28 +174,31 @@ class _Match:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._personal = wanted.excluded or wanted.required_miner_id
-        self._known: dict[tuple[object, ...], str] = {}
+        self._personal = any(
+            one.personal and wanted.limits[one.column] != one.nothing for one in RULES.constraints
+        )
+        self._known: dict[object, str] = {}
 
     def against(self, miner: Serving, proven: bool) -> str:
         """As `reason_against`."""
         if self._personal:
             return self._reason(miner, proven)
-        alike = (miner.region, miner.memory_mb, miner.price_units, miner.context)
+        alike = _ALIKE(miner)
         reason = self._known.get(alike)
         if reason is None:
             reason = self._known[alike] = self._reason(miner, proven)
         return reason
 
+    def candidate(self, miner: Serving, proven: bool) -> Candidate:
+        return Candidate(needs_of(miner, proven), ask_of(self._wanted.job_type, self._wanted.model, miner))
+
     def _reason(self, miner: Serving, proven: bool) -> str:
-        wanted = self._wanted
-        needs = MinerNeeds(miner.id, miner.region, miner.memory_mb, miner.account_id, proven)
-        ask = Ask(wanted.job_type, wanted.model, miner.price_units, miner.context or ANY_CONTEXT)
-        return reason_against(MinerProfile(needs, (ask,)), wanted)
+        needs, ask = self.candidate(miner, proven)
+        return RULES.reason_against(MinerProfile(needs, (ask,)), self._wanted)
 
 
 def _count(tx: Tx, ctx: FlowContext, wanted: Wanted) -> _Counted:
-    rows = serving.serving(tx, wanted.job_type, wanted.model)
+    rows = supply.serving(tx, wanted.job_type, wanted.model)
     running, leases = trust.running(tx) if rows else ({}, Counter())
     match = _Match(wanted)
     reasons: Counter[str] = Counter()
@@ -220,56 +216,38 @@ def _count(tx: Tx, ctx: FlowContext, wanted: Wanted) -> _Counted:
                 fit.append(row)
                 free += not reason
         reasons[reason] += 1
-    for some in serving.lacking(tx, wanted.job_type, wanted.model, wanted.required_miner_id):
-        reasons[_lack(ctx, wanted, some)] += some.miners
-    return _Counted({name: reasons[name] for name in REASONS if reasons[name]}, fit, free, kept)
+    for some in supply.lacking(tx, wanted):
+        reasons[_lack(ctx, some)] += some.miners
+    return _Counted({name: reasons[name] for name in RULES.reasons if reasons[name]}, fit, free, kept)
 
 
-def _lack(ctx: FlowContext, wanted: Wanted, some: Lacking) -> str:
+def _lack(ctx: FlowContext, some: Lacking) -> str:
     """The reason against miners that do not serve the model, as `_kept_off` and `reason_against` have it."""
     if some.status != "active":
         return "MINER_INACTIVE"
     if not standing.admitted(some, ctx.only_approved):
         return "NOT_APPROVED"
-    if wanted.required_miner_id and not some.required:
-        return "NOT_THE_REQUIRED_MINER"
+    for one in RULES.before_offer:
+        if one.column not in some.meets:
+            return one.reason
     return "MODEL_NOT_SERVED" if some.serves_type else "JOB_TYPE_NOT_SERVED"
 
 
-def _nearest_change(tx: Tx, kept: dict[str, list[Serving]], wanted: Wanted) -> Change | None:
+def _nearest_change(tx: Tx, kept: dict[str, list[Serving]], wanted: Wanted) -> Advice | None:
     """Tries one change at a time, the easiest for a client first. What one change mends is kept by one reason."""
-
-    def fits(reason: str, changed: Wanted) -> list[Serving]:
-        match = _Match(changed)
-        return [row for row in kept.get(reason, ()) if not match.against(row, standing.is_proven(row))]
-
-    if fits("FAILED_IT_BEFORE", wanted._replace(excluded="")):
-        hopeless = exclusion.awaits_opinion(wanted.excluded)
-        then = (
-            "unless another comes in a few seconds, the job fails" if hopeless else "they may try again soon"
-        )
-        return Change("wait", f"Only miners that failed it are here; {then}.")
-    if longer := fits("CONTEXT_TOO_SHORT", wanted._replace(min_context=0)):
-        most = max(miner.context for miner in longer)
-        return Change(
-            "max_tokens",
-            f"Shorten the prompt or lower max_tokens: the job needs {wanted.min_context} tokens of context or"
-            f" more, the most on offer is {most}.",
-        )
-    if any_price := fits("PRICE_ABOVE_CAP", wanted._replace(max_price_units=2**62)):
-        price = format_ait(min(miner.price_units for miner in any_price))
-        return Change("max_price", f"Raise max_price to {price} AIT per 1000 tokens.")
-    if fits("NOT_THE_REQUIRED_MINER", wanted._replace(required_miner_id="")):
-        return Change("miner_id", "Leave miner_id out: other miners could run it.")
-    if regions := fits("REGION_DIFFERS", wanted._replace(region="")):
-        return Change("region", f"Leave the region out: {len(regions)} miner(s) elsewhere could run it.")
-    if smaller := fits("NOT_ENOUGH_MEMORY", wanted._replace(min_memory_mb=0)):
-        most = max(miner.memory_mb for miner in smaller)
-        return Change("min_memory_gb", f"Lower min_memory_gb to {most / 1024:g}.")
-    best = serving.most_served(tx, wanted.job_type)
+    for one in RULES.by_ease:
+        match = _Match(wanted.but(**{one.column: one.nothing}))
+        would = [
+            match.candidate(row, proven)
+            for row in kept.get(one.reason, ())
+            if not match.against(row, proven := standing.is_proven(row))
+        ]
+        if would:
+            return one.advise(wanted.limits[one.column], would)
+    best = miner_queries.most_served(tx, wanted.job_type)
     if best is not None:
-        more = " or more" if best.miners >= serving.MOST_COUNTED else ""
-        return Change("model", f"Ask for the model {best.model}: {best.miners}{more} miner(s) serve it.")
+        more = " or more" if best.miners >= miner_queries.MOST_COUNTED else ""
+        return Advice("model", f"Ask for the model {best.model}: {best.miners}{more} miner(s) serve it.")
     return None
 
 
@@ -278,7 +256,7 @@ def _summary(
     eligible: int,
     registered: int,
     reasons: dict[str, int],
-    change: Change | None,
+    change: Advice | None,
     position: int | None,
 ) -> str:
     if job.status in TERMINAL:
@@ -290,7 +268,7 @@ def _summary(
     if eligible:
         place = f"; it is number {position} in its queue" if position else ""
         busy = reasons.get("BUSY", 0)
-        kept_off = sum(reasons.get(name, 0) for name in ("PAUSED", "TRUST", "BUSY"))
+        kept_off = sum(reasons.get(name, 0) for name in NOT_NOW)
         state = f"{eligible - kept_off} of them free"
         if kept_off >= eligible:
             state = "all of them busy" if busy >= eligible else "none of them free"

@@ -3,11 +3,12 @@
 from typing import Any, NamedTuple
 
 from aitbc.coordinator.database import Tx
+from aitbc.coordinator.flows.shared import supply
+from aitbc.coordinator.jobs.matching.rules import RULES
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners import queries as miners
 from aitbc.coordinator.miners.on_offer import OnOffer
-from aitbc.core.jobspec import DEFAULT_MODEL, MOST_BYTES_OF_A_TOKEN
-from aitbc.core.money import format_ait
+from aitbc.core.jobspec import DEFAULT_MODEL
 
 SHOWN_MODELS = 20  # the most names of models that a warning carries
 
@@ -35,58 +36,41 @@ def warnings(tx: Tx, known: OnOffer, job: JobRow) -> list[Warned]:
     """What keeps a waiting job from every miner that is here now; [] where some miner could run it."""
     if job.status != "pending":
         return []
-    wants = _wants(job)
-    what = tuple(wants.values())
+    what = _what(job)
     if known.knows(what, tx.now_ms):
         return []
-    if miners.could_run(tx, **wants):
+    if supply.could_run(tx, job.job_type, job.model, RULES.limits_of_client(job)):
         known.remember(what, tx.now_ms)
         return []
-    why = _why(tx, job, wants)
+    why = _why(tx, job)
     known.note(what, (why, job.id), tx.now_ms)
     return [why]
 
 
 def lately(tx: Tx, known: OnOffer, job: JobRow) -> list[Warned]:
     """`warnings` for a job that is looked at again and again: as they were found a moment ago."""
-    noted = known.noted(tuple(_wants(job).values()), tx.now_ms) if job.status == "pending" else None
+    noted = known.noted(_what(job), tx.now_ms) if job.status == "pending" else None
     if noted is None:
         return warnings(tx, known, job)
     why, of_job = noted
     return [why._replace(message=why.message.replace(of_job, job.id))]
 
 
-def _wants(job: JobRow) -> dict[str, Any]:
-    return {
-        "job_type": job.job_type,
-        "model": job.model,
-        "cap": job.max_price_units,
-        "memory": job.min_memory_mb,
-        "region": job.region,
-        "miner": job.required_miner_id,
-        "context": job.min_context,
-    }
+def _what(job: JobRow) -> tuple[Any, ...]:
+    """What is alike for jobs that get the same warning."""
+    return (job.job_type, job.model, *RULES.limits_of_client(job).values())
 
 
-def _why(tx: Tx, job: JobRow, wants: dict[str, Any]) -> Warned:
+def _why(tx: Tx, job: JobRow) -> Warned:
     if miners.serves(tx, job.job_type, job.model):
-        cheapest = miners.cheapest(tx, job.job_type, job.model)
-        if cheapest is not None and cheapest > job.max_price_units:
-            return Warned(
-                "PRICE_ABOVE_CAP",
-                f"Every miner of {job.model} that is here asks more than {format_ait(job.max_price_units)} AIT"
-                f" per 1000 tokens; the cheapest asks {format_ait(cheapest)}.",
-                [],
-            )
-        largest = miners.largest_context(tx, job.job_type, job.model)
-        if 0 < largest < job.min_context:
-            return Warned(
-                "CONTEXT_TOO_SHORT",
-                f"The job needs {job.min_context} tokens of context or more (its input at"
-                f" {MOST_BYTES_OF_A_TOKEN} bytes a token, and max_tokens); the most on offer for {job.model} is"
-                f" {largest}.",
-                [],
-            )
+        for constraint in RULES.of_client:
+            shortage = constraint.shortage
+            if shortage is None:
+                continue
+            best = supply.best_on_offer(tx, constraint, job.job_type, job.model)
+            asked = getattr(job, constraint.column)
+            if best is not None and shortage.fails(asked, best):
+                return Warned(constraint.reason, shortage.words(asked, best, job.model), [])
         return Warned(
             "NO_MINER_FITS",
             f"Miners serve {job.model}, but none that is here now within the job's constraints:"

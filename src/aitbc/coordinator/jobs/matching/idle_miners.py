@@ -1,4 +1,4 @@
-"""Miners that wait for work in this process, and which of them a newly queued job wakes.
+"""Idle miners: those that wait for work in this process, and which of them a newly queued job wakes.
 
 One job wakes one miner: of those that fit the one that costs its client least, all told (`Merit.cost`), and
 among equals the one that has waited longest. Miners that have not proven themselves come after those that
@@ -13,7 +13,8 @@ import itertools
 from collections import defaultdict
 from typing import Any
 
-from aitbc.coordinator.jobs.matching import MinerProfile, Wanted, fits
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile, Rules, Wanted
+from aitbc.core.jobspec import ANY_MODEL
 
 NEWCOMER_TURN = 8
 """One job in so many goes to a newcomer first, where one waits that fits."""
@@ -39,10 +40,11 @@ Bucket = tuple[str, str, bool]
 """Job type, model, and whether the miners in it have proven themselves."""
 
 
-class WaitingMiners:
+class IdleMiners:
     """All tickets of this process, by what their miners serve. Belongs to the event loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = RULES) -> None:
+        self._rules = rules
         self._buckets: defaultdict[Bucket, list[Place]] = defaultdict(list)
         self._order = itertools.count()
         self._turn = 0
@@ -55,7 +57,7 @@ class WaitingMiners:
     def hear(self, signal: Any) -> None:
         """A listener for `Signals`: wakes a miner for each `queued` signal, and one that has changed or left."""
         if self._tickets and signal[0] == "queued":
-            self.wake(Wanted(*signal[1:]))
+            self.wake(self._rules.heard(signal))
         elif self._tickets and signal[0] == "miner":
             self._rouse(signal[1])
 
@@ -112,7 +114,7 @@ class WaitingMiners:
         for surely in (True, False):
             for proven in (proven_first, not proven_first):
                 buckets = [
-                    self._buckets.get((wanted.job_type, model, proven)) for model in (wanted.model, "*")
+                    self._buckets.get((wanted.job_type, model, proven)) for model in (wanted.model, ANY_MODEL)
                 ]
                 places = [
                     place for bucket in buckets if bucket and (place := self._first(bucket, wanted, surely))
@@ -135,8 +137,7 @@ class WaitingMiners:
             if ticket.future is not None and not ticket.future.done():
                 ticket.future.set_result(None)
 
-    @staticmethod
-    def _first(bucket: list[Place], wanted: Wanted, surely: bool) -> Place | None:
+    def _first(self, bucket: list[Place], wanted: Wanted, surely: bool) -> Place | None:
         """The best place whose ticket is free and fits (`surely`: with room for whatever the job comes to).
 
         All stay in the bucket but those who have left.
@@ -149,7 +150,7 @@ class WaitingMiners:
             if ticket.left:
                 continue
             passed.append(place)
-            if ticket.woken_by is None and fits(ticket.profile, wanted, surely):
+            if ticket.woken_by is None and self._rules.fits(ticket.profile, wanted, surely):
                 found = place
                 break
         for place in passed:

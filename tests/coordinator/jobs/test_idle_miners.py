@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitbc.coordinator.jobs.exclusion import set_of
-from aitbc.coordinator.jobs.matching import MinerProfile, Wanted, reason_against
-from aitbc.coordinator.jobs.rows import Ask, MinerNeeds
-from aitbc.coordinator.jobs.waiting import Ticket, WaitingMiners
+from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
+from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners, Ticket
+from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile, Wanted
 
 
 def profile(name: str = "m", price: int = 100, model: str = "llama", **needs: Any) -> MinerProfile:
@@ -21,14 +22,14 @@ def profile(name: str = "m", price: int = 100, model: str = "llama", **needs: An
 
 
 def wanted(model: str = "llama", cap: int = 1000, **constraints: Any) -> Wanted:
-    return Wanted(
+    return RULES.wanted(
         "llm_inference",
         model,
-        cap,
-        constraints.get("memory_mb", 0),
-        constraints.get("region", ""),
-        constraints.get("only", ""),
-        set_of([constraints["not_for"]] if "not_for" in constraints else []),
+        max_price_units=cap,
+        min_memory_mb=constraints.get("memory_mb", 0),
+        region=constraints.get("region", ""),
+        required_miner_id=constraints.get("only", ""),
+        excluded=set_of([constraints["not_for"]] if "not_for" in constraints else []),
     )
 
 
@@ -41,11 +42,11 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 @pytest.fixture
-def waiting() -> WaitingMiners:
-    return WaitingMiners()
+def waiting() -> IdleMiners:
+    return IdleMiners()
 
 
-def test_the_cheapest_that_fits_is_woken(waiting: WaitingMiners) -> None:
+def test_the_cheapest_that_fits_is_woken(waiting: IdleMiners) -> None:
     dear, cheap, elsewhere, cheapest_but_small = (
         waiting.enter(profile("a", 300)),
         waiting.enter(profile("b", 200)),
@@ -63,7 +64,7 @@ def test_the_cheapest_that_fits_is_woken(waiting: WaitingMiners) -> None:
     assert not waiting.wake(wanted()), "all of them are up"
 
 
-def test_miners_of_any_model_compete_on_price(waiting: WaitingMiners) -> None:
+def test_miners_of_any_model_compete_on_price(waiting: IdleMiners) -> None:
     named = waiting.enter(profile("a", 100))
     anything = waiting.enter(profile("b", 60, model="*"))
     assert waiting.wake(wanted())
@@ -73,19 +74,23 @@ def test_miners_of_any_model_compete_on_price(waiting: WaitingMiners) -> None:
     assert not waiting.wake(wanted("qwen"))
 
 
-def test_among_equals_the_one_that_waited_longest(waiting: WaitingMiners) -> None:
+def test_among_equals_the_one_that_waited_longest(waiting: IdleMiners) -> None:
     tickets = [waiting.enter(profile(f"m{n}")) for n in range(5)]
     for n in range(5):
         waiting.wake(wanted())
         assert woken(*tickets) == [m <= n for m in range(5)]
 
 
-def test_one_job_wakes_one_miner(waiting: WaitingMiners) -> None:
+def test_one_job_wakes_one_miner(waiting: IdleMiners) -> None:
     async def main() -> None:
         tickets = [waiting.enter(profile(f"m{n}", n)) for n in range(4)]
+        asked = wanted()
+        job = SimpleNamespace(
+            job_type=asked.job_type, model=asked.model, max_units=asked.most_context, **asked.limits
+        )
         waits = [asyncio.create_task(waiting.wait(ticket, 5)) for ticket in tickets]
         await asyncio.sleep(0)
-        waiting.hear(("queued", *wanted()))
+        waiting.hear(RULES.signal_of(job))
         waiting.hear(("job", "some id"))
         assert await waits[0] is True
         assert [wait.done() for wait in waits] == [True, False, False, False]
@@ -95,7 +100,7 @@ def test_one_job_wakes_one_miner(waiting: WaitingMiners) -> None:
     run(main())
 
 
-def test_a_wait_ends_in_time_and_can_be_taken_up_again(waiting: WaitingMiners) -> None:
+def test_a_wait_ends_in_time_and_can_be_taken_up_again(waiting: IdleMiners) -> None:
     async def main() -> None:
         ticket = waiting.enter(profile())
         assert await waiting.wait(ticket, 0.01) is False
@@ -109,7 +114,7 @@ def test_a_wait_ends_in_time_and_can_be_taken_up_again(waiting: WaitingMiners) -
 # --- no wake-up is lost -----------------------------------------------------------------------------------
 
 
-def test_who_leaves_before_following_a_wake_up_passes_it_on(waiting: WaitingMiners) -> None:
+def test_who_leaves_before_following_a_wake_up_passes_it_on(waiting: IdleMiners) -> None:
     first, second = waiting.enter(profile("a", 1)), waiting.enter(profile("b", 2))
     waiting.wake(wanted())
     assert woken(first, second) == [True, False]
@@ -117,7 +122,7 @@ def test_who_leaves_before_following_a_wake_up_passes_it_on(waiting: WaitingMine
     assert woken(second) == [True]
 
 
-def test_who_leaves_while_looking_passes_it_on(waiting: WaitingMiners) -> None:
+def test_who_leaves_while_looking_passes_it_on(waiting: IdleMiners) -> None:
     """Its connection broke after it woke, before it could take the job."""
 
     async def main() -> None:
@@ -130,7 +135,7 @@ def test_who_leaves_while_looking_passes_it_on(waiting: WaitingMiners) -> None:
     run(main())
 
 
-def test_who_got_a_job_passes_on_what_woke_it_meanwhile(waiting: WaitingMiners) -> None:
+def test_who_got_a_job_passes_on_what_woke_it_meanwhile(waiting: IdleMiners) -> None:
     """A second job came while it took the first: that one is for somebody else."""
 
     async def main() -> None:
@@ -145,7 +150,7 @@ def test_who_got_a_job_passes_on_what_woke_it_meanwhile(waiting: WaitingMiners) 
     run(main())
 
 
-def test_who_got_its_job_wakes_nobody_for_it(waiting: WaitingMiners) -> None:
+def test_who_got_its_job_wakes_nobody_for_it(waiting: IdleMiners) -> None:
     async def main() -> None:
         first, second = waiting.enter(profile("a", 1)), waiting.enter(profile("b", 2))
         waiting.wake(wanted())
@@ -156,7 +161,7 @@ def test_who_got_its_job_wakes_nobody_for_it(waiting: WaitingMiners) -> None:
     run(main())
 
 
-def test_a_cancelled_wait_passes_its_wake_up_on(waiting: WaitingMiners) -> None:
+def test_a_cancelled_wait_passes_its_wake_up_on(waiting: IdleMiners) -> None:
     async def main() -> None:
         first, second = waiting.enter(profile("a", 1)), waiting.enter(profile("b", 2))
         wait = asyncio.create_task(waiting.wait(first, 5))
@@ -173,7 +178,7 @@ def test_a_cancelled_wait_passes_its_wake_up_on(waiting: WaitingMiners) -> None:
 # --- many -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_kept_of_those_who_left(waiting: WaitingMiners) -> None:
+def test_nothing_is_kept_of_those_who_left(waiting: IdleMiners) -> None:
     mixed = random.Random(1)
     anchor = waiting.enter(profile("anchor", 0, model="model-0"))
     present: list[Ticket] = []
@@ -194,7 +199,7 @@ def test_nothing_is_kept_of_those_who_left(waiting: WaitingMiners) -> None:
     assert not waiting._buckets
 
 
-def test_a_thousand_waiters_are_woken_in_order_of_price(waiting: WaitingMiners) -> None:
+def test_a_thousand_waiters_are_woken_in_order_of_price(waiting: IdleMiners) -> None:
     prices = list(range(1_000))
     random.Random(2).shuffle(prices)
     tickets = {price: waiting.enter(profile(f"m{price}", price)) for price in prices}
@@ -248,14 +253,23 @@ ASKS = st.lists(
 )
 def test_each_job_wakes_the_best_that_is_free(crowd: list[Any], jobs: list[Any]) -> None:
     """Against the definition: of all that fit and are not up yet, the lowest price, then the longest wait."""
-    waiting = WaitingMiners()
+    waiting = IdleMiners()
     tickets = []
     for n, (asks, region, memory) in enumerate(crowd):
         one = MinerProfile(MinerNeeds(f"m{n}", region, memory), tuple(Ask(*ask) for ask in asks))
         tickets.append(waiting.enter(one))
     for job in jobs:
-        asked = Wanted(*job)
-        free = [t for t in tickets if t.woken_by is None and not reason_against(t.profile, asked)]
+        kind, model, cap, memory, region, required, kept_from = job
+        asked = RULES.wanted(
+            kind,
+            model,
+            max_price_units=cap,
+            min_memory_mb=memory,
+            region=region,
+            required_miner_id=required,
+            excluded=kept_from,
+        )
+        free = [t for t in tickets if t.woken_by is None and not RULES.reason_against(t.profile, asked)]
         best = min(free, key=lambda t: t.profile.ask_for(asked).price_units, default=None)  # type: ignore[union-attr]
         before = woken(*tickets)
         assert waiting.wake(asked) is (best is not None)

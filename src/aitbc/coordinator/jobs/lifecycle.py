@@ -69,6 +69,7 @@ MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
 DEFAULT_TTL_S = 3600
 MAX_TTL_S = 7 * 86_400
+MAX_RUN_S = 7 * 86_400
 
 
 def moves(event: str, before: str) -> bool:

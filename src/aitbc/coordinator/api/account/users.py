@@ -1,6 +1,8 @@
 """Wallet users: logging in, sessions, the user's money and keys."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
@@ -18,6 +20,7 @@ from aitbc.coordinator.errors import LOGIN_ERRORS, RateLimited, UserNotFound
 from aitbc.coordinator.flows.acts import login as logins
 from aitbc.coordinator.flows.acts import user_keys
 from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.ledger.service import Balance
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.coordinator.users import service as users
 from aitbc.coordinator.users.service import NewSession, UserRow
@@ -80,7 +83,7 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
         )
     except LOGIN_ERRORS as error:
         raise access.failed(request, error) from None
-    if session is None:
+    if session is None or user is None:
         for name in NEWCOMER_LIMITS:
             access.admit(request, name, peer)
         raise RateLimited(limit=runtime.settings.rate_limit_user, retry_after_s=1)  # the minute is just over
@@ -94,7 +97,7 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
             "token": session.token,
             "session_id": session.id,
             "expires_at": rfc3339(session.expires_at_ms),
-            "user": user,
+            "user": _profile_json(user),
         }
     )
 
@@ -105,11 +108,11 @@ def _terms(runtime: Runtime) -> logins.Terms:
 
 def _log_in(
     tx: Tx, proven: logins.Proven, grant_units: int, may_open: bool
-) -> tuple[NewSession | None, dict[str, Any], bool]:
+) -> tuple[NewSession | None, _Profile | None, bool]:
     """The session (None where a new wallet may not be opened now), the user, and whether it is new."""
     is_new = users.get(tx, proven.address) is None
     if is_new and not may_open:
-        return None, {}, True
+        return None, None, True
     session = logins.log_in(tx, proven, grant_units)
     return session, _profile(tx, proven.address), is_new
 
@@ -129,7 +132,7 @@ async def logout(request: ApiRequest, principal: User) -> Response:
 @router.get("/v1/users/me", summary="Current user profile", response_model=wallets.User, responses=READ_ONE)
 async def me(request: ApiRequest, principal: User) -> Response:
     """Who the session's user is, and its money."""
-    return reply(await request.runtime.db.read(_profile, principal.account_id))
+    return reply(_profile_json(await request.runtime.db.read(_profile, principal.account_id)))
 
 
 @router.get("/v1/users/me/sessions", summary="Your sessions", response_model=wallets.Sessions, responses=READ)
@@ -208,36 +211,41 @@ async def revoke_key(request: ApiRequest, principal: User, key_id: str) -> Respo
 )
 async def balance(request: ApiRequest, principal: UserOrAdmin, user_id: str) -> Response:
     """Your own (`me` will do), or anybody's for an admin."""
-    return reply(await request.runtime.db.read(_balance, principal, user_id))
+    user, money = await request.runtime.db.read(_balance, principal, user_id)
+    return reply({"user_id": user.id, "address": _shown(user), **_money_json(money)})
 
 
-def _balance(tx: Tx, principal: Principal, user_id: str) -> dict[str, Any]:
+class _Profile(NamedTuple):
+    user: UserRow
+    money: Balance
+
+
+def _balance(tx: Tx, principal: Principal, user_id: str) -> _Profile:
     try:
         account = principal.account_id if user_id == ME else canonical_address(user_id)
     except AddressInvalid:
         raise UserNotFound(user_id=user_id) from None
     if not principal.is_admin and account != principal.account_id:
         raise UserNotFound(user_id=user_id)
-    user = _user(tx, account)
-    return {"user_id": user.id, "address": _shown(user), **_money(tx, user.id)}
+    return _profile(tx, account)
 
 
-def _user(tx: Tx, user_id: str) -> UserRow:
+def _profile(tx: Tx, user_id: str) -> _Profile:
     user = users.get(tx, user_id)
     if user is None:
         raise UserNotFound(user_id=user_id)
-    return user
+    return _Profile(user, ledger.balance(tx, user.id))
 
 
-def _profile(tx: Tx, user_id: str) -> dict[str, Any]:
-    user = _user(tx, user_id)
+def _profile_json(profile: _Profile) -> dict[str, Any]:
+    user = profile.user
     return {
         "id": user.id,
         "address": _shown(user),
         "kind": user.kind,
         "created_at": rfc3339(user.created_at_ms),
         "last_login_at": rfc3339(user.last_login_ms) if user.last_login_ms else None,
-        **_money(tx, user.id),
+        **_money_json(profile.money),
         "nonce": user.nonce,
     }
 
@@ -246,8 +254,7 @@ def _shown(user: UserRow) -> str:
     return checksummed(user.id) if user.kind == EVM else user.id
 
 
-def _money(tx: Tx, account_id: str) -> dict[str, Any]:
-    money = ledger.balance(tx, account_id)
+def _money_json(money: Balance) -> dict[str, Any]:
     return {
         "balance": ait(money.balance_units),
         "held": ait(money.held_units),

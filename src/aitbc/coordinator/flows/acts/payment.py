@@ -23,11 +23,7 @@ from aitbc.coordinator.errors import (
     PaymentNotPending,
     RefundTooLarge,
 )
-<<<<<<< HEAD
-from aitbc.coordinator.flows.shared import escrow, holds
-=======
-from aitbc.coordinator.flows.shared import own_jobs
->>>>>>> main
+from aitbc.coordinator.flows.shared import escrow, holds, own_jobs
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger

@@ -162,7 +162,6 @@ def test_what_a_claim_makes_of_a_job(market: Market, client: Principal, first: b
         message="",
         started_at_ms=now,
         review_at_ms=0,
-        fee_bps=1000,
     )
     assert found.job == market.job(made.id) == expected
     assert '"prompt":"hi"' in str(found.request_text)

@@ -18,14 +18,14 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import explorer as schemas
 from aitbc.coordinator.api.schemas import replies
-from aitbc.coordinator.chain import counters, proofs, queries, witnessing
+from aitbc.coordinator.chain import proofs, queries, witnessing
 from aitbc.coordinator.chain.queries import Span
-from aitbc.coordinator.chain.sealer import BlockRow, head
+from aitbc.coordinator.chain.sealer import BlockRow
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import BlockNotFound
 from aitbc.coordinator.flows.views import activity, explorer, log_entries
+from aitbc.coordinator.flows.views.activity import Numbers
 from aitbc.coordinator.flows.views.explorer import Address, Page, Transaction
-from aitbc.coordinator.miners import queries as miner_queries
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.clock import rfc3339
 from aitbc.core.numbers import read_count
@@ -254,25 +254,24 @@ async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
 async def get_stats(request: ApiRequest) -> Response:
     """Kept numbers and the newest block's totals: the answer costs the same however much there is."""
     settings = request.runtime.settings
-    return reply(await request.runtime.db.read(_stats, settings.chain_id, settings.witness_quorum))
+    found = await request.runtime.db.read(activity.numbers, settings.witness_quorum)
+    return reply(_stats_json(found, settings.chain_id))
 
 
-def _stats(tx: Tx, chain_id: str, quorum: int) -> dict[str, Any]:
-    last = head(tx)
-    if last is None:
-        raise BlockNotFound(height=0)
+def _stats_json(found: Numbers, chain_id: str) -> dict[str, Any]:
+    last = found.head
     return {
         "chain_id": chain_id,
         "block_height": last.height,
         "block_hash": last.hash,
         "block_time": rfc3339(last.time_ms),
-        "final_height": witnessing.final_height(tx, quorum),
+        "final_height": found.final_height,
         "tree_size": last.tree_size,
         "total_transactions": last.total_transactions,
         "total_receipts": last.total_receipts,
-        "total_jobs": activity.total_jobs(tx),
-        "active_miners": miner_queries.count_by_status(tx).get("active", 0),
-        "accounts": counters.read(tx, counters.ACCOUNTS).value,
+        "total_jobs": found.jobs,
+        "active_miners": found.active_miners,
+        "accounts": found.accounts,
     }
 
 

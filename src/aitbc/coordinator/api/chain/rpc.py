@@ -18,7 +18,6 @@ from aitbc.coordinator.chain import proofs, sealer
 from aitbc.coordinator.chain.sealer import BlockRow
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
-    AccountNotFound,
     AitbcError,
     BlockNotFound,
     FeeTooLow,
@@ -30,8 +29,8 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import wallet_transfer
 from aitbc.coordinator.flows.acts.wallet_transfer import Signed
 from aitbc.coordinator.flows.views import transactions
+from aitbc.coordinator.flows.views import wallets as wallets_view
 from aitbc.coordinator.flows.views.transactions import Found
-from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.clock import rfc3339
@@ -39,7 +38,7 @@ from aitbc.core.ids import is_id
 from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
-from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
+from aitbc.core.wallet.address import AddressInvalid
 
 router = Router(NATIVE, tags=["RPC"])
 
@@ -87,8 +86,20 @@ async def get_balance(
     chain_id = request.runtime.settings.chain_id
     if query.chain_id is not None and query.chain_id != chain_id:
         raise UnknownChain(known=chain_id)
-    found = await request.runtime.db.read(_balance, address)
-    return reply({**found, "chain_id": chain_id, "network_id": request.runtime.network.network_id})
+    try:
+        found = await request.runtime.db.read(wallets_view.wallet, address)
+    except AddressInvalid as error:
+        raise InvalidRequest(f"The request is not valid: address: {error}") from None
+    return reply(
+        {
+            "address": found.account,
+            "balance": ait(found.balance_units),
+            "nonce": found.nonce,
+            "min_fee": ait(found.min_fee_units),
+            "chain_id": chain_id,
+            "network_id": request.runtime.network.network_id,
+        }
+    )
 
 
 @router.get("/rpc/head", summary="The newest block", response_model=wallets.ChainBlock, responses=PUBLIC_ONE)
@@ -138,26 +149,6 @@ def _sent_json(signed: Signed, transfer_id: str) -> dict[str, Any]:
         "amount": ait(sent.amount_units),
         "fee": ait(sent.fee_units),
         "nonce": sent.nonce,
-    }
-
-
-def _balance(tx: Tx, address: str) -> dict[str, Any]:
-    is_wallet = looks_like_address(address)
-    try:
-        account = canonical_address(address) if is_wallet else address
-    except AddressInvalid as error:
-        raise InvalidRequest(f"The request is not valid: address: {error}") from None
-    try:
-        units = ledger.balance(tx, account).balance_units
-    except AccountNotFound:
-        if not is_wallet:
-            raise
-        units = 0
-    return {
-        "address": account,
-        "balance": ait(units),
-        "nonce": wallet_transfer.next_nonce(tx, account) - 1,
-        "min_fee": ait(parameters.get(tx, "min_transaction_fee")),
     }
 
 

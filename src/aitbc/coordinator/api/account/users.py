@@ -1,5 +1,7 @@
 """Wallet users: logging in, sessions, the user's money and keys."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from starlette.responses import Response
@@ -204,19 +206,19 @@ async def balance(request: ApiRequest, principal: UserOrAdmin, user_id: str) -> 
         raise UserNotFound(user_id=user_id) from None
     if not principal.is_admin and account != principal.account_id:
         raise UserNotFound(user_id=user_id)
-    found = await request.runtime.db.read(profiles.profile, account)
-    return reply({"user_id": account, "address": _shown(found.user), **_money_json(found.money)})
+    user, money = await request.runtime.db.read(profiles.profile, account)
+    return reply({"user_id": user.id, "address": _shown(user), **_money_json(money)})
 
 
-def _profile_json(found: Profile) -> dict[str, Any]:
-    user = found.user
+def _profile_json(profile: Profile) -> dict[str, Any]:
+    user = profile.user
     return {
         "id": user.id,
         "address": _shown(user),
         "kind": user.kind,
         "created_at": rfc3339(user.created_at_ms),
         "last_login_at": rfc3339(user.last_login_ms) if user.last_login_ms else None,
-        **_money_json(found.money),
+        **_money_json(profile.money),
         "nonce": user.nonce,
     }
 

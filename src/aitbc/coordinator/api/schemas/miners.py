@@ -8,7 +8,16 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from aitbc.coordinator.api.plumbing.errors import field_errors, invalid_fields
 from aitbc.coordinator.api.plumbing.routing import MAX_BATCH, Body
-from aitbc.coordinator.api.schemas.fields import Cut, JobId, MinerId, Number, SessionId, Size, UnitPrice
+from aitbc.coordinator.api.schemas.fields import (
+    MAX_MEMORY_GB,
+    Cut,
+    JobId,
+    MinerId,
+    Number,
+    SessionId,
+    Size,
+    UnitPrice,
+)
 from aitbc.coordinator.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
 from aitbc.coordinator.jobs.lifecycle import MINER_CAUSES, UNKNOWN_CAUSE
@@ -20,7 +29,6 @@ from aitbc.core.text import clean
 MAX_MODELS = 256
 MAX_GPUS = 64
 MAX_CONCURRENCY = 4096
-MAX_MEMORY_GB = 1_000_000
 
 _MODEL_PATTERN = r"^[A-Za-z0-9._:/@+-]{1,128}$"
 _SIZE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(|MB|MiB|GB|GiB|TB|TiB)\s*", re.ASCII | re.IGNORECASE)

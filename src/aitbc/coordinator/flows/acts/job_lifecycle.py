@@ -22,7 +22,6 @@ from aitbc.coordinator.flows.shared import escrow, parting, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.jobs.lifecycle import TERMINAL
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import service as miners
@@ -159,9 +158,7 @@ def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRo
     by_admin = job.client_id != principal.account_id
     cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
     provider, run_ms, price = _owed(tx, job)
-    if job.status in TERMINAL or not jobs.end(
-        tx, job, "cancelled", "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms
-    ):
+    if not jobs.end(tx, job, "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms):
         raise JobNotCancellable(job_id=job_id, status=job.status)
     escrow.pay_cancelled(tx, job, provider, price)
     return _again(tx, job_id)

@@ -22,6 +22,7 @@ class Heartbeat(NamedTuple):
     miner: MinerRow
     leases: list[tuple[str, int]]
     cancelled: list[str]
+    at_ms: int
 
 
 def register(
@@ -81,4 +82,4 @@ def heartbeat(
         for job_id in sorted(kept)
     ]
     cancelled = [job_id for job_id in running or () if job_id not in held]
-    return Heartbeat(miner, leases, cancelled)
+    return Heartbeat(miner, leases, cancelled, tx.now_ms)

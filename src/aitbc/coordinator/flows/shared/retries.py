@@ -65,7 +65,7 @@ def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow, *, blame: bool = True) -
 
 def expire(tx: Tx, job: JobRow) -> str:
     """A job's time to wait ran out before a miner took it: it fails and all money goes back."""
-    if jobs.end(tx, job, "failed", "expired", "EXPIRED", "coordinator"):
+    if jobs.end(tx, job, "expired", "EXPIRED", "coordinator"):
         escrow.give_back(tx, job)
     return "EXPIRED"
 
@@ -220,7 +220,7 @@ def _others(tx: Tx, ctx: FlowContext, job: JobRow, kept_from: str, context: int)
 
 def _fail(tx: Tx, job: JobRow, reports: list[Report], cause: str, actor: str, message: str) -> None:
     """The job fails, and its money goes back. It was the job's fault, then, and not that of its miners."""
-    if not jobs.end(tx, job, "failed", "failed", cause, actor, message):
+    if not jobs.end(tx, job, "failed", cause, actor, message):
         return
     escrow.give_back(tx, job)
     for report in reports:

@@ -17,7 +17,6 @@ from aitbc.coordinator.jobs.lifecycle import (
     ACTORS,
     CAUSES,
     EVENT_TYPES,
-    FINAL_MINER_CAUSES,
     MINER_CAUSES,
     MOVES,
     STATUSES,
@@ -25,6 +24,7 @@ from aitbc.coordinator.jobs.lifecycle import (
     TRANSITIONS,
 )
 from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.core import causes
 from tests.support_flows import Market, Provider
 
 
@@ -88,7 +88,7 @@ def test_the_table_is_closed() -> None:
     assert {status for status in STATUSES if not TRANSITIONS[status]} == set(TERMINAL)
     assert TERMINAL == ("completed", "failed", "cancelled")
     assert {after for moves in TRANSITIONS.values() for after in moves} == set(STATUSES)
-    assert set(MINER_CAUSES) >= FINAL_MINER_CAUSES
+    assert set(MINER_CAUSES) >= causes.FINAL
     assert "running" in TRANSITIONS["pending"]
     assert "pending" not in TRANSITIONS["completed"]
 
@@ -167,7 +167,7 @@ def test_a_miners_word_alone_ends_no_job_at_once(stage: Stage, cause: str) -> No
     """It waits a moment for another miner; then what was called hopeless fails, and the rest is tried again."""
     market = stage.market
     for number, (retryable, hopeless) in enumerate(
-        ((None, cause in FINAL_MINER_CAUSES), (True, False), (False, True))
+        ((None, cause in causes.FINAL), (True, False), (False, True))
     ):
         model = f"model-{number}"
         miner = market.miner(f"m-{number}", models={model: 1})

@@ -6,6 +6,8 @@ history its entries, the CHECKs in the database their lists, and docs/api.md its
 
 from typing import NamedTuple
 
+from aitbc.core.causes import Cause
+
 
 class Move(NamedTuple):
     """What one kind of event makes of a job: the states that it may be in before, and the one it is in then."""
@@ -37,24 +39,7 @@ TERMINAL = tuple(status for status in STATUSES if not TRANSITIONS[status])
 
 ACTORS = ("client", "miner", "coordinator", "admin")
 
-MINER_CAUSES = (
-    "ENGINE_ERROR",
-    "ENGINE_UNAVAILABLE",
-    "MODEL_NOT_FOUND",
-    "OUT_OF_MEMORY",
-    "CONTEXT_LENGTH_EXCEEDED",
-    "BAD_REQUEST",
-    "TIMEOUT",
-    "SHUTTING_DOWN",
-)
-"""What a miner may say when it gives a job back."""
-
-UNKNOWN_CAUSE = "ENGINE_ERROR"
-"""What a cause that is none of MINER_CAUSES counts as."""
-
-FINAL_MINER_CAUSES = frozenset({"CONTEXT_LENGTH_EXCEEDED", "BAD_REQUEST"})
-"""Causes that another miner would meet as well, if the miner is right: they go to no miner twice."""
-
+MINER_CAUSES = tuple(cause.value for cause in Cause)
 CAUSES = (
     *MINER_CAUSES,
     "COMPLETED",

@@ -7,7 +7,6 @@ from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
     AitbcError,
-    Forbidden,
     FreeJobsUsedUp,
     InputQuotaExceeded,
     InvalidRequest,
@@ -15,10 +14,9 @@ from aitbc.coordinator.errors import (
     JobNotFound,
     JobNotRunning,
     LeaseLost,
-    MinerNotFound,
     QueueFull,
 )
-from aitbc.coordinator.flows.shared import escrow, parting, retries
+from aitbc.coordinator.flows.shared import escrow, own_jobs, parting, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs import service as jobs
@@ -28,6 +26,7 @@ from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.payments import service as payments
 from aitbc.core import metering
+from aitbc.core.causes import Cause
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
 from aitbc.core.money import price_units
@@ -142,19 +141,11 @@ def _max_run_ms(ctx: FlowContext, spec: JobSpec) -> int:
     return spec.max_run_s * 1000
 
 
-def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
-    """The caller's own job (any job for an admin), locked. Raises JobNotFound for anybody else's."""
-    job = jobs.lock(tx, job_id)
-    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
-        raise JobNotFound(job_id=job_id)
-    return job
-
-
 def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRow:
     """Ends the caller's pending or running job. A run is paid for as far as it has come; the rest of the money,
     or all of it, goes back. Raises JobNotCancellable.
     """
-    job = owned_job(tx, principal, job_id)
+    job = own_jobs.owned(tx, principal, job_id, lock=True)
     by_admin = job.client_id != principal.account_id
     cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
     provider, run_ms, price = _owed(tx, job)
@@ -235,7 +226,7 @@ def count_refused(
             jobs.count_try(tx, job)
             continue
         message = f"The miner's result was refused: {why}."
-        retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message)
+        retries.retry_or_fail(tx, ctx, job, Cause.ENGINE_ERROR.value, "miner", message)
 
 
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
@@ -259,24 +250,3 @@ def _again(tx: Tx, job_id: str) -> JobRow:
     if job is None:
         raise JobNotFound(job_id=job_id)
     return job
-
-
-def is_owner(principal: Principal, job: JobRow) -> bool:
-    """Whether the caller may see all of the job: its client, or an admin."""
-    return job.client_id == principal.account_id or principal.is_admin
-
-
-def visible_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
-    """The job for its client, its miner or an admin. Raises JobNotFound for anybody else."""
-    job = jobs.get(tx, job_id)
-    if job is None:
-        raise JobNotFound(job_id=job_id)
-    if is_owner(principal, job):
-        return job
-    if job.miner_id and "miner" in principal.scopes:
-        try:
-            miners.owned(tx, principal.account_id, job.miner_id)
-        except (Forbidden, MinerNotFound):
-            raise JobNotFound(job_id=job_id) from None
-        return job
-    raise JobNotFound(job_id=job_id)

@@ -24,6 +24,7 @@ from aitbc.coordinator.errors import (
     PaymentNotPending,
     RefundTooLarge,
 )
+from aitbc.coordinator.flows.shared import own_jobs
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger
@@ -73,9 +74,7 @@ def open_escrow(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
 
     Raises JobNotFound, PaymentNotPending, InsufficientFunds, KeyLimitExceeded.
     """
-    job = jobs.lock(tx, job_id)
-    if job is None or job.client_id != principal.account_id:
-        raise JobNotFound(job_id=job_id)
+    job = own_jobs.paid_by(tx, principal, job_id)
     payment = payments.of_job(tx, job_id)
     if payment is None or payment.status != "pending":
         raise PaymentNotPending(status=DERIVED[job.status] if payment is None else payment.status)

@@ -181,6 +181,8 @@ def _block_at(tx: Tx, chain_id: str, height: str) -> dict[str, Any]:
 def _block_json(tx: Tx, row: BlockRow, chain_id: str) -> dict[str, Any]:
     return {
         **row.header(chain_id).to_json(),
+        "transactions": row.transactions,
+        "receipts": row.receipts,
         "hash": row.hash,
         "signature": row.signature or None,
         "checkpoint": proofs.checkpoint_of(tx, row) if row.checkpoint else None,

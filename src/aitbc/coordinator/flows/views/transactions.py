@@ -14,7 +14,7 @@ from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.users import service as users
 from aitbc.core.canonical import loads_strict
-from aitbc.core.log.leaf import TRANSFER
+from aitbc.core.log.leaf import RECEIPT, TRANSFER
 
 _t: Any = table_of(Transfer).c
 HASH_HEX_CHARS = 64
@@ -84,7 +84,7 @@ def _found(
             height,
             document,
         )
-    receipt = receipts.get(tx, ref_id)
+    receipt = receipts.get(tx, ref_id) if kind == RECEIPT else None
     if receipt is None:
         raise TransactionNotFound(hash=named[0])
     return Found(

@@ -16,6 +16,7 @@ from aitbc.core.jobspec import (
     InvalidResult,
     UnknownJobType,
     build_request,
+    encoded,
     job_type_named,
     parameters_of,
     prompt_hash,
@@ -238,3 +239,14 @@ def test_every_registered_type_says_all_that_a_receipt_needs() -> None:
         assert kind.name == name
         assert kind.unit_type == jobspec.UNIT_TOKENS
         assert kind.result_field
+
+
+def test_a_request_is_written_in_parts_that_make_the_whole() -> None:
+    for request in (
+        llm({"prompt": 'é"\n'}, {"stop": ["a"], "seed": 3}, model="m"),
+        llm({"messages": [{"role": "user", "content": "hi"}]}, {"temperature": 0.5}),
+        build_request("embedding", body={"input": ["one", "two"]}),
+    ):
+        whole, asked = encoded(request)
+        assert whole == rfc8785.dumps(request)
+        assert asked == rfc8785.dumps(request["input"])

@@ -131,9 +131,12 @@ class JobType(ABC):
         """The canonical result of what a miner sent for this request. InvalidResult."""
         return self.read_result(result)
 
-    def prompt_bound(self, request: Request) -> int:
-        """The most prompt tokens that can be billed: a token is at least one byte of the input."""
-        return len(encode(request["input"]))
+    def prompt_bound(self, request: Request, input_text: bytes | None = None) -> int:
+        """The most prompt tokens that can be billed: a token is at least one byte of the input.
+
+        `input_text`: the input's canonical JSON, where `encoded` has made it already.
+        """
+        return len(encode(request["input"]) if input_text is None else input_text)
 
     @abstractmethod
     def context_floor(self, request: Request) -> int:
@@ -341,6 +344,13 @@ def request_from_parameters(job_type: object, parameters: object, *, model: str 
 def parameters_of(request: Request) -> dict[str, Any]:
     """A request's input, model and params in one object, as the dialect by role shows them."""
     return {**request["input"], "model": request["model"], **request["params"]}
+
+
+def encoded(request: Request) -> tuple[bytes, bytes]:
+    """The canonical JSON of a request, and that of its input, which is a part of it: long ones are written once."""
+    asked = encode(request["input"])
+    others = encode({name: value for name, value in request.items() if name != "input"})
+    return b'{"input":' + asked + b"," + others[1:], asked  # "input" sorts before model, params and type
 
 
 def prompt_hash(request: Request) -> str:

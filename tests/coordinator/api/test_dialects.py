@@ -1,6 +1,7 @@
 """A third dialect is a folder and not a fork: one of a few lines speaks in its own words, whatever goes wrong."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -10,13 +11,17 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from aitbc.connections.limits import Why
+from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.app import ROUTERS, create_app
 from aitbc.coordinator.api.plumbing.auth import Client
 from aitbc.coordinator.api.plumbing.dialect import Dialect
+from aitbc.coordinator.api.plumbing.once import Form, perform
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Body, Router
 from aitbc.coordinator.api.plumbing.terms import CoordinatorTerms
+from aitbc.coordinator.api.schemas.jobs import Submission
 from aitbc.coordinator.ledger import service as ledger
+from aitbc.core import jobspec
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Headers, Market, expect_error
 
@@ -50,6 +55,34 @@ async def ask(request: ApiRequest, principal: Client, body: Question) -> Respons
         raise RuntimeError("more than anybody can count")
     content = orjson.dumps({"toy": money.available_units - body.words})
     return Response(content, media_type=TOY.media_type)
+
+
+class Wish(Submission):
+    """A job in the toy's own form."""
+
+    wish: str
+
+    def unnamed_model(self) -> str | None:
+        return "llm_inference"
+
+    def params_given(self) -> Any:
+        return None
+
+    def request(self, model: str | None = None) -> jobspec.Request:
+        return jobspec.build_request("llm_inference", model=model, body={"prompt": self.wish})
+
+
+@router.post("/v1/toy/wishes", status_code=201)
+async def wish(request: ApiRequest, principal: Client, body: Wish) -> Response:
+    """A job, named as the toy names it."""
+    asked = body.canonical(await acts.model_for(request, body))
+    ctx, spec = request.runtime.context, body.to_spec(asked)
+    act = partial(acts.submit, ctx=ctx, principal=principal, request=asked, spec=spec, ignored=[])
+    return await perform(request, principal, act, Form(201, wished, media_type=TOY.media_type))
+
+
+def wished(view: acts.JobView) -> bytes:
+    return orjson.dumps({"wish": view.job.id, "because": [warned.code for warned in view.warned]})
 
 
 # --- what it says -----------------------------------------------------------------------------------------
@@ -154,3 +187,22 @@ def test_the_document_says_it(start_toy: Callable[..., Market]) -> None:
     for status in ("400", "401"):
         form = responses[status]["content"]["application/json"]["schema"]
         assert form == {"$ref": "#/components/schemas/Sorry"}
+
+
+def test_a_job_in_its_own_shape_once_per_key(start_toy: Callable[..., Market]) -> None:
+    """The same acts, the same admission and the same memory of keys, in the toy's words."""
+    api = start_toy()
+    client = {**api.key("client"), "Idempotency-Key": "k1"}
+    first = api.post("/v1/toy/wishes", client, json={"wish": "rain"})
+    assert (first.status_code, first.json().keys()) == (201, {"wish", "because"})
+    assert first.json()["because"] == ["MODEL_NOT_SERVED"]
+    again = api.post("/v1/toy/wishes", client, json={"wish": "rain"})
+    assert again.content == first.content
+    assert again.headers["content-type"] == first.headers["content-type"] == TOY.media_type
+    assert again.headers["idempotency-replayed"] == "true"
+    other = api.post("/v1/toy/wishes", client, json={"wish": "sun"})
+    sorry(other, 409, "idempotency_conflict")
+    assert api.get(f"/v1/jobs/{first.json()['wish']}", client).json()["prompt"] == "rain"
+    poor = api.key("client", grant_units=0)
+    sorry(api.post("/v1/toy/wishes", poor, json={"wish": "gold"}), 402, "insufficient_funds")
+    assert "wish" in sorry(api.post("/v1/toy/wishes", poor, json={"wish": 1}), 400, "invalid_request")

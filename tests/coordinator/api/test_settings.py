@@ -10,6 +10,7 @@ import pytest
 import structlog
 from annotated_types import Ge, Gt, Le, Lt
 
+import aitbc
 from aitbc.coordinator.config import Settings, SettingsError, environment_name, load_settings
 from aitbc.coordinator.errors import AitbcError, JobNotFound, RateLimited, error_table
 from aitbc.coordinator.logs import configure_logs, describe
@@ -157,8 +158,7 @@ def test_typos_in_a_file_are_named(tmp_path: Path, typo: str, meant: str | None)
 
 
 def test_every_variable_of_ours_in_the_code_is_known() -> None:
-    source = Path(Settings.__module__.replace(".", "/")).parent
-    folder = Path(__file__).parents[3] / "src" / source
+    folder = Path(aitbc.__file__).parent
     text = "".join(file.read_text() for file in folder.rglob("*.py") if file.name != "misspelt.py")
     assert set(re.findall(r"AITBC_[A-Z_]*[A-Z]", text)) == {*OTHER_NAMES, "AITBC_HOME"}
 

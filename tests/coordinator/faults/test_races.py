@@ -163,7 +163,7 @@ def test_one_idempotency_key_makes_one_job(market: Market) -> None:
         def act(tx: Tx) -> Answer:
             return Answer(201, job_lifecycle.submit(tx, market.ctx, client, spec_of()).id.encode())
 
-        return once(tx, IdempotencyKey("alice POST /v1/jobs", key, request_hash), act)
+        return once(tx, IdempotencyKey("alice POST /v1/jobs", key, request_hash), act, lambda answer: answer)
 
     answers = race([lambda: market.db.write_sync(submit, "k1", "a" * 64) for _ in range(12)])
     assert len({answer.body for answer in answers}) == 1
@@ -183,7 +183,7 @@ def test_a_key_whose_first_use_failed_is_free_again(market: Market) -> None:
         def act(tx: Tx) -> Answer:
             return Answer(201, job_lifecycle.submit(tx, market.ctx, client, spec_of()).id.encode())
 
-        return once(tx, IdempotencyKey("scope", key, "a" * 64), act)
+        return once(tx, IdempotencyKey("scope", key, "a" * 64), act, lambda answer: answer)
 
     answers = race([lambda n=n: market.db.write_sync(submit, f"k{n}") for n in range(6)])
     assert codes(answers) == {"ok": 1, "INSUFFICIENT_FUNDS": 5}

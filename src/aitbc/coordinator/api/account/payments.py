@@ -1,25 +1,25 @@
 """Payments: /v1/payments and a job's payment."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts.jobs import create
 from aitbc.coordinator.api.native.amounts import ait
 from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, READ_ONE
 from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.auth import AnyKey, Client
+from aitbc.coordinator.api.plumbing.once import Form, perform
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import payments as schemas
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.chain import proofs
+from aitbc.coordinator.chain.proofs import Place
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.acts import payment
 from aitbc.coordinator.flows.acts.payment import PaymentView
-from aitbc.coordinator.idempotency.service import Answer
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import rfc3339
 
@@ -61,11 +61,12 @@ def payment_json(view: PaymentView) -> dict[str, Any]:
 )
 async def create_payment(request: ApiRequest, principal: Client, body: schemas.CreatePayment) -> Response:
     """Opens the escrow of a job submitted with payment "manual"; it is dispatched from then on."""
-    return await create(request, principal, partial(_create, principal, body.job_id))
+    act = partial(payment.open_escrow, principal=principal, job_id=body.job_id)
+    return await perform(request, principal, act, Form(201, _body))
 
 
-def _create(principal: Principal, job_id: str, tx: Tx) -> Answer:
-    return Answer(201, orjson.dumps(payment_json(payment.open_escrow(tx, principal, job_id))))
+def _body(view: PaymentView) -> bytes:
+    return orjson.dumps(payment_json(view))
 
 
 @router.get(
@@ -120,27 +121,39 @@ async def refund_payment(
 )
 async def payment_receipt(request: ApiRequest, principal: AnyKey, payment_id: str) -> Response:
     """The ledger's lines, their blocks, and a proof that the payment is in the log."""
-    return reply(await request.runtime.read_log(_receipt, principal, payment_id))
+    return reply(_receipt_json(await request.runtime.read_log(_receipt, principal, payment_id)))
 
 
-def _receipt(tx: Tx, principal: Principal, payment_id: str) -> dict[str, Any]:
+class _Receipt(NamedTuple):
+    """A payment, its lines in the ledger with where the log has them, and the proof of the one that ended it."""
+
+    payment: PaymentView
+    lines: list[tuple[Any, Place | None]]
+    proof: str | None
+
+
+def _receipt(tx: Tx, principal: Principal, payment_id: str) -> _Receipt:
     view = payment.show(tx, principal, payment_id)
     hold = ledger.line(tx, view.id)
     lines = [] if hold is None else [hold, *ledger.lines_of_hold(tx, view.id)]
-    shown = [_line(tx, line) for line in lines]
-    last = next((line for line in shown if line["id"] == view.transfer_id), None)
+    proof = proofs.proof_if_sealed(tx, view.transfer_id) if view.transfer_id else None
+    return _Receipt(view, [(line, proofs.place_of(tx, line.id)) for line in lines], proof)
+
+
+def _receipt_json(found: _Receipt) -> dict[str, Any]:
+    shown = [_line_json(line, place) for line, place in found.lines]
+    last = next((line for line in shown if line["id"] == found.payment.transfer_id), None)
     return {
-        "payment": payment_json(view),
-        "receipt_id": view.receipt_id or None,
+        "payment": payment_json(found.payment),
+        "receipt_id": found.payment.receipt_id or None,
         "transfers": shown,
         "transaction_hash": None if last is None else last["hash"],
         "block": None if last is None else last["block"],
-        "proof": proofs.proof_if_sealed(tx, view.transfer_id) if view.transfer_id else None,
+        "proof": found.proof,
     }
 
 
-def _line(tx: Tx, line: Any) -> dict[str, Any]:
-    place = proofs.place_of(tx, line.id)
+def _line_json(line: Any, place: Place | None) -> dict[str, Any]:
     return {
         "id": line.id,
         "kind": line.kind,

@@ -1,68 +1,78 @@
-"""What both dialects do with miners."""
+"""What is done with miners, in any dialect, and what is read of them."""
 
-import orjson
+from typing import NamedTuple
 
-from aitbc.coordinator.api.native.amounts import ait
-from aitbc.coordinator.api.native.render import json_bytes, listed_miner_json, miner_json, room_json
 from aitbc.coordinator.api.schemas.queries import MinerList
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.acts import registration
 from aitbc.coordinator.flows.shared import trust
 from aitbc.coordinator.flows.shared.context import FlowContext
-from aitbc.coordinator.idempotency.service import Answer
+from aitbc.coordinator.flows.shared.trust import Room
 from aitbc.coordinator.jobs import queries as job_queries
 from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners import queries
 from aitbc.coordinator.miners import service as miners
-from aitbc.coordinator.miners.rows import MinerSpec
+from aitbc.coordinator.miners.rows import MinerRow, MinerSpec, OfferRow
 from aitbc.coordinator.parameters import service as parameters
-from aitbc.core.clock import rfc3339
-
-MAX_HELD = 100  # jobs that a miner's state names
 
 
-def register(ctx: FlowContext, principal: Principal, spec: MinerSpec, status: int, tx: Tx) -> Answer:
-    """The miner as its owner sees it."""
+class OwnMiner(NamedTuple):
+    """A miner as its owner sees it. `cap_units`: what clients pay at most by default, per 1000 tokens."""
+
+    row: MinerRow
+    offers: tuple[OfferRow, ...]
+    cap_units: int
+
+
+class ListedMiner(NamedTuple):
+    """A miner as everybody sees it; `running`: how many jobs it runs."""
+
+    row: MinerRow
+    offers: tuple[OfferRow, ...]
+    running: int
+
+
+class MinerState(NamedTuple):
+    """How one's own miner stands: the jobs that it holds, and whether it gets more."""
+
+    listed: ListedMiner
+    held: list[JobRow]
+    room: Room
+    cap_units: int
+    now_ms: int
+
+
+class MinerPage(NamedTuple):
+    miners: list[ListedMiner]
+    next_after: str | None
+
+
+def register(tx: Tx, ctx: FlowContext, principal: Principal, spec: MinerSpec) -> OwnMiner:
+    """Makes a miner known, or brings it up to date."""
     miner, offers = registration.register(tx, ctx, principal, spec)
-    shown = miner_json(
-        miner,
-        offers,
-        chain_id=ctx.chain_id,
-        network_id=ctx.network_id,
-        lease_s=ctx.lease_ms / 1000,
-        heartbeat_s=ctx.heartbeat_ms / 1000,
-        cap_units=parameters.get(tx, "default_max_price_per_1k_tokens"),
-    )
-    return Answer(status, orjson.dumps(shown))
+    return OwnMiner(miner, offers, parameters.get(tx, "default_max_price_per_1k_tokens"))
 
 
-def state(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None) -> bytes:
+def state(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None) -> MinerState:
     """How one's own miner stands: what it offers and holds, and what clients pay by default."""
     miner = miners.owned(tx, principal.account_id, miner_id)
     held = jobs.held_by(tx, miner.id)
-    shown = listed_miner_json(miner, miners.offers(tx, miner), len(held))
-    shown["held"] = [
-        {"job_id": job.id, "model": job.model, "lease_expires_at": rfc3339(job.lease_expires_at_ms or 0)}
-        for job in held[:MAX_HELD]
-    ]
-    shown["standing"] = {
-        "approval": miner.approval,
-        "delivered": miner.delivered,
-        "failed": miner.failed,
-        "failures_in_a_row": miner.strikes,
-        "leases_earned": miner.allowance,
-        **room_json(trust.room(tx, ctx, miner, len(held)), tx.now_ms),
-    }
-    shown["default_max_price_per_1k"] = ait(parameters.get(tx, "default_max_price_per_1k_tokens"))
-    return json_bytes(shown)
+    return MinerState(
+        ListedMiner(miner, miners.offers(tx, miner), len(held)),
+        held,
+        trust.room(tx, ctx, miner, len(held)),
+        parameters.get(tx, "default_max_price_per_1k_tokens"),
+        tx.now_ms,
+    )
 
 
-def listed(tx: Tx, query: MinerList) -> tuple[bytes, str | None]:
-    """Miners as everybody sees them, with how many jobs each runs; and the cursor of the next page."""
+def listed(tx: Tx, query: MinerList) -> MinerPage:
+    """Miners as everybody sees them, and the cursor of the next page."""
     rows = queries.page(
         tx, status=query.status, limit=query.limit, offset=query.offset, after_id=query.cursor
     )
     running = job_queries.running_by_miner(tx)
-    shown = [listed_miner_json(row, miners.offers(tx, row), running.get(row.id, 0)) for row in rows]
-    return json_bytes(shown), rows[-1].id if len(rows) == query.limit else None
+    shown = [ListedMiner(row, miners.offers(tx, row), running.get(row.id, 0)) for row in rows]
+    return MinerPage(shown, rows[-1].id if len(rows) == query.limit else None)

@@ -19,14 +19,13 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import explorer as schemas
 from aitbc.coordinator.api.schemas import replies
-from aitbc.coordinator.chain import counters, proofs, queries, witnessing
+from aitbc.coordinator.chain import proofs, queries, witnessing
 from aitbc.coordinator.chain.queries import Span
-from aitbc.coordinator.chain.sealer import BlockRow, head
+from aitbc.coordinator.chain.sealer import BlockRow
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import BlockNotFound
 from aitbc.coordinator.flows.views import activity, explorer, log_entries
 from aitbc.coordinator.flows.views.explorer import Address, Page, Transaction
-from aitbc.coordinator.miners import queries as miner_queries
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.clock import rfc3339
 from aitbc.core.numbers import read_count
@@ -105,10 +104,16 @@ def _page(body: Any, cursor: str | None) -> Response:
 @_twice("/blocks", summary="Get recent blocks", response_model=list[schemas.Block], responses=PUBLIC)
 async def list_blocks(request: ApiRequest, query: Annotated[schemas.BlockList, Query()]) -> Response:
     """Newest first. X-Next-Cursor names the next page."""
-    return _page(*await request.runtime.read_log(_blocks, query, request.runtime.settings.witness_quorum))
+    quorum = request.runtime.settings.witness_quorum
+    blocks, cursor = await request.runtime.read_log(_blocks, query, quorum)
+    return _page([block_json(*one) for one in blocks], cursor)
 
 
-def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[Any], str | None]:
+_Witnessed = tuple[BlockRow, int | None, int]
+"""A block, the height of the newest final one, and how many witnesses cosigned it."""
+
+
+def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[_Witnessed], str | None]:
     before = None if query.cursor is None else _height(query.cursor)
     rows = queries.blocks(tx, before, query.limit, query.offset)
     if not rows:
@@ -116,7 +121,7 @@ def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[Any], s
     final = witnessing.final_height(tx, quorum)
     counts = queries.cosignature_counts(tx, rows[-1].height, rows[0].height)
     cursor = str(rows[-1].height) if len(rows) == query.limit and rows[-1].height > 0 else None
-    return [block_json(row, final, counts.get(row.height, 0)) for row in rows], cursor
+    return [(row, final, counts.get(row.height, 0)) for row in rows], cursor
 
 
 @router.get(
@@ -127,16 +132,15 @@ def _blocks(tx: Tx, query: schemas.BlockList, quorum: int) -> tuple[list[Any], s
 )
 async def get_block(request: ApiRequest, block: str) -> Response:
     """By its height or its hash; with its signature and its checkpoint as witnesses cosigned it."""
-    return reply(await request.runtime.read_log(_block, block, request.runtime.settings.witness_quorum))
+    quorum = request.runtime.settings.witness_quorum
+    found, checkpoint = await request.runtime.read_log(_block, block, quorum)
+    return reply({**block_json(*found), "checkpoint": checkpoint})
 
 
-def _block(tx: Tx, name: str, quorum: int) -> dict[str, Any]:
+def _block(tx: Tx, name: str, quorum: int) -> tuple[_Witnessed, str | None]:
     row = _block_named(tx, name)
-    shown = block_json(row, witnessing.final_height(tx, quorum), witnessing.count(tx, row.height))
-    return {
-        **shown,
-        "checkpoint": proofs.checkpoint_of(tx, row) if row.checkpoint else None,
-    }
+    found = (row, witnessing.final_height(tx, quorum), witnessing.count(tx, row.height))
+    return found, proofs.checkpoint_of(tx, row) if row.checkpoint else None
 
 
 def _block_named(tx: Tx, name: str) -> BlockRow:
@@ -183,12 +187,13 @@ def _transactions(tx: Tx, query: schemas.TransactionList) -> Page:
 )
 async def get_transaction(request: ApiRequest, transaction: str) -> Response:
     """By its id, the hash that a wallet signed, or its leaf's hash once sealed; with its proof of inclusion."""
-    return reply(await request.runtime.read_log(_transaction, transaction))
+    found, proof = await request.runtime.read_log(_transaction, transaction)
+    return reply({**transaction_json(found), "proof": proof})
 
 
-def _transaction(tx: Tx, name: str) -> dict[str, Any]:
+def _transaction(tx: Tx, name: str) -> tuple[Transaction, str | None]:
     found = explorer.transaction(tx, name)
-    return {**transaction_json(found), "proof": proofs.proof_if_sealed(tx, found.row.id)}
+    return found, proofs.proof_if_sealed(tx, found.row.id)
 
 
 @router.get(
@@ -223,12 +228,8 @@ async def get_address(request: ApiRequest, address: str) -> Response:
 )
 async def list_receipts(request: ApiRequest, query: Annotated[schemas.ReceiptPage, Query()]) -> Response:
     """Receipts as GET /v1/receipts has them: hashes stand for prompts and results. Newest first."""
-    return _page(*await request.runtime.db.read(_receipts, query))
-
-
-def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None]:
-    page = receipts.find(
-        tx,
+    page = await request.runtime.db.read(
+        receipts.find,
         client=query.client,
         provider=query.provider,
         job_id=query.job_id,
@@ -236,7 +237,7 @@ def _receipts(tx: Tx, query: schemas.ReceiptPage) -> tuple[list[Any], str | None
         limit=query.limit,
         offset=query.offset,
     )
-    return [receipt_json(row) for row in page.rows], page.next_before
+    return _page([receipt_json(row) for row in page.rows], page.next_before)
 
 
 @router.get(
@@ -256,26 +257,22 @@ async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
 async def get_stats(request: ApiRequest) -> Response:
     """Kept numbers and the newest block's totals: the answer costs the same however much there is."""
     settings = request.runtime.settings
-    return reply(await request.runtime.db.read(_stats, settings.chain_id, settings.witness_quorum))
-
-
-def _stats(tx: Tx, chain_id: str, quorum: int) -> dict[str, Any]:
-    last = head(tx)
-    if last is None:
-        raise BlockNotFound(height=0)
-    return {
-        "chain_id": chain_id,
+    found = await request.runtime.db.read(activity.numbers, settings.witness_quorum)
+    last = found.head
+    stats = {
+        "chain_id": settings.chain_id,
         "block_height": last.height,
         "block_hash": last.hash,
         "block_time": rfc3339(last.time_ms),
-        "final_height": witnessing.final_height(tx, quorum),
+        "final_height": found.final_height,
         "tree_size": last.tree_size,
         "total_transactions": last.total_transactions,
         "total_receipts": last.total_receipts,
-        "total_jobs": activity.total_jobs(tx),
-        "active_miners": miner_queries.count_by_status(tx).get("active", 0),
-        "accounts": counters.read(tx, counters.ACCOUNTS).value,
+        "total_jobs": found.jobs,
+        "active_miners": found.active_miners,
+        "accounts": found.accounts,
     }
+    return reply(stats)
 
 
 @router.get(

@@ -18,7 +18,6 @@ from aitbc.coordinator.chain import proofs, sealer
 from aitbc.coordinator.chain.sealer import BlockRow
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
-    AccountNotFound,
     AitbcError,
     BlockNotFound,
     FeeTooLow,
@@ -30,8 +29,8 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import wallet_transfer
 from aitbc.coordinator.flows.acts.wallet_transfer import Signed
 from aitbc.coordinator.flows.views import transactions
+from aitbc.coordinator.flows.views import wallets as wallet_of
 from aitbc.coordinator.flows.views.transactions import Found
-from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.clock import rfc3339
@@ -39,7 +38,7 @@ from aitbc.core.ids import is_id
 from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
-from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
+from aitbc.core.wallet.address import AddressInvalid
 
 router = Router(NATIVE, tags=["RPC"])
 
@@ -87,14 +86,26 @@ async def get_balance(
     chain_id = request.runtime.settings.chain_id
     if query.chain_id is not None and query.chain_id != chain_id:
         raise UnknownChain(known=chain_id)
-    found = await request.runtime.db.read(_balance, address)
-    return reply({**found, "chain_id": chain_id, "network_id": request.runtime.network.network_id})
+    try:
+        found = await request.runtime.db.read(wallet_of.wallet, address)
+    except AddressInvalid as error:
+        raise InvalidRequest(f"The request is not valid: address: {error}") from None
+    shown = {
+        "address": found.account,
+        "balance": ait(found.balance_units),
+        "nonce": found.nonce,
+        "min_fee": ait(found.min_fee_units),
+        "chain_id": chain_id,
+        "network_id": request.runtime.network.network_id,
+    }
+    return reply(shown)
 
 
 @router.get("/rpc/head", summary="The newest block", response_model=wallets.ChainBlock, responses=PUBLIC_ONE)
 async def get_head(request: ApiRequest) -> Response:
     """The block that the log's newest checkpoint is of."""
-    return reply(await request.runtime.read_log(_head, request.runtime.settings.chain_id))
+    row, checkpoint = await request.runtime.read_log(_head)
+    return reply(_block_json(row, checkpoint, request.runtime.settings.chain_id))
 
 
 @router.get(
@@ -105,7 +116,8 @@ async def get_head(request: ApiRequest) -> Response:
 )
 async def get_block(request: ApiRequest, height: str) -> Response:
     """With the checkpoint that signs its tree, and the cosignatures of witnesses."""
-    return reply(await request.runtime.read_log(_block_at, request.runtime.settings.chain_id, height))
+    row, checkpoint = await request.runtime.read_log(_block_at, height)
+    return reply(_block_json(row, checkpoint, request.runtime.settings.chain_id))
 
 
 @router.get(
@@ -122,7 +134,8 @@ async def get_transaction(request: ApiRequest, hash: str) -> Response:
 @router.get("/rpc/info", summary="What this chain is", response_model=wallets.ChainInfo, responses=PUBLIC)
 async def get_info(request: ApiRequest) -> Response:
     """Its name, its newest block, the key of its log, and what a transfer costs at least."""
-    return reply(await request.runtime.db.read(_info, request.runtime))
+    runtime = request.runtime
+    return reply(_info_json(runtime, *await runtime.db.read(_info)))
 
 
 def _sent_json(signed: Signed, transfer_id: str) -> dict[str, Any]:
@@ -141,51 +154,35 @@ def _sent_json(signed: Signed, transfer_id: str) -> dict[str, Any]:
     }
 
 
-def _balance(tx: Tx, address: str) -> dict[str, Any]:
-    is_wallet = looks_like_address(address)
-    try:
-        account = canonical_address(address) if is_wallet else address
-    except AddressInvalid as error:
-        raise InvalidRequest(f"The request is not valid: address: {error}") from None
-    try:
-        units = ledger.balance(tx, account).balance_units
-    except AccountNotFound:
-        if not is_wallet:
-            raise
-        units = 0
-    return {
-        "address": account,
-        "balance": ait(units),
-        "nonce": wallet_transfer.next_nonce(tx, account) - 1,
-        "min_fee": ait(parameters.get(tx, "min_transaction_fee")),
-    }
+_Signed = tuple[BlockRow, str | None]
+"""A block, and its checkpoint with the cosignatures."""
 
 
-def _head(tx: Tx, chain_id: str) -> dict[str, Any]:
+def _head(tx: Tx) -> _Signed:
     row = sealer.head(tx)
     if row is None:
         raise BlockNotFound(height=0)
-    return _block_json(tx, row, chain_id)
+    return row, proofs.checkpoint_of(tx, row) if row.checkpoint else None
 
 
-def _block_at(tx: Tx, chain_id: str, height: str) -> dict[str, Any]:
+def _block_at(tx: Tx, height: str) -> _Signed:
     wanted = read_count(height)
     if wanted is None:
         raise field_errors([("height", "must be a whole number")])
     row = proofs.block_at(tx, wanted)
     if row is None:
         raise BlockNotFound(height=wanted)
-    return _block_json(tx, row, chain_id)
+    return row, proofs.checkpoint_of(tx, row) if row.checkpoint else None
 
 
-def _block_json(tx: Tx, row: BlockRow, chain_id: str) -> dict[str, Any]:
+def _block_json(row: BlockRow, checkpoint: str | None, chain_id: str) -> dict[str, Any]:
     return {
         **row.header(chain_id).to_json(),
         "transactions": row.transactions,
         "receipts": row.receipts,
         "hash": row.hash,
         "signature": row.signature or None,
-        "checkpoint": proofs.checkpoint_of(tx, row) if row.checkpoint else None,
+        "checkpoint": checkpoint,
     }
 
 
@@ -206,11 +203,16 @@ def _transaction_json(found: Found) -> dict[str, Any]:
     }
 
 
-def _info(tx: Tx, runtime: Runtime) -> dict[str, Any]:
-    network = runtime.network
+def _info(tx: Tx) -> tuple[BlockRow, BlockRow, int]:
+    """The first block, the newest, and the least fee of a transfer in base units."""
     first, row = sealer.block_zero(tx), sealer.head(tx)
     if first is None or row is None:
         raise BlockNotFound(height=0)
+    return first, row, parameters.get(tx, "min_transaction_fee")
+
+
+def _info_json(runtime: Runtime, first: BlockRow, row: BlockRow, min_fee_units: int) -> dict[str, Any]:
+    network = runtime.network
     return {
         "chain_id": network.chain_id,
         "version": __version__,
@@ -223,5 +225,5 @@ def _info(tx: Tx, runtime: Runtime) -> dict[str, Any]:
         "origin": network.origin,
         "log_key": vkey(network.origin, runtime.signing_key.public_bytes),
         "units_per_ait": UNITS_PER_AIT,
-        "min_fee": ait(parameters.get(tx, "min_transaction_fee")),
+        "min_fee": ait(min_fee_units),
     }

@@ -6,9 +6,12 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from aitbc.coordinator.api.acts.jobs import JobView
+from aitbc.coordinator.api.acts.miners import ListedMiner, OwnMiner
 from aitbc.coordinator.api.native.amounts import ait, plain
 from aitbc.coordinator.errors import AitbcError
 from aitbc.coordinator.flows.acts.dispatch import Assignment
+from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.shared.trust import WORDS, Room
 from aitbc.coordinator.flows.views.on_offer import Warned
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
@@ -28,7 +31,9 @@ __all__ = [
     "miner_json",
     "receipt_json",
     "reply",
+    "request_json",
     "room_json",
+    "warnings_json",
 ]
 
 _PROGRESS = {"pending": 0.0, "running": 0.5}
@@ -50,14 +55,9 @@ def _time(ms: int | None) -> str | None:
     return None if ms is None else rfc3339(ms)
 
 
-def job_json(
-    job: JobRow,
-    request_text: str | None,
-    result_text: str | None = None,
-    position: int | None = None,
-    warned: Sequence[Warned] = (),
-) -> dict[str, Any]:
-    """A job as both dialects show it. The texts are canonical JSON; None where there is none, or no more."""
+def job_json(view: JobView) -> dict[str, Any]:
+    """A job as both documented interfaces show it."""
+    job, result_text = view.job, view.result_text
     output = None if result_text is None else orjson.loads(result_text)
     ended = job.status in TERMINAL
     updated_ms = job.finished_at_ms or job.started_at_ms or job.created_at_ms
@@ -69,7 +69,7 @@ def job_json(
         "status": job.status,
         "job_type": job.job_type,
         "model": job.model,
-        **request_json(request_text),
+        **request_json(view.request),
         "constraints": _constraints(job),
         "priority": MAX_PRIORITY - job.rank,
         "result": None if output is None else jobspec.result_text(job.job_type, output),
@@ -94,21 +94,26 @@ def job_json(
         "price": ait(job.price_units) if job.receipt_id or job.price_units else None,
         "receipt_id": job.receipt_id or None,
         "progress": 1.0 if ended else _PROGRESS[job.status],
-        "queue_position": position,
-        "warnings": [warning._asdict() for warning in warned],
+        "queue_position": view.position,
+        "warnings": warnings_json(view.warned),
     }
 
 
-def request_json(request_text: str | None) -> dict[str, Any]:
-    """What of a job's JSON is from its request."""
-    if request_text is None:
+def warnings_json(warned: Sequence[Warned]) -> list[dict[str, Any]]:
+    """What a client should know before it waits."""
+    return [warning._asdict() for warning in warned]
+
+
+def request_json(request: jobspec.Request | str | None) -> dict[str, Any]:
+    """What of a job's JSON is from its request, or from the request's canonical JSON."""
+    if request is None:
         return {"prompt": None, "messages": None, "parameters": {}, "params": {}}
-    request: dict[str, Any] = orjson.loads(request_text)
+    asked: jobspec.Request = orjson.loads(request) if isinstance(request, str) else request
     return {
-        "prompt": request["input"].get("prompt"),
-        "messages": request["input"].get("messages"),
-        "parameters": jobspec.parameters_of(request),
-        "params": request["params"],
+        "prompt": asked["input"].get("prompt"),
+        "messages": asked["input"].get("messages"),
+        "parameters": jobspec.parameters_of(asked),
+        "params": asked["params"],
     }
 
 
@@ -190,8 +195,9 @@ def _gpus_json(miner: MinerRow) -> list[dict[str, Any]]:
     return [{"name": gpu["name"], "memory_gb": _gb(gpu["memory_mb"])} for gpu in orjson.loads(miner.gpus)]
 
 
-def listed_miner_json(miner: MinerRow, offers: tuple[OfferRow, ...], running: int) -> dict[str, Any]:
+def listed_miner_json(listed: ListedMiner) -> dict[str, Any]:
     """A miner as everybody sees it: no account, key or address."""
+    miner, offers, running = listed
     return {
         "miner_id": miner.id,
         "status": miner.status,
@@ -205,17 +211,9 @@ def listed_miner_json(miner: MinerRow, offers: tuple[OfferRow, ...], running: in
     }
 
 
-def miner_json(
-    miner: MinerRow,
-    offers: tuple[OfferRow, ...],
-    *,
-    chain_id: str,
-    network_id: str,
-    lease_s: float,
-    heartbeat_s: float,
-    cap_units: int,
-) -> dict[str, Any]:
+def miner_json(own: OwnMiner, ctx: FlowContext) -> dict[str, Any]:
     """A miner as its owner sees it, with what its program needs to know of the network."""
+    miner, offers, cap_units = own
     return {
         "id": miner.id,
         "miner_id": miner.id,
@@ -230,11 +228,11 @@ def miner_json(
         "concurrency": miner.concurrency,
         "public_key": miner.public_key or None,
         "session_id": miner.session_id or None,
-        "heartbeat_interval_s": heartbeat_s,
-        "lease_s": lease_s,
+        "heartbeat_interval_s": ctx.heartbeat_ms / 1000,
+        "lease_s": ctx.lease_ms / 1000,
         "default_max_price_per_1k": ait(cap_units),
-        "chain_id": chain_id,
-        "network_id": network_id,
+        "chain_id": ctx.chain_id,
+        "network_id": ctx.network_id,
         "registered_at": rfc3339(miner.registered_at_ms),
         "last_heartbeat": rfc3339(miner.last_heartbeat_ms),
     }

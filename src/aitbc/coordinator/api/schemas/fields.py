@@ -19,6 +19,7 @@ from aitbc.core.money import EXACT_NUMBER_UNITS, format_ait, parse_ait
 from aitbc.core.text import clean
 
 MAX_JOB_ID_CHARS = 128
+MAX_MEMORY_GB = 1_000_000
 MINER_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 
 

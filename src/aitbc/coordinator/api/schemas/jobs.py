@@ -1,17 +1,19 @@
 """Bodies of submissions, in both dialects, and how each becomes a JobSpec."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
 from aitbc.coordinator.api.plumbing.errors import field_errors, invalid_fields
 from aitbc.coordinator.api.plumbing.routing import MAX_BATCH, Body
-from aitbc.coordinator.api.schemas.fields import MinerId, Number, UnitPrice
+from aitbc.coordinator.api.schemas.fields import MAX_MEMORY_GB, MinerId, Number, UnitPrice
 from aitbc.coordinator.errors import AitbcError, InvalidJobType, InvalidRequest
+from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, MAX_RUN_S, MAX_TTL_S
 from aitbc.coordinator.jobs.rows import JobSpec
 from aitbc.coordinator.jobs.spec import make_spec
 from aitbc.core import jobspec
@@ -43,6 +45,7 @@ _SAMPLING: dict[str, Any] = {
     "stop": {"type": "array", "items": {"type": "string"}, "maxItems": jobspec.MAX_STOPS},
 }
 _SAMPLING["max_completion_tokens"] = {"type": "integer", "description": "The same as max_tokens."}
+_REGION = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 MAX_IGNORED = 16  # names of fields that a warning lists
 MAX_IGNORED_CHARS = 64
 
@@ -70,11 +73,23 @@ Parameters = Annotated[
 ]
 
 
+def _memory(memory_gb: float | None) -> float | None:
+    if memory_gb is not None and not 0 <= memory_gb <= MAX_MEMORY_GB:
+        raise ValueError(f"must be 0 to {MAX_MEMORY_GB}")
+    return memory_gb
+
+
+def _region(name: str | None) -> str | None:
+    if name and _REGION.fullmatch(name) is None:
+        raise ValueError("must be 1 to 64 of A-Z a-z 0-9 . _ -")
+    return name
+
+
 class Constraints(Body):
     """What the miner must have. `max_price` is in AIT per 1000 tokens."""
 
-    min_memory_gb: Number | None = None
-    region: str | None = None
+    min_memory_gb: Annotated[Number | None, AfterValidator(_memory)] = None
+    region: Annotated[str | None, AfterValidator(_region)] = None
     max_price: UnitPrice | None = None
     miner_id: MinerId | None = None
 
@@ -91,10 +106,13 @@ class Submission(Body):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, protected_namespaces=())
 
     constraints: Constraints | None = None
-    priority: int | None = Field(None, ge=0, le=9, description="9 goes first; default 5.")
-    ttl_s: int | None = Field(None, ge=1, le=604_800, description="Seconds that it may wait; default 3600.")
+    priority: int | None = Field(None, ge=0, le=MAX_PRIORITY, description="9 goes first; default 5.")
+    ttl_s: int | None = Field(None, ge=1, le=MAX_TTL_S, description="Seconds that it may wait; default 3600.")
     max_run_s: int | None = Field(
-        None, ge=1, le=604_800, description="Seconds that one run may take; DEFAULT_MAX_RUN_S where left out."
+        None,
+        ge=1,
+        le=MAX_RUN_S,
+        description="Seconds that one run may take; DEFAULT_MAX_RUN_S where left out.",
     )
     payment: Literal["auto", "manual"] | None = None
     # Where other model APIs have them.
@@ -144,34 +162,28 @@ class Submission(Body):
             )
         return {**params, **beside}
 
-    def to_spec(self, model: str | None = None) -> JobSpec:
-        """The submission as flows take it; `model` where it names none. Raises InvalidRequest, InvalidJobType."""
+    def canonical(self, model: str | None = None) -> jobspec.Request:
+        """`request`. Raises InvalidRequest, InvalidJobType."""
         try:
-            request = self.request(model)
+            return self.request(model)
         except jobspec.UnknownJobType as error:
             raise InvalidJobType(job_type=error.name[:64], supported=sorted(jobspec.JOB_TYPES)) from None
         except jobspec.InvalidRequest as error:
             raise field_errors([(fault.field, fault.message) for fault in error.errors]) from None
-        wants = self.constraints
-        if wants is None:
-            return make_spec(
-                request,
-                priority=self.priority,
-                ttl_s=self.ttl_s,
-                max_run_s=self.max_run_s,
-                payment=self.payment,
-            )
-        memory_gb = wants.min_memory_gb
+
+    def to_spec(self, request: jobspec.Request) -> JobSpec:
+        """The submission as flows take it, of its canonical request."""
+        wants = self.constraints or Constraints()
         return make_spec(
             request,
             max_price_units=wants.max_price,
-            min_memory_gb=None if memory_gb is None else Decimal(memory_gb),
-            region=wants.region,
-            miner_id=wants.miner_id,
+            min_memory_gb=wants.min_memory_gb,
+            region=wants.region or "",
+            miner_id=wants.miner_id or "",
             priority=self.priority,
             ttl_s=self.ttl_s,
             max_run_s=self.max_run_s,
-            payment=self.payment,
+            manual_payment=self.payment == "manual",
         )
 
 
@@ -278,6 +290,6 @@ def _spec_or_error(item: AnyJobRequest | AitbcError, models: Mapping[str, str]) 
         return item
     job_type = item.unnamed_model()
     try:
-        return item.to_spec(None if job_type is None else models[job_type])
+        return item.to_spec(item.canonical(None if job_type is None else models[job_type]))
     except AitbcError as error:
         return error

@@ -8,11 +8,21 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, fi
 
 from aitbc.coordinator.api.plumbing.errors import field_errors, invalid_fields
 from aitbc.coordinator.api.plumbing.routing import MAX_BATCH, Body
-from aitbc.coordinator.api.schemas.fields import Cut, JobId, MinerId, Number, SessionId, Size, UnitPrice
+from aitbc.coordinator.api.schemas.fields import (
+    MAX_MEMORY_GB,
+    Cut,
+    JobId,
+    MinerId,
+    Number,
+    SessionId,
+    Size,
+    UnitPrice,
+)
 from aitbc.coordinator.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
-from aitbc.coordinator.jobs.lifecycle import MINER_CAUSES, UNKNOWN_CAUSE
+from aitbc.coordinator.jobs.lifecycle import MINER_CAUSES
 from aitbc.coordinator.miners.rows import GpuSpec, MinerSpec, ModelSpec
+from aitbc.core import causes
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
 from aitbc.core.text import clean
@@ -20,7 +30,6 @@ from aitbc.core.text import clean
 MAX_MODELS = 256
 MAX_GPUS = 64
 MAX_CONCURRENCY = 4096
-MAX_MEMORY_GB = 1_000_000
 
 _MODEL_PATTERN = r"^[A-Za-z0-9._:/@+-]{1,128}$"
 _SIZE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(|MB|MiB|GB|GiB|TB|TiB)\s*", re.ASCII | re.IGNORECASE)
@@ -335,7 +344,7 @@ Cause = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "description": f"One of {', '.join(MINER_CAUSES)}; anything else counts as {UNKNOWN_CAUSE}.",
+            "description": f"One of {', '.join(MINER_CAUSES)}; anything else counts as {causes.UNKNOWN.value}.",
         }
     ),
 ]
@@ -365,7 +374,7 @@ class Failure(Body):
         if isinstance(self.cause, str) and self.cause in MINER_CAUSES:
             return self.cause, message
         named = "" if self.cause is None else clean(str(self.cause)[:256], 64)
-        return UNKNOWN_CAUSE, ": ".join(filter(None, (named, message)))
+        return causes.UNKNOWN.value, ": ".join(filter(None, (named, message)))
 
 
 class RoleFailure(Failure):

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.idempotency.service import Answer, IdempotencyKey, begin, finish, purge
 
+T = TypeVar("T")
 
-def once(tx: Tx, key: IdempotencyKey | None, act: Callable[[Tx], Answer]) -> Answer:
-    """The answer of `act(tx)`, or the first one given under this key.
 
-    Where `act` raises, the transaction is rolled back and with it the key: failures are never replayed.
+def once(tx: Tx, key: IdempotencyKey, act: Callable[[Tx], T], render: Callable[[T], Answer]) -> Answer:
+    """The answer that `render` makes of what `act(tx)` gives, or the first one under this key.
+
+    This is the one answer that is made inside a transaction: it has to be kept with what it tells of. Where
+    `act` raises, the transaction is rolled back and with it the key: failures are never replayed.
     """
-    if key is None:
-        return act(tx)
     first = begin(tx, key)
     if first is not None:
         return first
-    answer = act(tx)
+    answer = render(act(tx))
     finish(tx, key, answer.status, answer.body)
     return answer
 

@@ -11,15 +11,16 @@ from sqlalchemy import bindparam, literal_column, select
 from aitbc.coordinator.chain import counters, queries
 from aitbc.coordinator.chain.models import AccountActivity, Block, Leaf
 from aitbc.coordinator.chain.queries import LeafRow, Span, Spans
-from aitbc.coordinator.chain.search import FoundLeaf, by_hash, by_prefix
+from aitbc.coordinator.chain.search import FoundLeaf, by_prefix
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import AccountNotFound, InvalidRequest, TransactionNotFound
+from aitbc.coordinator.flows.shared import hashes
+from aitbc.coordinator.flows.shared.hashes import Named
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account, Transfer
 from aitbc.coordinator.receipts import service as receipts
-from aitbc.coordinator.users import service as users
 from aitbc.core.ids import is_id
 from aitbc.core.log.leaf import RECEIPT, TRANSFER
 from aitbc.core.numbers import MAX_COUNT, read_count
@@ -229,20 +230,12 @@ def transaction(tx: Tx, name: str) -> Transaction:
     Raises TransactionNotFound.
     """
     row: Row | None = tx.one(BY_ID, id=name)
-    if row is None and _is_hash(name):
-        transfer_id = _named_by_hash(tx, name)
-        row = None if transfer_id is None else tx.one(BY_ID, id=transfer_id)
+    if row is None:
+        named = hashes.named_by(tx, name)
+        row = None if named is None or named.kind != TRANSFER else tx.one(BY_ID, id=named.ref_id)
     if row is None:
         raise TransactionNotFound(hash=name)
     return _placed(tx, [row])[0]
-
-
-def _named_by_hash(tx: Tx, hashed: str) -> str | None:
-    signed = users.find_signed(tx, hashed)
-    if signed is not None:
-        return signed.transfer_id
-    leaf = by_hash(tx, bytes.fromhex(hashed))
-    return None if leaf is None or leaf.kind != TRANSFER else leaf.ref_id
 
 
 def address(tx: Tx, account_id: str) -> Address:
@@ -298,8 +291,9 @@ def search(tx: Tx, text: str) -> list[Found]:
     if queries.MIN_PREFIX <= len(lower) <= queries.HASH_DIGITS and set(lower) <= set("0123456789abcdef"):
         found += [Found("block", str(row.height)) for row in queries.blocks_by_hash(tx, lower, MAX_FOUND)]
         found += _leaves(by_prefix(tx, lower, MAX_FOUND))
-    if _is_hash(lower) and (signed := users.find_signed(tx, lower)) is not None:
-        found.append(Found("transaction", signed.transfer_id))
+    named = hashes.named_by(tx, lower)
+    if named is not None:
+        found += _leaves([named])
     leaf = queries.leaf_of(tx, wanted)
     if leaf is not None:
         found += _leaves([leaf])
@@ -311,7 +305,7 @@ def search(tx: Tx, text: str) -> list[Found]:
     return list(dict.fromkeys(found))
 
 
-def _leaves(rows: Iterable[FoundLeaf | LeafRow]) -> list[Found]:
+def _leaves(rows: Iterable[FoundLeaf | LeafRow | Named]) -> list[Found]:
     """Leaves of kinds that have no page are left out."""
     return [Found(SHOWN_AS[row.kind], row.ref_id) for row in rows if row.kind in SHOWN_AS]
 
@@ -336,10 +330,6 @@ def _placed(tx: Tx, rows: list[Row]) -> list[Transaction]:
 
 def _next(rows: list[Row], limit: int, key: Any) -> str | None:
     return str(key(rows[-1])) if len(rows) == limit else None
-
-
-def _is_hash(text: str) -> bool:
-    return len(text) == queries.HASH_DIGITS and set(text) <= set("0123456789abcdef")
 
 
 def _number(text: str) -> int:

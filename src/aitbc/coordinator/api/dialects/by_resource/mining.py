@@ -1,15 +1,16 @@
 """Jobs by resource, the miner's side: available, claim, complete, fail; and the miners themselves."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.acts import miners
+from aitbc.coordinator.api.acts.jobs import JobView
+from aitbc.coordinator.api.native import jobs as native
+from aitbc.coordinator.api.native import miners as native_miners
 from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, PUBLIC, READ_ONE
-from aitbc.coordinator.api.native.render import job_json, reply
+from aitbc.coordinator.api.native.render import job_json, listed_miner_json, reply
 from aitbc.coordinator.api.plumbing.auth import MinerKey
 from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
@@ -37,7 +38,7 @@ async def available_job(
     waiting_s = wait_s(request, query.wait)
     offering = offer(request.runtime, principal, query.miner_id, waiting_s, query.session_id)
     offered = await (wait_for(request, principal, offering) if waiting_s > 0 else offering)
-    return reply(None if offered.job is None else job_json(offered.job, None))
+    return reply(None if offered.job is None else job_json(JobView(offered.job, None)))
 
 
 @router.post(
@@ -52,7 +53,7 @@ async def claim_job(request: ApiRequest, principal: MinerKey, job_id: str, body:
     assignment = await runtime.db.write(
         dispatch.claim, runtime.context, principal, job_id, body.miner_id, body.session_id
     )
-    return reply(acts.assignments_body(request, [assignment])[0])
+    return reply(native.assignments_json(request, [assignment])[0])
 
 
 @router.post(
@@ -63,7 +64,7 @@ async def claim_job(request: ApiRequest, principal: MinerKey, job_id: str, body:
 )
 async def complete_job(request: ApiRequest, principal: MinerKey, job_id: str, body: JobResult) -> Response:
     """Ends the job, settles its money and answers with the receipt. Sent again, the first receipt."""
-    return await acts.complete(request, principal, body.miner_id, body.to_submission(job_id))
+    return await native.complete(request, principal, job_id, body)
 
 
 @router.post(
@@ -74,7 +75,7 @@ async def complete_job(request: ApiRequest, principal: MinerKey, job_id: str, bo
 )
 async def fail_job(request: ApiRequest, principal: MinerKey, job_id: str, body: Failure) -> Response:
     """The job is tried again, by another miner first, or fails where that is of no use."""
-    return await acts.fail(request, principal, job_id, body)
+    return await native.fail(request, principal, job_id, body)
 
 
 @router.post(
@@ -87,10 +88,7 @@ async def fail_job(request: ApiRequest, principal: MinerKey, job_id: str, body: 
 )
 async def register_miner(request: ApiRequest, principal: MinerKey, body: MinerRegistration) -> Response:
     """A known miner_id of the same account is updated; another account's is refused."""
-    spec = body.to_spec()
-    return await acts.create(
-        request, principal, partial(miners.register, request.runtime.context, principal, spec, 201)
-    )
+    return await native_miners.register(request, principal, body, 201)
 
 
 @router.get(
@@ -101,5 +99,6 @@ async def register_miner(request: ApiRequest, principal: MinerKey, body: MinerRe
 )
 async def list_miners(request: ApiRequest, query: Annotated[MinerList, Query()]) -> Response:
     """What each miner serves, at which price. Public; in the order of their ids. X-Next-Cursor names the next page."""
-    body, cursor = await request.runtime.db.read(miners.listed, query)
-    return reply(body, headers=None if cursor is None else {"X-Next-Cursor": cursor})
+    page = await request.runtime.db.read(miners.listed, query)
+    headers = None if page.next_after is None else {"X-Next-Cursor": page.next_after}
+    return reply([listed_miner_json(miner) for miner in page.miners], headers=headers)

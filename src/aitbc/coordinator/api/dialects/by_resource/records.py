@@ -7,18 +7,19 @@ from starlette.responses import Response
 
 from aitbc.coordinator.api.native.amounts import ait
 from aitbc.coordinator.api.native.dialect import NATIVE, PUBLIC, PUBLIC_ONE, READ
-from aitbc.coordinator.api.native.render import json_bytes, receipt_json, reply
+from aitbc.coordinator.api.native.render import receipt_json, reply
 from aitbc.coordinator.api.plumbing.auth import AnyKey
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.queries import ReceiptList
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.api_keys.service import key_info
+from aitbc.coordinator.api_keys.service import KeyInfo, key_info
 from aitbc.coordinator.api_keys.spending import spent_now
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.views import log_entries
 from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.ledger.service import Balance
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.log.keyset import USE_LOG, USE_RECEIPTS, KeySet, PublishedKey
 from aitbc.core.signing import public_from_text
@@ -38,13 +39,8 @@ async def list_receipts(request: ApiRequest, query: Annotated[ReceiptList, Query
     """Public, newest first; hashes stand for prompt and result, proofs are left out (ask for one receipt).
 
     X-Next-Cursor names the next page."""
-    body, cursor = await request.runtime.db.read(_list, query)
-    return reply(body, headers=None if cursor is None else {"X-Next-Cursor": cursor})
-
-
-def _list(tx: Tx, query: ReceiptList) -> tuple[bytes, str | None]:
-    page = receipts.find(
-        tx,
+    page = await request.runtime.db.read(
+        receipts.find,
         client=query.client,
         provider=query.provider,
         miner_id=query.miner_id,
@@ -54,7 +50,8 @@ def _list(tx: Tx, query: ReceiptList) -> tuple[bytes, str | None]:
         limit=query.limit,
         offset=query.offset,
     )
-    return json_bytes([receipt_json(row) for row in page.rows]), page.next_before
+    headers = None if page.next_before is None else {"X-Next-Cursor": page.next_before}
+    return reply([receipt_json(row) for row in page.rows], headers=headers)
 
 
 @router.get(
@@ -100,21 +97,23 @@ async def list_keys(request: ApiRequest) -> Response:
 )
 async def get_account(request: ApiRequest, principal: AnyKey) -> Response:
     """Its money, what is held for open jobs, and the key's own limit."""
-    return reply(await request.runtime.db.read(_account, principal))
-
-
-def _account(tx: Tx, principal: Principal) -> dict[str, Any]:
-    balance = ledger.balance(tx, principal.account_id)
+    balance, info, now_ms = await request.runtime.db.read(_account, principal)
     key: dict[str, Any] = {"key_id": principal.key_id, "role": principal.role}
-    info = key_info(tx, principal.key_id) if principal.limited else None
     if info is not None and info.limit_units is not None:
         key["limit"] = ait(info.limit_units)
         key["limit_period"] = info.limit_period
-        key["spent"] = ait(spent_now(info, tx.now_ms))
-    return {
+        key["spent"] = ait(spent_now(info, now_ms))
+    shown = {
         "account": balance.account_id,
         "balance": ait(balance.balance_units),
         "held": ait(balance.held_units),
         "available": ait(balance.available_units),
         "key": key,
     }
+    return reply(shown)
+
+
+def _account(tx: Tx, principal: Principal) -> tuple[Balance, KeyInfo | None, int]:
+    """The account's money, the key's limit where it has one, and the time."""
+    info = key_info(tx, principal.key_id) if principal.limited else None
+    return ledger.balance(tx, principal.account_id), info, tx.now_ms

@@ -3,18 +3,14 @@
 from starlette.responses import Response
 
 from aitbc.coordinator.api.acts import jobs as acts
+from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native.dialect import CREATE, IDEMPOTENT, NATIVE, READ_ONE
-from aitbc.coordinator.api.native.render import json_bytes, receipt_json, reply
+from aitbc.coordinator.api.native.render import receipt_json, reply
 from aitbc.coordinator.api.plumbing.auth import Client, ClientOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.jobs import RoleJobRequest
-from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.chain import proofs
-from aitbc.coordinator.database import Tx
-from aitbc.coordinator.jobs import texts as job_texts
-from aitbc.coordinator.receipts import service as receipts
 
 router = Router(NATIVE, tags=["Client"])
 
@@ -29,7 +25,7 @@ router = Router(NATIVE, tags=["Client"])
 )
 async def submit_job(request: ApiRequest, principal: Client, body: RoleJobRequest) -> Response:
     """Any job type. The worst-case price is held until the job has ended."""
-    return await acts.submit(request, principal, body)
+    return await native.submit(request, principal, body)
 
 
 @router.get(
@@ -41,7 +37,7 @@ async def submit_job(request: ApiRequest, principal: Client, body: RoleJobReques
 async def job_status(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
     """The client's own job."""
     runtime = request.runtime
-    return reply(await runtime.db.read(acts.read_owned, runtime.context, principal, job_id))
+    return await native.job(await runtime.db.read(acts.read_owned, runtime.context, principal, job_id))
 
 
 @router.get(
@@ -55,14 +51,5 @@ async def job_receipts(request: ApiRequest, principal: ClientOrAdmin, job_id: st
 
     Its proof of inclusion is there once a block has sealed it.
     """
-    return reply(await request.runtime.read_log(_receipts, principal, job_id))
-
-
-def _receipts(tx: Tx, principal: Principal, job_id: str) -> bytes:
-    acts.owned(tx, principal, job_id)
-    row = receipts.of_job(tx, job_id)
-    if row is None:
-        return json_bytes([])
-    return json_bytes(
-        [receipt_json(row, job_texts.result_text(tx, job_id), proofs.proof_if_sealed(tx, row.id))]
-    )
+    found = await request.runtime.read_log(acts.receipt_of, principal, job_id)
+    return reply([] if found is None else [receipt_json(*found)])

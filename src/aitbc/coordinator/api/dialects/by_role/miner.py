@@ -1,19 +1,19 @@
 """Jobs by role, the miner's side: /v1/miner."""
 
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.acts import miners
+from aitbc.coordinator.api.native import jobs as native
+from aitbc.coordinator.api.native import miners as native_miners
 from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, READ_ONE
 from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.auth import MinerKey
 from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
-from aitbc.coordinator.api.plumbing.routing import Router, off_the_loop
+from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.miners import (
     HeartbeatReport,
@@ -24,10 +24,7 @@ from aitbc.coordinator.api.schemas.miners import (
     RoleMinerRegistration,
 )
 from aitbc.coordinator.api.schemas.queries import OwnMiner, TakeJobs
-from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.acts import job_lifecycle, registration
-from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.process.long_polls import take
 from aitbc.core.clock import rfc3339
 
@@ -43,10 +40,7 @@ router = Router(NATIVE, tags=["Miner"])
 )
 async def register(request: ApiRequest, principal: MinerKey, body: RoleMinerRegistration) -> Response:
     """Without a miner_id a new one is made. A known one of the same account is updated."""
-    spec = body.to_spec()
-    return await acts.create(
-        request, principal, partial(miners.register, request.runtime.context, principal, spec, 200)
-    )
+    return await native_miners.register(request, principal, body, 200)
 
 
 @router.post(
@@ -55,13 +49,9 @@ async def register(request: ApiRequest, principal: MinerKey, body: RoleMinerRegi
 async def heartbeat(request: ApiRequest, principal: MinerKey, body: HeartbeatReport) -> Response:
     """Extends the leases of what the miner runs, and names the jobs that it need not go on with."""
     runtime = request.runtime
-    return reply(await runtime.db.write(_heartbeat, runtime.context, principal, body))
-
-
-def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatReport) -> dict[str, Any]:
-    beat = registration.heartbeat(
-        tx,
-        ctx,
+    beat = await runtime.db.write(
+        registration.heartbeat,
+        runtime.context,
         principal,
         miner_id=body.miner_id,
         status=body.status,
@@ -70,12 +60,14 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
         session=body.session_id,
         progress=body.progress,
     )
-    return {
-        "status": beat.miner.status,
-        "leases": [{"job_id": job, "lease_expires_at": rfc3339(end_ms)} for job, end_ms in beat.leases],
-        "cancelled": beat.cancelled,
-        "server_time": rfc3339(tx.now_ms),
-    }
+    return reply(
+        {
+            "status": beat.miner.status,
+            "leases": [{"job_id": job, "lease_expires_at": rfc3339(end_ms)} for job, end_ms in beat.leases],
+            "cancelled": beat.cancelled,
+            "server_time": rfc3339(beat.at_ms),
+        }
+    )
 
 
 @router.get(
@@ -87,7 +79,8 @@ def _heartbeat(tx: Tx, ctx: FlowContext, principal: Principal, body: HeartbeatRe
 async def status(request: ApiRequest, principal: MinerKey, query: Annotated[OwnMiner, Query()]) -> Response:
     """What it offers and runs, and why it gets no work where it gets none."""
     runtime = request.runtime
-    return reply(await runtime.db.read(miners.state, runtime.context, principal, query.miner_id))
+    state = await runtime.db.read(miners.state, runtime.context, principal, query.miner_id)
+    return reply(native_miners.state_json(state))
 
 
 @router.post(
@@ -116,7 +109,7 @@ async def take_jobs(
     known = set(query.known.split(",")) if query.known else set()
     taking = take(request.runtime, principal, query.miner_id, query.max, known, waiting_s, query.session_id)
     taken = await (wait_for(request, principal, taking) if waiting_s > 0 else taking)
-    return reply(acts.taken_body(request, taken))
+    return reply(native.taken_json(request, taken))
 
 
 @router.post(
@@ -124,7 +117,7 @@ async def take_jobs(
 )
 async def submit_result(request: ApiRequest, principal: MinerKey, body: RoleJobResult) -> Response:
     """Ends the job, settles its money and answers with the receipt. Sent again, the first receipt."""
-    return await acts.complete(request, principal, body.miner_id, body.to_submission(body.job_id))
+    return await native.complete(request, principal, body.job_id, body)
 
 
 @router.post(
@@ -135,12 +128,10 @@ async def submit_result(request: ApiRequest, principal: MinerKey, body: RoleJobR
 )
 async def submit_results(request: ApiRequest, principal: MinerKey, body: ResultBatch) -> Response:
     """Each is accepted or refused by itself, in order."""
-    return await acts.complete_batch(
-        request, principal, body.miner_id, await off_the_loop(body.to_submissions)
-    )
+    return await native.complete_batch(request, principal, body)
 
 
 @router.post("/v1/miner/fail", summary="Give a job back", response_model=replies.FailedJob, responses=CHANGE)
 async def fail(request: ApiRequest, principal: MinerKey, body: RoleFailure) -> Response:
     """The job is tried again, by another miner first, or fails where that is of no use."""
-    return await acts.fail(request, principal, body.job_id, body)
+    return await native.fail(request, principal, body.job_id, body)

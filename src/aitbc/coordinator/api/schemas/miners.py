@@ -238,11 +238,6 @@ class HeartbeatReport(Body):
     ] = None
 
 
-class Usage(Body):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
 ResultValue = Annotated[
     Any,
     WithJsonSchema(

@@ -177,7 +177,10 @@ class SentTransaction(Reply):
 
 
 class ChainBlock(Reply):
-    """A block's header as it is hashed (docs/formats/block.md), its hash, signature and checkpoint."""
+    """A block's header as it is hashed (docs/formats/block.md), its hash, signature and checkpoint.
+
+    The counts of transactions and receipts are of the header in version 1, beside it in version 2.
+    """
 
     version: str
     chain_id: str
@@ -190,6 +193,9 @@ class ChainBlock(Reply):
     root: str
     transactions: int
     receipts: int
+    contents: dict[str, int] | None = Field(
+        None, description="Of version 2: how many of its leaves are of which kind."
+    )
     proposer: str
     hash: str
     signature: str | None = Field(description="The proposer's, base64; null in genesis.")

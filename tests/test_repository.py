@@ -20,6 +20,7 @@ TARGETS = ("setup", "demo", "test", "check", "bench", "help")
 DOCUMENTS = (
     "README.md",
     "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
     "CHANGELOG.md",
     "LICENSE",
     "Makefile",
@@ -318,3 +319,13 @@ def slices_called(module: ast.Module) -> Iterator[tuple[str, set[str]]]:
                     by = call.func.value if isinstance(call.func, ast.Attribute) else call.func
                     called.add(slice_of.get(getattr(by, "id", ""), ""))
             yield function.name, called & SLICES
+
+
+def test_what_contributors_are_told_to_run_and_read_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"(?<![\w./-])(?:tests|scripts|src|docs|benchmarks|\.ci)(?:/[\w.-]+)+", page)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name.rstrip(".")).exists()] == []
+    targets = {words[0] for words in commands(page, "make") if words}
+    defined = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets and targets <= defined

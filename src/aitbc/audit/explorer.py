@@ -10,7 +10,7 @@ from aitbc.audit.findings import Progress, Wrong
 from aitbc.audit.http import Coordinator, NotServed
 from aitbc.audit.network import founded, is_old
 from aitbc.core.canonical import loads_strict
-from aitbc.core.log.block import BlockHeader, genesis, origin_of
+from aitbc.core.log.block import VERSION, VERSION_2, BlockHeader, genesis, origin_of
 from aitbc.core.log.checkpoint import Checkpoint
 from aitbc.core.log.keyset import KeySet
 from aitbc.core.log.policy import Policy
@@ -148,9 +148,11 @@ def _header(shown: dict[str, Any], chain_id: str) -> BlockHeader:
     try:
         if any(type(shown[name]) is not int for name in _COUNTS):
             raise Wrong("block", which, "a count is not an integer")
-        document = {name: shown[name] for name in (*_COUNTS, "previous_hash", "root")}
+        document: dict[str, Any] = {name: shown[name] for name in (*_COUNTS, "previous_hash", "root")}
+        document["version"] = VERSION
+        if (contents := shown.get("contents")) is not None:
+            document |= {"version": VERSION_2, "contents": contents}
         document |= {
-            "version": "aitbc/block/v1",
             "chain_id": chain_id,
             "time": shown["timestamp"],
             "last_leaf": shown["tree_size"] - 1,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import orjson
 from fastapi import Query
 from starlette.responses import Response
 
@@ -54,6 +55,7 @@ def block_json(block: BlockRow, final_height: int | None, cosignatures: int) -> 
         "timestamp": rfc3339(block.time_ms),
         "transactions": block.transactions,
         "receipts": block.receipts,
+        "contents": orjson.loads(block.contents) if block.contents else None,
         "leaves": block.tree_size - block.first_leaf,
         "first_leaf": block.first_leaf,
         "tree_size": block.tree_size,

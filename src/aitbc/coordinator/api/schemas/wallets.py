@@ -190,6 +190,9 @@ class ChainBlock(Reply):
     root: str
     transactions: int
     receipts: int
+    contents: dict[str, int] | None = Field(
+        None, description="Of version 2: how many of its leaves are of which kind."
+    )
     proposer: str
     hash: str
     signature: str | None = Field(description="The proposer's, base64; null in genesis.")

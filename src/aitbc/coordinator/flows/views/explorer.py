@@ -3,24 +3,26 @@
 Lists go newest first and are read by key, so that a page costs the same however deep it lies.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select
 
 from aitbc.coordinator.chain import counters, queries
 from aitbc.coordinator.chain.models import AccountActivity, Block, Leaf
-from aitbc.coordinator.chain.queries import Span, Spans
-from aitbc.coordinator.chain.search import by_prefix
+from aitbc.coordinator.chain.queries import LeafRow, Span, Spans
+from aitbc.coordinator.chain.search import FoundLeaf, by_prefix
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import AccountNotFound, InvalidRequest, TransactionNotFound
 from aitbc.coordinator.flows.shared import hashes
+from aitbc.coordinator.flows.shared.hashes import Named
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account, Transfer
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.ids import is_id
-from aitbc.core.log.leaf import TRANSFER
+from aitbc.core.log.leaf import RECEIPT, TRANSFER
 from aitbc.core.numbers import MAX_COUNT, read_count
 from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
 
@@ -266,6 +268,9 @@ def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
     return Page([Address._make(row[: len(Address._fields)]) for row in rows], following)
 
 
+SHOWN_AS = {TRANSFER: "transaction", RECEIPT: "receipt"}
+
+
 class Found(NamedTuple):
     """Something that a search names: block, transaction, receipt or address, and its id."""
 
@@ -285,13 +290,13 @@ def search(tx: Tx, text: str) -> list[Found]:
     lower = wanted.lower()
     if queries.MIN_PREFIX <= len(lower) <= queries.HASH_DIGITS and set(lower) <= set("0123456789abcdef"):
         found += [Found("block", str(row.height)) for row in queries.blocks_by_hash(tx, lower, MAX_FOUND)]
-        found += [_leaf(row.kind, row.ref_id) for row in by_prefix(tx, lower, MAX_FOUND)]
+        found += _leaves(by_prefix(tx, lower, MAX_FOUND))
     named = hashes.named_by(tx, lower)
     if named is not None:
-        found.append(_leaf(named.kind, named.ref_id))
+        found += _leaves([named])
     leaf = queries.leaf_of(tx, wanted)
     if leaf is not None:
-        found.append(_leaf(leaf.kind, leaf.ref_id))
+        found += _leaves([leaf])
     if is_id(lower):
         found += _of_job(tx, lower)
     for account in dict.fromkeys((account_named(wanted), lower)):
@@ -300,8 +305,9 @@ def search(tx: Tx, text: str) -> list[Found]:
     return list(dict.fromkeys(found))
 
 
-def _leaf(kind: int, ref_id: str) -> Found:
-    return Found("transaction" if kind == TRANSFER else "receipt", ref_id)
+def _leaves(rows: Iterable[FoundLeaf | LeafRow | Named]) -> list[Found]:
+    """Leaves of kinds that have no page are left out."""
+    return [Found(SHOWN_AS[row.kind], row.ref_id) for row in rows if row.kind in SHOWN_AS]
 
 
 def _of_job(tx: Tx, job_id: str) -> list[Found]:

@@ -15,7 +15,7 @@ from aitbc.coordinator.flows.shared.hashes import Named
 from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.canonical import loads_strict
-from aitbc.core.log.leaf import TRANSFER
+from aitbc.core.log.leaf import RECEIPT, TRANSFER
 
 _t: Any = table_of(Transfer).c
 
@@ -72,7 +72,7 @@ def _found(tx: Tx, named: Named) -> Found:
             height,
             None if signed is None else {**loads_strict(signed.body.encode()), "signature": signed.signature},
         )
-    receipt = receipts.get(tx, named.ref_id)
+    receipt = receipts.get(tx, named.ref_id) if named.kind == RECEIPT else None
     if receipt is None:
         raise TransactionNotFound(hash=leaf_hash)
     return Found(

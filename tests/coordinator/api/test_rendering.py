@@ -48,7 +48,7 @@ def test_every_answer_is_made_of_a_declared_form() -> None:
     for path in API.rglob("*.py"):
         for function in functions(path):
             gives = "" if function.returns is None else ast.unparse(function.returns)
-            if function.name.endswith("_json"):
+            if function.name.endswith("_json") and path.parent.name != "plumbing":
                 seen += 1
                 if "dict[" in gives or gives in ("", "Any"):
                     bare.append(f"{path.relative_to(API)}: {function.name} -> {gives}")

@@ -263,9 +263,9 @@ def miner_json(own: OwnMiner, ctx: FlowContext) -> replies.Miner:
 
 def error_json(error: AitbcError) -> replies.ErrorDetail:
     """An error as an item of a batch."""
-    return {"code": error.code, "message": error.message, "details": details_json(error)}
+    return {"code": error.code, "message": error.message, "details": _details(error)}
 
 
-def details_json(error: AitbcError) -> dict[str, Any]:
+def _details(error: AitbcError) -> dict[str, Any]:
     """What an error says beside its message. Numbers with decimals in it are amounts."""
     return {name: plain(value) for name, value in error.details.items()}

@@ -71,7 +71,8 @@ def spec_of(
     request = jobspec.build_request(
         "llm_inference", model=model, body={"prompt": prompt}, params={"max_tokens": max_tokens}
     )
-    return make_spec(request, max_price_units=cap, **options)
+    manual = options.pop("payment", "auto") == "manual"
+    return make_spec(request, max_price_units=cap, manual_payment=manual, **options)
 
 
 def miner_spec(miner_id: str | None, models: Mapping[str, int] | None = None, **options: Any) -> MinerSpec:

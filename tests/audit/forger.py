@@ -9,7 +9,7 @@ import json
 import sqlite3
 from dataclasses import replace
 
-from aitbc.core.log.block import BlockHeader, genesis
+from aitbc.core.log.block import VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint
 from aitbc.core.log.leaf import receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
@@ -58,13 +58,13 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
         root = root_of(hashes[:end])
         header = BlockHeader(
             CHAIN, last.height + 1, last.hash, time_ms, last.tree_size, end, root.hex(),
-            new.count(0), new.count(1), key.key_id,
+            new.count(0), new.count(1), key.key_id, VERSION_2,
         )  # fmt: skip
         text = Checkpoint(origin, end, root).to_text()
         row = (
             header.height, header.hash, header.previous_hash, time_ms, header.first_leaf, end, header.root,
             new.count(0), new.count(1), kinds.count(0), kinds.count(1), key.key_id, header.sign(key),
-            str(Note(text, (sign_note(text, origin, key),))),
+            str(Note(text, (sign_note(text, origin, key),))), json.dumps(header.contents, separators=(",", ":")),
         )  # fmt: skip
         db.execute(f"INSERT INTO blocks VALUES ({', '.join('?' * len(row))})", row)
         last = replace(header)

@@ -409,3 +409,25 @@ def test_a_kept_checkpoint_is_held_against_what_is_served(databases: Any) -> Non
         assert said or "that the log continues kept.txt" in report.checked
     stranger = Policy("ait-devnet", (Verifier(ORIGIN, WITNESS.public_bytes),), (), 0, POLICY.receipt_keys)
     assert "in kept.txt" in str(audited(before, policy=stranger, kept=[kept]).wrong)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "fault"),
+    [
+        (b'{"choice":"yes","type":"aitbc/vote/v1"}', ""),
+        (b'{"choice": "yes","type":"aitbc/vote/v1"}', "canonical"),
+        (b'{"type":"aitbc/vote/v1","choice":"yes"}', "canonical"),
+        (b'{"choice":"yes","type":"vote"}', "its type"),
+        (b'{"choice":"yes","type":1}', "its type"),
+        (b'{"choice":"yes"}', "its type"),
+    ],
+)
+def test_a_kind_that_is_not_known_is_counted_and_said(databases: Any, leaf: bytes, fault: str) -> None:
+    policy = Policy("ait-devnet", POLICY.log, (), 0, POLICY.receipt_keys)
+    report = audited(Made([*HELD, POST, line(4, "fee", "ann", FEES, 10, "t2"), leaf]), policy=policy)
+    assert report.ok == (not fault), report.problems
+    if fault:
+        assert fault in str(report.wrong)
+    else:
+        assert report.counts["others"] == 1
+        assert any("1 leaves of kinds" in said for said in report.not_checked)

@@ -14,7 +14,7 @@ from typing import Any
 
 from aitbc.core import receipt, signing
 from aitbc.core.log import tiles
-from aitbc.core.log.block import BlockHeader, genesis
+from aitbc.core.log.block import VERSION, VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint, cosign
 from aitbc.core.log.leaf import transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
@@ -142,7 +142,8 @@ def _checkpoint(size: int, root: bytes) -> Note:
     return Note(text, (sign_note(text, ORIGIN, COORDINATOR),))
 
 
-def _blocks(leaves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _blocks(leaves: list[dict[str, Any]], second: str = VERSION) -> list[dict[str, Any]]:
+    """`second`: the version of the second one."""
     previous, blocks = genesis(CHAIN_ID), []
     for size in SEALED:
         new = leaves[previous.tree_size : size]
@@ -159,6 +160,7 @@ def _blocks(leaves: list[dict[str, Any]]) -> list[dict[str, Any]]:
             transactions=len(new) - receipts,
             receipts=receipts,
             proposer=COORDINATOR.key_id,
+            version=second if blocks else VERSION,
         )
         blocks.append(
             {
@@ -245,6 +247,7 @@ def build() -> dict[str, Any]:
         "roots": [root_of(hashes[:n]).hex() for n in range(size + 1)],
         **proofs,
         "blocks": _blocks(leaves),
+        "block_v2": _blocks(leaves, VERSION_2)[1],
         "cosigned": {"at_s": COSIGNED_AT_S, "checkpoint": str(note)},
         "proof": {"index": size - 2, "text": format_proof(size - 2, path, str(note))},
         "big_tree": _big_tree(),

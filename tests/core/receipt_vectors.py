@@ -72,7 +72,9 @@ def make(
     """Fields and canonical result of one finished job."""
     kind = jobspec.job_type_named(request["type"])
     result = kind.check_result(request, answer)
-    metered = metering.meter(request, kind.name, result, usage)
+    metered = metering.meter_within(
+        kind.prompt_bound(request), kind.completion_bound(request), len(kind.result_bytes(result)), usage
+    )
     unit_price_units = money.parse_ait(unit_price)
     price_units = money.price_units(metered.units, unit_price_units)
     fields = receipt.ReceiptFields(

@@ -10,7 +10,16 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitbc.core.log.block import BlockHeader, BlockInvalid, genesis, origin_of
+from aitbc.core.log.block import (
+    MAX_KINDS,
+    VERSION,
+    VERSION_2,
+    BlockHeader,
+    BlockInvalid,
+    genesis,
+    origin_of,
+    stored_counts,
+)
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64
 
 KEY = PrivateKey.from_seed(bytes(32))
@@ -27,6 +36,7 @@ BLOCK = BlockHeader(
     receipts=1,
     proposer=KEY.key_id,
 )
+BLOCK_2 = dataclasses.replace(BLOCK, version=VERSION_2, tree_size=10, others=(("bookings", 3), ("votes", 4)))
 NEXT = dataclasses.replace(
     BLOCK, height=2, previous_hash=BLOCK.hash, first_leaf=3, tree_size=5, transactions=2, receipts=0
 )
@@ -59,11 +69,16 @@ def test_the_hash_and_the_signature_cover_the_canonical_header() -> None:
         assert not BLOCK.is_signed(KEY.public_bytes, wrong)
 
 
+@pytest.mark.parametrize("block", [BLOCK, BLOCK_2], ids=["v1", "v2"])
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(BlockHeader)])
-def test_the_hash_covers_every_field(field: str) -> None:
-    value: Any = getattr(BLOCK, field)
-    changed = dataclasses.replace(BLOCK, **{field: value + 1 if isinstance(value, int) else value + "x"})
-    assert changed.hash != BLOCK.hash
+def test_the_hash_covers_every_field(block: BlockHeader, field: str) -> None:
+    value: Any = getattr(block, field)
+    other = value + (1 if isinstance(value, int) else (("gifts", 1),) if isinstance(value, tuple) else "x")
+    if field == "others" and block.version == VERSION:
+        with pytest.raises(BlockInvalid):
+            dataclasses.replace(block, others=other)
+        return
+    assert dataclasses.replace(block, **{field: other}).hash != block.hash
 
 
 @settings(max_examples=50, deadline=None)
@@ -97,6 +112,9 @@ def test_headers_read_back(
     "changes",
     [
         {"version": "aitbc/block/v2"},
+        {"version": "aitbc/block/v3"},
+        {"version": None},
+        {"contents": {"transfers": 2, "receipts": 1}},
         {"chain_id": None},
         {"height": -1},
         {"height": True},
@@ -156,3 +174,58 @@ def test_blocks_follow_one_another() -> None:
 )
 def test_a_block_that_does_not_follow(changes: dict[str, Any], fault: str) -> None:
     assert fault in (dataclasses.replace(NEXT, **changes).fault_after(BLOCK) or "")
+
+
+def test_a_block_counts_kinds_that_nobody_here_knows() -> None:
+    """What such leaves are, others know; that they add up, and that the hash covers them, everybody checks."""
+    document = BLOCK_2.to_json()
+    assert document["contents"] == {"bookings": 3, "receipts": 1, "transfers": 2, "votes": 4}
+    assert "transactions" not in document and "receipts" not in document
+    assert BlockHeader.from_json(document) == BLOCK_2
+    assert BLOCK_2.encode() == rfc8785.dumps(document)
+    assert BLOCK_2.fault_after(GENESIS) is None
+    assert "add up" in (dataclasses.replace(BLOCK_2, others=(("votes", 4),)).fault_after(GENESIS) or "")
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        None,
+        [],
+        {},
+        {"transfers": 10, "receipts": 0},
+        {"transfers": 9},
+        {"transfers": 11},
+        {"transfers": 9, "votes": True},
+        {"transfers": 9, "votes": 1.0},
+        {"transfers": 9, "votes": "1"},
+        {"transfers": 11, "votes": -1},
+        {"transfers": 9, "Votes": 1},
+        {"transfers": 9, "": 1},
+        {"transfers": 9, "v" * 33: 1},
+        {"transfers": 9, "votes\n": 1},
+        {f"kind_{number}": 1 for number in range(MAX_KINDS + 1)},
+    ],
+)
+def test_what_are_no_contents(contents: object) -> None:
+    with pytest.raises(BlockInvalid):
+        BlockHeader.from_json({**BLOCK_2.to_json(), "contents": contents})
+
+
+def test_once_of_version_2_never_of_version_1_again() -> None:
+    second = dataclasses.replace(NEXT, previous_hash=BLOCK.hash, version=VERSION_2)
+    assert second.fault_after(BLOCK) is None
+    third = dataclasses.replace(
+        second, height=3, previous_hash=second.hash, first_leaf=5, tree_size=7, version=VERSION
+    )
+    assert "version" in (third.fault_after(second) or "")
+    assert dataclasses.replace(third, version=VERSION_2).fault_after(second) is None
+
+
+def test_a_stored_block_counts_what_its_contents_say() -> None:
+    assert stored_counts(2, 1, "") == {"transactions": 2, "receipts": 1}
+    found = stored_counts(2, 0, '{"transfers":2,"votes":1}')
+    assert found == {"transactions": 2, "receipts": 0, "others": (("votes", 1),), "version": VERSION_2}
+    for counts in ((1, 0), (2, 1)):
+        with pytest.raises(BlockInvalid):
+            stored_counts(*counts, '{"transfers":2,"votes":1}')

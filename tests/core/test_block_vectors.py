@@ -114,6 +114,19 @@ def test_blocks_are_chained_hashed_and_signed() -> None:
     assert json.loads(previous["header"])["tree_size"] == SIZE
 
 
+def test_a_block_of_version_2_counts_by_kind() -> None:
+    """The second block again, as it is once its network writes version 2."""
+    block, same = VECTORS["block_v2"], json.loads(VECTORS["blocks"][1]["header"])
+    header = json.loads(block["header"])
+    assert rfc8785.dumps(header).decode() == block["header"]
+    assert hashlib.sha256(block["header"].encode()).hexdigest() == block["hash"]
+    assert base64.b64decode(block["signature"]) == ed25519.sign(SEED, block["header"].encode())
+    assert block["checkpoint"] == VECTORS["blocks"][1]["checkpoint"]
+    counts = {"transfers": same.pop("transactions"), "receipts": same.pop("receipts")}
+    assert header == {**same, "version": "aitbc/block/v2", "contents": {k: n for k, n in counts.items() if n}}
+    assert sum(header["contents"].values()) == header["tree_size"] - header["first_leaf"]
+
+
 def test_a_founded_network_is_what_its_founding_says() -> None:
     founded = VECTORS["founded"]
     document = json.loads(founded["bytes"])

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from aitbc.core.canonical import encode
 from aitbc.core.jobspec import build_request, job_type_named
-from aitbc.core.metering import Usage, claimed_tokens, meter, read_usage
+from aitbc.core.metering import Metered, Usage, claimed_tokens, meter_within, read_usage
+
+
+def meter(request: dict[str, Any], job_type: str, result: dict[str, Any], usage: Usage | None) -> Metered:
+    """What a canonical result of the request is billed at."""
+    kind = job_type_named(job_type)
+    prompt, completion = kind.prompt_bound(request), kind.completion_bound(request)
+    return meter_within(prompt, completion, len(kind.result_bytes(result)), usage)
+
 
 COUNTS = st.integers(0, 2**53 - 1)
 

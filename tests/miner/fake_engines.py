@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineResult, ModelInfo, Progress
+from aitbc.core.causes import Cause
+from aitbc.miner.engines.base import Engine, EngineError, EngineResult, ModelInfo, Progress
 from tests.miner.fakes import FakeServer
 
 Handler = Callable[[dict[str, Any]], Awaitable[Response]]

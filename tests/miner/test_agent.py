@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from aitbc.core.causes import Cause
 from aitbc.miner.agent import EXIT_FAILED, EXIT_OK
-from aitbc.miner.engines.base import Cause, EngineError, EngineResult, ModelInfo
+from aitbc.miner.engines.base import EngineError, EngineResult, ModelInfo
 from aitbc.miner.gpu import Gpu
 from aitbc.miner.lock import AlreadyRunning
 from tests.miner.fake_engines import FakeEngine, failing, gated

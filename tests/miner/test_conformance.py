@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from aitbc.core import jobspec
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineNotReady, EngineResult
+from aitbc.core.causes import Cause
+from aitbc.miner.engines.base import Engine, EngineError, EngineNotReady, EngineResult
 from aitbc.miner.engines.llamacpp import LlamaCppEngine
 from aitbc.miner.engines.ollama import OllamaEngine
 from aitbc.miner.engines.openai_compatible import OpenAIEngine

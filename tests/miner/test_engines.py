@@ -12,7 +12,8 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from aitbc.core import jobspec
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineResult, ModelInfo
+from aitbc.core.causes import Cause
+from aitbc.miner.engines.base import Engine, EngineError, EngineResult, ModelInfo
 from aitbc.miner.engines.detect import EngineChoice, NoEngine, choose_engine, ollama_url
 from aitbc.miner.engines.llamacpp import LlamaCppEngine
 from aitbc.miner.engines.ollama import OllamaEngine

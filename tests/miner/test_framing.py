@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from aitbc.miner.engines.base import Cause, EngineError
+from aitbc.core.causes import Cause
+from aitbc.miner.engines.base import EngineError
 from aitbc.miner.engines.framing import END, Event, SseDecoder, frames
 
 CUTS = [1, 2, 3, 5, 8, 10_000]

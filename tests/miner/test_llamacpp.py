@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from aitbc.core import jobspec
-from aitbc.miner.engines.base import Cause, EngineError, EngineResult
+from aitbc.core.causes import Cause
+from aitbc.miner.engines.base import EngineError, EngineResult
 from aitbc.miner.engines.llamacpp import GgufFacts, LlamaCppEngine, read_gguf_facts
 from aitbc.miner.starter import STARTER, starter_path
 from tests.miner.fakes import FakeCoordinator

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from aitbc.core.causes import Cause
 from aitbc.miner.agent import EXIT_FAILED
-from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
+from aitbc.miner.engines.base import Engine, EngineError, ModelInfo
 from aitbc.miner.engines.names import Selection, public_name
 from aitbc.miner.engines.ollama import OllamaEngine
 from aitbc.miner.engines.openai_compatible import OpenAIEngine

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from aitbc.core.causes import Cause
 from aitbc.miner.agent import EXIT_FORCED
 from aitbc.miner.delivery import MAX_SERVER_ERRORS
-from aitbc.miner.engines.base import Cause, EngineNotReady, EngineResult
+from aitbc.miner.engines.base import EngineNotReady, EngineResult
 from aitbc.miner.engines.openai_compatible import OpenAIEngine
 from aitbc.miner.work import Failure
 from tests.miner.fake_engines import FakeEngine, FakeOpenAI, failing, gated

@@ -17,6 +17,7 @@ from aitbc.coordinator.api.plumbing.auth import SESSION_SCOPES
 from aitbc.coordinator.api.plumbing.routing import Endpoint
 from aitbc.coordinator.config import Settings, environment_name
 from aitbc.coordinator.errors import error_table
+from aitbc.coordinator.jobs.lifecycle import FIRST, MOVES, TERMINAL
 from aitbc.coordinator.process.background import LOOPS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -118,12 +119,24 @@ def outside_table() -> str:
     return table(("Table", "What", "Why"), rows)
 
 
+def moves_diagram() -> str:
+    """A job's states, and the events that move it."""
+    lines = [f"[*] --> {FIRST}: created"]
+    lines += [
+        f"{before} --> {move.after}: {event}" for event, move in MOVES.items() for before in move.before
+    ]
+    lines += [f"{status} --> [*]" for status in TERMINAL]
+    drawn = "".join(f"    {line}\n" for line in lines)
+    return f"```mermaid\nstateDiagram-v2\n{drawn}```\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "errors": errors_table,
     "metrics": metrics_table,
     "endpoints": endpoints_table,
     "loops": loops_table,
+    "moves": moves_diagram,
     "outside": outside_table,
 }
 

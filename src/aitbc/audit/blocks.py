@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from aitbc.audit.findings import Wrong
 from aitbc.audit.network import Network
-from aitbc.core.log.block import BlockHeader
+from aitbc.core.canonical import encode
+from aitbc.core.log.block import BlockHeader, stored_counts
 from aitbc.core.log.checkpoint import Checkpoint, cosignature_time
 from aitbc.core.log.keyset import PublishedKey
 from aitbc.core.log.note import Note, NoteInvalid, Verifier, parse_note, parse_signature_line, verify_note
@@ -31,9 +32,15 @@ class BlockRow(NamedTuple):
     proposer: str
     signature: str
     checkpoint: str
+    contents: str
 
     def header(self, chain_id: str) -> BlockHeader:
-        return BlockHeader(
+        """Raises Wrong where its contents cannot be read."""
+        try:
+            counts = stored_counts(self.transactions, self.receipts, self.contents)
+        except (TypeError, ValueError) as error:
+            raise Wrong("block", self.height, f"its contents: {error}") from None
+        header = BlockHeader(
             chain_id,
             self.height,
             self.previous_hash,
@@ -41,18 +48,23 @@ class BlockRow(NamedTuple):
             self.first_leaf,
             self.tree_size,
             self.root,
-            self.transactions,
-            self.receipts,
-            self.proposer,
+            proposer=self.proposer,
+            **counts,
         )
+        if self.contents and encode(header.contents).decode() != self.contents:
+            raise Wrong("block", self.height, "its contents are not in canonical form")
+        return header
 
 
 class Sealed(NamedTuple):
-    """What the leaves of a block come to: transfers and receipts among them, and the root after them."""
+    """What the leaves of a block come to: how many of which kind, and the root after them."""
 
-    transactions: int
-    receipts: int
+    contents: Mapping[str, int]
     root: bytes
+
+
+def _listed(contents: Mapping[str, int]) -> str:
+    return " and ".join(f"{count} {name}" for name, count in contents.items())
 
 
 class Chain:
@@ -103,11 +115,9 @@ class Chain:
     def end(self, row: BlockRow, sealed: Sealed) -> None:
         """Raises Wrong where the block does not seal these leaves, or is not signed."""
         height, header = row.height, row.header(self.chain_id)
-        if (row.transactions, row.receipts) != (sealed.transactions, sealed.receipts):
-            what = f"it counts {row.transactions} transfers and {row.receipts} receipts"
-            raise Wrong(
-                "block", height, f"{what}, its leaves are {sealed.transactions} and {sealed.receipts}"
-            )
+        if header.contents != sealed.contents:
+            what = f"it counts {_listed(header.contents)}, its leaves are {_listed(sealed.contents)}"
+            raise Wrong("block", height, what)
         if row.root != sealed.root.hex():
             raise Wrong("block", height, "its root is not that of its leaves and all before them")
         key = self._keys.get(row.proposer)

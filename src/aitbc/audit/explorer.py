@@ -10,14 +10,15 @@ from aitbc.audit.findings import Progress, Wrong
 from aitbc.audit.http import Coordinator, NotServed
 from aitbc.audit.network import founded, is_old
 from aitbc.core.canonical import loads_strict
-from aitbc.core.log.block import BlockHeader, genesis, origin_of
+from aitbc.core.log.block import VERSION, VERSION_2, BlockHeader, genesis, origin_of
 from aitbc.core.log.checkpoint import Checkpoint
 from aitbc.core.log.keyset import KeySet
 from aitbc.core.log.policy import Policy
 
 PAGE = 100
 MAX_PAGE_BYTES = 4_000_000
-_COUNTS = ("height", "transactions", "receipts", "first_leaf", "tree_size")
+_NUMBERS = ("height", "first_leaf", "tree_size")
+_COUNTS = ("transactions", "receipts")
 
 
 class Headers:
@@ -146,17 +147,23 @@ def _height(block: Any) -> int:
 def _header(shown: dict[str, Any], chain_id: str) -> BlockHeader:
     which = str(shown.get("height"))[:20]
     try:
-        if any(type(shown[name]) is not int for name in _COUNTS):
+        if any(type(shown[name]) is not int for name in (*_NUMBERS, *_COUNTS)):
             raise Wrong("block", which, "a count is not an integer")
-        document = {name: shown[name] for name in (*_COUNTS, "previous_hash", "root")}
+        document: dict[str, Any] = {name: shown[name] for name in (*_NUMBERS, "previous_hash", "root")}
+        if (contents := shown.get("contents")) is None:
+            document |= {"version": VERSION, **{name: shown[name] for name in _COUNTS}}
+        else:
+            document |= {"version": VERSION_2, "contents": contents}
         document |= {
-            "version": "aitbc/block/v1",
             "chain_id": chain_id,
             "time": shown["timestamp"],
             "last_leaf": shown["tree_size"] - 1,
             "proposer": shown["proposer"] or "",
         }
-        return BlockHeader.from_json(document)
+        header = BlockHeader.from_json(document)
+        if (header.transactions, header.receipts) != (shown["transactions"], shown["receipts"]):
+            raise Wrong("block", which, "its counts are not those of its contents")
+        return header
     except (KeyError, TypeError, ValueError) as error:
         raise Wrong("block", which, f"it cannot be read: {error}") from None
 

@@ -17,10 +17,10 @@ from aitbc.audit.paid import Paid
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Kept, Trust
-from aitbc.core.canonical import loads_strict
+from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.log.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
 from aitbc.core.log.keyset import KeySet
-from aitbc.core.log.leaf import receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import KINDS, RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash
 from aitbc.core.log.note import Note, NoteInvalid, Verifier, parse_note, verify_note
 from aitbc.core.log.policy import Policy
@@ -29,6 +29,8 @@ from aitbc.core.log.tiles import ENTRIES, WIDTH, Tile, tile_path
 MAX_ENTRY_BYTES = 65_535
 MAX_BUNDLE_BYTES = WIDTH * (MAX_ENTRY_BYTES + 2)
 MAX_TEXT_BYTES = 1_000_000
+TYPES = {kind.number: kind.type for kind in KINDS.values()}
+_TYPE = re.compile(r"aitbc/[a-z][a-z0-9-]{0,31}/v[1-9][0-9]{0,3}", re.ASCII)
 _UNITS = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -105,6 +107,10 @@ class Outsider:
         report.counts["leaves"] = head.size
         report.checked += ["the tree, its tiles and every entry", "receipts: signatures, prices, payments"]
         self._check_books()
+        if report.counts.get("others"):
+            report.not_checked.append(
+                f"what {report.counts['others']} leaves of kinds do that are not known here"
+            )
         if self._receipts.unsigned_by_miner:
             report.not_checked.append(
                 f"the miner's signature on {self._receipts.unsigned_by_miner} receipts: their miners have no key"
@@ -275,28 +281,32 @@ class Outsider:
         try:
             document = loads_strict(data)
             kind = document.get("type") if isinstance(document, dict) else None
-            if kind == "aitbc/transfer/v1":
+            if kind == TYPES[TRANSFER]:
                 line = _read_transfer(document)
                 same = transfer_leaf(*line) == data
-            elif kind == "aitbc/receipt-leaf/v1":
+            elif kind == TYPES[RECEIPT]:
                 body, signature = data[8 : data.rindex(b',"signature":')].decode(), document["signature"]
                 same = receipt_leaf(body, signature["key_id"], signature["sig"]) == data
+            elif isinstance(kind, str) and _TYPE.fullmatch(kind):  # what it does, others know
+                same = encode(document) == data
             else:
                 raise Wrong("leaf", index, f"its type is {str(kind)[:64]!r}")
         except (KeyError, TypeError, ValueError) as error:
             raise Wrong("leaf", index, f"it cannot be read: {error}") from None
         if not same:
             raise Wrong("leaf", index, "it is not in canonical form")
-        if kind == "aitbc/transfer/v1":
+        if kind == TYPES[TRANSFER]:
             self._newest_ms = line.created_at_ms
             self._books.apply(line)
             self._paid.settled(self._books.settled())
             self._report.count("transfers")
-        else:
+        elif kind == TYPES[RECEIPT]:
             receipt_id = str(document["body"].get("receipt_id"))
             fields = self._receipts.check(receipt_id, body, signature["key_id"], signature["sig"])
             self._paid.issued(fields)
             self._report.count("receipts")
+        else:
+            self._report.count("others")
 
     # --- books --------------------------------------------------------------------------------------------
 

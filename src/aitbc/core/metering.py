@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aitbc.core.jobspec import Request, Result, job_type_named
-
 ENGINE = "engine"
 ESTIMATE = "estimate"
 SOURCES = frozenset({ENGINE, ESTIMATE})
@@ -54,22 +52,13 @@ def _count(value: Mapping[str, Any], name: str) -> int:
     return count
 
 
-def meter(request: Request, job_type: str, result: Result, usage: Usage | None) -> Metered:
-    """The tokens to bill for a canonical result.
+def meter_within(prompt_bound: int, completion_bound: int, result_bytes: int, usage: Usage | None) -> Metered:
+    """The tokens to bill for a result of so many bytes; the bounds of its job in tokens.
 
     Prompt tokens never exceed the input's bytes; completion tokens never exceed the job's bound, nor the
     result's bytes + 1 (the end-of-text token has none). Without usage: a token per four bytes, rounded up,
-    within the same bounds. UnknownJobType.
+    within the same bounds.
     """
-    kind = job_type_named(job_type)
-    completion_bound = kind.completion_bound(request)
-    # The result is measured only where completion tokens are billed at all: embeddings are large.
-    result_bytes = len(kind.result_bytes(result)) if completion_bound else 0
-    return meter_within(kind.prompt_bound(request), completion_bound, result_bytes, usage)
-
-
-def meter_within(prompt_bound: int, completion_bound: int, result_bytes: int, usage: Usage | None) -> Metered:
-    """`meter` where the bounds are known: tokens of the prompt and completion, bytes of the result."""
     if usage is None:
         source = ESTIMATE
         prompt, completion = -(-prompt_bound // BYTES_PER_TOKEN), -(-result_bytes // BYTES_PER_TOKEN)

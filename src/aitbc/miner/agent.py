@@ -14,12 +14,13 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from aitbc.core.causes import Cause
 from aitbc.keyfile import load_or_create_key
 from aitbc.miner.backoff import Backoff, wait
 from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration, Taken
 from aitbc.miner.delivery import Delivery
 from aitbc.miner.engine_watch import EngineWatch
-from aitbc.miner.engines.base import Cause, Engine, EngineError, ModelInfo
+from aitbc.miner.engines.base import Engine, EngineError, ModelInfo
 from aitbc.miner.enrolment import Enrolment
 from aitbc.miner.gpu import Gpu, detect_gpus, read_load
 from aitbc.miner.jobs import JobRunner

@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from aitbc.core.causes import Cause
 from aitbc.miner.advertise import offered
 from aitbc.miner.backoff import Backoff, wait
-from aitbc.miner.engines.base import Cause, Engine, EngineError, EngineNotReady, ModelInfo
+from aitbc.miner.engines.base import Engine, EngineError, EngineNotReady, ModelInfo
 from aitbc.miner.engines.diagnose import why_no_model, why_unusable
 from aitbc.miner.progress import Reporter
 

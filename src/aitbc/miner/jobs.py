@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from aitbc.core.causes import Cause
 from aitbc.core.signing import PrivateKey
 from aitbc.miner.client import Assignment, BadAssignment
 from aitbc.miner.delivery import Delivery
-from aitbc.miner.engines.base import Cause, Engine, ModelInfo
+from aitbc.miner.engines.base import Engine, ModelInfo
 from aitbc.miner.progress import JobView, MinerView, Reporter
 from aitbc.miner.work import Answer, Failure, Signer, work
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from aitbc.core.causes import Cause
 from aitbc.core.jobspec import InvalidResult, JobType, UnknownJobType, job_type_named
 from aitbc.core.jobspec import result_hash as hash_result
 from aitbc.core.metering import Usage, claimed_tokens
@@ -18,7 +19,6 @@ from aitbc.core.signing import ALGORITHM, PrivateKey, encode_b64
 from aitbc.miner.backoff import Backoff
 from aitbc.miner.client import Assignment
 from aitbc.miner.engines.base import (
-    Cause,
     Engine,
     EngineError,
     EngineNotReady,

@@ -14,6 +14,7 @@ from aitbc.coordinator.database.pipe import Pipe
 from aitbc.coordinator.errors import AitbcError, InsufficientFunds, InvalidRequest, StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account
+from aitbc.coordinator.ledger.service import Hold
 from tests.coordinator.database.accounts import opens
 from tests.coordinator.database.groups import end_backend, own_pid, shared, trips_of
 from tests.support_flows import in_loop
@@ -62,7 +63,7 @@ class Runs:
 
 
 def holds(tx: Tx, hold_id: str, account: str = "a", units: int = 10) -> str:
-    ledger.hold(tx, hold_id, account, units)
+    ledger.hold(tx, Hold(hold_id, account, units))
     return hold_id
 
 
@@ -518,7 +519,7 @@ def test_what_is_prepared_has_a_bound(db: Database, monkeypatch: pytest.MonkeyPa
         return int(tx.query(text(asked))[0].count)
 
     def write(tx: Tx, number: int) -> None:
-        ledger.hold(tx, f"hold {number}", "a", 1)
+        ledger.hold(tx, Hold(f"hold {number}", "a", 1))
         look(tx, number)
 
     for number in range(40):

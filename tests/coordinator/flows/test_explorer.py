@@ -112,3 +112,57 @@ def test_addresses_are_those_of_sealed_transfers_last_come_first(
         assert (one.transactions, one.balance_units) == (count[one.id], market.balance(one.id).balance_units)
     with pytest.raises(AccountNotFound):
         market.db.read_sync(explorer.address, "nobody")
+
+
+def found_by(market: Market, text: str) -> set[tuple[str, str]]:
+    found = market.db.read_sync(explorer.search, text)
+    assert len(found) == len(set(found))
+    return {(one.type, one.id) for one in found}
+
+
+def test_a_search_finds_what_a_name_is_of(market: Market, paid: list[Any]) -> None:
+    seal(market)
+    alice, miner = market.client("alice"), market.miner(account="carol")
+    job = market.submit(alice)
+    market.take(miner)
+    receipt = market.complete(miner, job.id)
+    seal(market)
+    newest = market.db.read_sync(queries.blocks, None, 1)[0]
+    assert found_by(market, "0") == {("block", "0")}
+    assert found_by(market, str(newest.height)) == {("block", str(newest.height))}
+    assert found_by(market, str(newest.height + 1)) == set()
+    assert found_by(market, f"  {newest.hash.upper()} ") == {("block", str(newest.height))}
+    assert ("block", str(newest.height)) in found_by(market, newest.hash[:8])
+    for row in paid[:3]:
+        shown = market.db.read_sync(explorer.transaction, row.id)
+        for name in (row.id, shown.row.hash.hex(), shown.row.hash.hex()[:12].upper()):
+            assert found_by(market, name) == {("transaction", row.id)}
+    assert found_by(market, "alice") == {("address", "alice")}
+    assert found_by(market, receipt.id) == {("receipt", receipt.id)}
+    of_job = found_by(market, job.id)
+    assert ("receipt", receipt.id) in of_job
+    moved = {row.id for row in market.db.read_sync(rows, LEAVES) if row.id not in {one.id for one in paid}}
+    assert {("transaction", one) for one in moved} >= of_job - {("receipt", receipt.id)} != set()
+    for nothing in ("", "nobody", "abc", "9" * 30):
+        assert found_by(market, nothing) == set()
+
+
+def test_what_is_shown_of_a_reference(market: Market) -> None:
+    """A job's, and what an operator said for everybody; a grant needs no reason, the rest is the parties'."""
+    alice, miner = market.client("alice"), market.miner(account="carol")
+    job = market.submit(alice)
+    market.take(miner)
+    market.complete(miner, job.id)
+    market.db.write_sync(ledger.open_account, "dora")
+    market.db.write_sync(
+        ledger.transfer, new_id(market.clock.now_ms()), "alice", "dora", 1, ref="a private note"
+    )
+    shown = market.db.read_sync(explorer.transactions, None, 100, 0).items
+    by_kind: dict[str, set[tuple[str | None, str | None]]] = {}
+    for one in shown:
+        by_kind.setdefault(one.row.kind, set()).add((one.job_id, one.reason))
+    assert by_kind.pop("mint") == {(None, None)}
+    assert by_kind.pop("transfer") == {(None, None)}
+    assert set(by_kind) >= {"hold", "post"}
+    assert set(by_kind) <= set(explorer.JOB_KINDS)
+    assert all(pairs == {(job.id, None)} for pairs in by_kind.values())

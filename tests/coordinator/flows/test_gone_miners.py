@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.errors import MinerInactive, MinerNotFound, TooManyMiners, TooManyOffers
 from aitbc.coordinator.flows.acts import expiry
-from aitbc.coordinator.flows.acts.job_lifecycle import visible_job
+from aitbc.coordinator.flows.shared import own_jobs
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners.models import Miner, Offer
@@ -88,7 +88,7 @@ def test_one_that_failed_is_still_told_of_no_job(market: Market) -> None:
     assert forget(market) == 1
     assert counts(market) == (0, 0)
     both = Principal("alice", "client", "key", frozenset({"client", "miner"}))
-    assert market.db.read_sync(visible_job, both, job.id).status == "failed"
+    assert market.db.read_sync(own_jobs.visible, both, job.id).status == "failed"
     market.check()
 
 

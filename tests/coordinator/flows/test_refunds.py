@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from aitbc.coordinator.errors import (
     Forbidden,
@@ -17,6 +18,8 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import payment
 from aitbc.coordinator.flows.acts.payment import PaymentView
 from aitbc.coordinator.ledger.models import TREASURY
+from aitbc.coordinator.payments import service as payments
+from aitbc.coordinator.payments.models import STATUSES, TRANSITIONS, Payment
 from aitbc.core.clock import ManualClock
 from tests.support_flows import MODEL, UNITS, Market, Provider
 
@@ -131,3 +134,22 @@ def test_the_clock_releases_at_the_windows_end_and_not_before(desk: Desk, clock:
     assert desk.money() == [(UNITS - view.price_units, 0), (view.price_units - fee, 0), (fee, 0)]
     assert desk.market.db.write_sync(payment.release_due) == 0
     desk.market.check()
+
+
+@pytest.mark.parametrize("before", STATUSES)
+@pytest.mark.parametrize("after", STATUSES)
+def test_a_payment_moves_as_the_table_says(market: Market, before: str, after: str) -> None:
+    """Whatever its caller believes, and with the row as it is."""
+    desk = Desk(market)
+    market.db.write_sync(
+        lambda tx: tx.change(update(Payment).where(Payment.id == desk.id).values(status=before))  # type: ignore[arg-type]
+    )
+    row = market.db.read_sync(payments.get, desk.id)
+    assert row is not None
+    if after == "escrowed":
+        moved = market.db.write_sync(payments.escrow, desk.id)
+    else:
+        moved = market.db.write_sync(payments.end, row, after, refunded_units=0, fee_units=0, transfer_id="t")
+    assert moved is (after in TRANSITIONS[before])
+    now = market.db.read_sync(payments.get, desk.id)
+    assert now is not None and now.status == (after if moved else before)

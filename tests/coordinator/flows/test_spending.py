@@ -116,6 +116,6 @@ def test_no_price_is_held_that_a_receipt_could_not_state(market: Market) -> None
     with pytest.raises(PriceTooLarge):
         market.db.write_sync(escrow.reserve, client, "job", EXACT_NUMBER_UNITS + 1)
     assert market.balance("alice").held_units == 0
-    hold_id, _period = market.db.write_sync(escrow.reserve, client, "job", EXACT_NUMBER_UNITS)
+    held = market.db.write_sync(escrow.reserve, client, "job", EXACT_NUMBER_UNITS)
     assert market.balance("alice").held_units == EXACT_NUMBER_UNITS
-    assert market.db.read_sync(ledger.line, hold_id).ref == "job"
+    assert market.db.read_sync(ledger.line, held.id).ref == "job"

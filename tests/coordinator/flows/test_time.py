@@ -424,7 +424,7 @@ def test_a_lease_that_ends_is_one_failure_of_its_miner_and_none_in_an_outage(mar
         market.leave(miner)
     miners, ids = crowd(market, 6)
     market.clock.advance(LEASE_S)
-    assert market.expire(market.ctx.lease_ms) == expiry.Expired([], 0, True, True, False)
+    assert market.expire(market.ctx.lease_ms) == expiry.Expired([], True, True, False)
     found = market.expire(market.ctx.lease_ms + 1)
     assert (found.causes, found.silent, found.frozen) == (["LEASE_EXPIRED"] * 6, True, False)
     assert {market.job(job).status for job in ids} == {"pending"}

@@ -155,6 +155,7 @@ def test_what_a_claim_makes_of_a_job(market: Market, client: Principal, first: b
         progress_tokens=0,
         progress_ms=0,
         unit_price_units=100,
+        fee_bps=1000,
         attempts=2,
         event_count=waiting.event_count + 1,
         cause="",

@@ -1,7 +1,8 @@
 """A job's states: the table in code, the flows and the database's CHECKs all know the same."""
 
+import re
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -10,18 +11,20 @@ from sqlalchemy import text
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.errors import AitbcError, JobNotCancellable, JobNotFound, JobNotRunning
 from aitbc.coordinator.flows.shared import retries
+from aitbc.coordinator.jobs import claims
+from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.lifecycle import (
     ACTORS,
     CAUSES,
     EVENT_TYPES,
-    FINAL_MINER_CAUSES,
     MINER_CAUSES,
+    MOVES,
     STATUSES,
     TERMINAL,
     TRANSITIONS,
-    may_move,
 )
 from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.core import causes
 from tests.support_flows import Market, Provider
 
 
@@ -82,11 +85,40 @@ def stage(market: Market) -> Stage:
 
 def test_the_table_is_closed() -> None:
     assert set(TRANSITIONS) == set(STATUSES)
-    assert all(TRANSITIONS[status] == () for status in TERMINAL)
+    assert {status for status in STATUSES if not TRANSITIONS[status]} == set(TERMINAL)
+    assert TERMINAL == ("completed", "failed", "cancelled")
     assert {after for moves in TRANSITIONS.values() for after in moves} == set(STATUSES)
-    assert set(MINER_CAUSES) >= FINAL_MINER_CAUSES
-    assert may_move("pending", "running")
-    assert not may_move("completed", "pending")
+    assert set(MINER_CAUSES) >= causes.FINAL
+    assert "running" in TRANSITIONS["pending"]
+    assert "pending" not in TRANSITIONS["completed"]
+
+
+def test_guarded_updates_come_from_the_table() -> None:
+    """Each names the state before and the state after as MOVES has it, on both databases."""
+    updates = {
+        "claimed": [claims.QUEUE.claim],
+        "completed": [jobs.COMPLETE],
+        "requeued": [jobs.REQUEUE],
+    }
+    for event, made in updates.items():
+        for update, dialect in product(made, ("sqlite", "postgresql")):
+            program = update.on(dialect).sql
+            change, guard = program.split("WHERE", 1)
+            (before,) = MOVES[event].before
+            assert re.findall(r"SET status ?= ?'(\w+)'", change) == [MOVES[event].after]
+            assert re.findall(r"jobs\.status = '(\w+)'", guard) == [before]
+
+
+@pytest.mark.parametrize("event", ["failed", "cancelled", "expired"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_an_end_is_made_from_the_states_that_the_table_names(stage: Stage, event: str, status: str) -> None:
+    """Whatever its caller believes, and with the row as it is."""
+    job = getattr(stage, status)()
+    moved = stage.market.db.write_sync(jobs.end, job, event, "EXPIRED", "coordinator")
+    assert moved is (status in MOVES[event].before)
+    after = stage.market.job(job.id)
+    assert after.status == (MOVES[event].after if moved else status)
+    assert moved or after == job
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -127,7 +159,7 @@ def test_history_walks_through_the_table(stage: Stage) -> None:
         assert len(history) == job.event_count
         assert all(kind in EVENT_TYPES for kind, _ in history)
         states = [state for _, state in history]
-        assert all(may_move(before, after) for before, after in pairwise(states))
+        assert all(after in TRANSITIONS[before] for before, after in pairwise(states))
 
 
 @pytest.mark.parametrize("cause", MINER_CAUSES)
@@ -135,7 +167,7 @@ def test_a_miners_word_alone_ends_no_job_at_once(stage: Stage, cause: str) -> No
     """It waits a moment for another miner; then what was called hopeless fails, and the rest is tried again."""
     market = stage.market
     for number, (retryable, hopeless) in enumerate(
-        ((None, cause in FINAL_MINER_CAUSES), (True, False), (False, True))
+        ((None, cause in causes.FINAL), (True, False), (False, True))
     ):
         model = f"model-{number}"
         miner = market.miner(f"m-{number}", models={model: 1})

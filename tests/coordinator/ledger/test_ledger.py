@@ -11,7 +11,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import AccountNotFound, AitbcError, InsufficientFunds, TransferConflict
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import ESCROW, MINT, TREASURY
-from aitbc.coordinator.ledger.service import Balance, Payout
+from aitbc.coordinator.ledger.service import Balance, Hold, Payout
 from aitbc.core.ids import id_time_ms
 from aitbc.core.money import MAX_UNITS
 from tests.support_flows import check_books
@@ -29,6 +29,15 @@ class Books:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *args, **kwargs: self.db.write_sync(getattr(ledger, name), *args, **kwargs)
+
+    def hold(self, hold_id: str, account: str, units: int, ref: str = "") -> Any:
+        return self.db.write_sync(ledger.hold, Hold(hold_id, account, units, ref))
+
+    def void(self, hold_id: str, account: str, units: int, ref: str = "") -> Any:
+        return self.db.write_sync(ledger.void, Hold(hold_id, account, units, ref))
+
+    def post(self, hold_id: str, account: str, units: int, payouts: list[Payout], ref: str = "") -> Any:
+        return self.db.write_sync(ledger.post, Hold(hold_id, account, units, ref), payouts)
 
     def units(self, *accounts: str) -> list[tuple[int, int]]:
         """(balance, held) of each account."""
@@ -220,6 +229,47 @@ def test_more_than_is_held_cannot_be_settled(books: Books) -> None:
     books.refuses(TransferConflict, lambda: books.post("h", "alice", 401, [Payout("bob", 401, "post")]))
 
 
+@pytest.mark.parametrize(
+    ("hold_id", "account", "units", "ref"),
+    [
+        ("h", "bob", 400, "job"),  # another's
+        ("h", "alice", 399, "job"),  # for another amount, less or more
+        ("h", "alice", 401, "job"),
+        ("h", "alice", 400, "another job"),
+        ("t", "alice", 400, "job"),  # a transfer
+        ("never", "alice", 400, "job"),
+        ("", "alice", 400, "job"),
+    ],
+)
+def test_what_is_said_of_a_hold_is_held_to_its_line(
+    books: Books, hold_id: str, account: str, units: int, ref: str
+) -> None:
+    """Both accounts have other money held, so that it is not the lack of it that refuses."""
+    books.mint("m", "bob", 1000)
+    books.transfer("t", "alice", "bob", 100)
+    books.hold("h", "alice", 400, "job")
+    books.hold("other", "alice", 450)
+    books.hold("bobs", "bob", 800, "job")
+    books.refuses(TransferConflict, lambda: books.void(hold_id, account, units, ref))
+    books.refuses(
+        TransferConflict, lambda: books.post(hold_id, account, units, [Payout("bob", 9, "post")], ref)
+    )
+    books.post("h", "alice", 400, [Payout("bob", 9, "post")], "job")
+
+
+def test_a_hold_is_settled_in_the_call_that_made_it(books: Books) -> None:
+    made = Hold("h", "alice", 400, "job")
+
+    def act(tx: Tx, said: Hold) -> None:
+        ledger.hold(tx, made)
+        ledger.post(tx, said, [Payout("bob", 90, "post")])
+
+    books.refuses(TransferConflict, lambda: books.db.write_sync(act, made._replace(units=300)))
+    books.refuses(TransferConflict, lambda: books.db.write_sync(act, made._replace(account_id="bob")))
+    books.db.write_sync(act, made)
+    assert books.units("alice", "bob") == [(910, 0), (90, 0)]
+
+
 def test_a_hold_knows_the_lines_that_settled_it(books: Books) -> None:
     """Its own, among other holds of the same account at the same time."""
     for hold in ("free", "open", "paid", "void"):
@@ -281,9 +331,11 @@ def test_ids_bear_the_time_at_which_they_were_booked(books: Books) -> None:
 
     def settled(tx: Tx) -> tuple[list[int], list[int]]:
         tx.books.closed_ms = tx.now_ms + 5_000
-        void, voided_ms = ledger.void(tx, "i", "alice", 100), tx.booked_ms
+        void, voided_ms = ledger.void(tx, Hold("i", "alice", 100)), tx.booked_ms
         tx.books.closed_ms = tx.now_ms + 9_000  # later than that: ids of one process never go back
-        post = ledger.post(tx, "h", "alice", 100, [Payout("bob", 50, "post"), Payout(TREASURY, 5, "fee")])
+        post = ledger.post(
+            tx, Hold("h", "alice", 100), [Payout("bob", 50, "post"), Payout(TREASURY, 5, "fee")]
+        )
         lines = [*ledger.lines_of_hold(tx, "i"), *ledger.lines_of_hold(tx, "h")]
         assert [line.id for line in lines if line.kind != "fee"] == [void, post]
         assert [line.created_at_ms for line in lines] == [voided_ms, tx.booked_ms, tx.booked_ms]

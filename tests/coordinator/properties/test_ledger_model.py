@@ -14,7 +14,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import AitbcError, InsufficientFunds, TransferConflict
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MINT, TREASURY
-from aitbc.coordinator.ledger.service import Payout
+from aitbc.coordinator.ledger.service import Hold, Payout
 from tests.support_flows import check_books
 
 BOUNDED = settings(
@@ -110,14 +110,14 @@ class Machine(RuleBasedStateMachine):
     @rule(line=ids, account=accounts, units=amounts)
     def hold(self, line: str, account: str, units: int) -> None:
         expected = self.model.hold(line, account, units)
-        self.do(expected, ledger.hold, self.name(line), self.name(account), units)
+        self.do(expected, ledger.hold, Hold(self.name(line), self.name(account), units))
 
     @rule(line=ids)
     def void(self, line: str) -> None:
         kind, account, _, units = self.model.lines.get(line, ("", "ann", "", 0))
         if kind != "hold":
             return
-        args = (self.name(line), self.name(account), units)
+        args = (Hold(self.name(line), self.name(account), units),)
         if self.model.holds.pop(line, None):
             self.db.write_sync(ledger.void, *args)
         else:
@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
         total = units * part // 100
         fees = total * fee // 100
         payouts = [Payout(self.name(payee), total - fees, "post"), Payout(TREASURY, fees, "fee")]
-        args = (self.name(line), self.name(account), units, payouts)
+        args = (Hold(self.name(line), self.name(account), units), payouts)
         if total > units or line not in self.model.holds:
             self.do(TransferConflict, ledger.post, *args)
             return
@@ -141,11 +141,25 @@ class Machine(RuleBasedStateMachine):
         for name, moved in ((account, -total), (payee, total - fees), (TREASURY, fees)):
             self.model.balances[name] += moved
 
+    @rule(line=ids, account=accounts, units=amounts, free=st.booleans())
+    def settle_what_is_no_such_hold(self, line: str, account: str, units: int, free: bool) -> None:
+        """Whatever stands under the id, nobody's money moves for a hold that is not so."""
+        if self.model.lines.get(line, ("",))[0] == "hold" and self.model.lines[line][1:4:2] == (
+            account,
+            units,
+        ):
+            return
+        said = Hold(self.name(line), self.name(account), units)
+        if free:
+            self.do(TransferConflict, ledger.void, said)
+        else:
+            self.do(TransferConflict, ledger.post, said, [Payout(self.name(account), units // 2, "post")])
+
     @rule(line=ids, debit=accounts, credit=accounts, units=amounts)
     def a_transaction_that_fails_leaves_nothing(self, line: str, debit: str, credit: str, units: int) -> None:
         def moves_and_fails(tx: Tx) -> None:
             ledger.mint(tx, self.name(f"{line}-never"), self.name(debit), units)
-            ledger.hold(tx, self.name(f"{line}-nor-this"), self.name(debit), units)
+            ledger.hold(tx, Hold(self.name(f"{line}-nor-this"), self.name(debit), units))
             raise KeyError("after all that")
 
         with pytest.raises(KeyError):

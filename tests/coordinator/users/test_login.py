@@ -62,7 +62,9 @@ class Door:
             wallet.sign(message) if signature is None else signature,
             public_key or wallet.public_key,
         )
-        return self.db.write_sync(login.log_in, proven, GRANT)
+        logged_in = self.db.write_sync(login.log_in, proven, GRANT)
+        assert logged_in is not None
+        return logged_in.session
 
     def refused(self, kind: type[AitbcError], *args: Any, **options: Any) -> None:
         with pytest.raises(kind) as error:

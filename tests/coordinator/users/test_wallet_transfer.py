@@ -21,6 +21,7 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import wallet_transfer
 from aitbc.coordinator.flows.shared.grants import open_account_with_grant
 from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.ledger.service import Hold
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.users import service as users
 from aitbc.core.clock import ManualClock
@@ -133,7 +134,7 @@ def test_an_overdraft_is_refused(bank: Bank, amount: int, fee: int) -> None:
 
 
 def test_held_money_cannot_be_sent(bank: Bank) -> None:
-    bank.db.write_sync(ledger.hold, "hold-1", ALICE.account, 600)
+    bank.db.write_sync(ledger.hold, Hold("hold-1", ALICE.account, 600))
     bank.refuse(InsufficientFunds, ALICE.transfer(BOB.account, 401, 1))
     bank.send(ALICE.transfer(BOB.account, 400, 1))
 

@@ -21,10 +21,10 @@ UNMARKED = f"transfers - marked >= {MARK_EVERY}"
 
 
 class Leaf(SQLModel, table=True):
-    """One transfer or receipt, appended in the transaction that makes it.
+    """One leaf of the log, appended in the transaction that makes what it is of.
 
     seq        order of appending; gaps are possible (rolled-back transactions on PostgreSQL)
-    kind       0 transfer, 1 receipt; ref_id is its id
+    kind       what it is of (`core.log.leaf.KINDS`: 0 transfer, 1 receipt, ...); ref_id is its id
     hash       RFC 6962 leaf hash of its bytes (`core.leaf`), 32 bytes
     hash_head  the first 8 bytes of `hash` as a signed integer, for searches by prefix
     leaf_index its place in the tree, given when it is sealed
@@ -32,7 +32,7 @@ class Leaf(SQLModel, table=True):
 
     __tablename__ = "leaves"
     __table_args__ = (
-        CheckConstraint("kind = 0 OR kind = 1", name="kind"),
+        CheckConstraint("kind >= 0", name="kind"),
         Index("ux_leaves_ref", "ref_id", unique=True),
         Index("ix_leaves_unsealed", "seq", sqlite_where=sql(UNSEALED), postgresql_where=sql(UNSEALED)),
         Index(
@@ -67,13 +67,14 @@ class Block(SQLModel, table=True):
     """One block. Leaves first_leaf .. tree_size - 1 are new in it. `checkpoint` is the log's own signed note.
 
     A height exists once: that is what keeps two coordinators from forking. Totals count from genesis.
+    contents  how many of its leaves are of which kind, RFC 8785; '' in blocks of version 1, which know two kinds
     """
 
     __tablename__ = "blocks"
     __table_args__ = (
         CheckConstraint("tree_size >= first_leaf", name="leaves"),
-        CheckConstraint("transactions + receipts = tree_size - first_leaf", name="counts"),
-        CheckConstraint("total_transactions + total_receipts = tree_size", name="totals"),
+        CheckConstraint("transactions + receipts <= tree_size - first_leaf", name="counts"),
+        CheckConstraint("total_transactions + total_receipts <= tree_size", name="totals"),
         Index("ux_blocks_hash", "hash", unique=True),
         Index("ix_blocks_tree_size", "tree_size"),
     )
@@ -92,6 +93,7 @@ class Block(SQLModel, table=True):
     proposer: str = text()
     signature: str = text()
     checkpoint: str = text()
+    contents: str = text("", sa_column_kwargs={"server_default": sql("''")})
 
 
 class Network(SQLModel, table=True):

@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
 
 class LeafRow(NamedTuple):
-    """A leaf: what it is (0 transfer, 1 receipt), of which id, its hash, its place where it has one."""
+    """A leaf: its kind (`core.log.leaf`), of which id, its hash, its place where it has one."""
 
     kind: int
     ref_id: str

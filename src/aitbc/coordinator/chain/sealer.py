@@ -5,6 +5,7 @@ once, so when another coordinator sealed first the insert fails and the draft is
 published that is not committed, so no two signed checkpoints that anyone can see disagree.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from aitbc.coordinator.chain.models import UNSEALED, Block, Leaf, Tile
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import ForkRefused
+from aitbc.core.canonical import encode
 from aitbc.core.log import tiles
-from aitbc.core.log.block import BlockHeader
+from aitbc.core.log.block import VERSION_2, BlockHeader, counted, stored_counts
 from aitbc.core.log.checkpoint import Checkpoint
-from aitbc.core.log.leaf import RECEIPT
+from aitbc.core.log.leaf import KINDS
 from aitbc.core.log.note import Note, sign_note
 from aitbc.core.signing import PrivateKey
 
@@ -47,6 +49,7 @@ class BlockRow(NamedTuple):
     proposer: str
     signature: str
     checkpoint: str
+    contents: str = ""
 
     def header(self, chain_id: str) -> BlockHeader:
         """What the block's hash covers."""
@@ -58,9 +61,8 @@ class BlockRow(NamedTuple):
             first_leaf=self.first_leaf,
             tree_size=self.tree_size,
             root=self.root,
-            transactions=self.transactions,
-            receipts=self.receipts,
             proposer=self.proposer,
+            **stored_counts(self.transactions, self.receipts, self.contents),
         )
 
 
@@ -134,6 +136,7 @@ def write_genesis(tx: Tx, header: BlockHeader) -> None:
             proposer="",
             signature="",
             checkpoint="",
+            contents="",
         )._asdict(),
     )
 
@@ -177,8 +180,7 @@ def draft(tx: Tx, chain_id: str, key: PrivateKey, runs: Iterable[Run] | None = N
     changed = tiles.grow(last.tree_size, [bytes(row.hash) for row in waiting], edge)
     merged = {**edge, **changed}
     root = tiles.root(size, lambda wanted: {tile: merged[tile] for tile in wanted})
-    receipts = sum(1 for row in waiting if row.kind == RECEIPT)
-    transactions = len(waiting) - receipts
+    contents = Counter(KINDS[row.kind].name for row in waiting)
     header = BlockHeader(
         chain_id=chain_id,
         height=last.height + 1,
@@ -188,9 +190,9 @@ def draft(tx: Tx, chain_id: str, key: PrivateKey, runs: Iterable[Run] | None = N
         first_leaf=last.tree_size,
         tree_size=size,
         root=root.hex(),
-        transactions=transactions,
-        receipts=receipts,
         proposer=key.key_id,
+        version=VERSION_2,
+        **counted(contents),
     )
     block = BlockRow(
         height=header.height,
@@ -200,13 +202,14 @@ def draft(tx: Tx, chain_id: str, key: PrivateKey, runs: Iterable[Run] | None = N
         first_leaf=header.first_leaf,
         tree_size=header.tree_size,
         root=header.root,
-        transactions=transactions,
-        receipts=receipts,
-        total_transactions=last.total_transactions + transactions,
-        total_receipts=last.total_receipts + receipts,
+        transactions=header.transactions,
+        receipts=header.receipts,
+        total_transactions=last.total_transactions + header.transactions,
+        total_receipts=last.total_receipts + header.receipts,
         proposer=header.proposer,
         signature=header.sign(key),
         checkpoint=signed_checkpoint(network.of(tx).origin, size, root, key),
+        contents=encode(header.contents).decode(),
     )
     return Draft(block, _runs([int(row.seq) for row in waiting], last.tree_size), changed, frozenset(edge))
 

@@ -15,7 +15,7 @@ MIN_PREFIX_CHARS = 4
 
 
 class FoundLeaf(NamedTuple):
-    """A sealed leaf: 0 transfer or 1 receipt, its id, hash and place."""
+    """A sealed leaf: its kind (`core.log.leaf`), what it is of, its hash and place."""
 
     kind: int
     ref_id: str

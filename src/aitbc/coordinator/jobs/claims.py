@@ -24,7 +24,7 @@ from aitbc.coordinator.jobs import history, service
 from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
 from aitbc.coordinator.jobs.matching.rules import RULES, Rules
 from aitbc.coordinator.jobs.models import QUEUED, Job, JobRequest
-from aitbc.coordinator.jobs.rows import COLUMNS, JobRow
+from aitbc.coordinator.jobs.rows import COLUMNS, JobRow, in_state_for, state_after
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.jobspec import ANY_MODEL
 
@@ -67,7 +67,7 @@ def _taking(*conditions: Any) -> ClauseElement:
         update(_jobs)
         .where(*conditions)
         .values(
-            status=literal_column("'running'"),
+            status=state_after("claimed"),
             queued=0,
             miner_id=bindparam("miner"),
             lease_id=bindparam("lease"),
@@ -125,7 +125,7 @@ class Claims:
             lambda dialect: _taking(
                 among(dialect, "jobs.id", "jobs"),
                 sql(QUEUED),
-                _c.status == literal_column("'pending'"),
+                in_state_for("claimed"),
                 _c.expires_at_ms > _now,
                 *fits,
             ),
@@ -211,6 +211,6 @@ def claim_first(
 
 def _write_down(tx: Tx, needs: MinerNeeds, claimed: list[Claimed]) -> list[Claimed]:
     for job, _request in claimed:
-        history.record(tx, job.id, job.event_count, "claimed", "running", "miner", miner_id=needs.miner_id)
+        history.record(tx, job.id, job.event_count, "claimed", "miner", miner_id=needs.miner_id)
         tx.signal(("job", job.id))
     return claimed

@@ -6,6 +6,7 @@ from sqlalchemy import bindparam, func, literal_column, select
 
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.jobs.lifecycle import status_after
 from aitbc.coordinator.jobs.models import JobEvent
 
 _e: Any = table_of(JobEvent).c
@@ -20,13 +21,12 @@ def record(
     job_id: str,
     seq: int,
     event: str,
-    status: str,
     actor: str,
     cause: str = "",
     miner_id: str = "",
 ) -> None:
-    """Writes the job's `seq`-th event (from 1), which left it in `status`."""
-    tx.add(INSERT_EVENT, (job_id, seq, tx.now_ms, event, status, actor, cause, miner_id))
+    """Writes the job's `seq`-th event (from 1), with the state in which it left the job."""
+    tx.add(INSERT_EVENT, (job_id, seq, tx.now_ms, event, status_after(event), actor, cause, miner_id))
 
 
 def failures(tx: Tx, job_id: str) -> list[tuple[str, str]]:

@@ -1,8 +1,11 @@
 """A job as the database holds it, and what a submission says of one."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, literal_column
 
 from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.jobs.lifecycle import MOVES
 from aitbc.coordinator.jobs.models import Job
 
 
@@ -60,9 +63,22 @@ class JobRow(NamedTuple):
         return self.prompt_bound + self.completion_bound
 
 
+_status: Any = table_of(Job).c.status
 COLUMNS = list(table_of(Job).columns)
 if JobRow._fields != tuple(column.name for column in COLUMNS):
     raise RuntimeError("JobRow and the jobs table have drifted apart")
+
+
+def in_state_for(event: str) -> ColumnElement[bool]:
+    """SQL: that a job is in a state in which the event may happen to it."""
+    states: list[Any] = [literal_column(f"'{status}'") for status in MOVES[event].before]
+    found: ColumnElement[bool] = _status == states[0] if len(states) == 1 else _status.in_(states)
+    return found
+
+
+def state_after(event: str) -> ColumnElement[Any]:
+    """SQL: the state in which the event leaves a job."""
+    return literal_column(f"'{MOVES[event].after}'")
 
 
 class JobSpec(NamedTuple):

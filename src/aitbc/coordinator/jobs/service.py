@@ -12,7 +12,7 @@ from sqlalchemy import text as sql
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import among, table_of
 from aitbc.coordinator.jobs import history
-from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY
+from aitbc.coordinator.jobs.lifecycle import FIRST, MAX_PRIORITY, moves, status_after
 from aitbc.coordinator.jobs.matching.rules import RULES
 from aitbc.coordinator.jobs.models import (
     LARGE_INPUT_BYTES,
@@ -24,7 +24,7 @@ from aitbc.coordinator.jobs.models import (
     JobRequest,
     JobResult,
 )
-from aitbc.coordinator.jobs.rows import COLUMNS, JobRow, JobSpec
+from aitbc.coordinator.jobs.rows import COLUMNS, JobRow, JobSpec, in_state_for, state_after
 from aitbc.coordinator.metrics import JOBS_ENDED
 
 _jobs: Any = table_of(Job)
@@ -70,12 +70,12 @@ LARGE_BYTES_OF = statement(
 )
 ERASE_REQUEST = statement(delete(_requests).where(_requests.c.job_id == bindparam("job")))
 
-_HELD = (_id, _c.status == _RUNNING, _c.lease_id == bindparam("lease"))
+_OF_LEASE = _c.lease_id == bindparam("lease")
 COMPLETE = statement(
     update(_jobs)
-    .where(*_HELD)
+    .where(_id, in_state_for("completed"), _OF_LEASE)
     .values(
-        status=literal_column("'completed'"),
+        status=state_after("completed"),
         lease_id=literal_column("''"),
         price_units=bindparam("price"),
         receipt_id=bindparam("receipt"),
@@ -88,7 +88,7 @@ COMPLETE = statement(
 )
 END = statement(
     update(_jobs)
-    .where(_id, _c.status == bindparam("before"), _c.lease_id == bindparam("lease"))
+    .where(_id, _c.status == bindparam("before"), _OF_LEASE)
     .values(
         status=bindparam("after"),
         queued=0,
@@ -104,9 +104,9 @@ END = statement(
 )
 REQUEUE = statement(
     update(_jobs)
-    .where(*_HELD)
+    .where(_id, in_state_for("requeued"), _OF_LEASE)
     .values(
-        status=_PENDING,
+        status=state_after("requeued"),
         queued=1,
         lease_id=literal_column("''"),
         lease_expires_at_ms=0,
@@ -130,7 +130,9 @@ KEEP_FROM = statement(
     .where(_id, sql(QUEUED), _c.excluded == bindparam("before"))
     .values(excluded=bindparam("kept_from"), review_at_ms=bindparam("review_at"))
 )
-COUNT_TRY = statement(update(_jobs).where(*_HELD).values(attempts=_c.attempts + 1))
+COUNT_TRY = statement(
+    update(_jobs).where(_id, _c.status == _RUNNING, _OF_LEASE).values(attempts=_c.attempts + 1)
+)
 PUT_INTO_QUEUE = statement(
     update(_jobs)
     .where(_id, _c.status == _PENDING, _c.queued == 0, _c.hold_id == literal_column("''"))
@@ -179,7 +181,7 @@ def create(
         spend_period_ms=spend_period_ms,
         job_type=spec.job_type,
         model=spec.model,
-        status="pending",
+        status=FIRST,
         queued=0 if spec.manual_payment else 1,
         rank=MAX_PRIORITY - spec.priority,
         max_price_units=max_price_units,
@@ -220,7 +222,7 @@ def create(
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
-    history.record(tx, job_id, 1, "created", "pending", "client")
+    history.record(tx, job_id, 1, "created", "client")
     if job.queued:
         tx.signal(queued_signal(job))
     return job
@@ -251,7 +253,7 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
     if moved != 1:
         return False
     tx.add(INSERT_RESULT, (job.id, result_text))
-    history.record(tx, job.id, job.event_count + 1, "completed", "completed", "miner", miner_id=job.miner_id)
+    history.record(tx, job.id, job.event_count + 1, "completed", "miner", miner_id=job.miner_id)
     tx.after_commit(_COMPLETED.inc)
     tx.signal(("job", job.id))
     return True
@@ -260,7 +262,6 @@ def complete(tx: Tx, job: JobRow, price_units: int, receipt_id: str, result_text
 def end(
     tx: Tx,
     job: JobRow,
-    after: str,
     event: str,
     cause: str,
     actor: str,
@@ -269,11 +270,14 @@ def end(
     price_units: int = 0,
     paid_run_ms: int = 0,
 ) -> bool:
-    """Ends a pending or running job without a result. False where it moved meanwhile.
+    """Ends a job without a result, as MOVES has it for the event. False where it moved meanwhile.
 
     Nobody pays for what it stored, so a large input goes at once. `price_units`: what it costs all the same,
     for `paid_run_ms` of its run.
     """
+    if not moves(event, job.status):
+        return False
+    after = status_after(event)
     moved = tx.run(
         END,
         job=job.id,
@@ -291,7 +295,7 @@ def end(
         return False
     if job.prompt_bound > LARGE_INPUT_BYTES:
         tx.run(ERASE_REQUEST, job=job.id)
-    history.record(tx, job.id, job.event_count + 1, event, after, actor, cause, job.miner_id)
+    history.record(tx, job.id, job.event_count + 1, event, actor, cause, job.miner_id)
     tx.after_commit(JOBS_ENDED.labels(after).inc)
     tx.signal(("job", job.id))
     return True
@@ -326,7 +330,7 @@ def requeue(
     )
     if moved != 1:
         return False
-    history.record(tx, job.id, job.event_count + 1, "requeued", "pending", actor, cause, job.miner_id)
+    history.record(tx, job.id, job.event_count + 1, "requeued", actor, cause, job.miner_id)
     tx.signal(("job", job.id))
     tx.signal(queued_signal(job._replace(excluded=excluded, min_context=context)))
     return True

@@ -8,7 +8,7 @@ Updates are guarded and checked by row count, so that no race can spend the same
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, exists, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.coordinator.chain import service as chain
@@ -57,6 +57,18 @@ SELECT_FEES = statement(
     .order_by(_transfers.c.id)
     .limit(1)
 )
+_hold = _transfers.alias("hold")
+NO_SUCH_HOLD = statement(
+    select(literal_column("1").label("one")).where(
+        ~exists().where(
+            _hold.c.id == bindparam("hold"),
+            _hold.c.kind == literal_column("'hold'"),
+            _hold.c.debit_id == bindparam("account"),
+            _hold.c.amount_units == bindparam("amount"),
+            _hold.c.ref == bindparam("ref"),
+        )
+    )
+)
 ACCOUNTS_AFTER = statement(
     select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units)
     .where(_accounts.c.id > bindparam("after"))
@@ -98,6 +110,22 @@ class Balance:
     @property
     def available_units(self) -> int:
         return self.balance_units - self.held_units
+
+
+class Hold(NamedTuple):
+    """Money that an account has reserved, until the hold is posted or voided.
+
+    `id`, `account_id`, `units` and `ref` (what it is for) are those of its line, to which each post and void is held:
+    nobody settles a hold that was never made, in another's name or for another amount.
+    `key_id` and `period_ms` say against which key's limit it counts, and since when; 0: against none.
+    """
+
+    id: str
+    account_id: str
+    units: int
+    ref: str = ""
+    key_id: str = ""
+    period_ms: int = 0
 
 
 class Payout(NamedTuple):
@@ -169,31 +197,33 @@ def transfer(
     return True
 
 
-def hold(tx: Tx, hold_id: str, account_id: str, units: int, ref: str = "") -> bool:
-    """Reserves `units` of what is available. Idempotent by `hold_id`.
+def hold(tx: Tx, made: Hold) -> bool:
+    """Reserves what is available. Idempotent by the hold's id.
 
-    Raises InsufficientFunds; TransferConflict for an amount out of range.
+    Raises InsufficientFunds, AccountNotFound; TransferConflict for an amount out of range.
     """
-    _check_amount(hold_id, units)
-    if tx.tally(HOLD, account_id, units=units) != 1:
-        if tx.one(SELECT_TRANSFER, id=hold_id) is not None:
-            return _record(tx, hold_id, "hold", account_id, ESCROW, units, None, ref)
-        raise _refusal(tx, account_id, units)
-    if not _record(tx, hold_id, "hold", account_id, ESCROW, units, None, ref):
-        tx.tally(SETTLE, account_id, units=0, held=units)  # it stood already: reserve it once
+    _check_amount(made.id, made.units)
+    if tx.tally(HOLD, made.account_id, units=made.units) != 1:
+        if tx.one(SELECT_TRANSFER, id=made.id) is not None:
+            return _record(tx, made.id, "hold", made.account_id, ESCROW, made.units, None, made.ref)
+        raise _refusal(tx, made.account_id, made.units)
+    if not _record(tx, made.id, "hold", made.account_id, ESCROW, made.units, None, made.ref):
+        tx.tally(SETTLE, made.account_id, units=0, held=made.units)  # it stood already: reserve it once
         return False
     return True
 
 
-def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[Payout], ref: str = "") -> str:
+def post(tx: Tx, held: Hold, payouts: list[Payout]) -> str:
     """Settles a hold: pays `payouts` (their sum at most what is held) and frees the remainder.
 
     `payouts[0]` is the post itself, the rest are fees; zero fees leave no line. Returns the post's
-    transfer id. Raises TransferConflict where the hold was settled before.
+    transfer id. Raises TransferConflict where the hold was settled before, or is not as `held` has it.
     """
+    hold_id, account_id, ref = held.id, held.account_id, held.ref
     total = sum(payout.units for payout in payouts)
-    if not 0 <= total <= held_units:
+    if not 0 <= total <= held.units:
         raise TransferConflict("A post cannot exceed its hold.", hold_id=hold_id)
+    _check_hold(tx, held)
     post_id = new_id(tx.booked_ms)
     for index, payout in enumerate(payouts):
         if index and payout.units == 0:
@@ -202,7 +232,7 @@ def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[P
         kind = payout.kind if index else "post"
         if not _record(tx, transfer_id, kind, account_id, payout.account_id, payout.units, hold_id, ref):
             raise TransferConflict("This hold was settled before.", hold_id=hold_id)
-    if tx.tally(SETTLE, account_id, units=total, held=held_units) != 1:
+    if tx.tally(SETTLE, account_id, units=total, held=held.units) != 1:
         raise TransferConflict("More would be settled than is held.", hold_id=hold_id)
     for payout in payouts:
         if payout.units:
@@ -210,16 +240,17 @@ def post(tx: Tx, hold_id: str, account_id: str, held_units: int, payouts: list[P
     return post_id
 
 
-def void(tx: Tx, hold_id: str, account_id: str, held_units: int, ref: str = "") -> str:
+def void(tx: Tx, held: Hold) -> str:
     """Gives a hold back whole. Returns the void's transfer id.
 
-    Raises TransferConflict where the hold was settled before.
+    Raises TransferConflict where the hold was settled before, or is not as `held` has it.
     """
+    _check_hold(tx, held)
     void_id = new_id(tx.booked_ms)
-    if not _record(tx, void_id, "void", account_id, ESCROW, held_units, hold_id, ref):
-        raise TransferConflict("This hold was settled before.", hold_id=hold_id)
-    if tx.tally(SETTLE, account_id, units=0, held=held_units) != 1:
-        raise TransferConflict("More would be freed than is held.", hold_id=hold_id)
+    if not _record(tx, void_id, "void", held.account_id, ESCROW, held.units, held.id, held.ref):
+        raise TransferConflict("This hold was settled before.", hold_id=held.id)
+    if tx.tally(SETTLE, held.account_id, units=0, held=held.units) != 1:
+        raise TransferConflict("More would be freed than is held.", hold_id=held.id)
     return void_id
 
 
@@ -255,6 +286,13 @@ def _record(
         if found != (kind, debit, credit, units, ref):
             raise TransferConflict(transfer_id=transfer_id)
     return False
+
+
+def _check_hold(tx: Tx, held: Hold) -> None:
+    """Holds what a caller says of a hold to the hold's own line."""
+    found = tx.none(NO_SUCH_HOLD, hold=held.id, account=held.account_id, amount=held.units, ref=held.ref)
+    if not found:
+        raise TransferConflict("There is no such hold of this account.", hold_id=held.id)
 
 
 def _check_amount(transfer_id: str, units: int) -> None:

@@ -12,7 +12,6 @@ from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.wallet.transaction import USUAL_FEE_UNITS
 
 _parameters = table_of(Parameter)
-SELECT_ALL = statement(select(_parameters.c.name, _parameters.c.value))
 SELECT_ONE = statement(select(_parameters.c.value).where(_parameters.c.name == bindparam("name")))
 CHANGED = statement(
     select(_parameters.c.name).where(
@@ -70,12 +69,6 @@ def usual(tx: Tx, name: str) -> int:
     value = get(tx, name)
     (_changed.discard if value == default else _changed.add)(name)
     return value
-
-
-def all_values(tx: Tx) -> dict[str, int]:
-    """Every parameter's value now."""
-    changed = {row.name: int(row.value) for row in tx.all(SELECT_ALL)}
-    return {name: changed.get(name, definition.default) for name, definition in DEFINITIONS.items()}
 
 
 def set_value(tx: Tx, name: str, value: int) -> None:

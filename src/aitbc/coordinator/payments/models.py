@@ -6,8 +6,6 @@ from sqlmodel import SQLModel
 
 from aitbc.coordinator.database.columns import big, listed, text
 
-STATUSES = ("pending", "escrowed", "released", "refunded", "partially_refunded")
-
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     "pending": ("escrowed", "refunded"),
     "escrowed": ("released", "refunded", "partially_refunded"),
@@ -15,6 +13,9 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
     "refunded": (),
     "partially_refunded": (),
 }
+"""What the guarded updates of `service` allow."""
+
+STATUSES = tuple(TRANSITIONS)
 DUE = "status = 'escrowed' AND release_after_ms > 0"
 
 

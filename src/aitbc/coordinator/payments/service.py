@@ -5,15 +5,22 @@ Reads take no lock: whoever moves a payment holds its job's row (`jobs.lock`).
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, literal_column, or_, select, update
 from sqlalchemy import text as sql
 
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.payments.models import DUE, Payment
+from aitbc.coordinator.payments.models import DUE, STATUSES, TRANSITIONS, Payment
 
 _p: Any = table_of(Payment).c
 _own = _p.id == bindparam("payment")
+
+
+def _may_become(status: str) -> Any:
+    """SQL: that a payment is in a state from which TRANSITIONS leads to this one."""
+    return or_(*(_p.status == literal_column(f"'{one}'") for one in STATUSES if status in TRANSITIONS[one]))
+
+
 _ESCROWED = _p.status == literal_column("'escrowed'")
 
 
@@ -51,7 +58,7 @@ DUE_PAYMENTS = statement(
 )
 ESCROW = statement(
     update(Payment)
-    .where(_own, _p.status == literal_column("'pending'"))
+    .where(_own, _may_become("escrowed"))
     .values(status=literal_column("'escrowed'"), updated_at_ms=bindparam("now"))
 )
 PRICE = statement(
@@ -122,9 +129,10 @@ def set_price(
 def end(
     tx: Tx, payment: PaymentRow, after: str, *, refunded_units: int, fee_units: int, transfer_id: str
 ) -> bool:
-    """Released, refunded or partially refunded, for good. False where it moved meanwhile."""
+    """Released, refunded or partially refunded, for good, as TRANSITIONS has it. False where it moved meanwhile."""
     return (
-        tx.run(
+        after in TRANSITIONS[payment.status]
+        and tx.run(
             END,
             payment=payment.id,
             before=payment.status,

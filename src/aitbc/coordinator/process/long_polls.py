@@ -4,8 +4,9 @@ import random
 import time
 
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.flows.acts import dispatch, job_lifecycle
+from aitbc.coordinator.flows.acts import dispatch
 from aitbc.coordinator.flows.acts.dispatch import Offered, Taken
+from aitbc.coordinator.flows.shared import own_jobs
 from aitbc.coordinator.flows.shared.trust import Room
 from aitbc.coordinator.jobs.lifecycle import TERMINAL
 from aitbc.coordinator.jobs.matching.idle_miners import Ticket
@@ -119,7 +120,7 @@ async def job_change(
     while True:
         woken = database.signals.expect(key)
         try:
-            job = await database.read(job_lifecycle.visible_job, principal, job_id)
+            job = await database.read(own_jobs.visible, principal, job_id)
             left_s = until - time.monotonic()
             if job.status not in past or job.status in TERMINAL or left_s <= 0 or runtime.shutdown.is_set():
                 return job

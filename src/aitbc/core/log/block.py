@@ -6,6 +6,7 @@ docs/formats/block.md gives the exact bytes, with test vectors.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +16,26 @@ from aitbc.core.log.merkle import EMPTY_ROOT
 from aitbc.core.signing import PrivateKey, decode_b64, encode_b64, verify
 
 VERSION = "aitbc/block/v1"
+VERSION_2 = "aitbc/block/v2"
 NO_HASH = "0" * 64
 GENESIS_TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
 _OURS = "aitbc/"
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PROPOSER = re.compile(r"(?:[0-9a-f]{16})?", re.ASCII)
-_COUNTS = ("height", "first_leaf", "tree_size", "transactions", "receipts")
+MAX_KINDS = 64
+TRANSFERS, RECEIPTS = "transfers", "receipts"
+
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_NUMBERS = ("height", "first_leaf", "tree_size")
+_COUNTS = ("transactions", "receipts")
 _TEXTS = ("chain_id", "previous_hash", "root", "proposer")
-_MEMBERS = frozenset((*_COUNTS, *_TEXTS, "version", "time", "last_leaf"))
+_COMMON = frozenset((*_NUMBERS, *_TEXTS, "version", "time", "last_leaf"))
+_MEMBERS = {VERSION: _COMMON | {*_COUNTS}, VERSION_2: _COMMON | {"contents"}}
 
 
 class BlockInvalid(ValueError):
-    """A document is not a block header of this version; the message says where."""
+    """A document is not a block header of a known version; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,8 @@ class BlockHeader:
     """What a block's hash covers. Leaves first_leaf .. last_leaf are new in it; `root` is hex.
 
     `tree_size`, `root`, and the counts of transactions (transfers) and receipts among the new leaves are of
-    the tree after it. `proposer` is the id of the key that signs it, "" for genesis.
+    the tree after it. `proposer` is the id of the key that signs it, "" for genesis. `others`: how many of the new
+    leaves are of which other kind, by name; version 1 knows none.
     """
 
     chain_id: str
@@ -48,6 +57,18 @@ class BlockHeader:
     transactions: int
     receipts: int
     proposer: str
+    version: str = VERSION
+    others: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.others and self.version == VERSION:
+            raise BlockInvalid(f"{VERSION} counts transfers and receipts alone")
+
+    @property
+    def contents(self) -> dict[str, int]:
+        """How many of the new leaves are of which kind; kinds of which there are none are left out."""
+        found = {TRANSFERS: self.transactions, RECEIPTS: self.receipts, **dict(self.others)}
+        return {name: count for name, count in sorted(found.items()) if count}
 
     @property
     def last_leaf(self) -> int:
@@ -55,8 +76,12 @@ class BlockHeader:
         return self.tree_size - 1
 
     def to_json(self) -> dict[str, Any]:
+        if self.version == VERSION_2:
+            counted: dict[str, Any] = {"contents": self.contents}
+        else:
+            counted = {"transactions": self.transactions, "receipts": self.receipts}
         return {
-            "version": VERSION,
+            "version": self.version,
             "chain_id": self.chain_id,
             "height": self.height,
             "previous_hash": self.previous_hash,
@@ -65,19 +90,22 @@ class BlockHeader:
             "last_leaf": self.last_leaf,
             "tree_size": self.tree_size,
             "root": self.root,
-            "transactions": self.transactions,
-            "receipts": self.receipts,
+            **counted,
             "proposer": self.proposer,
         }
 
     @classmethod
     def from_json(cls, document: object) -> BlockHeader:
         """Reads a header back; `to_json` of it is the document again. BlockInvalid."""
-        if not isinstance(document, dict) or document.keys() != _MEMBERS:
-            raise BlockInvalid("a block header is an object of exactly its twelve members")
-        if document["version"] != VERSION:
-            raise BlockInvalid(f"version is not {VERSION}")
-        for name in _COUNTS:
+        if not isinstance(document, dict):
+            raise BlockInvalid("a block header is an object")
+        version = document.get("version")
+        if version not in (VERSION, VERSION_2):
+            raise BlockInvalid(f"version is neither {VERSION} nor {VERSION_2}")
+        if document.keys() != _MEMBERS[version]:
+            raise BlockInvalid("a block header has exactly the members of its version")
+        contents = _read_contents(document["contents"]) if version == VERSION_2 else None
+        for name in _NUMBERS if contents is not None else (*_NUMBERS, *_COUNTS):
             if type(document[name]) is not int or not 0 <= document[name] <= canonical.MAX_INTEGER:
                 raise BlockInvalid(f"{name} is not an integer from 0 to 2**53-1")
         for name in _TEXTS:
@@ -87,13 +115,18 @@ class BlockHeader:
             raise BlockInvalid("a hash is not 64 lower-case hex digits")
         if not _PROPOSER.fullmatch(document["proposer"]):
             raise BlockInvalid("proposer is not a key id")
-        counts = {name: document[name] for name in _COUNTS}
-        texts = {name: document[name] for name in _TEXTS}
-        header = cls(**counts, **texts, time_ms=_read_time(document["time"]))
+        if contents is None:
+            contents = {TRANSFERS: document["transactions"], RECEIPTS: document["receipts"]}
+        header = cls(
+            **{name: document[name] for name in (*_NUMBERS, *_TEXTS)},
+            **counted(contents),
+            version=version,
+            time_ms=_read_time(document["time"]),
+        )
         if type(document["last_leaf"]) is not int or document["last_leaf"] != header.last_leaf:
             raise BlockInvalid("last_leaf is not tree_size - 1")
-        if header.transactions + header.receipts != header.tree_size - header.first_leaf:
-            raise BlockInvalid("transactions and receipts do not add up to the block's leaves")
+        if not header.adds_up():
+            raise BlockInvalid("its contents do not add up to the block's leaves")
         return header
 
     def encode(self) -> bytes:
@@ -116,6 +149,11 @@ class BlockHeader:
         except ValueError:
             return False
 
+    def adds_up(self) -> bool:
+        """Whether what it counts is as many leaves as it seals, whatever their kinds."""
+        others = sum(count for _name, count in self.others)
+        return self.transactions + self.receipts + others == self.tree_size - self.first_leaf
+
     def fault_after(self, previous: BlockHeader) -> str | None:
         """What keeps this from being the block after `previous`; None where it fits.
 
@@ -131,17 +169,54 @@ class BlockHeader:
             return f"first_leaf is not {previous.tree_size}"
         if self.tree_size <= self.first_leaf:
             return "it seals no leaves"
-        if self.transactions + self.receipts != self.tree_size - self.first_leaf:
-            return "transactions and receipts do not add up to the block's leaves"
+        if not self.adds_up():
+            return "its contents do not add up to the block's leaves"
+        if self.version < previous.version:
+            return f"version is {self.version} after a block of {previous.version}"
         if self.time_ms < previous.time_ms:
             return "time is before that of the block before"
         return None
 
 
-def genesis(chain_id: str, founding_hash: str = NO_HASH) -> BlockHeader:
-    """Block 0: no leaves, no proposer. It follows the network's founding (`core.network`), in hex.
+def counted(contents: Mapping[str, int]) -> dict[str, Any]:
+    """The members of a `BlockHeader` that count leaves, from how many there are of which kind."""
+    others = sorted((name, count) for name, count in contents.items() if name not in (TRANSFERS, RECEIPTS))
+    return {
+        "transactions": contents.get(TRANSFERS, 0),
+        "receipts": contents.get(RECEIPTS, 0),
+        "others": tuple(others),
+    }
 
-    Networks from before foundings have none: all of one name share one genesis block.
+
+def stored_counts(transactions: int, receipts: int, contents: str) -> dict[str, Any]:
+    """The members of a `BlockHeader` that count leaves, and its version, from a row of blocks. ValueError.
+
+    `contents`: the header's, as JSON; '' of version 1. The two counts stand beside it, and have to be the same.
+    """
+    if not contents:
+        return {"transactions": transactions, "receipts": receipts}
+    found = counted(_read_contents(canonical.loads_strict(contents.encode())))
+    if (found["transactions"], found["receipts"]) != (transactions, receipts):
+        raise BlockInvalid("its counts are not those of its contents")
+    return {**found, "version": VERSION_2}
+
+
+def _read_contents(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or len(value) > MAX_KINDS:
+        raise BlockInvalid(f"contents is not an object of at most {MAX_KINDS} members")
+    for name, count in value.items():
+        if not isinstance(name, str) or not _KIND.fullmatch(name):
+            raise BlockInvalid("contents names something that is no kind of leaf")
+        if type(count) is not int or not 1 <= count <= canonical.MAX_INTEGER:
+            raise BlockInvalid(f"contents: {name} is not an integer from 1 to 2**53-1")
+    return value
+
+
+def genesis(chain_id: str, founding_hash: str = NO_HASH) -> BlockHeader:
+    """Block 0: no leaves, no proposer, always of version 1, since the network's id is its hash.
+
+    It follows the network's founding (`core.network`), in hex. Networks from before foundings have none: all of one
+    name share one genesis block.
     """
     return BlockHeader(chain_id, 0, founding_hash, GENESIS_TIME_MS, 0, 0, EMPTY_ROOT.hex(), 0, 0, "")
 

@@ -7,9 +7,31 @@ from __future__ import annotations
 
 # The C function behind json.dumps(text, ensure_ascii=False); RFC 8785 writes strings in the same way.
 from json.encoder import encode_basestring as _quote
+from typing import NamedTuple
 
 TRANSFER = 0
 RECEIPT = 1
+
+
+class LeafKind(NamedTuple):
+    """What a leaf can be of: its number in the database, its name in blocks' contents, the `type` of its bytes.
+
+    A number and a name are given once and never again to something else.
+    """
+
+    number: int
+    name: str
+    type: str
+
+
+KINDS = {
+    kind.number: kind
+    for kind in (
+        LeafKind(TRANSFER, "transfers", "aitbc/transfer/v1"),
+        LeafKind(RECEIPT, "receipts", "aitbc/receipt-leaf/v1"),
+    )
+}
+"""Every kind that this program appends. Who reads logs may meet others, and counts them."""
 
 
 def transfer_leaf(

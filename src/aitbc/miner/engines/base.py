@@ -14,13 +14,13 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from aitbc.core.causes import Cause
 from aitbc.miner.engines.names import Selection
 
 LLM_INFERENCE = "llm_inference"
@@ -42,19 +42,6 @@ _QUOTED_PLACE = re.compile(r"""(['"`])""" + _ROOT + r"""(?:[^/\\'"`]+[\\/]+)+([^
 
 Progress = Callable[[int], None]
 """Called with the number of pieces (about tokens) generated so far."""
-
-
-class Cause(StrEnum):
-    """Why a job failed, as the coordinator records it."""
-
-    ENGINE_ERROR = "ENGINE_ERROR"
-    ENGINE_UNAVAILABLE = "ENGINE_UNAVAILABLE"
-    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
-    OUT_OF_MEMORY = "OUT_OF_MEMORY"
-    CONTEXT_LENGTH_EXCEEDED = "CONTEXT_LENGTH_EXCEEDED"
-    BAD_REQUEST = "BAD_REQUEST"
-    TIMEOUT = "TIMEOUT"
-    SHUTTING_DOWN = "SHUTTING_DOWN"
 
 
 def clean_text(text: str, limit: int = MAX_ERROR_CHARS) -> str:

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 from aitbc.core.canonical import is_deep
-from aitbc.miner.engines.base import Cause, EngineError
+from aitbc.core.causes import Cause
+from aitbc.miner.engines.base import EngineError
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """One event, line or document of an engine's body. More than this is a runaway engine, not an answer."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from aitbc.core.causes import Cause
 from aitbc.miner.engines.base import (
     EMBEDDING,
     LLM_INFERENCE,
-    Cause,
     Engine,
     EngineError,
     EngineResult,

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import httpx
 
+from aitbc.core.causes import Cause
 from aitbc.miner.engines.base import (
     EMBEDDING,
     LIST_TIMEOUT_S,
     LLM_INFERENCE,
-    Cause,
     Engine,
     EngineError,
     EngineNotReady,

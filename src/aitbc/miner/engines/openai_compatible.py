@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from aitbc.core.causes import Cause
 from aitbc.miner.engines.base import (
     EMBEDDING,
     LIST_TIMEOUT_S,
     LLM_INFERENCE,
-    Cause,
     Engine,
     EngineError,
     EngineNotReady,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aitbc.miner.engines.base import Cause, EngineError, EngineNotReady, EngineResult, Progress, clean_text
+from aitbc.core.causes import Cause
+from aitbc.miner.engines.base import EngineError, EngineNotReady, EngineResult, Progress, clean_text
 from aitbc.miner.engines.framing import TOO_LARGE, decode_json
 
 MAX_RESULT_CHARS = 64 * 1024 * 1024

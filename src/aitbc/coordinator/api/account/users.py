@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from starlette.responses import Response
 
@@ -13,17 +13,16 @@ from aitbc.coordinator.api.plumbing.auth import Access, User, UserOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import wallets
-from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.api_keys.service import KeyInfo
-from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import LOGIN_ERRORS, RateLimited, UserNotFound
 from aitbc.coordinator.flows.acts import login as logins
 from aitbc.coordinator.flows.acts import user_keys
-from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.flows.shared import profiles
+from aitbc.coordinator.flows.shared.profiles import Profile
 from aitbc.coordinator.ledger.service import Balance
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.coordinator.users import service as users
-from aitbc.coordinator.users.service import NewSession, UserRow
+from aitbc.coordinator.users.service import UserRow
 from aitbc.core.clock import rfc3339
 from aitbc.core.wallet.address import EVM, AddressInvalid, canonical_address, checksummed
 
@@ -80,19 +79,20 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
         # What counts for the wallet is what only its owner can do: a login that succeeded.
         access.admit(request, "wallet", address)
         may_open = all(access.limits.allows(name, peer) for name in NEWCOMER_LIMITS)
-        session, user, is_new = await runtime.db.write(
-            _log_in, proven, runtime.settings.devnet_grant_units, may_open
+        logged_in = await runtime.db.write(
+            logins.log_in, proven, runtime.settings.devnet_grant_units, may_open=may_open
         )
     except LOGIN_ERRORS as error:
         raise access.failed(request, error) from None
-    if session is None or user is None:
+    if logged_in is None:
         for name in NEWCOMER_LIMITS:
             access.admit(request, name, peer)
         raise RateLimited(limit=runtime.settings.rate_limit_user, retry_after_s=1)  # the minute is just over
-    if is_new:
+    if logged_in.is_new:
         for name in NEWCOMER_LIMITS:
             access.note(request, name, peer)
     access.note(request, "wallet", address)
+    session = logged_in.session
     return reply(
         wallets.Login(
             {
@@ -100,7 +100,7 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
                 "token": session.token,
                 "session_id": session.id,
                 "expires_at": rfc3339(session.expires_at_ms),
-                "user": _profile_json(user),
+                "user": _profile_json(logged_in.profile),
             }
         )
     )
@@ -108,17 +108,6 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
 
 def _terms(runtime: Runtime) -> logins.Terms:
     return logins.Terms.of(runtime.settings, runtime.login_secret)
-
-
-def _log_in(
-    tx: Tx, proven: logins.Proven, grant_units: int, may_open: bool
-) -> tuple[NewSession | None, _Profile | None, bool]:
-    """The session (None where a new wallet may not be opened now), the user, and whether it is new."""
-    is_new = users.get(tx, proven.address) is None
-    if is_new and not may_open:
-        return None, None, True
-    session = logins.log_in(tx, proven, grant_units)
-    return session, _profile(tx, proven.address), is_new
 
 
 @router.post(
@@ -136,7 +125,7 @@ async def logout(request: ApiRequest, principal: User) -> Response:
 @router.get("/v1/users/me", summary="Current user profile", response_model=wallets.User, responses=READ_ONE)
 async def me(request: ApiRequest, principal: User) -> Response:
     """Who the session's user is, and its money."""
-    return reply(_profile_json(await request.runtime.db.read(_profile, principal.account_id)))
+    return reply(_profile_json(await request.runtime.db.read(profiles.profile, principal.account_id)))
 
 
 @router.get("/v1/users/me/sessions", summary="Your sessions", response_model=wallets.Sessions, responses=READ)
@@ -215,33 +204,17 @@ async def revoke_key(request: ApiRequest, principal: User, key_id: str) -> Respo
 )
 async def balance(request: ApiRequest, principal: UserOrAdmin, user_id: str) -> Response:
     """Your own (`me` will do), or anybody's for an admin."""
-    user, money = await request.runtime.db.read(_balance, principal, user_id)
-    return reply(wallets.UserBalance({"user_id": user.id, "address": _shown(user), **_money_json(money)}))
-
-
-class _Profile(NamedTuple):
-    user: UserRow
-    money: Balance
-
-
-def _balance(tx: Tx, principal: Principal, user_id: str) -> _Profile:
     try:
         account = principal.account_id if user_id == ME else canonical_address(user_id)
     except AddressInvalid:
         raise UserNotFound(user_id=user_id) from None
     if not principal.is_admin and account != principal.account_id:
         raise UserNotFound(user_id=user_id)
-    return _profile(tx, account)
+    user, money = await request.runtime.db.read(profiles.profile, account)
+    return reply(wallets.UserBalance({"user_id": user.id, "address": _shown(user), **_money_json(money)}))
 
 
-def _profile(tx: Tx, user_id: str) -> _Profile:
-    user = users.get(tx, user_id)
-    if user is None:
-        raise UserNotFound(user_id=user_id)
-    return _Profile(user, ledger.balance(tx, user.id))
-
-
-def _profile_json(profile: _Profile) -> wallets.User:
+def _profile_json(profile: Profile) -> wallets.User:
     user = profile.user
     return {
         "id": user.id,

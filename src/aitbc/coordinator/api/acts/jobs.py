@@ -18,7 +18,6 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
     AitbcError,
     InvalidRequest,
-    JobNotFound,
     ResultTooLarge,
     SignatureInvalid,
     SignatureRequired,
@@ -26,11 +25,11 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import completion, job_lifecycle
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
 from aitbc.coordinator.flows.acts.job_lifecycle import RefusedTry
+from aitbc.coordinator.flows.shared import own_jobs
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.views import explain, on_offer
 from aitbc.coordinator.flows.views.on_offer import Warned
 from aitbc.coordinator.jobs import queries
-from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.process.long_polls import job_change
@@ -123,23 +122,15 @@ def read_visible(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) ->
     To its miner what was asked is shown while it holds the lease, and what was answered not at all: it has
     both, and a key that is lost later must not tell what was asked for weeks.
     """
-    job = job_lifecycle.visible_job(tx, principal, job_id)
-    if job_lifecycle.is_owner(principal, job):
+    job = own_jobs.visible(tx, principal, job_id)
+    if own_jobs.is_owner(principal, job):
         return shown(tx, ctx, job)
     return JobView(job, job_texts.request_text(tx, job.id) if job.status == "running" else None)
 
 
 def read_owned(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobView:
     """A job for its client or an admin. Raises JobNotFound."""
-    return shown(tx, ctx, owned(tx, principal, job_id))
-
-
-def owned(tx: Tx, principal: Principal, job_id: str) -> JobRow:
-    """The client's own job; any job for an admin. Raises JobNotFound for anybody else's."""
-    job = jobs.get(tx, job_id)
-    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
-        raise JobNotFound(job_id=job_id)
-    return job
+    return shown(tx, ctx, own_jobs.owned(tx, principal, job_id))
 
 
 def shown(tx: Tx, ctx: FlowContext, job: JobRow) -> JobView:
@@ -172,13 +163,13 @@ def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobVi
 
 def history(tx: Tx, principal: Principal, job_id: str) -> list[Any]:
     """What happened to a job, oldest first. Raises JobNotFound."""
-    job_lifecycle.visible_job(tx, principal, job_id)
+    own_jobs.visible(tx, principal, job_id)
     return queries.events(tx, job_id)
 
 
 def receipt_of(tx: Tx, principal: Principal, job_id: str) -> JobReceipt | None:
     """The receipt of one's own job with the result that it covers. Raises JobNotFound."""
-    owned(tx, principal, job_id)
+    own_jobs.owned(tx, principal, job_id)
     row = receipts.of_job(tx, job_id)
     if row is None:
         return None
@@ -189,7 +180,7 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
     """The job once it has ended, or as it is when so much time has passed."""
     runtime = request.runtime
     waiting_s = wait_s(request, asked_s)
-    await runtime.db.read(owned, principal, job_id)
+    await runtime.db.read(own_jobs.owned, principal, job_id)
     if waiting_s > 0:
         await wait_for(request, principal, job_change(runtime, principal, job_id, waiting_s))
     return await runtime.db.read(read_owned, runtime.context, principal, job_id)

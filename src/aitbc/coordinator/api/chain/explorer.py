@@ -4,9 +4,10 @@ The documented lists are served under /explorer and under /v1/explorer by the sa
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from urllib.parse import quote
 
+import orjson
 from fastapi import Query
 from starlette.responses import Response
 
@@ -18,14 +19,13 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import explorer as schemas
 from aitbc.coordinator.api.schemas import replies
-from aitbc.coordinator.chain import counters, proofs, queries, witnessing
+from aitbc.coordinator.chain import proofs, queries, witnessing
 from aitbc.coordinator.chain.queries import Span
-from aitbc.coordinator.chain.sealer import BlockRow, head
+from aitbc.coordinator.chain.sealer import BlockRow
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import BlockNotFound
 from aitbc.coordinator.flows.views import activity, explorer, log_entries
 from aitbc.coordinator.flows.views.explorer import Address, Page, Transaction
-from aitbc.coordinator.miners import queries as miner_queries
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.clock import rfc3339
 from aitbc.core.numbers import read_count
@@ -55,6 +55,7 @@ def block_json(block: BlockRow, final_height: int | None, cosignatures: int) -> 
         "timestamp": rfc3339(block.time_ms),
         "transactions": block.transactions,
         "receipts": block.receipts,
+        "contents": orjson.loads(block.contents) if block.contents else None,
         "leaves": block.tree_size - block.first_leaf,
         "first_leaf": block.first_leaf,
         "tree_size": block.tree_size,
@@ -256,8 +257,8 @@ async def get_receipt(request: ApiRequest, receipt_id: str) -> Response:
 async def get_stats(request: ApiRequest) -> Response:
     """Kept numbers and the newest block's totals: the answer costs the same however much there is."""
     settings = request.runtime.settings
-    found = await request.runtime.db.read(_stats, settings.witness_quorum)
-    last = found.last
+    found = await request.runtime.db.read(activity.numbers, settings.witness_quorum)
+    last = found.head
     stats: schemas.Stats = {
         "chain_id": settings.chain_id,
         "block_height": last.height,
@@ -267,32 +268,11 @@ async def get_stats(request: ApiRequest) -> Response:
         "tree_size": last.tree_size,
         "total_transactions": last.total_transactions,
         "total_receipts": last.total_receipts,
-        "total_jobs": found.total_jobs,
+        "total_jobs": found.jobs,
         "active_miners": found.active_miners,
         "accounts": found.accounts,
     }
     return reply(stats)
-
-
-class _Stats(NamedTuple):
-    last: BlockRow
-    final_height: int | None
-    total_jobs: int
-    active_miners: int
-    accounts: int
-
-
-def _stats(tx: Tx, quorum: int) -> _Stats:
-    last = head(tx)
-    if last is None:
-        raise BlockNotFound(height=0)
-    return _Stats(
-        last,
-        witnessing.final_height(tx, quorum),
-        activity.total_jobs(tx),
-        miner_queries.count_by_status(tx).get("active", 0),
-        counters.read(tx, counters.ACCOUNTS).value,
-    )
 
 
 @router.get(

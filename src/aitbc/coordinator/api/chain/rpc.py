@@ -1,6 +1,6 @@
 """The chain's RPC: balances, blocks and transactions to read, signed transfers to send. Public."""
 
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, cast
 
 from fastapi import Query
 from starlette.responses import Response
@@ -18,7 +18,6 @@ from aitbc.coordinator.chain import proofs, sealer
 from aitbc.coordinator.chain.sealer import BlockRow
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
-    AccountNotFound,
     AitbcError,
     BlockNotFound,
     FeeTooLow,
@@ -30,8 +29,8 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import wallet_transfer
 from aitbc.coordinator.flows.acts.wallet_transfer import Signed
 from aitbc.coordinator.flows.views import transactions
+from aitbc.coordinator.flows.views import wallets as wallet_of
 from aitbc.coordinator.flows.views.transactions import Found
-from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.clock import rfc3339
@@ -39,7 +38,7 @@ from aitbc.core.ids import is_id
 from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
-from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
+from aitbc.core.wallet.address import AddressInvalid
 
 router = Router(NATIVE, tags=["RPC"])
 
@@ -87,11 +86,14 @@ async def get_balance(
     chain_id = request.runtime.settings.chain_id
     if query.chain_id is not None and query.chain_id != chain_id:
         raise UnknownChain(known=chain_id)
-    found = await request.runtime.db.read(_balance, address)
+    try:
+        found = await request.runtime.db.read(wallet_of.wallet, address)
+    except AddressInvalid as error:
+        raise InvalidRequest(f"The request is not valid: address: {error}") from None
     shown: wallets.ChainBalance = {
         "address": found.account,
         "balance": ait(found.balance_units),
-        "nonce": found.next_nonce - 1,
+        "nonce": found.nonce,
         "min_fee": ait(found.min_fee_units),
         "chain_id": chain_id,
         "network_id": request.runtime.network.network_id,
@@ -152,29 +154,6 @@ def _sent_json(signed: Signed, transfer_id: str) -> wallets.SentTransaction:
     }
 
 
-class _Balance(NamedTuple):
-    account: str
-    balance_units: int
-    next_nonce: int
-    min_fee_units: int
-
-
-def _balance(tx: Tx, address: str) -> _Balance:
-    is_wallet = looks_like_address(address)
-    try:
-        account = canonical_address(address) if is_wallet else address
-    except AddressInvalid as error:
-        raise InvalidRequest(f"The request is not valid: address: {error}") from None
-    try:
-        units = ledger.balance(tx, account).balance_units
-    except AccountNotFound:
-        if not is_wallet:
-            raise
-        units = 0
-    nonce = wallet_transfer.next_nonce(tx, account)
-    return _Balance(account, units, nonce, parameters.get(tx, "min_transaction_fee"))
-
-
 _Signed = tuple[BlockRow, str | None]
 """A block, and its checkpoint with the cosignatures."""
 
@@ -199,7 +178,14 @@ def _block_at(tx: Tx, height: str) -> _Signed:
 def _block_json(row: BlockRow, checkpoint: str | None, chain_id: str) -> wallets.ChainBlock:
     # As it is hashed: docs/formats/block.md, and not the API, says what is in a header.
     header = row.header(chain_id).to_json()
-    shown = {**header, "hash": row.hash, "signature": row.signature or None, "checkpoint": checkpoint}
+    shown = {
+        **header,
+        "transactions": row.transactions,
+        "receipts": row.receipts,
+        "hash": row.hash,
+        "signature": row.signature or None,
+        "checkpoint": checkpoint,
+    }
     return cast(wallets.ChainBlock, shown)
 
 

@@ -61,7 +61,7 @@ class SearchText(QueryFields):
 
 
 class Block(Reply):
-    """One block. `transactions` and `receipts` are counts, as in its signed header; leaves are both."""
+    """One block. `transactions` (transfers) and `receipts` are counts; `leaves` counts those of every kind."""
 
     height: int
     hash: str
@@ -69,6 +69,13 @@ class Block(Reply):
     timestamp: Annotated[str, Field(json_schema_extra=DATE_TIME)]
     transactions: int
     receipts: int
+    contents: Annotated[
+        dict[str, int] | None,
+        Field(
+            description="How many of its leaves are of which kind, as in its signed header;"
+            " null in blocks of version 1."
+        ),
+    ]
     leaves: int
     first_leaf: int
     tree_size: int

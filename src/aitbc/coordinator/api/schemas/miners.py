@@ -20,8 +20,9 @@ from aitbc.coordinator.api.schemas.fields import (
 )
 from aitbc.coordinator.errors import AitbcError, InvalidJobType, InvalidRequest
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
-from aitbc.coordinator.jobs.lifecycle import MINER_CAUSES, UNKNOWN_CAUSE
+from aitbc.coordinator.jobs.lifecycle import MINER_CAUSES
 from aitbc.coordinator.miners.rows import GpuSpec, MinerSpec, ModelSpec
+from aitbc.core import causes
 from aitbc.core.jobspec import JOB_TYPES
 from aitbc.core.signing import public_from_text
 from aitbc.core.text import clean
@@ -237,11 +238,6 @@ class HeartbeatReport(Body):
     ] = None
 
 
-class Usage(Body):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
 ResultValue = Annotated[
     Any,
     WithJsonSchema(
@@ -343,7 +339,7 @@ Cause = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "description": f"One of {', '.join(MINER_CAUSES)}; anything else counts as {UNKNOWN_CAUSE}.",
+            "description": f"One of {', '.join(MINER_CAUSES)}; anything else counts as {causes.UNKNOWN.value}.",
         }
     ),
 ]
@@ -373,7 +369,7 @@ class Failure(Body):
         if isinstance(self.cause, str) and self.cause in MINER_CAUSES:
             return self.cause, message
         named = "" if self.cause is None else clean(str(self.cause)[:256], 64)
-        return UNKNOWN_CAUSE, ": ".join(filter(None, (named, message)))
+        return causes.UNKNOWN.value, ": ".join(filter(None, (named, message)))
 
 
 class RoleFailure(Failure):

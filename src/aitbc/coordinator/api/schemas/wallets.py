@@ -1,6 +1,6 @@
 """Bodies and answers of wallet users and of the chain's RPC."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
@@ -186,7 +186,10 @@ class SentTransaction(Reply, _SentTransaction):
 
 
 class ChainBlock(Reply):
-    """A block's header as it is hashed (docs/formats/block.md), its hash, signature and checkpoint."""
+    """A block's header as it is hashed (docs/formats/block.md), its hash, signature and checkpoint.
+
+    The counts of transactions and receipts are of the header in version 1, beside it in version 2.
+    """
 
     version: str
     chain_id: str
@@ -199,6 +202,12 @@ class ChainBlock(Reply):
     root: str
     transactions: int
     receipts: int
+    contents: NotRequired[
+        Annotated[
+            dict[str, int] | None,
+            Field(description="Of version 2: how many of its leaves are of which kind."),
+        ]
+    ]
     proposer: str
     hash: str
     signature: Annotated[str | None, Field(description="The proposer's, base64; null in genesis.")]

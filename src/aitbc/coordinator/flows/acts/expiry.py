@@ -55,7 +55,6 @@ class Expired(NamedTuple):
     """
 
     causes: list[str]
-    jobs_expired: int
     silent: bool
     frozen: bool
     more: bool
@@ -72,7 +71,7 @@ def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0, waiting_too:
         retries.expire(tx, job)
     silent = most_miners_silent(tx)
     if silent and frozen_for_ms <= ctx.lease_ms:
-        return Expired([], len(due), True, True, len(due) == BATCH)
+        return Expired([], True, True, len(due) == BATCH)
     leases = tx.all(deadlines.LEASES_EXPIRED, now=tx.now_ms, count=BATCH)
     blamed: set[str] = set()
     causes = []
@@ -82,7 +81,7 @@ def expire_due(tx: Tx, ctx: FlowContext, *, frozen_for_ms: int = 0, waiting_too:
         blamed.add(job.miner_id)
         causes.append(retries.expire_lease(tx, ctx, job, blame=blame))
     reviewed = review_due(tx, ctx)
-    return Expired(causes, len(due), silent, False, BATCH in (len(due), len(leases), reviewed))
+    return Expired(causes, silent, False, BATCH in (len(due), len(leases), reviewed))
 
 
 def review_due(tx: Tx, ctx: FlowContext) -> int:

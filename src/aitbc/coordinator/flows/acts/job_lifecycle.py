@@ -7,7 +7,6 @@ from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
     AitbcError,
-    Forbidden,
     FreeJobsUsedUp,
     InputQuotaExceeded,
     InvalidRequest,
@@ -15,20 +14,19 @@ from aitbc.coordinator.errors import (
     JobNotFound,
     JobNotRunning,
     LeaseLost,
-    MinerNotFound,
     QueueFull,
 )
-from aitbc.coordinator.flows.shared import escrow, parting, retries
+from aitbc.coordinator.flows.shared import escrow, own_jobs, parting, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.jobs.lifecycle import TERMINAL
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.payments import service as payments
 from aitbc.core import metering
+from aitbc.core.causes import Cause
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
 from aitbc.core.money import price_units
@@ -111,18 +109,18 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
     if spec.manual_payment:
         escrow.check_exact(held_units)
-        hold_id, period_ms = "", 0
+        held = escrow.NO_HOLD
     else:
-        hold_id, period_ms = escrow.reserve(tx, principal, job_id, held_units)
+        held = escrow.reserve(tx, principal, job_id, held_units)
     job = jobs.create(
         tx,
         spec,
         job_id=job_id,
         client_id=principal.account_id,
         key_id=principal.key_id,
-        spend_period_ms=period_ms,
+        spend_period_ms=held.period_ms,
         max_price_units=cap_units,
-        hold_id=hold_id,
+        hold_id=held.id,
         held_units=0 if spec.manual_payment else held_units,
         max_run_ms=max_run_ms,
     )
@@ -143,25 +141,15 @@ def _max_run_ms(ctx: FlowContext, spec: JobSpec) -> int:
     return spec.max_run_s * 1000
 
 
-def owned_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
-    """The caller's own job (any job for an admin), locked. Raises JobNotFound for anybody else's."""
-    job = jobs.lock(tx, job_id)
-    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
-        raise JobNotFound(job_id=job_id)
-    return job
-
-
 def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRow:
     """Ends the caller's pending or running job. A run is paid for as far as it has come; the rest of the money,
     or all of it, goes back. Raises JobNotCancellable.
     """
-    job = owned_job(tx, principal, job_id)
+    job = own_jobs.owned(tx, principal, job_id, lock=True)
     by_admin = job.client_id != principal.account_id
     cause, actor = ("CANCELLED_BY_ADMIN", "admin") if by_admin else ("CANCELLED_BY_CLIENT", "client")
     provider, run_ms, price = _owed(tx, job)
-    if job.status in TERMINAL or not jobs.end(
-        tx, job, "cancelled", "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms
-    ):
+    if not jobs.end(tx, job, "cancelled", cause, actor, price_units=price, paid_run_ms=run_ms):
         raise JobNotCancellable(job_id=job_id, status=job.status)
     escrow.pay_cancelled(tx, job, provider, price)
     return _again(tx, job_id)
@@ -238,7 +226,7 @@ def count_refused(
             jobs.count_try(tx, job)
             continue
         message = f"The miner's result was refused: {why}."
-        retries.retry_or_fail(tx, ctx, job, "ENGINE_ERROR", "miner", message)
+        retries.retry_or_fail(tx, ctx, job, Cause.ENGINE_ERROR.value, "miner", message)
 
 
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
@@ -262,24 +250,3 @@ def _again(tx: Tx, job_id: str) -> JobRow:
     if job is None:
         raise JobNotFound(job_id=job_id)
     return job
-
-
-def is_owner(principal: Principal, job: JobRow) -> bool:
-    """Whether the caller may see all of the job: its client, or an admin."""
-    return job.client_id == principal.account_id or principal.is_admin
-
-
-def visible_job(tx: Tx, principal: Principal, job_id: str) -> JobRow:
-    """The job for its client, its miner or an admin. Raises JobNotFound for anybody else."""
-    job = jobs.get(tx, job_id)
-    if job is None:
-        raise JobNotFound(job_id=job_id)
-    if is_owner(principal, job):
-        return job
-    if job.miner_id and "miner" in principal.scopes:
-        try:
-            miners.owned(tx, principal.account_id, job.miner_id)
-        except (Forbidden, MinerNotFound):
-            raise JobNotFound(job_id=job_id) from None
-        return job
-    raise JobNotFound(job_id=job_id)

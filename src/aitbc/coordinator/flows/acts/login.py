@@ -17,6 +17,7 @@ from aitbc.coordinator.config import Settings
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import ChallengeExpired, ChallengeInvalid, InvalidRequest, LoginSignatureInvalid
 from aitbc.coordinator.flows.shared.grants import open_account_with_grant
+from aitbc.coordinator.flows.shared.profiles import Profile, profile
 from aitbc.coordinator.users import service as users
 from aitbc.coordinator.users.evm import EvmSignatureInvalid, recover
 from aitbc.coordinator.users.service import NewSession
@@ -121,18 +122,31 @@ def prove(
     return Proven(address, read.nonce, message, own_key, read.expires_at_ms)
 
 
-def log_in(tx: Tx, proven: Proven, grant_units: int) -> NewSession:
+class LoggedIn(NamedTuple):
+    """The session, whose it is, and whether the wallet was unknown until now."""
+
+    session: NewSession
+    profile: Profile
+    is_new: bool
+
+
+def log_in(tx: Tx, proven: Proven, grant_units: int, *, may_open: bool = True) -> LoggedIn | None:
     """Uses the text up and opens a session; a new wallet's account is opened, with the devnet's grant.
 
-    Raises ChallengeExpired, ChallengeUsed.
+    None, and nothing is done, for a new wallet where it may not be opened now. Raises ChallengeExpired,
+    ChallengeUsed.
     """
+    is_new = users.get(tx, proven.address) is None
+    if is_new and not may_open:
+        return None
     if proven.expires_at_ms <= tx.now_ms:  # those that were used are forgotten by then
         raise ChallengeExpired()
     users.use_challenge(tx, proven.nonce, proven.address, proven.message, proven.expires_at_ms)
     open_account_with_grant(tx, proven.address, grant_units)
     users.ensure(tx, proven.address, proven.public_key)
     users.note_login(tx, proven.address)
-    return users.open_session(tx, proven.address)
+    session = users.open_session(tx, proven.address)
+    return LoggedIn(session, profile(tx, proven.address), is_new)
 
 
 def _check_evm(address: str, message: str, signature: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.api_keys.spending import release_spend, reserve_spend
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import (
@@ -24,10 +23,11 @@ from aitbc.coordinator.errors import (
     PaymentNotPending,
     RefundTooLarge,
 )
+from aitbc.coordinator.flows.shared import escrow, holds, own_jobs
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.coordinator.ledger.models import TREASURY, Transfer
+from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.payments import service as payments
 from aitbc.coordinator.payments.service import PaymentRow
@@ -73,22 +73,18 @@ def open_escrow(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
 
     Raises JobNotFound, PaymentNotPending, InsufficientFunds, KeyLimitExceeded.
     """
-    job = jobs.lock(tx, job_id)
-    if job is None or job.client_id != principal.account_id:
-        raise JobNotFound(job_id=job_id)
+    job = own_jobs.paid_by(tx, principal, job_id)
     payment = payments.of_job(tx, job_id)
     if payment is None or payment.status != "pending":
         raise PaymentNotPending(status=DERIVED[job.status] if payment is None else payment.status)
-    units = payment.amount_units
-    ledger.hold(tx, payment.id, principal.account_id, units, job_id)
-    period_ms = reserve_spend(tx, principal.key_id, units) if principal.limited else 0
+    held = holds.take(tx, principal, payment.id, payment.amount_units, job_id)
     queued = jobs.put_into_queue(
         tx,
         job,
         key_id=principal.key_id,
-        spend_period_ms=period_ms,
-        hold_id=payment.id,
-        held_units=units,
+        spend_period_ms=held.period_ms,
+        hold_id=held.id,
+        held_units=held.units,
     )
     if not queued or not payments.escrow(tx, payment.id):
         raise PaymentNotPending(status=payment.status)
@@ -134,15 +130,13 @@ def refund(tx: Tx, principal: Principal, payment_id: str, amount_units: int | No
             fields=[{"field": "amount", "message": f"must be above 0 and at most {most}"}],
         )
     if amount >= payment.price_units:
-        void_id = ledger.void(tx, payment.id, payment.payer_id, payment.amount_units, job.id)
-        _ended(tx, payment, job, "refunded", refunded=payment.price_units, paid=0, fee=0, transfer_id=void_id)
+        void_id = holds.give_back(tx, escrow.hold_of(job))
+        _ended(tx, payment, "refunded", refunded=payment.price_units, fee=0, transfer_id=void_id)
     else:
         paid = payment.price_units - amount
         fee = payment.fee_units * paid // payment.price_units
         post_id = _post(tx, payment, job, paid, fee)
-        _ended(
-            tx, payment, job, "partially_refunded", refunded=amount, paid=paid, fee=fee, transfer_id=post_id
-        )
+        _ended(tx, payment, "partially_refunded", refunded=amount, fee=fee, transfer_id=post_id)
     return _again(tx, payment_id)
 
 
@@ -266,41 +260,17 @@ def _still_movable(view: PaymentView) -> None:
 
 def _release(tx: Tx, payment: PaymentRow, job: JobRow) -> None:
     post_id = _post(tx, payment, job, payment.price_units, payment.fee_units)
-    _ended(
-        tx,
-        payment,
-        job,
-        "released",
-        refunded=0,
-        paid=payment.price_units,
-        fee=payment.fee_units,
-        transfer_id=post_id,
-    )
+    _ended(tx, payment, "released", refunded=0, fee=payment.fee_units, transfer_id=post_id)
 
 
 def _post(tx: Tx, payment: PaymentRow, job: JobRow, paid_units: int, fee: int) -> str:
-    payouts = [
-        ledger.Payout(payment.payee_id, paid_units - fee, "post"),
-        ledger.Payout(TREASURY, fee, "fee"),
-    ]
-    return ledger.post(tx, payment.id, payment.payer_id, payment.amount_units, payouts, job.id)
+    return holds.pay(tx, escrow.hold_of(job), payment.payee_id, paid_units, fee)
 
 
-def _ended(
-    tx: Tx,
-    payment: PaymentRow,
-    job: JobRow,
-    after: str,
-    *,
-    refunded: int,
-    paid: int,
-    fee: int,
-    transfer_id: str,
-) -> None:
+def _ended(tx: Tx, payment: PaymentRow, after: str, *, refunded: int, fee: int, transfer_id: str) -> None:
     moved = payments.end(tx, payment, after, refunded_units=refunded, fee_units=fee, transfer_id=transfer_id)
     if not moved:
         raise PaymentNotEscrowed(payment_id=payment.id, status=payment.status)
-    release_spend(tx, job.key_id, job.spend_period_ms, payment.amount_units - paid)
 
 
 def _again(tx: Tx, payment_id: str) -> PaymentView:

@@ -48,7 +48,7 @@ def register(
             retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
     if ctx.deposit_units and not miner.deposit_hold_id and miner.approval != "approved":
         hold_id = new_id(tx.now_ms)
-        ledger.hold(tx, hold_id, miner.account_id, ctx.deposit_units, f"deposit of miner {miner.id}")
+        ledger.hold(tx, parting.deposit(miner, hold_id, ctx.deposit_units))
         standing.keep_deposit(tx, miner.id, hold_id, ctx.deposit_units)
     tx.after_commit(ctx.on_offer.miner_came)
     return miner, miners.offers(tx, miner)

@@ -4,31 +4,31 @@ In part both where it is cancelled while it runs.
 """
 
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.api_keys.spending import release_spend, reserve_spend
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import PriceTooLarge
+from aitbc.coordinator.flows.shared import holds
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs.rows import JobRow
-from aitbc.coordinator.ledger import service as ledger
-from aitbc.coordinator.ledger.models import TREASURY
+from aitbc.coordinator.ledger.service import Hold
 from aitbc.coordinator.payments import service as payments
 from aitbc.core.ids import new_id
 from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
 
+NO_HOLD = Hold("", "", 0)
 
-def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> tuple[str, int]:
-    """Holds the worst-case price. Returns (hold id, '' for a free job; start of the key's period or 0).
 
-    Raises InsufficientFunds, KeyLimitExceeded.
-    """
+def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> Hold:
+    """Holds the worst-case price of a job; a free one has NO_HOLD. Raises InsufficientFunds, KeyLimitExceeded."""
     if units == 0:
-        return "", 0
+        return NO_HOLD
     check_exact(units)
-    period_ms = reserve_spend(tx, principal.key_id, units) if principal.limited else 0
-    hold_id = new_id(tx.now_ms)
-    ledger.hold(tx, hold_id, principal.account_id, units, job_id)
-    return hold_id, period_ms
+    return holds.take(tx, principal, new_id(tx.now_ms), units, job_id)
+
+
+def hold_of(job: JobRow) -> Hold:
+    """The hold of a job that has one."""
+    return Hold(job.hold_id, job.client_id, job.held_units, job.id, job.key_id, job.spend_period_ms)
 
 
 def check_exact(units: int) -> None:
@@ -51,12 +51,7 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
         release_after_ms = release_after_s(tx, ctx, job) * 1000
         payments.set_price(tx, job.hold_id, provider_id, price_units, fee, release_after_ms)
         return fee
-    payouts = [
-        ledger.Payout(provider_id, price_units - fee, "post"),
-        ledger.Payout(TREASURY, fee, "fee"),
-    ]
-    ledger.post(tx, job.hold_id, job.client_id, job.held_units, payouts, job.id)
-    release_spend(tx, job.key_id, job.spend_period_ms, job.held_units - price_units)
+    holds.pay(tx, hold_of(job), provider_id, price_units, fee)
     return fee
 
 
@@ -81,12 +76,7 @@ def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> No
         give_back(tx, job)
         return
     fee = _fee(job, price_units)
-    payouts = [
-        ledger.Payout(provider_id, price_units - fee, "post"),
-        ledger.Payout(TREASURY, fee, "fee"),
-    ]
-    post_id = ledger.post(tx, job.hold_id, job.client_id, job.held_units, payouts, job.id)
-    release_spend(tx, job.key_id, job.spend_period_ms, job.held_units - price_units)
+    post_id = holds.pay(tx, hold_of(job), provider_id, price_units, fee)
     payment = payments.of_job(tx, job.id) if job.manual_payment else None
     if payment is not None:
         payments.set_price(tx, payment.id, provider_id, price_units, fee, 0)
@@ -98,8 +88,7 @@ def give_back(tx: Tx, job: JobRow) -> None:
     free.count(tx, job.client_id)
     transfer_id = ""
     if job.hold_id:
-        transfer_id = ledger.void(tx, job.hold_id, job.client_id, job.held_units, job.id)
-        release_spend(tx, job.key_id, job.spend_period_ms, job.held_units)
+        transfer_id = holds.give_back(tx, hold_of(job))
     payment = payments.of_job(tx, job.id) if job.manual_payment else None
     if payment is not None:
         payments.end(

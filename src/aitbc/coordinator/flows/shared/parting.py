@@ -8,6 +8,7 @@ from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.ledger.service import Hold
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.rows import MinerRow
@@ -21,11 +22,15 @@ WAS_PAID = statement(
 )
 
 
+def deposit(miner: MinerRow, hold_id: str, units: int) -> Hold:
+    """What is held of an account for one of its miners."""
+    return Hold(hold_id, miner.account_id, units, f"deposit of miner {miner.id}")
+
+
 def return_deposit(tx: Tx, miner: MinerRow) -> None:
     """What was held for the miner goes back to its account."""
     if miner.deposit_hold_id:
-        ref = f"deposit of miner {miner.id}"
-        ledger.void(tx, miner.deposit_hold_id, miner.account_id, miner.deposit_units, ref)
+        ledger.void(tx, deposit(miner, miner.deposit_hold_id, miner.deposit_units))
         standing.keep_deposit(tx, miner.id, "", 0)
 
 

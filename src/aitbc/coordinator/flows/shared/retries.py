@@ -15,12 +15,12 @@ from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.shared.supply import Others
 from aitbc.coordinator.jobs import exclusion, history
 from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.jobs.lifecycle import FINAL_MINER_CAUSES
 from aitbc.coordinator.jobs.matching.rules import RULES
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.rows import MinerRow
+from aitbc.core import causes
 
 OPINION_MS = 3_000
 """How long a job that a miner called hopeless waits for another miner, where none is here that could try it."""
@@ -38,7 +38,7 @@ ACCOUNT_IDS = 2
 PATIENCE_MS = 30_000
 """How long a job waits for miners that are here and do not come for it, before those may that failed it."""
 
-GOING = frozenset({"SHUTTING_DOWN", "MINER_LEFT"})
+GOING = frozenset({causes.Cause.SHUTTING_DOWN.value, "MINER_LEFT"})
 """Causes that say nothing of the job: its miner goes. That counts as one failure, however many jobs it drops."""
 
 
@@ -56,7 +56,7 @@ def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow, *, blame: bool = True) -
     for it. Returns the cause that was recorded.
     """
     if job.run_ends_at_ms <= tx.now_ms:
-        cause, words = "TIMEOUT", f"it ran for longer than {job.max_run_ms / 1000:g} s"
+        cause, words = causes.Cause.TIMEOUT.value, f"it ran for longer than {job.max_run_ms / 1000:g} s"
     else:
         cause, words = "LEASE_EXPIRED", ""
     retry_or_fail(tx, ctx, job, cause, "coordinator", words, blame=blame)
@@ -65,7 +65,7 @@ def expire_lease(tx: Tx, ctx: FlowContext, job: JobRow, *, blame: bool = True) -
 
 def expire(tx: Tx, job: JobRow) -> str:
     """A job's time to wait ran out before a miner took it: it fails and all money goes back."""
-    if jobs.end(tx, job, "failed", "expired", "EXPIRED", "coordinator"):
+    if jobs.end(tx, job, "expired", "EXPIRED", "coordinator"):
         escrow.give_back(tx, job)
     return "EXPIRED"
 
@@ -89,9 +89,9 @@ def retry_or_fail(
     if miner is None:
         raise RuntimeError(f"job {job.id} was leased to no miner")
     reports = [*_earlier(tx, job), Report(miner, cause)]
-    hopeless = cause in FINAL_MINER_CAUSES if retryable is None else not retryable
+    hopeless = cause in causes.FINAL if retryable is None else not retryable
     context = 0
-    if cause == "CONTEXT_LENGTH_EXCEEDED":
+    if cause == causes.Cause.CONTEXT_LENGTH_EXCEEDED:
         context = miners.context_of(tx, miner, job.job_type, job.model)
         hopeless = hopeless and not 0 < job.max_units <= context  # it would have fitted in any case
     if cause in GOING:
@@ -172,7 +172,7 @@ def _is_believed(report: Report) -> bool:
 
     Else a client could have all miners pause with requests that nobody can answer.
     """
-    return report.cause in FINAL_MINER_CAUSES and standing.is_proven(report.miner)
+    return report.cause in causes.FINAL and standing.is_proven(report.miner)
 
 
 def _settled(
@@ -220,7 +220,7 @@ def _others(tx: Tx, ctx: FlowContext, job: JobRow, kept_from: str, context: int)
 
 def _fail(tx: Tx, job: JobRow, reports: list[Report], cause: str, actor: str, message: str) -> None:
     """The job fails, and its money goes back. It was the job's fault, then, and not that of its miners."""
-    if not jobs.end(tx, job, "failed", "failed", cause, actor, message):
+    if not jobs.end(tx, job, "failed", cause, actor, message):
         return
     escrow.give_back(tx, job)
     for report in reports:

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, func, literal_column, select
 
-from aitbc.coordinator.chain import counters
+from aitbc.coordinator.chain import counters, witnessing
 from aitbc.coordinator.chain.counters import Activity, Count
 from aitbc.coordinator.chain.models import Leaf
-from aitbc.coordinator.chain.sealer import head
+from aitbc.coordinator.chain.sealer import BlockRow, head
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.errors import BlockNotFound
 from aitbc.coordinator.jobs.models import Job
 from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.miners import queries as miner_queries
 from aitbc.core.ids import floor_id
 
 _l: Any = table_of(Leaf).c
@@ -128,3 +130,27 @@ def total_jobs(tx: Tx) -> int:
     """How many jobs were ever submitted: the counted ones, and those of the last seconds as they are."""
     counted = counters.read(tx, counters.JOBS)
     return counted.value + int(tx.one(UNSETTLED_JOBS, mark=counted.mark).count)
+
+
+class Numbers(NamedTuple):
+    """What is known of the network at one moment: its newest block and what there ever was."""
+
+    head: BlockRow
+    final_height: int | None
+    jobs: int
+    active_miners: int
+    accounts: int
+
+
+def numbers(tx: Tx, quorum: int) -> Numbers:
+    """Kept numbers: they cost the same however much there is. Raises BlockNotFound before the first block."""
+    last = head(tx)
+    if last is None:
+        raise BlockNotFound(height=0)
+    return Numbers(
+        last,
+        witnessing.final_height(tx, quorum),
+        total_jobs(tx),
+        miner_queries.count_by_status(tx).get("active", 0),
+        counters.read(tx, counters.ACCOUNTS).value,
+    )

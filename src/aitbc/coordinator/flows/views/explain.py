@@ -10,12 +10,10 @@ from sqlalchemy import bindparam, select
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.errors import JobNotFound
-from aitbc.coordinator.flows.shared import supply, trust
+from aitbc.coordinator.flows.shared import own_jobs, supply, trust
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.shared.supply import Lacking, Serving
 from aitbc.coordinator.jobs import queries as job_queries
-from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.coordinator.jobs.matching.constraints import (
     MINER_COLUMNS,
@@ -99,9 +97,7 @@ class _Counted(NamedTuple):
 
 def explain(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> Explanation:
     """Raises JobNotFound for anybody but the job's client and admins."""
-    job = jobs.get(tx, job_id)
-    if job is None or (job.client_id != principal.account_id and not principal.is_admin):
-        raise JobNotFound(job_id=job_id)
+    job = own_jobs.owned(tx, principal, job_id)
     wanted = RULES.wanted_by(job)
     counted = _count(tx, ctx, wanted)
     reasons, eligible = counted.reasons, len(counted.fit)

@@ -3,24 +3,26 @@
 Lists go newest first and are read by key, so that a page costs the same however deep it lies.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, select
 
 from aitbc.coordinator.chain import counters, queries
 from aitbc.coordinator.chain.models import AccountActivity, Block, Leaf
-from aitbc.coordinator.chain.queries import Span, Spans
-from aitbc.coordinator.chain.search import by_hash, by_prefix
+from aitbc.coordinator.chain.queries import LeafRow, Span, Spans
+from aitbc.coordinator.chain.search import FoundLeaf, by_prefix
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import AccountNotFound, InvalidRequest, TransactionNotFound
+from aitbc.coordinator.flows.shared import hashes
+from aitbc.coordinator.flows.shared.hashes import Named
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account, Transfer
 from aitbc.coordinator.receipts import service as receipts
-from aitbc.coordinator.users import service as users
 from aitbc.core.ids import is_id
-from aitbc.core.log.leaf import TRANSFER
+from aitbc.core.log.leaf import RECEIPT, TRANSFER
 from aitbc.core.numbers import MAX_COUNT, read_count
 from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
 
@@ -228,20 +230,12 @@ def transaction(tx: Tx, name: str) -> Transaction:
     Raises TransactionNotFound.
     """
     row: Row | None = tx.one(BY_ID, id=name)
-    if row is None and _is_hash(name):
-        transfer_id = _named_by_hash(tx, name)
-        row = None if transfer_id is None else tx.one(BY_ID, id=transfer_id)
+    if row is None:
+        named = hashes.named_by(tx, name)
+        row = None if named is None or named.kind != TRANSFER else tx.one(BY_ID, id=named.ref_id)
     if row is None:
         raise TransactionNotFound(hash=name)
     return _placed(tx, [row])[0]
-
-
-def _named_by_hash(tx: Tx, hashed: str) -> str | None:
-    signed = users.find_signed(tx, hashed)
-    if signed is not None:
-        return signed.transfer_id
-    leaf = by_hash(tx, bytes.fromhex(hashed))
-    return None if leaf is None or leaf.kind != TRANSFER else leaf.ref_id
 
 
 def address(tx: Tx, account_id: str) -> Address:
@@ -274,6 +268,9 @@ def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
     return Page([Address._make(row[: len(Address._fields)]) for row in rows], following)
 
 
+SHOWN_AS = {TRANSFER: "transaction", RECEIPT: "receipt"}
+
+
 class Found(NamedTuple):
     """Something that a search names: block, transaction, receipt or address, and its id."""
 
@@ -293,12 +290,13 @@ def search(tx: Tx, text: str) -> list[Found]:
     lower = wanted.lower()
     if queries.MIN_PREFIX <= len(lower) <= queries.HASH_DIGITS and set(lower) <= set("0123456789abcdef"):
         found += [Found("block", str(row.height)) for row in queries.blocks_by_hash(tx, lower, MAX_FOUND)]
-        found += [_leaf(row.kind, row.ref_id) for row in by_prefix(tx, lower, MAX_FOUND)]
-    if _is_hash(lower) and (signed := users.find_signed(tx, lower)) is not None:
-        found.append(Found("transaction", signed.transfer_id))
+        found += _leaves(by_prefix(tx, lower, MAX_FOUND))
+    named = hashes.named_by(tx, lower)
+    if named is not None:
+        found += _leaves([named])
     leaf = queries.leaf_of(tx, wanted)
     if leaf is not None:
-        found.append(_leaf(leaf.kind, leaf.ref_id))
+        found += _leaves([leaf])
     if is_id(lower):
         found += _of_job(tx, lower)
     for account in dict.fromkeys((account_named(wanted), lower)):
@@ -307,8 +305,9 @@ def search(tx: Tx, text: str) -> list[Found]:
     return list(dict.fromkeys(found))
 
 
-def _leaf(kind: int, ref_id: str) -> Found:
-    return Found("transaction" if kind == TRANSFER else "receipt", ref_id)
+def _leaves(rows: Iterable[FoundLeaf | LeafRow | Named]) -> list[Found]:
+    """Leaves of kinds that have no page are left out."""
+    return [Found(SHOWN_AS[row.kind], row.ref_id) for row in rows if row.kind in SHOWN_AS]
 
 
 def _of_job(tx: Tx, job_id: str) -> list[Found]:
@@ -331,10 +330,6 @@ def _placed(tx: Tx, rows: list[Row]) -> list[Transaction]:
 
 def _next(rows: list[Row], limit: int, key: Any) -> str | None:
     return str(key(rows[-1])) if len(rows) == limit else None
-
-
-def _is_hash(text: str) -> bool:
-    return len(text) == queries.HASH_DIGITS and set(text) <= set("0123456789abcdef")
 
 
 def _number(text: str) -> int:

@@ -1,5 +1,6 @@
 """The log's entries as outsiders read them: the bytes of leaves, rebuilt from the rows that they came from."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -7,7 +8,7 @@ from sqlalchemy import bindparam, select
 from aitbc.coordinator.chain import proofs
 from aitbc.coordinator.chain.models import Leaf
 from aitbc.coordinator.chain.sealer import head
-from aitbc.coordinator.database import Tx, statement
+from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
 from aitbc.coordinator.ledger.models import Transfer
@@ -15,7 +16,7 @@ from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
-from aitbc.core.log.leaf import TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
 
 _l: Any = table_of(Leaf).c
 _t: Any = table_of(Transfer).c
@@ -40,17 +41,21 @@ TRANSFERS_IN = statement(
 RECEIPTS_IN = statement(
     select(_l.leaf_index, _r.body, _r.key_id, _r.signature)
     .join(Receipt, _r.id == _l.ref_id)
-    .where(_l.kind != TRANSFER, *_range)
+    .where(_l.kind == RECEIPT, *_range)
 )
+ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
+    TRANSFER: (TRANSFERS_IN, transfer_leaf),
+    RECEIPT: (RECEIPTS_IN, receipt_leaf),
+}
+"""By kind: the leaves of a range with what their bytes are made of, and what makes them."""
 
 
 def leaves(tx: Tx, first: int, end: int) -> list[bytes]:
     """The bytes of sealed leaves first .. end - 1, in order. Raises NotFound where one is not there."""
     found: dict[int, bytes] = {}
-    for row in tx.all(TRANSFERS_IN, first=first, end=end):
-        found[int(row[0])] = transfer_leaf(*row[1:])
-    for row in tx.all(RECEIPTS_IN, first=first, end=end):
-        found[int(row[0])] = receipt_leaf(*row[1:])
+    for rows, encode in ENTRIES.values():
+        for row in tx.all(rows, first=first, end=end):
+            found[int(row[0])] = encode(*row[1:])
     if len(found) != end - first:
         raise NotFound()
     return [found[index] for index in range(first, end)]

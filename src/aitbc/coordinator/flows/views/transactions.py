@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
 
-from aitbc.coordinator.chain import proofs, search
+from aitbc.coordinator.chain import proofs
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import TransactionNotFound
+from aitbc.coordinator.flows.shared import hashes
+from aitbc.coordinator.flows.shared.hashes import Named
 from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.receipts import service as receipts
-from aitbc.coordinator.users import service as users
 from aitbc.core.canonical import loads_strict
-from aitbc.core.log.leaf import TRANSFER
+from aitbc.core.log.leaf import RECEIPT, TRANSFER
 
 _t: Any = table_of(Transfer).c
-HASH_HEX_CHARS = 64
 
 TRANSFER_OF = statement(
     select(_t.kind, _t.debit_id, _t.credit_id, _t.amount_units, _t.ref, _t.created_at_ms).where(
@@ -48,54 +48,43 @@ class Found(NamedTuple):
 
 def find(tx: Tx, hashed: str) -> Found:
     """Looks for a hash (64 hex digits). Raises TransactionNotFound; leaves are found once they are sealed."""
-    try:
-        data = bytes.fromhex(hashed) if len(hashed) == HASH_HEX_CHARS else b""
-    except ValueError:
-        data = b""
-    if len(data) != HASH_HEX_CHARS // 2:
+    named = hashes.named_by(tx, hashed)
+    if named is None:
         raise TransactionNotFound(hash=hashed)
-    signed = users.find_signed(tx, data.hex())
-    if signed is not None:
-        row = tx.one(proofs.LEAF_OF, ref=signed.transfer_id)
-        document = {**loads_strict(signed.body.encode()), "signature": signed.signature}
-        return _found(tx, row.kind, signed.transfer_id, bytes(row.hash), row.leaf_index, document)
-    leaf = search.by_hash(tx, data)
-    if leaf is None:
-        raise TransactionNotFound(hash=hashed)
-    return _found(tx, *leaf, None)
+    return _found(tx, named)
 
 
-def _found(
-    tx: Tx, kind: int, ref_id: str, hashed: bytes, index: int | None, document: dict[str, Any] | None
-) -> Found:
-    height = None if index is None else proofs.block_of_leaf(tx, index).height
-    named = (hashed.hex(), ref_id)
-    if kind == TRANSFER:
-        row = tx.one(TRANSFER_OF, transfer=ref_id)
+def _found(tx: Tx, named: Named) -> Found:
+    height = None if named.leaf_index is None else proofs.block_of_leaf(tx, named.leaf_index).height
+    leaf_hash, signed = named.leaf_hash.hex(), named.signed
+    if named.kind == TRANSFER:
+        row = tx.one(TRANSFER_OF, transfer=named.ref_id)
         return Found(
-            *named,
+            leaf_hash,
+            named.ref_id,
             row.kind,
             row.debit_id,
             row.credit_id,
             int(row.amount_units),
             row.ref,
             int(row.created_at_ms),
-            index,
+            named.leaf_index,
             height,
-            document,
+            None if signed is None else {**loads_strict(signed.body.encode()), "signature": signed.signature},
         )
-    receipt = receipts.get(tx, ref_id)
+    receipt = receipts.get(tx, named.ref_id) if named.kind == RECEIPT else None
     if receipt is None:
-        raise TransactionNotFound(hash=named[0])
+        raise TransactionNotFound(hash=leaf_hash)
     return Found(
-        *named,
+        leaf_hash,
+        named.ref_id,
         None,
         receipt.client_id,
         receipt.provider_id,
         receipt.price_units,
         receipt.job_id,
         receipt.created_at_ms,
-        index,
+        named.leaf_index,
         height,
         None,
     )

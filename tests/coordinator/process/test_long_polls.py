@@ -12,7 +12,7 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import JobNotFound
 from aitbc.coordinator.flows.acts import completion, dispatch, job_lifecycle
 from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.process import long_polls as waiting
+from aitbc.coordinator.process import long_polls
 from aitbc.coordinator.process.runtime import Runtime
 from tests.support_flows import Market, Provider, in_loop, result_of, runtime_over, spec_of
 
@@ -29,7 +29,7 @@ def poll(runtime: Runtime, miner: Provider, count: int = 1, wait_s: float = 30) 
 
 
 async def take(runtime: Runtime, miner: Provider, count: int, known: set[str], wait_s: float) -> list[Any]:
-    taken = await waiting.take(runtime, miner.principal, miner.miner_id, count, known, wait_s)
+    taken = await long_polls.take(runtime, miner.principal, miner.miner_id, count, known, wait_s)
     return taken.assignments
 
 
@@ -207,7 +207,7 @@ def test_an_offer_comes_at_once_and_leases_nothing(market: Market, runtime: Runt
     client, miner = market.client(), market.miner()
 
     async def main() -> None:
-        waiter = asyncio.create_task(waiting.offer(runtime, miner.principal, miner.miner_id, 30))
+        waiter = asyncio.create_task(long_polls.offer(runtime, miner.principal, miner.miner_id, 30))
         await settled(runtime, 1)
         job = await submit(runtime, market, client)
         offered = await within(SOON_S, waiter)
@@ -215,7 +215,7 @@ def test_an_offer_comes_at_once_and_leases_nothing(market: Market, runtime: Runt
         assert (offered.job.id, offered.job.status) == (job.id, "pending")
         claimed = await runtime.db.write(dispatch.claim, market.ctx, miner.principal, job.id, miner.miner_id)
         assert claimed.job.status == "running"
-        empty = await waiting.offer(runtime, miner.principal, miner.miner_id, 0.05)
+        empty = await long_polls.offer(runtime, miner.principal, miner.miner_id, 0.05)
         assert empty.job is None
 
     in_loop(market.db, main())
@@ -227,17 +227,19 @@ def test_a_client_hears_of_its_job_at_once(market: Market, runtime: Runtime) -> 
 
     async def main() -> None:
         job = await submit(runtime, market, client)
-        ended = asyncio.create_task(waiting.job_change(runtime, client, job.id, 30))
-        left_queue = asyncio.create_task(waiting.job_change(runtime, client, job.id, 30, past=("pending",)))
+        ended = asyncio.create_task(long_polls.job_change(runtime, client, job.id, 30))
+        left_queue = asyncio.create_task(
+            long_polls.job_change(runtime, client, job.id, 30, past=("pending",))
+        )
         await asyncio.sleep(0.05)
         await runtime.db.write(dispatch.take, market.ctx, *miner, 1)
         assert (await within(SOON_S, left_queue)).status == "running"
         assert not ended.done()
         await runtime.db.write(completion.complete, market.ctx, *miner, result_of(job.id))
         assert (await within(SOON_S, ended)).status == "completed"
-        assert (await waiting.job_change(runtime, client, job.id, 30)).status == "completed"
+        assert (await long_polls.job_change(runtime, client, job.id, 30)).status == "completed"
         with pytest.raises(JobNotFound):
-            await waiting.job_change(runtime, stranger, job.id, 30)
+            await long_polls.job_change(runtime, stranger, job.id, 30)
         assert not runtime.db.signals._waiters
 
     in_loop(market.db, main())
@@ -287,12 +289,14 @@ def test_polls_end_in_time_and_at_shutdown(market: Market, runtime: Runtime, lat
     async def main() -> None:
         assert await poll(runtime, miner, wait_s=0.05) == []
         job = await submit(runtime, market, client, region="mars")
-        assert (await waiting.job_change(runtime, client, job.id, 0.05)).status == "pending"
+        assert (await long_polls.job_change(runtime, client, job.id, 0.05)).status == "pending"
         waiters: list[asyncio.Task[Any]] = []
         for _ in range(20):
             waiters.append(poll(runtime, miner))
-            waiters.append(asyncio.create_task(waiting.job_change(runtime, client, job.id, 30)))
-            waiters.append(asyncio.create_task(waiting.offer(runtime, miner.principal, miner.miner_id, 30)))
+            waiters.append(asyncio.create_task(long_polls.job_change(runtime, client, job.id, 30)))
+            waiters.append(
+                asyncio.create_task(long_polls.offer(runtime, miner.principal, miner.miner_id, 30))
+            )
         while len(runtime.idle_miners) < 40:
             await asyncio.sleep(0)
         await asyncio.sleep(late_s)
@@ -315,7 +319,7 @@ def test_who_may_have_no_work_now_waits_as_others_do(market: Market, runtime: Ru
     waits = market.submit(client)
 
     async def main() -> None:
-        asked = asyncio.create_task(waiting.offer(runtime, miner.principal, miner.miner_id, 30))
+        asked = asyncio.create_task(long_polls.offer(runtime, miner.principal, miner.miner_id, 30))
         await asyncio.sleep(0.2)
         assert not asked.done()
         market.clock.advance(1)  # its pause ends

@@ -1,0 +1,101 @@
+"""What leaves are of, kind by kind: how each is read, made into bytes again, and what follows from it.
+
+A kind is a class here and an entry in `KINDS`; `audit.leaves` knows none of them by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from aitbc.audit.books import Books, Line
+from aitbc.audit.derived import Activity
+from aitbc.audit.findings import Wrong
+from aitbc.audit.receipts import ReceiptCheck
+from aitbc.audit.registers import Fee
+from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+
+
+class Auditing(NamedTuple):
+    """What the kinds add to and are held to."""
+
+    books: Books
+    activity: Activity
+    receipts: ReceiptCheck
+    fee: Fee
+
+
+class Kind:
+    """One kind of leaf. `columns` of `table`, of which the first names the row; `noun` for findings."""
+
+    number: ClassVar[int]
+    noun: ClassVar[str]
+    table: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self, auditing: Auditing) -> None:
+        self._auditing = auditing
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        """The leaf's bytes. TypeError, ValueError."""
+        raise NotImplementedError
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        """What the row does, once it is what the log has. Raises Wrong."""
+
+
+class TransferKind(Kind):
+    number = TRANSFER
+    noun = "transfer"
+    table = "transfers"
+    columns = ("id", "kind", "debit_id", "credit_id", "amount_units", "hold_id", "ref", "created_at_ms")
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return transfer_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        line = Line(*values)
+        self._auditing.books.apply(line)
+        if leaf_index is not None:
+            self._auditing.activity.add(leaf_index, line.debit, line.credit)
+
+
+class ReceiptKind(Kind):
+    number = RECEIPT
+    noun = "receipt"
+    table = "receipts"
+    columns = (
+        "id",
+        "body",
+        "key_id",
+        "signature",
+        "created_at_ms",
+        "job_id",
+        "client_id",
+        "provider_id",
+        "miner_id",
+        "model",
+        "units",
+        "price_units",
+    )
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return receipt_leaf(*values[1:4])
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        receipt_id, body, key_id, signature, issued_at_ms, *stored = values
+        fields = self._auditing.receipts.check(receipt_id, body, key_id, signature)
+        stated = [
+            fields.job_id,
+            fields.client,
+            fields.provider,
+            fields.miner_id,
+            fields.model,
+            fields.units,
+            fields.price_units,
+        ]
+        if stored != stated or issued_at_ms // 1000 != fields.completed_at:
+            raise Wrong("receipt", receipt_id, "its columns differ from what was signed")
+        self._auditing.fee.check(receipt_id, fields.started_at, fields.price_units, fields.fee_units)
+
+
+KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind)

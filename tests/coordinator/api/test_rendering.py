@@ -39,7 +39,7 @@ def test_nothing_is_rendered_inside_a_transaction() -> None:
             if rendered or gives in ("bytes", "dict[str, Any]", "Answer", "Response"):
                 wrong.append(f"{path.relative_to(API)}: {function.name} -> {gives} calls {rendered}")
     assert wrong == []
-    assert seen > 25
+    assert seen > 5
 
 
 def test_every_answer_is_made_of_a_declared_form() -> None:

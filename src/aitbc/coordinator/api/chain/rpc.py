@@ -180,8 +180,6 @@ def _block_json(row: BlockRow, checkpoint: str | None, chain_id: str) -> wallets
     header = row.header(chain_id).to_json()
     shown = {
         **header,
-        "transactions": row.transactions,
-        "receipts": row.receipts,
         "hash": row.hash,
         "signature": row.signature or None,
         "checkpoint": checkpoint,

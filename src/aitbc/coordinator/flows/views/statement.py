@@ -22,12 +22,10 @@ from aitbc.coordinator.ledger.models import MOVING_KINDS, Transfer
 from aitbc.coordinator.payments.models import Payment
 from aitbc.coordinator.receipts.models import Receipt
 
-NAMED_FROM = "g"
-"""Ids are hexadecimal; names of transfers begin with a letter from here on."""
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 DEBIT, CREDIT = 0, 1
 
-_CURSOR = re.compile(r"([0-9]{1,15})\.([01])\.([0-9]{1,15}):(.{1,200})", re.ASCII)
+_CURSOR = re.compile(r"([0-9]{1,15})\.([01])([01])\.([0-9]{1,15}):(.{1,200})", re.ASCII)
 
 
 class Movement(NamedTuple):
@@ -79,10 +77,12 @@ class StatementPage(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a row stands in the order. Of one millisecond those with names of their own ("grant:NAME") come first."""
+    """Where a row stands in the order: by the time that it was booked, within a millisecond money that was made
+    before what moves it, then by id, as text. The form of an id, a UUID or a name ("grant:NAME"), says nothing.
+    """
 
     at_ms: int
-    unnamed: int
+    moved: int
     id: str
     side: int
 
@@ -114,11 +114,11 @@ def _lines(side: int, dialect: str) -> Any:
     """Movements of one side up to `to`, behind a place, and what their jobs' receipts and payments say."""
     # As Python orders them, which puts both sides together; an index of PostgreSQL's may have another order.
     name = _t.c.id.collate("BINARY" if dialect == "sqlite" else "C")
-    unnamed = case((name < literal_column(f"'{NAMED_FROM}'"), 1), else_=0)
+    moved = case((_t.c.kind == literal_column("'mint'"), 0), else_=1)
     at: Any = bindparam("at")
-    kind: Any = bindparam("unnamed", type_=Integer)
+    rank: Any = bindparam("moved", type_=Integer)
     behind = or_(name > bindparam("id"), and_(_t.c.id == bindparam("id"), _SAME))
-    later = or_(unnamed > kind, and_(unnamed == kind, behind))
+    later = or_(moved > rank, and_(moved == rank, behind))
     return (
         select(
             _t.c.id,
@@ -146,7 +146,7 @@ def _lines(side: int, dialect: str) -> Any:
             or_(_t.c.created_at_ms > at, later),
             _MOVES,
         )
-        .order_by(_t.c.created_at_ms, unnamed, name)
+        .order_by(_t.c.created_at_ms, moved, name)
         .limit(bindparam("count"))
     )
 
@@ -209,21 +209,19 @@ def _after(tx: Tx, place: _Place, **values: Any) -> Iterator[tuple[_Place, _Line
     for side in (DEBIT, CREDIT):
         # The row at the place itself was shown; the same transfer's other side comes behind it.
         same = int(side > place.side)
-        for line in tx.all(
-            LINES[side], at=place.at_ms, unnamed=place.unnamed, id=place.id, same=same, **values
-        ):
-            yield _Place(line.created_at_ms, int(line.id < NAMED_FROM), line.id, side), line
+        for line in tx.all(LINES[side], at=place.at_ms, moved=place.moved, id=place.id, same=same, **values):
+            yield _Place(line.created_at_ms, int(line.kind != "mint"), line.id, side), line
 
 
 def _text(place: _Place) -> str:
-    return f"{place.side}.{place.at_ms}:{place.id}"
+    return f"{place.side}{place.moved}.{place.at_ms}:{place.id}"
 
 
 def _parse(cursor: str) -> tuple[int, _Place]:
     match = _CURSOR.fullmatch(cursor)
-    if match is None or max(int(match[1]), int(match[3])) > LAST_MS or "\0" in match[4]:
+    if match is None or max(int(match[1]), int(match[4])) > LAST_MS or "\0" in match[5]:
         raise InvalidRequest("The cursor is not valid.", fields=[{"field": "cursor", "message": "not valid"}])
-    return int(match[1]), _Place(int(match[3]), int(match[4] < NAMED_FROM), match[4], int(match[2]))
+    return int(match[1]), _Place(int(match[4]), int(match[3]), match[5], int(match[2]))
 
 
 def _movement(line: _Line, side: int) -> Movement:

@@ -1,9 +1,11 @@
 """The repository itself: what a newcomer finds in it is there, works, and says what the program does."""
 
+import ast
 import re
 import shlex
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -282,3 +284,37 @@ def test_what_bounds_every_table_is_written_down() -> None:
     ]
     assert sorted(row[0].strip("|` ") for row in rows) == sorted(metadata.tables)
     assert all(len(row) == 5 and all(row) for row in rows)
+
+
+SLICES = {"api_keys", "idempotency", "jobs", "miners", "payments", "receipts", "users", "ledger"}
+
+
+def test_what_composes_slices_is_a_flow() -> None:
+    """Reads as well as writes: nothing in api/ that is given a transaction calls two slices within it."""
+    api = ROOT / "src/aitbc/coordinator/api"
+    found = {
+        f"{file.relative_to(api)}: {name} calls {sorted(slices)}"
+        for file in api.rglob("*.py")
+        for name, slices in slices_called(ast.parse(file.read_text()))
+        if len(slices) > 1
+    }
+    assert found == set(), "put it into flows/views or flows/acts"
+
+
+def slices_called(module: ast.Module) -> Iterator[tuple[str, set[str]]]:
+    """The functions that are given `tx`, and the slices that they give it to."""
+    slice_of = {
+        alias.asname or alias.name: node.module.split(".")[2]
+        for node in module.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aitbc.coordinator.")
+        for alias in node.names
+        if node.module is not None
+    }
+    for function in ast.walk(module):
+        if isinstance(function, ast.FunctionDef) and "tx" in {one.arg for one in function.args.args}:
+            called = set()
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and "tx" in {getattr(arg, "id", "") for arg in call.args}:
+                    by = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+                    called.add(slice_of.get(getattr(by, "id", ""), ""))
+            yield function.name, called & SLICES

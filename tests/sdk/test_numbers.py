@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aitbc.miner.client import _json_object, _seconds
+from aitbc.miner.answers import json_object, seconds
 from aitbc.sdk.errors import AitbcClientError, UnexpectedAnswer
 from aitbc.sdk.fields import Fields
 from aitbc.sdk.http import HttpReply
@@ -23,7 +23,7 @@ def test_an_answer_of_numbers_beyond_bounds_is_no_answer(number: str) -> None:
     for status, headers in ((200, {}), (500, {"retry-after": number}), (402, {})):
         with pytest.raises(AitbcClientError):
             _answer(HttpReply(status, headers, body))
-    assert _json_object(body) is None
+    assert json_object(body) is None
 
 
 @pytest.mark.parametrize("total", ["9" * 5000, "٣", "-1", "1e3", ""])
@@ -42,4 +42,4 @@ def test_what_no_double_holds_is_said_to_be_wrong() -> None:
 
 def test_a_miner_is_not_told_to_wait_for_ever() -> None:
     for told in (10**300, 1e308, True, -1, "60", None):
-        assert _seconds(told, 15.0) in (15.0, 1.0)
+        assert seconds(told, 15.0) in (15.0, 1.0)

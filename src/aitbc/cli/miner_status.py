@@ -17,7 +17,8 @@ from aitbc.cli.profile import JsonOption, KeyOption, home, resolve
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import format_ait
 from aitbc.keyfile import KeyFileError, load_key
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused
+from aitbc.miner.answers import CoordinatorUnreachable, Refused
+from aitbc.miner.client import CoordinatorClient
 from aitbc.miner.lock import is_running
 from aitbc.miner.settings import MINER_ID
 from aitbc.miner.tally import Tally, load_tally

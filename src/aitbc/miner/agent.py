@@ -16,8 +16,9 @@ from typing import Any
 
 from aitbc.core.causes import Cause
 from aitbc.keyfile import load_or_create_key
+from aitbc.miner.answers import CoordinatorUnreachable, Refused, Registration, Taken
 from aitbc.miner.backoff import Backoff, wait
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration, Taken
+from aitbc.miner.client import CoordinatorClient
 from aitbc.miner.delivery import Delivery
 from aitbc.miner.engine_watch import EngineWatch
 from aitbc.miner.engines.base import Engine, EngineError, ModelInfo

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from aitbc.core.causes import Cause
 from aitbc.core.money import parse_ait
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Delivered, Refused
+from aitbc.miner.answers import CoordinatorUnreachable, Delivered, Refused
+from aitbc.miner.client import CoordinatorClient
 from aitbc.miner.link import KeyRefused, Link
 from aitbc.miner.outbox import Entry, Outbox
 from aitbc.miner.progress import MinerView, Reporter

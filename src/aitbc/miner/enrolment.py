@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from aitbc.miner.advertise import registration_body
-from aitbc.miner.client import CoordinatorClient, CoordinatorUnreachable, Refused, Registration
+from aitbc.miner.answers import CoordinatorUnreachable, Refused, Registration
+from aitbc.miner.client import CoordinatorClient
 from aitbc.miner.engines.base import ModelInfo
 from aitbc.miner.gpu import Gpu
 from aitbc.miner.link import Link

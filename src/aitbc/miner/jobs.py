@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from aitbc.core.causes import Cause
 from aitbc.core.signing import PrivateKey
-from aitbc.miner.client import Assignment, BadAssignment
+from aitbc.miner.answers import Assignment, BadAssignment
 from aitbc.miner.delivery import Delivery
 from aitbc.miner.engines.base import Engine, ModelInfo
 from aitbc.miner.progress import JobView, MinerView, Reporter

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from aitbc.miner.answers import Refused
 from aitbc.miner.backoff import Backoff
-from aitbc.miner.client import Refused
 from aitbc.miner.progress import MinerView, Reporter
 
 

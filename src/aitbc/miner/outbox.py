@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from aitbc.miner.client import JOB_ID
+from aitbc.miner.answers import JOB_ID
 
 VERSION = 1
 

@@ -16,8 +16,8 @@ from aitbc.core.jobspec import result_hash as hash_result
 from aitbc.core.metering import Usage, claimed_tokens
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import ALGORITHM, PrivateKey, encode_b64
+from aitbc.miner.answers import Assignment
 from aitbc.miner.backoff import Backoff
-from aitbc.miner.client import Assignment
 from aitbc.miner.engines.base import (
     Engine,
     EngineError,

@@ -30,8 +30,8 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 _NUMBERS = ("height", "first_leaf", "tree_size")
 _COUNTS = ("transactions", "receipts")
 _TEXTS = ("chain_id", "previous_hash", "root", "proposer")
-_COMMON = frozenset((*_NUMBERS, *_TEXTS, "version", "time", "last_leaf"))
-_MEMBERS = {VERSION: _COMMON | {*_COUNTS}, VERSION_2: _COMMON | {"contents"}}
+_COMMON = frozenset((*_NUMBERS, *_COUNTS, *_TEXTS, "version", "time", "last_leaf"))
+_MEMBERS = {VERSION: _COMMON, VERSION_2: _COMMON | {"contents"}}
 
 
 class BlockInvalid(ValueError):
@@ -76,10 +76,6 @@ class BlockHeader:
         return self.tree_size - 1
 
     def to_json(self) -> dict[str, Any]:
-        if self.version == VERSION_2:
-            counted: dict[str, Any] = {"contents": self.contents}
-        else:
-            counted = {"transactions": self.transactions, "receipts": self.receipts}
         return {
             "version": self.version,
             "chain_id": self.chain_id,
@@ -90,7 +86,9 @@ class BlockHeader:
             "last_leaf": self.last_leaf,
             "tree_size": self.tree_size,
             "root": self.root,
-            **counted,
+            "transactions": self.transactions,
+            "receipts": self.receipts,
+            **({"contents": self.contents} if self.version == VERSION_2 else {}),
             "proposer": self.proposer,
         }
 
@@ -105,7 +103,7 @@ class BlockHeader:
         if document.keys() != _MEMBERS[version]:
             raise BlockInvalid("a block header has exactly the members of its version")
         contents = _read_contents(document["contents"]) if version == VERSION_2 else None
-        for name in _NUMBERS if contents is not None else (*_NUMBERS, *_COUNTS):
+        for name in (*_NUMBERS, *_COUNTS):
             if type(document[name]) is not int or not 0 <= document[name] <= canonical.MAX_INTEGER:
                 raise BlockInvalid(f"{name} is not an integer from 0 to 2**53-1")
         for name in _TEXTS:
@@ -115,11 +113,12 @@ class BlockHeader:
             raise BlockInvalid("a hash is not 64 lower-case hex digits")
         if not _PROPOSER.fullmatch(document["proposer"]):
             raise BlockInvalid("proposer is not a key id")
-        if contents is None:
-            contents = {TRANSFERS: document["transactions"], RECEIPTS: document["receipts"]}
+        told = {TRANSFERS: document["transactions"], RECEIPTS: document["receipts"]}
+        if contents is not None and told != {name: contents.get(name, 0) for name in told}:
+            raise BlockInvalid("its counts are not those of its contents")
         header = cls(
             **{name: document[name] for name in (*_NUMBERS, *_TEXTS)},
-            **counted(contents),
+            **counted(told if contents is None else contents),
             version=version,
             time_ms=_read_time(document["time"]),
         )

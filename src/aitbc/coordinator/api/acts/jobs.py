@@ -13,7 +13,6 @@ from aitbc.coordinator.api.schemas.jobs import JobBatch, Submission
 from aitbc.coordinator.api.schemas.miners import Failure
 from aitbc.coordinator.api.schemas.queries import JobList
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.chain import proofs
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
     AitbcError,
@@ -34,7 +33,6 @@ from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.process.long_polls import job_change
 from aitbc.coordinator.process.runtime import Runtime
-from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.jobspec import Request
 
@@ -61,12 +59,6 @@ class ListedJobs(NamedTuple):
     views: list[JobView]
     total: int
     next_before: str | None
-
-
-class JobReceipt(NamedTuple):
-    row: ReceiptRow
-    result_text: str | None
-    proof: str | None
 
 
 async def model_for(request: ApiRequest, body: Submission) -> str | None:
@@ -165,15 +157,6 @@ def history(tx: Tx, principal: Principal, job_id: str) -> list[Any]:
     """What happened to a job, oldest first. Raises JobNotFound."""
     own_jobs.visible(tx, principal, job_id)
     return queries.events(tx, job_id)
-
-
-def receipt_of(tx: Tx, principal: Principal, job_id: str) -> JobReceipt | None:
-    """The receipt of one's own job with the result that it covers. Raises JobNotFound."""
-    own_jobs.owned(tx, principal, job_id)
-    row = receipts.of_job(tx, job_id)
-    if row is None:
-        return None
-    return JobReceipt(row, job_texts.result_text(tx, job_id), proofs.proof_if_sealed(tx, row.id))
 
 
 async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s: float) -> JobView:

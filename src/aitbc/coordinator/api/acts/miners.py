@@ -1,19 +1,11 @@
-"""What is done with miners, in any dialect, and what is read of them."""
+"""What is done with miners, in any dialect. What is read of them is a view (`flows/views/miners.py`)."""
 
 from typing import NamedTuple
 
-from aitbc.coordinator.api.schemas.queries import MinerList
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.acts import registration
-from aitbc.coordinator.flows.shared import trust
 from aitbc.coordinator.flows.shared.context import FlowContext
-from aitbc.coordinator.flows.shared.trust import Room
-from aitbc.coordinator.jobs import queries as job_queries
-from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.jobs.rows import JobRow
-from aitbc.coordinator.miners import queries
-from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners.rows import MinerRow, MinerSpec, OfferRow
 from aitbc.coordinator.parameters import service as parameters
 
@@ -26,53 +18,7 @@ class OwnMiner(NamedTuple):
     cap_units: int
 
 
-class ListedMiner(NamedTuple):
-    """A miner as everybody sees it; `running`: how many jobs it runs."""
-
-    row: MinerRow
-    offers: tuple[OfferRow, ...]
-    running: int
-
-
-class MinerState(NamedTuple):
-    """How one's own miner stands: the jobs that it holds, and whether it gets more."""
-
-    listed: ListedMiner
-    held: list[JobRow]
-    room: Room
-    cap_units: int
-    now_ms: int
-
-
-class MinerPage(NamedTuple):
-    miners: list[ListedMiner]
-    next_after: str | None
-
-
 def register(tx: Tx, ctx: FlowContext, principal: Principal, spec: MinerSpec) -> OwnMiner:
     """Makes a miner known, or brings it up to date."""
     miner, offers = registration.register(tx, ctx, principal, spec)
     return OwnMiner(miner, offers, parameters.get(tx, "default_max_price_per_1k_tokens"))
-
-
-def state(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None) -> MinerState:
-    """How one's own miner stands: what it offers and holds, and what clients pay by default."""
-    miner = miners.owned(tx, principal.account_id, miner_id)
-    held = jobs.held_by(tx, miner.id)
-    return MinerState(
-        ListedMiner(miner, miners.offers(tx, miner), len(held)),
-        held,
-        trust.room(tx, ctx, miner, len(held)),
-        parameters.get(tx, "default_max_price_per_1k_tokens"),
-        tx.now_ms,
-    )
-
-
-def listed(tx: Tx, query: MinerList) -> MinerPage:
-    """Miners as everybody sees them, and the cursor of the next page."""
-    rows = queries.page(
-        tx, status=query.status, limit=query.limit, offset=query.offset, after_id=query.cursor
-    )
-    running = job_queries.running_by_miner(tx)
-    shown = [ListedMiner(row, miners.offers(tx, row), running.get(row.id, 0)) for row in rows]
-    return MinerPage(shown, rows[-1].id if len(rows) == query.limit else None)

@@ -178,8 +178,6 @@ def _block_at(tx: Tx, height: str) -> _Signed:
 def _block_json(row: BlockRow, checkpoint: str | None, chain_id: str) -> dict[str, Any]:
     return {
         **row.header(chain_id).to_json(),
-        "transactions": row.transactions,
-        "receipts": row.receipts,
         "hash": row.hash,
         "signature": row.signature or None,
         "checkpoint": checkpoint,

@@ -7,13 +7,14 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.coordinator.api.acts import miners as acts
-from aitbc.coordinator.api.acts.miners import MinerState, OwnMiner
+from aitbc.coordinator.api.acts.miners import OwnMiner
 from aitbc.coordinator.api.native.amounts import ait
 from aitbc.coordinator.api.native.render import listed_miner_json, miner_json, room_json
 from aitbc.coordinator.api.plumbing.once import Form, perform
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.schemas.miners import MinerRegistration
 from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.flows.views.miners import MinerState
 from aitbc.core.clock import rfc3339
 
 MAX_HELD = 100  # jobs that a miner's state names

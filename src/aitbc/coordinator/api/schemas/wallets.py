@@ -177,10 +177,7 @@ class SentTransaction(Reply):
 
 
 class ChainBlock(Reply):
-    """A block's header as it is hashed (docs/formats/block.md), its hash, signature and checkpoint.
-
-    The counts of transactions and receipts are of the header in version 1, beside it in version 2.
-    """
+    """A block's header as it is hashed (docs/formats/block.md), its hash, signature and checkpoint."""
 
     version: str
     chain_id: str

@@ -1,16 +1,19 @@
 """The log's entries as outsiders read them: the bytes of leaves, rebuilt from the rows that they came from."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
 
+from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.chain import proofs
 from aitbc.coordinator.chain.models import Leaf
 from aitbc.coordinator.chain.sealer import head
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
+from aitbc.coordinator.flows.shared import own_jobs
+from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.models import Receipt
@@ -96,3 +99,20 @@ def proven_receipt(tx: Tx, receipt_id: str) -> tuple[ReceiptRow, str | None]:
     if row is None:
         raise ReceiptNotFound(receipt_id=receipt_id)
     return row, proofs.proof_if_sealed(tx, receipt_id)
+
+
+class JobReceipt(NamedTuple):
+    """A job's receipt, the result that it covers (None once that is erased), and its proof once it is sealed."""
+
+    row: ReceiptRow
+    result_text: str | None
+    proof: str | None
+
+
+def receipt_of_job(tx: Tx, principal: Principal, job_id: str) -> JobReceipt | None:
+    """The receipt of one's own job, None before it is completed. Raises JobNotFound."""
+    own_jobs.owned(tx, principal, job_id)
+    row = receipts.of_job(tx, job_id)
+    if row is None:
+        return None
+    return JobReceipt(row, job_texts.result_text(tx, job_id), proofs.proof_if_sealed(tx, row.id))

@@ -3,7 +3,8 @@
 `RULES` is the market's; all here is pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ NEVER = ("MINER_INACTIVE", "NOT_APPROVED")
 NOT_SERVED = ("JOB_TYPE_NOT_SERVED", "MODEL_NOT_SERVED")
 NOT_NOW = ("PAUSED", "TRUST", "BUSY")
 """Reasons why a miner that could run the job takes none now; they are looked at last."""
+
+REMEMBERED = 8_192  # asks of miners of which a claim's parameters are kept
 
 
 class Wanted(NamedTuple):
@@ -89,6 +92,7 @@ class Rules:
         self._before = tuple((one.column, one.allows, one.reason) for one in self.before_offer)
         self._after = tuple((one.column, one.allows, one.reason) for one in looked_at if not one.before_offer)
         self._all = (*self._before, *self._after)
+        self.side_of = lru_cache(maxsize=REMEMBERED)(self._side_of)
 
     # --- the job's side -----------------------------------------------------------------------------------
 
@@ -164,8 +168,8 @@ class Rules:
         """That a queued job is for the miner of `side_of`. `jobs`: the columns of the table."""
         return tuple(one.claims(jobs[one.column]) for one in self.constraints)
 
-    def side_of(self, needs: MinerNeeds, ask: Ask) -> dict[str, Any]:
-        """The parameters of `claims`."""
+    def _side_of(self, needs: MinerNeeds, ask: Ask) -> Mapping[str, Any]:
+        """The parameters of `claims`; `side_of` remembers them, for a miner asks with the same again and again."""
         side: dict[str, Any] = {}
         for binds in self._binds:
             side.update(binds(needs, ask))

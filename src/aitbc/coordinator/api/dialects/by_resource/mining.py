@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts import miners
 from aitbc.coordinator.api.acts.jobs import JobView
 from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native import miners as native_miners
@@ -19,6 +18,7 @@ from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.miners import Failure, JobResult, MinerName, MinerRegistration
 from aitbc.coordinator.api.schemas.queries import AvailableJob, MinerList
 from aitbc.coordinator.flows.acts import dispatch
+from aitbc.coordinator.flows.views import miners
 from aitbc.coordinator.process.long_polls import offer
 
 router = Router(NATIVE, tags=["Miners"])
@@ -99,6 +99,12 @@ async def register_miner(request: ApiRequest, principal: MinerKey, body: MinerRe
 )
 async def list_miners(request: ApiRequest, query: Annotated[MinerList, Query()]) -> Response:
     """What each miner serves, at which price. Public; in the order of their ids. X-Next-Cursor names the next page."""
-    page = await request.runtime.db.read(miners.listed, query)
+    page = await request.runtime.db.read(
+        miners.listed,
+        status=query.status,
+        limit=query.limit,
+        offset=query.offset,
+        after_id=query.cursor,
+    )
     headers = None if page.next_after is None else {"X-Next-Cursor": page.next_after}
     return reply([listed_miner_json(miner) for miner in page.miners], headers=headers)

@@ -13,13 +13,8 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.queries import ReceiptList
-from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.api_keys.service import KeyInfo, key_info
 from aitbc.coordinator.api_keys.spending import spent_now
-from aitbc.coordinator.database import Tx
-from aitbc.coordinator.flows.views import log_entries
-from aitbc.coordinator.ledger import service as ledger
-from aitbc.coordinator.ledger.service import Balance
+from aitbc.coordinator.flows.views import log_entries, own_account
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.log.keyset import USE_LOG, USE_RECEIPTS, KeySet, PublishedKey
 from aitbc.core.signing import public_from_text
@@ -97,7 +92,7 @@ async def list_keys(request: ApiRequest) -> Response:
 )
 async def get_account(request: ApiRequest, principal: AnyKey) -> Response:
     """Its money, what is held for open jobs, and the key's own limit."""
-    balance, info, now_ms = await request.runtime.db.read(_account, principal)
+    balance, info, now_ms = await request.runtime.db.read(own_account.own_account, principal)
     key: dict[str, Any] = {"key_id": principal.key_id, "role": principal.role}
     if info is not None and info.limit_units is not None:
         key["limit"] = ait(info.limit_units)
@@ -111,9 +106,3 @@ async def get_account(request: ApiRequest, principal: AnyKey) -> Response:
         "key": key,
     }
     return reply(shown)
-
-
-def _account(tx: Tx, principal: Principal) -> tuple[Balance, KeyInfo | None, int]:
-    """The account's money, the key's limit where it has one, and the time."""
-    info = key_info(tx, principal.key_id) if principal.limited else None
-    return ledger.balance(tx, principal.account_id), info, tx.now_ms

@@ -11,6 +11,7 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.jobs import RoleJobRequest
+from aitbc.coordinator.flows.views import log_entries
 
 router = Router(NATIVE, tags=["Client"])
 
@@ -51,5 +52,5 @@ async def job_receipts(request: ApiRequest, principal: ClientOrAdmin, job_id: st
 
     Its proof of inclusion is there once a block has sealed it.
     """
-    found = await request.runtime.read_log(acts.receipt_of, principal, job_id)
+    found = await request.runtime.read_log(log_entries.receipt_of_job, principal, job_id)
     return reply([] if found is None else [receipt_json(*found)])

@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts import miners
 from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native import miners as native_miners
 from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, READ_ONE
@@ -25,6 +24,7 @@ from aitbc.coordinator.api.schemas.miners import (
 )
 from aitbc.coordinator.api.schemas.queries import OwnMiner, TakeJobs
 from aitbc.coordinator.flows.acts import job_lifecycle, registration
+from aitbc.coordinator.flows.views import miners
 from aitbc.coordinator.process.long_polls import take
 from aitbc.core.clock import rfc3339
 

@@ -193,10 +193,8 @@ def transfer(
 
     Raises InsufficientFunds, AccountNotFound, and TransferConflict where the id names another transfer.
     """
-    for account_id in (
-        debit_id,
-        credit_id,
-    ):  # before the line, whose foreign keys would say it in their words
+    # Before the line, whose foreign keys would say it in their own words.
+    for account_id in (debit_id, credit_id):
         if not tx.none(NO_SUCH_ACCOUNT, account=account_id):
             raise AccountNotFound(account_id=account_id)
     if not _record(tx, transfer_id, kind, debit_id, credit_id, units, None, ref):

@@ -11,7 +11,6 @@ from aitbc.coordinator.chain import witnessing
 from aitbc.coordinator.process.loops import counting, sealing
 from aitbc.core.clock import ManualClock
 from aitbc.core.ids import new_id
-from aitbc.core.receipt import document as receipt_document
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Headers, Market, expect_error
 

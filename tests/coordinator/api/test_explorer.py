@@ -9,6 +9,7 @@ from aitbc.coordinator.api.chain.explorer import router
 from aitbc.coordinator.api.plumbing.routing import Endpoint
 from aitbc.coordinator.chain import witnessing
 from aitbc.coordinator.process.loops import counting, sealing
+from aitbc.core import receipt as receipt_document
 from aitbc.core.clock import ManualClock
 from aitbc.core.ids import new_id
 from tests.coordinator.api.conftest import sqlite_only

@@ -5,8 +5,9 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from aitbc.coordinator.api.native.dialect import NATIVE
+from aitbc.coordinator.api.native.render import reply
 from aitbc.coordinator.api.plumbing.routing import Body, Router
-from aitbc.coordinator.api.render import reply
 
 
 class NoOp(BaseModel):
@@ -33,7 +34,7 @@ class NoOpBody(Body):
     params: dict[str, Any] = {}
 
 
-own_router = Router(include_in_schema=False)
+own_router = Router(NATIVE, include_in_schema=False)
 
 
 @own_router.post("/bench/endpoint")

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ TARGETS = ("setup", "demo", "test", "check", "bench", "help")
 DOCUMENTS = (
     "README.md",
     "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
     "CHANGELOG.md",
     "LICENSE",
     "Makefile",
@@ -217,6 +219,61 @@ def test_aitbc_commands_in_documents_exist(file: Path) -> None:
     shown += [shlex.split(text) for text in re.findall(r"`aitbc ([^`<>|\[…]+)`", document)]
     wrong = {" ".join(words): check_command(words) for words in shown if words[:1] != ["COMMAND"]}
     assert not {words: what for words, what in wrong.items() if what}
+
+
+@pytest.mark.parametrize("file", PAGES, ids=page_name)
+def test_other_programs_that_documents_run_are_there(file: Path) -> None:
+    """Of this repository: scripts, and modules and test files that are given to Python."""
+    missing = []
+    for line in shell_lines(file.read_text()):
+        words = shlex.split(line, comments=True) if line.count("'") % 2 == line.count('"') % 2 == 0 else []
+        if words and words[0].startswith("scripts/"):
+            missing += [] if (ROOT / words[0]).is_file() else [words[0]]
+        if words and Path(words[0]).name == "python" and words[1:2] == ["-m"]:
+            missing += [] if find_spec(words[2]) else [words[2]]
+            missing += [word for word in words[3:] if word.startswith("tests/") and not names_a_test(word)]
+    assert not missing
+
+
+def names_a_test(word: str) -> bool:
+    """Whether a folder or a file of tests, or after "::" one test in it, is there."""
+    name, _, test = word.partition("::")
+    path = ROOT / name
+    return path.exists() and (not test or f"def {test.partition('[')[0]}(" in path.read_text())
+
+
+def test_files_that_are_named_in_the_repository_exist() -> None:
+    """A path in a page, a script or a test that a move left behind. The changelog tells of what was."""
+    path = re.compile(
+        r"(?<![\w./-])(?:src/aitbc|tests|scripts|docs|benchmarks)/[\w./-]+\.(?:py|json|md|csv|yaml)\b"
+    )
+    found = []
+    for file in tracked():
+        if file != ROOT / "CHANGELOG.md":
+            found += [
+                f"{file.relative_to(ROOT)}: {name}"
+                for name in path.findall(text_of(file) or "")
+                if not (ROOT / name).exists()
+            ]
+    assert not found
+
+
+def test_modules_that_are_imported_exist() -> None:
+    """Also by a program within a text, and by one that no other test loads."""
+    imported = re.compile(r"\bfrom ((?:aitbc|tests|benchmarks)(?:\.\w+)*) import (\w+)")
+    found = []
+    for file in tracked():
+        text = (text_of(file) or "") if file.suffix in ("", ".py") else ""
+        for module, name in imported.findall(text):
+            path = (ROOT / "src" if module.startswith("aitbc") else ROOT) / module.replace(".", "/")
+            within = path / "__init__.py"
+            known = path.with_suffix(".py").is_file() or (
+                (path / name).is_dir()
+                or (path / f"{name}.py").is_file()
+                or (within.is_file() and re.search(rf"\b{name}\b", within.read_text()) is not None)
+            )
+            found += [] if known else [f"{file.relative_to(ROOT)}: from {module} import {name}"]
+    assert not found
 
 
 def test_every_command_has_help() -> None:

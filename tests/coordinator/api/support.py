@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
+from pydantic import TypeAdapter
 
 from aitbc.coordinator.api.app import create_app
 from aitbc.coordinator.config import Settings
@@ -20,6 +22,16 @@ from aitbc.core.clock import Clock, ManualClock
 Headers = dict[str, str]
 
 ERROR_KEYS = {"detail", "error_code", "error", "request_id"}
+
+
+_adapters: dict[str, TypeAdapter[Any]] = {}
+
+
+def held_to(form: Any, value: Any) -> Any:
+    """A body that has exactly this form."""
+    adapter = _adapters.get(str(form)) or _adapters.setdefault(str(form), TypeAdapter(form))
+    adapter.validate_python(value, strict=True)
+    return value
 
 
 class Api:
@@ -55,7 +67,16 @@ class Api:
     def call(self, method: str, path: str, headers: Headers | None = None, **options: Any) -> httpx.Response:
         sent = httpx.Headers(headers, encoding="latin-1")  # tests also send what is no header
         answer: httpx.Response = self.run(self.client.request(method, path, headers=sent, **options))
+        self._hold(method, answer)
         return answer
+
+    def _hold(self, method: str, answer: httpx.Response) -> None:
+        """Whatever a test asks for: a success has the form that the OpenAPI document gives it."""
+        found = self.app._routes.find(answer.request.url.path.removeprefix("/api"))
+        route = found[0][method][0] if found is not None and method in found[0] else None
+        kind = answer.headers.get("content-type")
+        if route is not None and route.response_model and answer.is_success and kind == "application/json":
+            held_to(route.response_model, orjson.loads(answer.content))
 
     def get(self, path: str, headers: Headers | None = None, **options: Any) -> httpx.Response:
         return self.call("GET", path, headers, **options)

@@ -368,30 +368,30 @@ def test_a_payment_receipt_proves_its_transfer(scene: Scene) -> None:
             receipt = TypeAdapter(schemas.PaymentReceipt).validate_json(
                 scene.api.get(path, scene.payer).content
             )
-            assert [line.kind for line in receipt.transfers] == ["hold", "post", "fee"]
-            post = receipt.transfers[1]
-            assert (post.id, post.ref, post.hold_id) == (
+            assert [line["kind"] for line in receipt["transfers"]] == ["hold", "post", "fee"]
+            post = receipt["transfers"][1]
+            assert (post["id"], post["ref"], post["hold_id"]) == (
                 payment["transfer_id"],
                 payment["job_id"],
                 payment["payment_id"],
             )
-            assert receipt.transaction_hash == post.hash
-            assert (receipt.proof is not None) == (receipt.block is not None) == sealed
+            assert receipt["transaction_hash"] == post["hash"]
+            assert (receipt["proof"] is not None) == (receipt["block"] is not None) == sealed
             scene.api.run(sealing.seal_once(scene.api.runtime))
         data = leaf.transfer_leaf(
-            post.id,
-            post.kind,
-            post.from_,
-            post.to,
-            round(post.amount * 10**8),
-            post.hold_id,
-            post.ref,
-            parse_rfc3339(post.created_at),
+            post["id"],
+            post["kind"],
+            post["from"],
+            post["to"],
+            round(post["amount"] * 10**8),
+            post["hold_id"],
+            post["ref"],
+            parse_rfc3339(post["created_at"]),
         )
-        assert merkle.leaf_hash(data).hex() == post.hash
-        proof = parse_proof(receipt.proof or "")
+        assert merkle.leaf_hash(data).hex() == post["hash"]
+        proof = parse_proof(receipt["proof"] or "")
         tree = parse_checkpoint(proof.checkpoint.text)
-        assert proof.index == post.leaf_index
+        assert proof.index == post["leaf_index"]
         assert merkle.verify_inclusion(
             proof.index, tree.size, merkle.leaf_hash(data), proof.hashes, tree.root
         )

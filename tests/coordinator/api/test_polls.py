@@ -12,7 +12,7 @@ from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.metrics import WAITING_POLLS
 from tests.coordinator.api.conftest import sqlite_only
-from tests.coordinator.api.support import Headers, Market, expect_error
+from tests.coordinator.api.support import Headers, Market, expect_error, held_to
 
 PROMPT_S = 5.0
 """Far below the 30 s that these polls ask for, far above what a busy machine needs."""
@@ -59,7 +59,7 @@ def test_a_client_is_woken_by_the_result(api: Market) -> None:
     poll = begin_poll(api, f"/v1/jobs/{job_id}/result?wait=30", client)
     api.complete(miner, job_id)
     shown = prompt_result(poll)
-    replies.Result.model_validate(shown)
+    held_to(replies.Result, shown)
     assert (shown["status"], shown["result"]) == ("completed", "Hi.")
 
 

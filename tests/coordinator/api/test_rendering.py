@@ -39,6 +39,25 @@ def test_nothing_is_rendered_inside_a_transaction() -> None:
             if rendered or gives in ("bytes", "dict[str, Any]", "Answer", "Response"):
                 wrong.append(f"{path.relative_to(API)}: {function.name} -> {gives} calls {rendered}")
     assert wrong == []
+    assert seen > 5
+
+
+def test_every_answer_is_made_of_a_declared_form() -> None:
+    """What renders an answer returns a form of api.schemas, which the type checker holds it to: no bare dictionary."""
+    seen, bare = 0, []
+    for path in API.rglob("*.py"):
+        for function in functions(path):
+            gives = "" if function.returns is None else ast.unparse(function.returns)
+            if function.name.endswith("_json") and path.parent.name != "plumbing":
+                seen += 1
+                if "dict[" in gives or gives in ("", "Any"):
+                    bare.append(f"{path.relative_to(API)}: {function.name} -> {gives}")
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "reply":
+                    item = call.args[0].elt if isinstance(call.args[0], ast.ListComp) else call.args[0]
+                    if isinstance(item, ast.Dict):
+                        bare.append(f"{path.relative_to(API)}: {function.name} replies {ast.unparse(item)}")
+    assert bare == []
     assert seen > 25
 
 

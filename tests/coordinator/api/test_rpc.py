@@ -15,7 +15,7 @@ from aitbc.core.log.block import BlockHeader
 from aitbc.core.log.note import Verifier, parse_note
 from aitbc.core.wallet.transaction import is_signed, read_transaction
 from tests.coordinator.api.conftest import sqlite_only
-from tests.coordinator.api.support import Market, expect_error
+from tests.coordinator.api.support import Market, expect_error, held_to
 from tests.coordinator.api.test_users import session
 from tests.coordinator.users.support import EvmWallet, NativeWallet
 
@@ -196,14 +196,14 @@ def test_a_receipt_is_found_by_its_leaf(api: Market) -> None:
 def test_answers_are_as_documented(api: Market) -> None:
     """Every field that goes out is declared, and of its type."""
     session(api, ALICE)
-    sent = wallets.SentTransaction.model_validate(send(api, ALICE.transfer(BOB.address, 5, 1)).json())
-    wallets.ChainTransaction.model_validate(api.get(f"/rpc/tx/{sent.hash}").json())
-    wallets.ChainBlock.model_validate(api.get("/rpc/blocks/0").json())
+    sent = held_to(wallets.SentTransaction, send(api, ALICE.transfer(BOB.address, 5, 1)).json())
+    held_to(wallets.ChainTransaction, api.get(f"/rpc/tx/{sent['hash']}").json())
+    held_to(wallets.ChainBlock, api.get("/rpc/blocks/0").json())
     seal(api)
-    wallets.ChainTransaction.model_validate(api.get(f"/rpc/tx/{sent.hash}").json())
-    wallets.ChainBlock.model_validate(api.get("/rpc/head").json())
-    wallets.ChainInfo.model_validate(api.get("/rpc/info").json())
-    wallets.ChainBalance.model_validate(api.get(f"/rpc/getBalance/{BOB.address}").json())
+    held_to(wallets.ChainTransaction, api.get(f"/rpc/tx/{sent['hash']}").json())
+    held_to(wallets.ChainBlock, api.get("/rpc/head").json())
+    held_to(wallets.ChainInfo, api.get("/rpc/info").json())
+    held_to(wallets.ChainBalance, api.get(f"/rpc/getBalance/{BOB.address}").json())
 
 
 @sqlite_only

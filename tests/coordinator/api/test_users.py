@@ -9,7 +9,7 @@ import pytest
 from aitbc.coordinator.api.schemas import wallets
 from aitbc.core.clock import ManualClock
 from tests.coordinator.api.conftest import sqlite_only
-from tests.coordinator.api.support import Headers, Market, expect_error
+from tests.coordinator.api.support import Headers, Market, expect_error, held_to
 from tests.coordinator.users.support import EvmWallet, NativeWallet, Wallet
 
 # (method, path, body) of everything that needs a session; {key} and {session} are the caller's own.
@@ -340,20 +340,20 @@ def test_answers_are_as_documented(api: Market) -> None:
     """Every field that goes out is declared, and of its type."""
     wallet = EvmWallet()
     asked = api.post("/v1/users/challenge", json={"wallet_address": wallet.address})
-    wallets.Challenge.model_validate(asked.json())
-    entered = wallets.Login.model_validate(enter(api, wallet).json())
-    headers = {"X-Session-Token": entered.session_token}
+    held_to(wallets.Challenge, asked.json())
+    entered = held_to(wallets.Login, enter(api, wallet).json())
+    headers = {"X-Session-Token": entered["session_token"]}
     made = api.post("/v1/users/me/keys", headers, json={"limit": 1, "limit_period": "month"}).json()
-    wallets.MadeKey.model_validate(made)
+    held_to(wallets.MadeKey, made)
     for path, model in (
         ("/v1/users/me", wallets.User),
         ("/v1/users/me/balance", wallets.UserBalance),
         ("/v1/users/me/keys", wallets.UserKeys),
         ("/v1/users/me/sessions", wallets.Sessions),
     ):
-        model.model_validate(api.get(path, headers).json())
-    wallets.EndedKey.model_validate(api.call("DELETE", f"/v1/users/me/keys/{made['key_id']}", headers).json())
-    wallets.EndedSession.model_validate(api.post("/v1/users/logout", headers).json())
+        held_to(model, api.get(path, headers).json())
+    held_to(wallets.EndedKey, api.call("DELETE", f"/v1/users/me/keys/{made['key_id']}", headers).json())
+    held_to(wallets.EndedSession, api.post("/v1/users/logout", headers).json())
 
 
 @sqlite_only

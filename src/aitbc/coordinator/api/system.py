@@ -32,14 +32,16 @@ async def health(request: ApiRequest) -> Response:
     except TimeoutError:
         raise StorageUnavailable("The database does not answer.") from None
     return reply(
-        {
-            "status": "ok",
-            "version": __version__,
-            "database": runtime.db.dialect,
-            "chain_id": runtime.settings.chain_id,
-            "uptime_s": round(runtime.clock.monotonic() - request.scope["aitbc.access"].started, 1),
-            "sealing_stopped": runtime.sealing_stopped or None,
-        }
+        replies.Health(
+            {
+                "status": "ok",
+                "version": __version__,
+                "database": runtime.db.dialect,
+                "chain_id": runtime.settings.chain_id,
+                "uptime_s": round(runtime.clock.monotonic() - request.scope["aitbc.access"].started, 1),
+                "sealing_stopped": runtime.sealing_stopped or None,
+            }
+        )
     )
 
 

@@ -26,7 +26,7 @@ from aitbc.core.clock import rfc3339
 router = Router(NATIVE, tags=["Payments"])
 
 
-def payment_json(view: PaymentView) -> dict[str, Any]:
+def payment_json(view: PaymentView) -> schemas.Payment:
     """A payment as its parties see it."""
     priced = (
         view.receipt_id != "" or view.price_units > 0
@@ -140,7 +140,7 @@ def _receipt(tx: Tx, principal: Principal, payment_id: str) -> _Receipt:
     return _Receipt(view, [(line, proofs.place_of(tx, line.id)) for line in lines], proof)
 
 
-def _receipt_json(found: _Receipt) -> dict[str, Any]:
+def _receipt_json(found: _Receipt) -> schemas.PaymentReceipt:
     shown = [_line_json(line, place) for line, place in found.lines]
     last = next((line for line in shown if line["id"] == found.payment.transfer_id), None)
     return {
@@ -153,7 +153,7 @@ def _receipt_json(found: _Receipt) -> dict[str, Any]:
     }
 
 
-def _line_json(line: Any, place: Place | None) -> dict[str, Any]:
+def _line_json(line: Any, place: Place | None) -> schemas.LedgerLine:
     return {
         "id": line.id,
         "kind": line.kind,

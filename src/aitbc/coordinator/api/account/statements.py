@@ -50,7 +50,7 @@ async def get_statement(
     page = await runtime.db.read(
         statement.read, principal.account_id, from_ms, to_ms or 0, query.limit, query.cursor
     )
-    return _csv(page) if query.format == "csv" else reply(_json(page))
+    return _csv(page) if query.format == "csv" else reply(_page_json(page))
 
 
 def _moment(text: str | None, field: str) -> int | None:
@@ -66,17 +66,41 @@ def _moment(text: str | None, field: str) -> int | None:
     return found
 
 
-def _row(row: Movement, amount: Any) -> dict[str, Any]:
-    """A movement by its columns' names; `amount` makes what base units are shown as."""
+def _cells(row: Movement) -> dict[str, Any]:
+    """A movement by its columns' names, as CSV has it."""
     shown: dict[str, Any] = {name: getattr(row, name, None) for name in COLUMNS}
     shown["time"] = rfc3339(row.time_ms)
     for name in _MONEY:
         units = getattr(row, f"{name}_units")
-        shown[name] = None if units is None else amount(units)
+        shown[name] = None if units is None else Decimal(format_ait(units))
     return shown
 
 
-def _json(page: StatementPage) -> dict[str, Any]:
+def _row_json(row: Movement) -> schemas.StatementRow:
+    return {
+        "time": rfc3339(row.time_ms),
+        "kind": row.kind,
+        "role": row.role,
+        "job_id": row.job_id,
+        "model": row.model,
+        "units": row.units,
+        "unit_price": _ait(row.unit_price_units),
+        "price": _ait(row.price_units),
+        "fee": _ait(row.fee_units),
+        "refunded": _ait(row.refunded_units),
+        "amount": ait(row.amount_units),
+        "counterparty": row.counterparty,
+        "reference": row.reference,
+        "transfer_id": row.transfer_id,
+        "receipt_id": row.receipt_id,
+    }
+
+
+def _ait(units: int | None) -> float | None:
+    return None if units is None else ait(units)
+
+
+def _page_json(page: StatementPage) -> schemas.Statement:
     totals = page.totals
     return {
         "account": page.account_id,
@@ -87,7 +111,7 @@ def _json(page: StatementPage) -> dict[str, Any]:
         "total_in": None if totals is None else ait(totals.in_units),
         "total_out": None if totals is None else ait(totals.out_units),
         "movements": None if totals is None else totals.movements,
-        "rows": [_row(row, ait) for row in page.rows],
+        "rows": [_row_json(row) for row in page.rows],
         "next_cursor": page.next_cursor,
     }
 
@@ -95,7 +119,7 @@ def _json(page: StatementPage) -> dict[str, Any]:
 def _csv(page: StatementPage) -> Response:
     lines = [] if page.totals is None else [csv_line(COLUMNS)]
     for movement in page.rows:
-        row = _row(movement, _exact)
+        row = _cells(movement)
         lines.append(csv_line([row[name] for name in COLUMNS]))
     headers = {"Content-Disposition": f'attachment; filename="statement-{page.account_id}.csv"'}
     if page.totals is not None:
@@ -106,7 +130,3 @@ def _csv(page: StatementPage) -> Response:
     if page.next_cursor is not None:
         headers["X-Next-Cursor"] = page.next_cursor
     return Response("".join(lines), headers=headers, media_type="text/csv")
-
-
-def _exact(units: int) -> Decimal:
-    return Decimal(format_ait(units))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from starlette.responses import Response
 
@@ -45,12 +45,14 @@ async def challenge(request: ApiRequest, body: wallets.ChallengeRequest) -> Resp
         _terms(runtime), runtime.clock.now_ms(), logins.wallet_address(body.wallet_address)
     )
     return reply(
-        {
-            "wallet_address": body.wallet_address,
-            "message": made.message,
-            "nonce": made.nonce,
-            "expires_at": rfc3339(made.expires_at_ms),
-        }
+        wallets.Challenge(
+            {
+                "wallet_address": body.wallet_address,
+                "message": made.message,
+                "nonce": made.nonce,
+                "expires_at": rfc3339(made.expires_at_ms),
+            }
+        )
     )
 
 
@@ -92,13 +94,15 @@ async def login(request: ApiRequest, body: wallets.LoginRequest) -> Response:
     access.note(request, "wallet", address)
     session = logged_in.session
     return reply(
-        {
-            "session_token": session.token,
-            "token": session.token,
-            "session_id": session.id,
-            "expires_at": rfc3339(session.expires_at_ms),
-            "user": _profile_json(logged_in.profile),
-        }
+        wallets.Login(
+            {
+                "session_token": session.token,
+                "token": session.token,
+                "session_id": session.id,
+                "expires_at": rfc3339(session.expires_at_ms),
+                "user": _profile_json(logged_in.profile),
+            }
+        )
     )
 
 
@@ -115,7 +119,7 @@ def _terms(runtime: Runtime) -> logins.Terms:
 async def logout(request: ApiRequest, principal: User) -> Response:
     """The session's token stops working at once."""
     await request.runtime.db.write(users.revoke_session, principal.account_id, principal.key_id)
-    return reply({"session_id": principal.key_id, "revoked": True})
+    return reply(wallets.EndedSession(session_id=principal.key_id, revoked=True))
 
 
 @router.get("/v1/users/me", summary="Current user profile", response_model=wallets.User, responses=READ_ONE)
@@ -128,7 +132,7 @@ async def me(request: ApiRequest, principal: User) -> Response:
 async def list_sessions(request: ApiRequest, principal: User) -> Response:
     """Those that are good now, newest first."""
     rows = await request.runtime.db.read(users.sessions, principal.account_id)
-    found = [
+    found: list[wallets.Session] = [
         {
             "session_id": row.id,
             "created_at": rfc3339(row.created_at_ms),
@@ -137,7 +141,7 @@ async def list_sessions(request: ApiRequest, principal: User) -> Response:
         }
         for row in rows
     ]
-    return reply({"sessions": found})
+    return reply(wallets.Sessions(sessions=found))
 
 
 @router.delete(
@@ -149,14 +153,14 @@ async def list_sessions(request: ApiRequest, principal: User) -> Response:
 async def end_session(request: ApiRequest, principal: User, session_id: str) -> Response:
     """Its token stops working at once."""
     await request.runtime.db.write(users.revoke_session, principal.account_id, session_id)
-    return reply({"session_id": session_id, "revoked": True})
+    return reply(wallets.EndedSession(session_id=session_id, revoked=True))
 
 
 @router.get("/v1/users/me/keys", summary="Your API keys", response_model=wallets.UserKeys, responses=READ)
 async def list_keys(request: ApiRequest, principal: User) -> Response:
     """The keys of your account, oldest first, also those that have ended."""
     rows = await request.runtime.db.read(user_keys.list_own, principal.account_id)
-    return reply({"keys": [_key_json(row) for row in rows]})
+    return reply(wallets.UserKeys(keys=[_key_json(row) for row in rows]))
 
 
 @router.post(
@@ -177,7 +181,7 @@ async def make_key(request: ApiRequest, principal: User, body: wallets.NewUserKe
         limit_period=body.limit_period,
         expires_at_ms=body.expires_at,
     )
-    return reply({"key": made.key, "key_id": made.key_id, "account": made.account, "role": made.role}, 201)
+    return reply(wallets.MadeKey(key=made.key, key_id=made.key_id, account=made.account, role=made.role), 201)
 
 
 @router.delete(
@@ -189,7 +193,7 @@ async def make_key(request: ApiRequest, principal: User, body: wallets.NewUserKe
 async def revoke_key(request: ApiRequest, principal: User, key_id: str) -> Response:
     """It stops working at once, for good."""
     await request.runtime.db.write(user_keys.revoke, principal.account_id, key_id)
-    return reply({"key_id": key_id, "revoked": True})
+    return reply(wallets.EndedKey(key_id=key_id, revoked=True))
 
 
 @router.get(
@@ -207,10 +211,10 @@ async def balance(request: ApiRequest, principal: UserOrAdmin, user_id: str) -> 
     if not principal.is_admin and account != principal.account_id:
         raise UserNotFound(user_id=user_id)
     user, money = await request.runtime.db.read(profiles.profile, account)
-    return reply({"user_id": user.id, "address": _shown(user), **_money_json(money)})
+    return reply(wallets.UserBalance({"user_id": user.id, "address": _shown(user), **_money_json(money)}))
 
 
-def _profile_json(profile: Profile) -> dict[str, Any]:
+def _profile_json(profile: Profile) -> wallets.User:
     user = profile.user
     return {
         "id": user.id,
@@ -227,7 +231,13 @@ def _shown(user: UserRow) -> str:
     return checksummed(user.id) if user.kind == EVM else user.id
 
 
-def _money_json(money: Balance) -> dict[str, Any]:
+class _Money(TypedDict):
+    balance: float
+    held: float
+    available: float
+
+
+def _money_json(money: Balance) -> _Money:
     return {
         "balance": ait(money.balance_units),
         "held": ait(money.held_units),
@@ -235,7 +245,7 @@ def _money_json(money: Balance) -> dict[str, Any]:
     }
 
 
-def _key_json(row: KeyInfo) -> dict[str, Any]:
+def _key_json(row: KeyInfo) -> wallets.UserKey:
     return {
         "key_id": row.id,
         "account": row.account_id,

@@ -3,7 +3,7 @@
 The documented lists are served under /explorer and under /v1/explorer by the same endpoints.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -46,7 +46,7 @@ def _twice(path: str, **options: Any) -> Callable[[_Handler], _Handler]:
     return declare
 
 
-def block_json(block: BlockRow, final_height: int | None, cosignatures: int) -> dict[str, Any]:
+def block_json(block: BlockRow, final_height: int | None, cosignatures: int) -> schemas.Block:
     """A block as lists show it."""
     return {
         "height": block.height,
@@ -67,7 +67,7 @@ def block_json(block: BlockRow, final_height: int | None, cosignatures: int) -> 
     }
 
 
-def transaction_json(found: Transaction) -> dict[str, Any]:
+def transaction_json(found: Transaction) -> schemas.Transaction:
     """A transfer as everybody sees it."""
     row = found.row
     return {
@@ -85,7 +85,7 @@ def transaction_json(found: Transaction) -> dict[str, Any]:
     }
 
 
-def address_json(found: Address) -> dict[str, Any]:
+def address_json(found: Address) -> schemas.Address:
     """An account as everybody sees it: not what it holds for open jobs, nor its keys."""
     return {
         "address": found.id,
@@ -97,7 +97,7 @@ def address_json(found: Address) -> dict[str, Any]:
     }
 
 
-def _page(body: Any, cursor: str | None) -> Response:
+def _page(body: Sequence[Mapping[str, object]], cursor: str | None) -> Response:
     return reply(body, headers=None if cursor is None else {"X-Next-Cursor": cursor})
 
 
@@ -134,7 +134,7 @@ async def get_block(request: ApiRequest, block: str) -> Response:
     """By its height or its hash; with its signature and its checkpoint as witnesses cosigned it."""
     quorum = request.runtime.settings.witness_quorum
     found, checkpoint = await request.runtime.read_log(_block, block, quorum)
-    return reply({**block_json(*found), "checkpoint": checkpoint})
+    return reply(schemas.FullBlock({**block_json(*found), "checkpoint": checkpoint}))
 
 
 def _block(tx: Tx, name: str, quorum: int) -> tuple[_Witnessed, str | None]:
@@ -188,7 +188,7 @@ def _transactions(tx: Tx, query: schemas.TransactionList) -> Page:
 async def get_transaction(request: ApiRequest, transaction: str) -> Response:
     """By its id, the hash that a wallet signed, or its leaf's hash once sealed; with its proof of inclusion."""
     found, proof = await request.runtime.read_log(_transaction, transaction)
-    return reply({**transaction_json(found), "proof": proof})
+    return reply(schemas.FullTransaction({**transaction_json(found), "proof": proof}))
 
 
 def _transaction(tx: Tx, name: str) -> tuple[Transaction, str | None]:
@@ -259,7 +259,7 @@ async def get_stats(request: ApiRequest) -> Response:
     settings = request.runtime.settings
     found = await request.runtime.db.read(activity.numbers, settings.witness_quorum)
     last = found.head
-    stats = {
+    stats: schemas.Stats = {
         "chain_id": settings.chain_id,
         "block_height": last.height,
         "block_hash": last.hash,
@@ -284,7 +284,7 @@ async def get_stats(request: ApiRequest) -> Response:
 async def search(request: ApiRequest, query: Annotated[schemas.SearchText, Query()]) -> Response:
     """What a height, a hash or its beginning, an address or an id names; [] for nothing."""
     found = await request.runtime.db.read(explorer.search, query.q)
-    return reply([{"type": one.type, "id": one.id, "path": _path(one)} for one in found])
+    return reply([schemas.Match(type=one.type, id=one.id, path=_path(one)) for one in found])
 
 
 def _path(found: explorer.Found) -> str:

@@ -1,6 +1,6 @@
 """The chain's RPC: balances, blocks and transactions to read, signed transfers to send. Public."""
 
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 from fastapi import Query
 from starlette.responses import Response
@@ -90,7 +90,7 @@ async def get_balance(
         found = await request.runtime.db.read(wallet_of.wallet, address)
     except AddressInvalid as error:
         raise InvalidRequest(f"The request is not valid: address: {error}") from None
-    shown = {
+    shown: wallets.ChainBalance = {
         "address": found.account,
         "balance": ait(found.balance_units),
         "nonce": found.nonce,
@@ -138,7 +138,7 @@ async def get_info(request: ApiRequest) -> Response:
     return reply(_info_json(runtime, *await runtime.db.read(_info)))
 
 
-def _sent_json(signed: Signed, transfer_id: str) -> dict[str, Any]:
+def _sent_json(signed: Signed, transfer_id: str) -> wallets.SentTransaction:
     sent = signed.transaction
     return {
         "hash": sent.hash,
@@ -175,16 +175,19 @@ def _block_at(tx: Tx, height: str) -> _Signed:
     return row, proofs.checkpoint_of(tx, row) if row.checkpoint else None
 
 
-def _block_json(row: BlockRow, checkpoint: str | None, chain_id: str) -> dict[str, Any]:
-    return {
-        **row.header(chain_id).to_json(),
+def _block_json(row: BlockRow, checkpoint: str | None, chain_id: str) -> wallets.ChainBlock:
+    # As it is hashed: docs/formats/block.md, and not the API, says what is in a header.
+    header = row.header(chain_id).to_json()
+    shown = {
+        **header,
         "hash": row.hash,
         "signature": row.signature or None,
         "checkpoint": checkpoint,
     }
+    return cast(wallets.ChainBlock, shown)
 
 
-def _transaction_json(found: Found) -> dict[str, Any]:
+def _transaction_json(found: Found) -> wallets.ChainTransaction:
     return {
         "hash": found.leaf_hash,
         "type": "receipt" if found.kind is None else "transfer",
@@ -209,7 +212,7 @@ def _info(tx: Tx) -> tuple[BlockRow, BlockRow, int]:
     return first, row, parameters.get(tx, "min_transaction_fee")
 
 
-def _info_json(runtime: Runtime, first: BlockRow, row: BlockRow, min_fee_units: int) -> dict[str, Any]:
+def _info_json(runtime: Runtime, first: BlockRow, row: BlockRow, min_fee_units: int) -> wallets.ChainInfo:
     network = runtime.network
     return {
         "chain_id": network.chain_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -12,17 +12,16 @@ SMALL_UNITS = 1000
 """Fractions of fewer base units than this are printed with an exponent."""
 SMALL = SMALL_UNITS / UNITS_PER_AIT
 
-Number = int | float | orjson.Fragment
 
 # Fees of small jobs are such amounts: made once, they cost no more than any other number.
 _PLAIN = {
-    sign * units: orjson.Fragment(format_ait(sign * units))
+    sign * units: cast(float, orjson.Fragment(format_ait(sign * units)))
     for units in range(1, SMALL_UNITS)
     for sign in (1, -1)
 }
 
 
-def ait(units: int) -> Number:
+def ait(units: int) -> float:
     """The number to put into a body for an amount in base units: what `ait_number` gives, printed plainly."""
     whole, rest = divmod(units, UNITS_PER_AIT)
     if not rest:

@@ -25,15 +25,13 @@ __all__ = [
 
 def error_body(error: AitbcError, request_id: str) -> bytes:
     """The JSON body of an error, as both documents have it."""
-    return orjson.dumps(
-        {
-            "detail": error.message,
-            "error_code": error.code,
-            "error": error_json(error),
-            "request_id": request_id,
-        },
-        default=str,
-    )
+    body: Error = {
+        "detail": error.message,
+        "error_code": error.code,
+        "error": error_json(error),
+        "request_id": request_id,
+    }
+    return orjson.dumps(body, default=str)
 
 
 NATIVE = Dialect(error_body, Error)

@@ -1,7 +1,6 @@
 """How both documented interfaces answer for jobs: an act, and its answer."""
 
 from functools import partial
-from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -22,6 +21,7 @@ from aitbc.coordinator.api.native.render import (
 from aitbc.coordinator.api.plumbing.once import Form, perform
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import QUICK_BODY_BYTES, off_the_loop
+from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.jobs import JobBatch, Submission
 from aitbc.coordinator.api.schemas.miners import Failure, JobResult, ResultBatch
 from aitbc.coordinator.api_keys.principal import Principal
@@ -65,10 +65,11 @@ async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch
 
 
 def _batch_body(done: list[JobView | AitbcError]) -> bytes:
-    return orjson.dumps({"items": [_batch_item(item) for item in done]}, default=str)
+    batch: replies.Batch = {"items": [_batch_item(item) for item in done]}
+    return orjson.dumps(batch, default=str)
 
 
-def _batch_item(item: JobView | AitbcError) -> dict[str, Any]:
+def _batch_item(item: JobView | AitbcError) -> replies.BatchItem:
     if isinstance(item, AitbcError):
         return {"ok": False, "error": error_json(item)}
     job = item.job
@@ -97,14 +98,14 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
     return await job(view, 200 if view.job.status in TERMINAL else 202)
 
 
-def assignments_json(request: ApiRequest, taken: list[Assignment]) -> list[dict[str, Any]]:
+def assignments_json(request: ApiRequest, taken: list[Assignment]) -> list[replies.Assignment]:
     """Leased jobs as their miner gets them."""
     runtime = request.runtime
     lease_s, now_ms = runtime.settings.lease_s, runtime.clock.now_ms()
     return [assignment_json(assignment, lease_s, now_ms) for assignment in taken]
 
 
-def taken_json(request: ApiRequest, taken: Taken) -> dict[str, Any]:
+def taken_json(request: ApiRequest, taken: Taken) -> replies.Assignments:
     """Leased jobs; without any, why the miner could have had none."""
     jobs_leased = assignments_json(request, taken.assignments)
     if jobs_leased or not taken.room.reason:
@@ -123,10 +124,11 @@ async def complete_batch(request: ApiRequest, principal: Principal, body: Result
     sent = await off_the_loop(body.to_submissions)
     done = await acts.complete_batch(request, principal, body.miner_id, [item for _, item in sent])
     items = [_result_item(job_id, item) for (job_id, _), item in zip(sent, done, strict=True)]
-    return reply(orjson.dumps({"items": items}, default=str))
+    results: replies.SubmittedResults = {"items": items}
+    return reply(orjson.dumps(results, default=str))
 
 
-def _result_item(job_id: str | None, item: ReceiptRow | AitbcError) -> dict[str, Any]:
+def _result_item(job_id: str | None, item: ReceiptRow | AitbcError) -> replies.SubmittedResult:
     if isinstance(item, AitbcError):
         return {"ok": False, "job_id": job_id, "error": error_json(item)}
     return {"ok": True, "job_id": item.job_id, "receipt_id": item.id, "receipt": receipt_json(item)}
@@ -135,4 +137,4 @@ def _result_item(job_id: str | None, item: ReceiptRow | AitbcError) -> dict[str,
 async def fail(request: ApiRequest, principal: Principal, job_id: str, body: Failure) -> Response:
     """200 with the job's new status."""
     given_back = await acts.fail(request, principal, job_id, body)
-    return reply({"job_id": given_back.id, "status": given_back.status})
+    return reply(replies.FailedJob(job_id=given_back.id, status=given_back.status))

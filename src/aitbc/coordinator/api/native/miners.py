@@ -1,7 +1,6 @@
 """How both documented interfaces answer for miners."""
 
 from functools import partial
-from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -12,6 +11,7 @@ from aitbc.coordinator.api.native.amounts import ait
 from aitbc.coordinator.api.native.render import listed_miner_json, miner_json, room_json
 from aitbc.coordinator.api.plumbing.once import Form, perform
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
+from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.miners import MinerRegistration
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.flows.views.miners import MinerState
@@ -33,7 +33,7 @@ async def register(
     return await perform(request, principal, act, Form(status, shown))
 
 
-def state_json(state: MinerState) -> dict[str, Any]:
+def state_json(state: MinerState) -> replies.MinerState:
     """How a miner stands, for its owner."""
     miner = state.listed.row
     return {

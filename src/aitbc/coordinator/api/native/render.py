@@ -1,7 +1,7 @@
 """From rows to the JSON that goes out. Bytes are made here once; FastAPI does not look at them again."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 import orjson
 from starlette.responses import Response
@@ -9,6 +9,7 @@ from starlette.responses import Response
 from aitbc.coordinator.api.acts.jobs import JobView
 from aitbc.coordinator.api.acts.miners import OwnMiner
 from aitbc.coordinator.api.native.amounts import ait, plain
+from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.errors import AitbcError
 from aitbc.coordinator.flows.acts.dispatch import Assignment
 from aitbc.coordinator.flows.shared.context import FlowContext
@@ -46,7 +47,11 @@ TWICE_CHARS = 16_384
 """A longer result is shown once, as `result`."""
 
 
-def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+Body = Mapping[str, object] | Sequence[Mapping[str, object]] | bytes | None
+"""What is answered: a form of `api.schemas`, a list of one, or bytes made of such."""
+
+
+def reply(value: Body, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer; `value` as bytes is sent as it is."""
     body = value if type(value) is bytes else orjson.dumps(value)
     return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
@@ -56,7 +61,7 @@ def _time(ms: int | None) -> str | None:
     return None if ms is None else rfc3339(ms)
 
 
-def job_json(view: JobView) -> dict[str, Any]:
+def job_json(view: JobView) -> replies.Job:
     """A job as both documented interfaces show it."""
     job, result_text = view.job, view.result_text
     output = None if result_text is None else orjson.loads(result_text)
@@ -100,12 +105,29 @@ def job_json(view: JobView) -> dict[str, Any]:
     }
 
 
-def warnings_json(warned: Sequence[Warned]) -> list[dict[str, Any]]:
+def warnings_json(warned: Sequence[Warned]) -> list[replies.JobWarning]:
     """What a client should know before it waits."""
-    return [warning._asdict() for warning in warned]
+    return [{"code": one.code, "message": one.message, "models": one.models} for one in warned]
 
 
-def request_json(request: jobspec.Request | str | None) -> dict[str, Any]:
+class Asked(TypedDict):
+    """What of a job's JSON is from its request."""
+
+    prompt: str | None
+    messages: list[dict[str, str]] | None
+    parameters: dict[str, Any]
+    params: dict[str, Any]
+
+
+class WhyNone(TypedDict):
+    """Why a miner gets no work now; nulls where it may."""
+
+    reason: str | None
+    message: str | None
+    retry_after_s: float | None
+
+
+def request_json(request: jobspec.Request | str | None) -> Asked:
     """What of a job's JSON is from its request, or from the request's canonical JSON."""
     if request is None:
         return {"prompt": None, "messages": None, "parameters": {}, "params": {}}
@@ -134,7 +156,7 @@ def _gb(megabytes: int) -> int | float:
     return megabytes / 1024 if rest else whole
 
 
-def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> dict[str, Any]:
+def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> replies.Assignment:
     """A leased job as its miner gets it."""
     job = assignment.job
     request: dict[str, Any] = orjson.loads(assignment.request_text)
@@ -145,7 +167,7 @@ def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> dict
         "job_type": job.job_type,
         "model": job.model,
         "parameters": jobspec.parameters_of(request),
-        "request": orjson.Fragment(assignment.request_text),
+        "request": cast(dict[str, Any], orjson.Fragment(assignment.request_text)),
         "prompt_hash": job.prompt_hash,
         "lease_id": job.lease_id,
         "lease_expires_at": rfc3339(job.lease_expires_at_ms),
@@ -160,7 +182,7 @@ def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> dict
     }
 
 
-def room_json(room: Room, now_ms: int) -> dict[str, Any]:
+def room_json(room: Room, now_ms: int) -> WhyNone:
     """Why a miner gets no work now; nulls where it may."""
     left_ms = room.until_ms - now_ms if room.until_ms else None
     return {
@@ -172,14 +194,15 @@ def room_json(room: Room, now_ms: int) -> dict[str, Any]:
 
 def receipt_json(
     row: ReceiptRow, result_text: str | None = None, proof: str | None = None
-) -> orjson.Fragment:
+) -> replies.Receipt:
     """A receipt's document; with the job's result only where its owner asks."""
-    return orjson.Fragment(document_text(row.id, row.body, (row.key_id, row.signature), result_text, proof))
+    text = document_text(row.id, row.body, (row.key_id, row.signature), result_text, proof)
+    return cast(replies.Receipt, orjson.Fragment(text))
 
 
-def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:
+def _models_json(offers: tuple[OfferRow, ...]) -> list[replies.Model]:
     """One entry for each name that the miner gave, whichever job types and aliases it is offered under."""
-    shown: dict[str, dict[str, Any]] = {}
+    shown: dict[str, replies.Model] = {}
     for offer in offers:
         if offer.name != jobspec.ANY_MODEL:
             shown[offer.name] = {
@@ -192,11 +215,11 @@ def _models_json(offers: tuple[OfferRow, ...]) -> list[dict[str, Any]]:
     return list(shown.values())
 
 
-def _gpus_json(miner: MinerRow) -> list[dict[str, Any]]:
+def _gpus_json(miner: MinerRow) -> list[replies.Gpu]:
     return [{"name": gpu["name"], "memory_gb": _gb(gpu["memory_mb"])} for gpu in orjson.loads(miner.gpus)]
 
 
-def listed_miner_json(listed: ListedMiner) -> dict[str, Any]:
+def listed_miner_json(listed: ListedMiner) -> replies.ListedMiner:
     """A miner as everybody sees it: no account, key or address."""
     miner, offers, running = listed
     return {
@@ -212,7 +235,7 @@ def listed_miner_json(listed: ListedMiner) -> dict[str, Any]:
     }
 
 
-def miner_json(own: OwnMiner, ctx: FlowContext) -> dict[str, Any]:
+def miner_json(own: OwnMiner, ctx: FlowContext) -> replies.Miner:
     """A miner as its owner sees it, with what its program needs to know of the network."""
     miner, offers, cap_units = own
     return {
@@ -239,11 +262,11 @@ def miner_json(own: OwnMiner, ctx: FlowContext) -> dict[str, Any]:
     }
 
 
-def error_json(error: AitbcError) -> dict[str, Any]:
+def error_json(error: AitbcError) -> replies.ErrorDetail:
     """An error as an item of a batch."""
-    return {"code": error.code, "message": error.message, "details": details_json(error)}
+    return {"code": error.code, "message": error.message, "details": _details(error)}
 
 
-def details_json(error: AitbcError) -> dict[str, Any]:
+def _details(error: AitbcError) -> dict[str, Any]:
     """What an error says beside its message. Numbers with decimals in it are amounts."""
     return {name: plain(value) for name, value in error.details.items()}

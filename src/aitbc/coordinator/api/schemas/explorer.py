@@ -1,10 +1,12 @@
 """What the explorer takes and gives. Heights, hashes and counts come from stored blocks."""
 
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
+from typing_extensions import TypedDict
 
 from aitbc.coordinator.api.plumbing.routing import QueryFields
+from aitbc.coordinator.api.schemas.fields import OneOf
 from aitbc.coordinator.api.schemas.queries import ID_CHARS, MAX_LIMIT
 from aitbc.coordinator.api.schemas.replies import Reply
 
@@ -64,20 +66,24 @@ class Block(Reply):
     height: int
     hash: str
     previous_hash: str
-    timestamp: str = Field(json_schema_extra=DATE_TIME)
+    timestamp: Annotated[str, Field(json_schema_extra=DATE_TIME)]
     transactions: int
     receipts: int
-    contents: dict[str, int] | None = Field(
-        description="How many of its leaves are of which kind, as in its signed header; null in blocks of version 1."
-    )
+    contents: Annotated[
+        dict[str, int] | None,
+        Field(
+            description="How many of its leaves are of which kind, as in its signed header;"
+            " null in blocks of version 1."
+        ),
+    ]
     leaves: int
     first_leaf: int
     tree_size: int
-    root: str = Field(description="Of the log's tree at `tree_size`, hex.")
-    proposer: str | None = Field(description="Id of the key that signed it; null for genesis.")
-    signature: str | None = Field(description="Its signature over the block's header, base64.")
-    final: bool = Field(description="Whether enough witnesses cosigned it or a later block.")
-    cosignatures: int = Field(description="Witnesses that cosigned this very block.")
+    root: Annotated[str, Field(description="Of the log's tree at `tree_size`, hex.")]
+    proposer: Annotated[str | None, Field(description="Id of the key that signed it; null for genesis.")]
+    signature: Annotated[str | None, Field(description="Its signature over the block's header, base64.")]
+    final: Annotated[bool, Field(description="Whether enough witnesses cosigned it or a later block.")]
+    cosignatures: Annotated[int, Field(description="Witnesses that cosigned this very block.")]
 
 
 class FullBlock(Block):
@@ -86,37 +92,45 @@ class FullBlock(Block):
     checkpoint: str | None
 
 
-class Transaction(Reply):
-    """One transfer of the ledger. Block and leaf index are null until a block has sealed it."""
+_Transaction = TypedDict(
+    "_Transaction",
+    {
+        "hash": Annotated[str, Field(description="Of its leaf in the log, hex.")],
+        "id": str,
+        "type": Annotated[str, OneOf("mint", "transfer", "hold", "post", "fee", "void")],
+        "from": str,
+        "to": str,
+        "amount": Annotated[float, Field(description="AIT.")],
+        "job_id": Annotated[str | None, Field(description="The job that the money is for.")],
+        "reason": Annotated[
+            str | None, Field(description="Why a mint made money; null for other transfers.")
+        ],
+        "leaf_index": int | None,
+        "block_height": int | None,
+        "timestamp": Annotated[str, Field(json_schema_extra=DATE_TIME)],
+    },
+)
 
-    hash: str = Field(description="Of its leaf in the log, hex.")
-    id: str
-    type: Literal["mint", "transfer", "hold", "post", "fee", "void"]
-    sender: str = Field(alias="from")
-    to: str
-    amount: float = Field(description="AIT.")
-    job_id: str | None = Field(description="The job that the money is for.")
-    reason: str | None = Field(description="Why a mint made money; null for other transfers.")
-    leaf_index: int | None
-    block_height: int | None
-    timestamp: str = Field(json_schema_extra=DATE_TIME)
+
+class Transaction(Reply, _Transaction):
+    """One transfer of the ledger. Block and leaf index are null until a block has sealed it."""
 
 
 class FullTransaction(Transaction):
     """One transfer with the proof that it is in the log."""
 
-    proof: str | None = Field(description="C2SP tlog-proof of the leaf; null until it is sealed.")
+    proof: Annotated[str | None, Field(description="C2SP tlog-proof of the leaf; null until it is sealed.")]
 
 
 class Address(Reply):
     """One account. What it did follows the newest block by a moment."""
 
     address: str
-    type: Literal["user", "mint", "treasury", "escrow"]
-    balance: float = Field(description="AIT; below zero for the mint only.")
-    transactions: int = Field(description="Sealed transfers that name it.")
-    first_seen: str | None = Field(json_schema_extra=DATE_TIME)
-    last_seen: str | None = Field(json_schema_extra=DATE_TIME)
+    type: Annotated[str, OneOf("user", "mint", "treasury", "escrow")]
+    balance: Annotated[float, Field(description="AIT; below zero for the mint only.")]
+    transactions: Annotated[int, Field(description="Sealed transfers that name it.")]
+    first_seen: Annotated[str | None, Field(json_schema_extra=DATE_TIME)]
+    last_seen: Annotated[str | None, Field(json_schema_extra=DATE_TIME)]
 
 
 class Stats(Reply):
@@ -125,19 +139,19 @@ class Stats(Reply):
     chain_id: str
     block_height: int
     block_hash: str
-    block_time: str = Field(json_schema_extra=DATE_TIME)
-    final_height: int | None = Field(description="The newest final block; null where none is.")
+    block_time: Annotated[str, Field(json_schema_extra=DATE_TIME)]
+    final_height: Annotated[int | None, Field(description="The newest final block; null where none is.")]
     tree_size: int
     total_transactions: int
     total_receipts: int
-    total_jobs: int = Field(description="Jobs ever submitted.")
+    total_jobs: Annotated[int, Field(description="Jobs ever submitted.")]
     active_miners: int
-    accounts: int = Field(description="Accounts with a sealed transfer, the system's own left out.")
+    accounts: Annotated[int, Field(description="Accounts with a sealed transfer, the system's own left out.")]
 
 
 class Match(Reply):
     """Something that a search found, and where it is served."""
 
-    type: Literal["block", "transaction", "receipt", "address"]
+    type: Annotated[str, OneOf("block", "transaction", "receipt", "address")]
     id: str
     path: str

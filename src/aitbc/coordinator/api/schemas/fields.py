@@ -13,7 +13,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     WithJsonSchema,
 )
-from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
+from pydantic_core.core_schema import CoreSchema, literal_schema, no_info_before_validator_function
 
 from aitbc.core.money import EXACT_NUMBER_UNITS, format_ait, parse_ait
 from aitbc.core.text import clean
@@ -69,6 +69,16 @@ class Cut:
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "string", "description": f"Cut after {self.most_chars} characters."}
+
+
+class OneOf:
+    """A text that is one of a few: to the type checker any text, for rows hold their states as such."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return literal_schema(self.texts)
 
 
 def _text_or_number(value: Any) -> str:

@@ -1,14 +1,15 @@
 """Bodies of payments and statements."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from aitbc.coordinator.api.plumbing.routing import Body, QueryFields
-from aitbc.coordinator.api.schemas.fields import AmountUnits
+from aitbc.coordinator.api.schemas.fields import AmountUnits, OneOf
 from aitbc.coordinator.api.schemas.replies import Reply
 
-PaymentStatus = Literal["pending", "escrowed", "released", "refunded", "partially_refunded"]
+PaymentStatus = Annotated[str, OneOf("pending", "escrowed", "released", "refunded", "partially_refunded")]
 
 
 class CreatePayment(Body):
@@ -30,46 +31,58 @@ class Payment(Reply):
     payment_id: str
     id: str
     job_id: str
-    mode: Literal["auto", "manual"] = Field(description="manual: its payer opens and releases it.")
+    mode: Annotated[
+        str, OneOf("auto", "manual"), Field(description="manual: its payer opens and releases it.")
+    ]
     status: PaymentStatus
     payer: str
-    payee: str | None = Field(description="Known once a miner has the job.")
-    amount: float = Field(description="What is or was held: the worst case.")
-    price: float | None = Field(description="What the job costs; null before it is completed.")
-    fee: float | None = Field(description="The treasury's part of the price.")
-    refunded: float = Field(description="What went back to the payer beyond what was never used.")
-    transfer_id: str | None = Field(description="The ledger's line that ended it.")
+    payee: Annotated[str | None, Field(description="Known once a miner has the job.")]
+    amount: Annotated[float, Field(description="What is or was held: the worst case.")]
+    price: Annotated[float | None, Field(description="What the job costs; null before it is completed.")]
+    fee: Annotated[float | None, Field(description="The treasury's part of the price.")]
+    refunded: Annotated[float, Field(description="What went back to the payer beyond what was never used.")]
+    transfer_id: Annotated[str | None, Field(description="The ledger's line that ended it.")]
     receipt_id: str | None
-    release_after: str | None = Field(description="When a completed job's payment is released by itself.")
+    release_after: Annotated[
+        str | None, Field(description="When a completed job's payment is released by itself.")
+    ]
     created_at: str
     updated_at: str
 
 
-class LedgerLine(Reply):
-    """One transfer, and where the log has it."""
+_LedgerLine = TypedDict(
+    "_LedgerLine",
+    {
+        "id": str,
+        "kind": str,
+        "from": str,
+        "to": str,
+        "amount": float,
+        "hold_id": Annotated[str | None, Field(description="The hold that it settles.")],
+        "ref": Annotated[str, Field(description="What it was for: the job.")],
+        "created_at": str,
+        "hash": Annotated[
+            str | None, Field(description="The leaf's hash, hex; all fields above make the leaf.")
+        ],
+        "leaf_index": Annotated[int | None, Field(description="Null until a block seals it.")],
+        "block": int | None,
+    },
+)
 
-    id: str
-    kind: str
-    from_: str = Field(alias="from")
-    to: str
-    amount: float
-    hold_id: str | None = Field(description="The hold that it settles.")
-    ref: str = Field(description="What it was for: the job.")
-    created_at: str
-    hash: str | None = Field(description="The leaf's hash, hex; all fields above make the leaf.")
-    leaf_index: int | None = Field(description="Null until a block seals it.")
-    block: int | None
+
+class LedgerLine(Reply, _LedgerLine):
+    """One transfer, and where the log has it."""
 
 
 class PaymentReceipt(Reply):
     """What the ledger and the log say of a payment."""
 
     payment: Payment
-    receipt_id: str | None = Field(description="The job's receipt.")
+    receipt_id: Annotated[str | None, Field(description="The job's receipt.")]
     transfers: list[LedgerLine]
-    transaction_hash: str | None = Field(description="Of the line that ended the payment.")
+    transaction_hash: Annotated[str | None, Field(description="Of the line that ended the payment.")]
     block: int | None
-    proof: str | None = Field(description="tlog-proof of that line; null until it is sealed.")
+    proof: Annotated[str | None, Field(description="tlog-proof of that line; null until it is sealed.")]
 
 
 class StatementQuery(QueryFields):
@@ -90,34 +103,46 @@ class StatementRow(Reply):
     """One movement of the balance. Money in AIT. A job's figures stand on its payment (`post`) alone."""
 
     time: str
-    kind: Literal["mint", "transfer", "post", "fee"]
-    role: Literal["client", "miner", "account"] = Field(
-        description="As what the account moved: as a job's payer, as its miner, or neither."
-    )
+    kind: Annotated[str, OneOf("mint", "transfer", "post", "fee")]
+    role: Annotated[
+        str,
+        OneOf("client", "miner", "account"),
+        Field(description="As what the account moved: as a job's payer, as its miner, or neither."),
+    ]
     job_id: str | None
     model: str | None
-    units: int | None = Field(description="Tokens billed.")
-    unit_price: float | None = Field(description="Per 1000 tokens.")
+    units: Annotated[int | None, Field(description="Tokens billed.")]
+    unit_price: Annotated[float | None, Field(description="Per 1000 tokens.")]
     price: float | None
-    fee: float | None = Field(description="The network's part of the price.")
-    refunded: float | None = Field(description="What the miner gave back of the price.")
-    amount: float = Field(description="What it changed the balance by; below zero for what was spent.")
+    fee: Annotated[float | None, Field(description="The network's part of the price.")]
+    refunded: Annotated[float | None, Field(description="What the miner gave back of the price.")]
+    amount: Annotated[
+        float, Field(description="What it changed the balance by; below zero for what was spent.")
+    ]
     counterparty: str
     reference: str
     transfer_id: str
     receipt_id: str | None
 
 
-class Statement(Reply):
-    """An account's movements with from <= time < to. The totals stand on the first page, and are of all."""
+_Statement = TypedDict(
+    "_Statement",
+    {
+        "account": str,
+        "from": str,
+        "to": str,
+        "opening_balance": float | None,
+        "closing_balance": Annotated[
+            float | None, Field(description="opening_balance + total_in - total_out.")
+        ],
+        "total_in": float | None,
+        "total_out": float | None,
+        "movements": Annotated[int | None, Field(description="How many rows all pages have.")],
+        "rows": list[StatementRow],
+        "next_cursor": str | None,
+    },
+)
 
-    account: str
-    from_: str = Field(alias="from")
-    to: str
-    opening_balance: float | None
-    closing_balance: float | None = Field(description="opening_balance + total_in - total_out.")
-    total_in: float | None
-    total_out: float | None
-    movements: int | None = Field(description="How many rows all pages have.")
-    rows: list[StatementRow]
-    next_cursor: str | None
+
+class Statement(Reply, _Statement):
+    """An account's movements with from <= time < to. The totals stand on the first page, and are of all."""

@@ -1,21 +1,24 @@
-"""Bodies of answers. Endpoints send bytes made elsewhere; tests hold those bytes to these models."""
+"""Bodies of answers, each written once: the OpenAPI document is made of them, and what renders one returns one, so
+that the type checker holds it to every member. At run time they are plain dictionaries."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
 
-JobStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
-MinerStatus = Literal["active", "draining", "inactive"]
+from aitbc.coordinator.api.schemas.fields import OneOf
+
+JobStatus = Annotated[str, OneOf("pending", "running", "completed", "failed", "cancelled")]
+MinerStatus = Annotated[str, OneOf("active", "draining", "inactive")]
 
 
-class Reply(BaseModel):
+@with_config(extra="forbid")
+class Reply(TypedDict):
     """Base of all answers: nothing undeclared goes out."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class ErrorDetail(Reply):
-    code: str = Field(description="Stable, upper snake case.", examples=["JOB_NOT_FOUND"])
+    code: Annotated[str, Field(description="Stable, upper snake case.", examples=["JOB_NOT_FOUND"])]
     message: str
     details: dict[str, Any]
 
@@ -23,27 +26,31 @@ class ErrorDetail(Reply):
 class Error(Reply):
     """The body of every answer that is not a success."""
 
-    detail: str = Field(description="The message again.")
-    error_code: str = Field(description="The code again.")
+    detail: Annotated[str, Field(description="The message again.")]
+    error_code: Annotated[str, Field(description="The code again.")]
     error: ErrorDetail
     request_id: str
 
 
 class Health(Reply):
-    status: Literal["ok"]
+    status: Annotated[str, OneOf("ok")]
     version: str
-    database: str = Field(description="sqlite or postgresql.")
+    database: Annotated[str, Field(description="sqlite or postgresql.")]
     chain_id: str
     uptime_s: float
-    sealing_stopped: str | None = Field(description="Why no block is sealed any more; null while they are.")
+    sealing_stopped: Annotated[
+        str | None, Field(description="Why no block is sealed any more; null while they are.")
+    ]
 
 
 class JobWarning(Reply):
     """What the client should know before it waits."""
 
-    code: Literal["MODEL_NOT_SERVED", "PRICE_ABOVE_CAP", "NO_MINER_FITS", "FIELDS_IGNORED"]
+    code: Annotated[str, OneOf("MODEL_NOT_SERVED", "PRICE_ABOVE_CAP", "NO_MINER_FITS", "FIELDS_IGNORED")]
     message: str
-    models: list[str] = Field(description="Models on offer, where the one that is asked for is not.")
+    models: Annotated[
+        list[str], Field(description="Models on offer, where the one that is asked for is not.")
+    ]
 
 
 class Job(Reply):
@@ -54,45 +61,62 @@ class Job(Reply):
     status: JobStatus
     job_type: str
     model: str
-    prompt: str | None = Field(description="Null for a chat, an embedding, and once erased.")
-    messages: list[dict[str, str]] | None = Field(description="The chat, where it is one.")
-    parameters: dict[str, Any] = Field(description="Input, model and sampling parameters in one object.")
-    params: dict[str, Any] = Field(description="Sampling parameters.")
+    prompt: Annotated[str | None, Field(description="Null for a chat, an embedding, and once erased.")]
+    messages: Annotated[list[dict[str, str]] | None, Field(description="The chat, where it is one.")]
+    parameters: Annotated[
+        dict[str, Any], Field(description="Input, model and sampling parameters in one object.")
+    ]
+    params: Annotated[dict[str, Any], Field(description="Sampling parameters.")]
     constraints: dict[str, Any]
     priority: int
-    result: str | None = Field(
-        description="The answer as text; for embeddings their JSON. In lists only where it is short."
-    )
-    output: dict[str, Any] | None = Field(
-        description="The answer in its job type's own form; null where it is long: it is in `result`."
-    )
+    result: Annotated[
+        str | None,
+        Field(description="The answer as text; for embeddings their JSON. In lists only where it is short."),
+    ]
+    output: Annotated[
+        dict[str, Any] | None,
+        Field(description="The answer in its job type's own form; null where it is long: it is in `result`."),
+    ]
     miner_id: str | None
     client_id: str
     attempts: int
-    cause: str | None = Field(description="Why it ended; while it waits, why it was last given back.")
-    actor: str | None = Field(description="Who ended it: client, miner, coordinator or admin.")
-    error: str | None = Field(description="What the miner said of that failure.")
-    created_at: str = Field(json_schema_extra={"format": "date-time"})
-    started_at: str | None = Field(json_schema_extra={"format": "date-time"})
-    completed_at: str | None = Field(json_schema_extra={"format": "date-time"})
-    updated_at: str = Field(json_schema_extra={"format": "date-time"})
-    expires_at: str = Field(
-        json_schema_extra={"format": "date-time"},
-        description="When its time to wait ends; it stands still while the job runs.",
-    )
-    max_run_s: float = Field(description="How long one run may take.")
-    run_ends_at: str | None = Field(description="When the run that is under way has to have ended.")
-    price_held: float = Field(description="The worst case, held from the account while the job is open.")
+    cause: Annotated[
+        str | None, Field(description="Why it ended; while it waits, why it was last given back.")
+    ]
+    actor: Annotated[str | None, Field(description="Who ended it: client, miner, coordinator or admin.")]
+    error: Annotated[str | None, Field(description="What the miner said of that failure.")]
+    created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    started_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
+    completed_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
+    updated_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    expires_at: Annotated[
+        str,
+        Field(
+            json_schema_extra={"format": "date-time"},
+            description="When its time to wait ends; it stands still while the job runs.",
+        ),
+    ]
+    max_run_s: Annotated[float, Field(description="How long one run may take.")]
+    run_ends_at: Annotated[str | None, Field(description="When the run that is under way has to have ended.")]
+    price_held: Annotated[
+        float, Field(description="The worst case, held from the account while the job is open.")
+    ]
     unit_price: float | None
     price: float | None
     receipt_id: str | None
-    progress: float = Field(ge=0, le=1)
-    queue_position: int | None = Field(
-        description="1 is next of its model, 1000 that place or one behind it; only where one job is asked for."
-    )
-    warnings: list[JobWarning] = Field(
-        description="Why no miner that is here now would run it; only where one job is submitted or asked for."
-    )
+    progress: Annotated[float, Field(ge=0, le=1)]
+    queue_position: Annotated[
+        int | None,
+        Field(
+            description="1 is next of its model, 1000 that place or one behind it; only where one job is asked for."
+        ),
+    ]
+    warnings: Annotated[
+        list[JobWarning],
+        Field(
+            description="Why no miner that is here now would run it; only where one job is submitted or asked for."
+        ),
+    ]
 
 
 class Result(Job):
@@ -102,14 +126,16 @@ class Result(Job):
 class JobEvent(Reply):
     seq: int
     at: str
-    type: Literal["created", "claimed", "requeued", "completed", "failed", "cancelled", "expired"]
+    type: Annotated[
+        str, OneOf("created", "claimed", "requeued", "completed", "failed", "cancelled", "expired")
+    ]
     actor: str
     status: JobStatus
     detail: dict[str, Any]
 
 
 class Change(Reply):
-    change: str = Field(description="Which part of the job to change.")
+    change: Annotated[str, Field(description="Which part of the job to change.")]
     text: str
 
 
@@ -119,7 +145,7 @@ class Explanation(Reply):
     status: JobStatus
     eligible_miners: int
     registered_miners: int
-    reasons: dict[str, int] = Field(description="Miners that do not run it now, by reason.")
+    reasons: Annotated[dict[str, int], Field(description="Miners that do not run it now, by reason.")]
     nearest_change: Change | None
     queue_position: int | None
     summary: str
@@ -152,8 +178,8 @@ class SubmittedJob(Reply):
 
 class BatchItem(Reply):
     ok: bool
-    job: SubmittedJob | None = None
-    error: ErrorDetail | None = None
+    job: NotRequired[SubmittedJob | None]
+    error: NotRequired[ErrorDetail | None]
 
 
 class Batch(Reply):
@@ -165,9 +191,9 @@ class Batch(Reply):
 class KeyState(Reply):
     key_id: str
     role: str
-    limit: float | None = None
-    limit_period: Literal["day", "month"] | None = None
-    spent: float | None = None
+    limit: NotRequired[float | None]
+    limit_period: NotRequired[Annotated[str, OneOf("day", "month")] | None]
+    spent: NotRequired[float | None]
 
 
 class Account(Reply):
@@ -201,7 +227,7 @@ class Receipt(Reply):
     receipt_id: str
     version: str
     chain_id: str
-    network_id: str | None = None
+    network_id: NotRequired[str | None]
     job_id: str
     job_type: str
     client: str
@@ -212,7 +238,7 @@ class Receipt(Reply):
     unit_type: str
     prompt_tokens: int
     completion_tokens: int
-    metering: Literal["engine", "estimate"]
+    metering: Annotated[str, OneOf("engine", "estimate")]
     unit_price: float
     price: float
     fee: float
@@ -221,20 +247,20 @@ class Receipt(Reply):
     prompt_hash: str
     result_hash: str
     claimed_tokens: list[int] | None
-    payment: Literal["auto", "manual"] | None = None
-    release_after: int | None = None
+    payment: NotRequired[Annotated[str, OneOf("auto", "manual")] | None]
+    release_after: NotRequired[int | None]
     miner_signature: MinerSignature | None
     signature: Signature
     proof: str | None
-    result: dict[str, Any] | None = None
+    result: NotRequired[dict[str, Any] | None]
 
 
 class SubmittedResult(Reply):
     ok: bool
-    job_id: str | None = None
-    receipt_id: str | None = None
-    receipt: Receipt | None = None
-    error: ErrorDetail | None = None
+    job_id: NotRequired[str | None]
+    receipt_id: NotRequired[str | None]
+    receipt: NotRequired[Receipt | None]
+    error: NotRequired[ErrorDetail | None]
 
 
 class SubmittedResults(Reply):
@@ -245,9 +271,9 @@ class SubmittedResults(Reply):
 
 class Model(Reply):
     name: str
-    engine: str | None = None
-    context_length: int | None = None
-    quantisation: str | None = None
+    engine: NotRequired[str | None]
+    context_length: NotRequired[int | None]
+    quantisation: NotRequired[str | None]
     price_per_1k: float
 
 
@@ -279,16 +305,18 @@ class HeldJob(Reply):
 class Standing(Reply):
     """What the coordinator makes of a miner: see docs/miner.md. Counts fade, so that what is long past counts less."""
 
-    approval: str = Field(description="The operator's word on the account: approved, revoked, or none.")
+    approval: Annotated[
+        str, Field(description="The operator's word on the account: approved, revoked, or none.")
+    ]
     delivered: int
     failed: int
     failures_in_a_row: int
-    leases_earned: int = Field(
-        description="How many leases the account may hold at once, unless it is approved."
-    )
-    reason: str | None = Field(
-        description="Why it gets no work now: DRAINING, NOT_APPROVED, PAUSED, TRUST, BUSY."
-    )
+    leases_earned: Annotated[
+        int, Field(description="How many leases the account may hold at once, unless it is approved.")
+    ]
+    reason: Annotated[
+        str | None, Field(description="Why it gets no work now: DRAINING, NOT_APPROVED, PAUSED, TRUST, BUSY.")
+    ]
     message: str | None
     retry_after_s: float | None
 
@@ -297,9 +325,10 @@ class MinerState(ListedMiner):
     """How one's own miner stands."""
 
     standing: Standing
-
-    held: list[HeldJob] = Field(description="What it runs now, oldest first; at most 100.")
-    default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
+    held: Annotated[list[HeldJob], Field(description="What it runs now, oldest first; at most 100.")]
+    default_max_price_per_1k: Annotated[
+        float, Field(description="What clients pay at most unless they say otherwise.")
+    ]
 
 
 class Miner(Reply):
@@ -317,12 +346,18 @@ class Miner(Reply):
     region: str | None
     concurrency: int
     public_key: str | None
-    session_id: str | None = Field(description="Of this registration: what a miner may show with each call.")
+    session_id: Annotated[
+        str | None, Field(description="Of this registration: what a miner may show with each call.")
+    ]
     heartbeat_interval_s: float
     lease_s: float
-    default_max_price_per_1k: float = Field(description="What clients pay at most unless they say otherwise.")
+    default_max_price_per_1k: Annotated[
+        float, Field(description="What clients pay at most unless they say otherwise.")
+    ]
     chain_id: str
-    network_id: str = Field(description="The network that results are signed for, by its id in hex.")
+    network_id: Annotated[
+        str, Field(description="The network that results are signed for, by its id in hex.")
+    ]
     registered_at: str
     last_heartbeat: str
 
@@ -335,12 +370,12 @@ class Lease(Reply):
 class Heartbeat(Reply):
     status: MinerStatus
     leases: list[Lease]
-    cancelled: list[str] = Field(description="Jobs that the miner named and no longer holds.")
+    cancelled: Annotated[list[str], Field(description="Jobs that the miner named and no longer holds.")]
     server_time: str
 
 
 class Deregistered(Reply):
-    status: Literal["inactive"]
+    status: Annotated[str, OneOf("inactive")]
     requeued: int
 
 
@@ -349,7 +384,7 @@ class Assignment(Reply):
 
     job_id: str
     id: str
-    status: Literal["running"]
+    status: Annotated[str, OneOf("running")]
     job_type: str
     model: str
     parameters: dict[str, Any]
@@ -359,7 +394,7 @@ class Assignment(Reply):
     lease_expires_at: str
     lease_s: float
     max_run_s: float
-    run_left_s: float = Field(description="What is left of it: stop the engine then.")
+    run_left_s: Annotated[float, Field(description="What is left of it: stop the engine then.")]
     run_ends_at: str
     unit_price: float
     attempt: int
@@ -371,9 +406,11 @@ class Assignments(Reply):
     """Leased jobs. Where there is none for a reason of the miner's own, it is said."""
 
     jobs: list[Assignment]
-    reason: Literal["DRAINING", "NOT_APPROVED", "PAUSED", "TRUST", "BUSY"] | None = None
-    message: str | None = None
-    retry_after_s: float | None = Field(None, description="When the reason ends, where that is known.")
+    reason: NotRequired[Annotated[str, OneOf("DRAINING", "NOT_APPROVED", "PAUSED", "TRUST", "BUSY")] | None]
+    message: NotRequired[str | None]
+    retry_after_s: NotRequired[
+        Annotated[float | None, Field(description="When the reason ends, where that is known.")]
+    ]
 
 
 class FailedJob(Reply):
@@ -388,11 +425,17 @@ class PublicKey(Reply):
     vkey: str
     valid_from: str
     valid_to: str | None
-    use: Literal["receipts", "log"] = Field(description="What it signs: receipts, or the log's checkpoints.")
+    use: Annotated[
+        str,
+        OneOf("receipts", "log"),
+        Field(description="What it signs: receipts, or the log's checkpoints."),
+    ]
 
 
 class PublicKeys(Reply):
     chain_id: str
-    network_id: str = Field(description="What tells this network from others of the same name, hex.")
-    origin: str = Field(description="The log's origin line, and its keys' name.")
+    network_id: Annotated[
+        str, Field(description="What tells this network from others of the same name, hex.")
+    ]
+    origin: Annotated[str, Field(description="The log's origin line, and its keys' name.")]
     keys: list[PublicKey]

@@ -1,11 +1,12 @@
 """Bodies and answers of wallet users and of the chain's RPC."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 from pydantic import BeforeValidator, Field
+from typing_extensions import TypedDict
 
 from aitbc.coordinator.api.plumbing.routing import Body, QueryFields
-from aitbc.coordinator.api.schemas.fields import AmountUnits
+from aitbc.coordinator.api.schemas.fields import AmountUnits, OneOf
 from aitbc.coordinator.api.schemas.replies import Reply
 from aitbc.core.clock import parse_rfc3339
 from aitbc.core.wallet.transaction import MAX_NONCE
@@ -73,35 +74,35 @@ class Challenge(Reply):
     wallet_address: str
     message: str
     nonce: str
-    expires_at: str = Field(json_schema_extra=DATE_TIME)
+    expires_at: Annotated[str, Field(json_schema_extra=DATE_TIME)]
 
 
 class User(Reply):
     """A wallet user and its money, in AIT: available = balance - held."""
 
-    id: str = Field(description="The account's id: the address, in lower case.")
+    id: Annotated[str, Field(description="The account's id: the address, in lower case.")]
     address: str
-    kind: Literal["evm", "native"]
-    created_at: str = Field(json_schema_extra=DATE_TIME)
-    last_login_at: str | None = Field(json_schema_extra=DATE_TIME)
+    kind: Annotated[str, OneOf("evm", "native")]
+    created_at: Annotated[str, Field(json_schema_extra=DATE_TIME)]
+    last_login_at: Annotated[str | None, Field(json_schema_extra=DATE_TIME)]
     balance: float
     held: float
     available: float
-    nonce: int = Field(description="Of the last transfer that the wallet signed.")
+    nonce: Annotated[int, Field(description="Of the last transfer that the wallet signed.")]
 
 
 class Login(Reply):
-    session_token: str = Field(description="Send it as X-Session-Token. It is shown this once.")
-    token: str = Field(description="The same.")
+    session_token: Annotated[str, Field(description="Send it as X-Session-Token. It is shown this once.")]
+    token: Annotated[str, Field(description="The same.")]
     session_id: str
-    expires_at: str = Field(json_schema_extra=DATE_TIME)
+    expires_at: Annotated[str, Field(json_schema_extra=DATE_TIME)]
     user: User
 
 
 class Session(Reply):
     session_id: str
-    created_at: str = Field(json_schema_extra=DATE_TIME)
-    expires_at: str = Field(json_schema_extra=DATE_TIME)
+    created_at: Annotated[str, Field(json_schema_extra=DATE_TIME)]
+    expires_at: Annotated[str, Field(json_schema_extra=DATE_TIME)]
     current: bool
 
 
@@ -129,11 +130,11 @@ class UserKey(Reply):
     account: str
     role: str
     label: str
-    created_at: str = Field(json_schema_extra=DATE_TIME)
-    expires_at: str | None = Field(json_schema_extra=DATE_TIME)
-    revoked_at: str | None = Field(json_schema_extra=DATE_TIME)
+    created_at: Annotated[str, Field(json_schema_extra=DATE_TIME)]
+    expires_at: Annotated[str | None, Field(json_schema_extra=DATE_TIME)]
+    revoked_at: Annotated[str | None, Field(json_schema_extra=DATE_TIME)]
     limit: float | None
-    limit_period: Literal["day", "month"] | None
+    limit_period: Annotated[str, OneOf("day", "month")] | None
 
 
 class UserKeys(Reply):
@@ -141,7 +142,7 @@ class UserKeys(Reply):
 
 
 class MadeKey(Reply):
-    key: str = Field(description="The key's text, shown this once.")
+    key: Annotated[str, Field(description="The key's text, shown this once.")]
     key_id: str
     account: str
     role: str
@@ -157,23 +158,31 @@ class ChainBalance(Reply):
     chain_id: str
     network_id: str
     balance: float
-    nonce: int = Field(description="Of the last transfer that the wallet signed; the next has one more.")
-    min_fee: float = Field(description="The least fee of a transfer, AIT.")
+    nonce: Annotated[
+        int, Field(description="Of the last transfer that the wallet signed; the next has one more.")
+    ]
+    min_fee: Annotated[float, Field(description="The least fee of a transfer, AIT.")]
 
 
-class SentTransaction(Reply):
+_SentTransaction = TypedDict(
+    "_SentTransaction",
+    {
+        "hash": str,
+        "transfer_id": str,
+        "status": Annotated[str, OneOf("applied")],
+        "chain_id": str,
+        "network_id": str,
+        "from": str,
+        "to": str,
+        "amount": float,
+        "fee": float,
+        "nonce": int,
+    },
+)
+
+
+class SentTransaction(Reply, _SentTransaction):
     """An applied transfer; a block seals it within seconds."""
-
-    hash: str
-    transfer_id: str
-    status: Literal["applied"]
-    chain_id: str
-    network_id: str
-    sender: str = Field(alias="from")
-    recipient: str = Field(alias="to")
-    amount: float
-    fee: float
-    nonce: int
 
 
 class ChainBlock(Reply):
@@ -190,30 +199,41 @@ class ChainBlock(Reply):
     root: str
     transactions: int
     receipts: int
-    contents: dict[str, int] | None = Field(
-        None, description="Of version 2: how many of its leaves are of which kind."
-    )
+    contents: NotRequired[
+        Annotated[
+            dict[str, int] | None,
+            Field(description="Of version 2: how many of its leaves are of which kind."),
+        ]
+    ]
     proposer: str
     hash: str
-    signature: str | None = Field(description="The proposer's, base64; null in genesis.")
-    checkpoint: str | None = Field(description="The signed tree head with its cosignatures.")
+    signature: Annotated[str | None, Field(description="The proposer's, base64; null in genesis.")]
+    checkpoint: Annotated[str | None, Field(description="The signed tree head with its cosignatures.")]
 
 
-class ChainTransaction(Reply):
+_ChainTransaction = TypedDict(
+    "_ChainTransaction",
+    {
+        "hash": Annotated[str, Field(description="The leaf's hash in the log.")],
+        "type": Annotated[str, OneOf("transfer", "receipt")],
+        "id": str,
+        "kind": Annotated[
+            str | None, Field(description="mint, transfer, hold, post, fee or void; null for a receipt.")
+        ],
+        "from": str,
+        "to": str,
+        "amount": float,
+        "job_id": str | None,
+        "timestamp": str,
+        "leaf_index": Annotated[int | None, Field(description="Null until a block seals it.")],
+        "block_height": int | None,
+        "signed": Annotated[dict[str, Any] | None, Field(description="The document that a wallet signed.")],
+    },
+)
+
+
+class ChainTransaction(Reply, _ChainTransaction):
     """A transfer or receipt of the log, by its leaf's hash or, signed by a wallet, by the transaction's."""
-
-    hash: str = Field(description="The leaf's hash in the log.")
-    type: Literal["transfer", "receipt"]
-    id: str
-    kind: str | None = Field(description="mint, transfer, hold, post, fee or void; null for a receipt.")
-    sender: str = Field(alias="from")
-    recipient: str = Field(alias="to")
-    amount: float
-    job_id: str | None
-    timestamp: str
-    leaf_index: int | None = Field(description="Null until a block seals it.")
-    block_height: int | None
-    signed: dict[str, Any] | None = Field(description="The document that a wallet signed.")
 
 
 class ChainInfo(Reply):
@@ -222,12 +242,15 @@ class ChainInfo(Reply):
     height: int
     head_hash: str
     tree_size: int
-    network_id: str = Field(description="What signed transfers name: no other network has it. Hex.")
+    network_id: Annotated[str, Field(description="What signed transfers name: no other network has it. Hex.")]
     genesis_hash: str
-    founding: dict[str, Any] | None = Field(
-        description="What genesis is made of (docs/formats/block.md); null where the network is older."
-    )
-    origin: str = Field(description="The log's origin line, and its key's name.")
-    log_key: str = Field(description="The key that this coordinator signs with, as a vkey.")
+    founding: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="What genesis is made of (docs/formats/block.md); null where the network is older."
+        ),
+    ]
+    origin: Annotated[str, Field(description="The log's origin line, and its key's name.")]
+    log_key: Annotated[str, Field(description="The key that this coordinator signs with, as a vkey.")]
     units_per_ait: int
     min_fee: float

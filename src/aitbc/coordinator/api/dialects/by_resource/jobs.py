@@ -72,15 +72,19 @@ async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest)
     quote = await request.runtime.db.read(acts.quote, request.runtime.context, body)
     asks = quote.asks_units
     return reply(
-        {
-            "eligible_miners": quote.eligible_miners,
-            "price_per_1k": asks and {"min": ait(asks[0]), "max": ait(asks[1]), "median": ait(asks[2])},
-            "max_units": quote.max_units,
-            "worst_case_price": ait(quote.worst_case_units),
-            "typical_price": None if quote.typical_units is None else ait(quote.typical_units),
-            "expected_wait_s": quote.expected_wait_s,
-            "reasons": quote.reasons,
-        }
+        replies.Quote(
+            {
+                "eligible_miners": quote.eligible_miners,
+                "price_per_1k": {"min": ait(asks[0]), "max": ait(asks[1]), "median": ait(asks[2])}
+                if asks
+                else None,
+                "max_units": quote.max_units,
+                "worst_case_price": ait(quote.worst_case_units),
+                "typical_price": None if quote.typical_units is None else ait(quote.typical_units),
+                "expected_wait_s": quote.expected_wait_s,
+                "reasons": quote.reasons,
+            }
+        )
     )
 
 
@@ -123,7 +127,7 @@ async def list_events(request: ApiRequest, principal: AnyKey, job_id: str) -> Re
     return reply([_event_json(event) for event in events])
 
 
-def _event_json(event: Any) -> dict[str, Any]:
+def _event_json(event: Any) -> replies.JobEvent:
     told = (("cause", event.cause), ("miner_id", event.miner_id))
     return {
         "seq": event.seq,
@@ -145,4 +149,13 @@ async def explain_job(request: ApiRequest, principal: ClientOrAdmin, job_id: str
     """Counts of miners by what keeps each from the job, and the nearest change that would make it run."""
     found = await request.runtime.db.read(explaining.explain, request.runtime.context, principal, job_id)
     change = found.nearest_change
-    return reply({**found._asdict(), "nearest_change": None if change is None else change._asdict()})
+    shown: replies.Explanation = {
+        "status": found.status,
+        "eligible_miners": found.eligible_miners,
+        "registered_miners": found.registered_miners,
+        "reasons": found.reasons,
+        "nearest_change": None if change is None else {"change": change.change, "text": change.text},
+        "queue_position": found.queue_position,
+        "summary": found.summary,
+    }
+    return reply(shown)

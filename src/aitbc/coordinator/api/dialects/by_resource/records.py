@@ -1,6 +1,6 @@
 """Receipts, public keys and the caller's account."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query
 from starlette.responses import Response
@@ -93,12 +93,12 @@ async def list_keys(request: ApiRequest) -> Response:
 async def get_account(request: ApiRequest, principal: AnyKey) -> Response:
     """Its money, what is held for open jobs, and the key's own limit."""
     balance, info, now_ms = await request.runtime.db.read(own_account.own_account, principal)
-    key: dict[str, Any] = {"key_id": principal.key_id, "role": principal.role}
+    key: replies.KeyState = {"key_id": principal.key_id, "role": principal.role}
     if info is not None and info.limit_units is not None:
         key["limit"] = ait(info.limit_units)
         key["limit_period"] = info.limit_period
         key["spent"] = ait(spent_now(info, now_ms))
-    shown = {
+    shown: replies.Account = {
         "account": balance.account_id,
         "balance": ait(balance.balance_units),
         "held": ait(balance.held_units),

@@ -61,12 +61,16 @@ async def heartbeat(request: ApiRequest, principal: MinerKey, body: HeartbeatRep
         progress=body.progress,
     )
     return reply(
-        {
-            "status": beat.miner.status,
-            "leases": [{"job_id": job, "lease_expires_at": rfc3339(end_ms)} for job, end_ms in beat.leases],
-            "cancelled": beat.cancelled,
-            "server_time": rfc3339(beat.at_ms),
-        }
+        replies.Heartbeat(
+            {
+                "status": beat.miner.status,
+                "leases": [
+                    {"job_id": job, "lease_expires_at": rfc3339(end_ms)} for job, end_ms in beat.leases
+                ],
+                "cancelled": beat.cancelled,
+                "server_time": rfc3339(beat.at_ms),
+            }
+        )
     )
 
 
@@ -95,7 +99,7 @@ async def deregister(request: ApiRequest, principal: MinerKey, body: MinerName) 
     count = await runtime.db.write(
         job_lifecycle.leave, runtime.context, principal, body.miner_id, body.session_id
     )
-    return reply({"status": "inactive", "requeued": count})
+    return reply(replies.Deregistered(status="inactive", requeued=count))
 
 
 @router.get(

@@ -9,9 +9,9 @@ from aitbc.coordinator.api.chain.explorer import router
 from aitbc.coordinator.api.plumbing.routing import Endpoint
 from aitbc.coordinator.chain import witnessing
 from aitbc.coordinator.process.loops import counting, sealing
+from aitbc.core import receipt as receipt_document
 from aitbc.core.clock import ManualClock
 from aitbc.core.ids import new_id
-from aitbc.core.receipt import document as receipt_document
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Headers, Market, expect_error
 

@@ -14,7 +14,7 @@ from aitbc.coordinator.chain.models import MARK_EVERY
 from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import InvalidRequest
 from aitbc.coordinator.flows.acts import job_lifecycle, payment
-from aitbc.coordinator.flows.views import activity, statement
+from aitbc.coordinator.flows.views import activity, explorer, statement
 from aitbc.coordinator.flows.views.statement import Movement, StatementPage
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import closing, marks
@@ -190,6 +190,41 @@ def test_bad_cursors_and_times(market: Market) -> None:
             market.db.read_sync(statement.read, "alice", 0, 1, 10, cursor)
     with pytest.raises(InvalidRequest):
         market.db.read_sync(statement.read, "alice", 2, 1, 10, None)
+
+
+MIXED = ("btc:1", None, "booking-1", "grant:x", None, "0-first", "zz", "minted:y", "f", None, "A", "é", "_")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("names", [MIXED, MIXED[::-1]])
+def test_what_an_id_looks_like_orders_nothing(
+    market: Market, names: tuple[str | None, ...], limit: int
+) -> None:
+    """Ids of all kinds in one millisecond, in one call and in several: each page goes on where the last ended, in the
+    order of the log; also where both sides are one account's."""
+    for name in ("alice", "zoe"):
+        market.client(name)
+    market.db.write_sync(lambda tx: [transfer_one(tx, name, "alice", "zoe") for name in names[:6]])
+    for number, name in enumerate(names[6:]):
+        market.db.write_sync(transfer_one, name, "alice", "zoe" if number % 3 else "alice")
+    query = text(
+        "SELECT t.id, t.debit_id, t.credit_id, t.created_at_ms, l.seq FROM transfers t JOIN leaves l ON l.ref_id = t.id"
+        " ORDER BY t.created_at_ms, l.seq"
+    )
+    booked = market.db.read_sync(lambda tx: tx.query(query))
+    assert len({row.created_at_ms for row in booked}) == 1
+    for account in ("alice", "zoe"):
+        rows = [row for page in pages(market.db, account, 0, FOREVER, limit) for row in page.rows]
+        assert [row.transfer_id for row in rows] == [
+            row.id for row in booked for side in (row.debit_id, row.credit_id) if side == account
+        ]
+        shown: list[str] = []
+        cursor: str | None = None
+        while not shown or cursor is not None:
+            page = market.db.read_sync(explorer.transactions_of_address, account, cursor, limit, 0)
+            shown += [one.row.id for one in page.items]
+            cursor = page.cursor
+        assert shown == [row.id for row in reversed(booked) if account in (row.debit_id, row.credit_id)]
 
 
 def _many(tx: Tx, count: int) -> None:

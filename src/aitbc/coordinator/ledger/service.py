@@ -69,6 +69,10 @@ NO_SUCH_HOLD = statement(
         )
     )
 )
+_account = _accounts.alias("account")
+NO_SUCH_ACCOUNT = statement(
+    select(literal_column("1").label("one")).where(~exists().where(_account.c.id == bindparam("account")))
+)
 ACCOUNTS_AFTER = statement(
     select(_accounts.c.id, _accounts.c.kind, _accounts.c.balance_units, _accounts.c.held_units)
     .where(_accounts.c.id > bindparam("after"))
@@ -189,6 +193,10 @@ def transfer(
 
     Raises InsufficientFunds, AccountNotFound, and TransferConflict where the id names another transfer.
     """
+    # Before the line, whose foreign keys would say it in their own words.
+    for account_id in (debit_id, credit_id):
+        if not tx.none(NO_SUCH_ACCOUNT, account=account_id):
+            raise AccountNotFound(account_id=account_id)
     if not _record(tx, transfer_id, kind, debit_id, credit_id, units, None, ref):
         return False
     if tx.run(DEBIT, key=debit_id, units=units) != 1:

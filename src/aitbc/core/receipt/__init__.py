@@ -16,7 +16,6 @@ from aitbc.core.receipt.document import (
     Signature,
     document_text,
     old_statement,
-    parse,
     result_statement,
     sign,
     sign_bytes,
@@ -26,6 +25,7 @@ from aitbc.core.receipt.document import (
     to_json_of_signed,
 )
 from aitbc.core.receipt.proof import Check, check_leaf
+from aitbc.core.receipt.reading import parse
 from aitbc.core.receipt.verification import Verification, verify, verify_bytes
 
 __all__ = [

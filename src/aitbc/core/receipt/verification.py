@@ -17,11 +17,11 @@ from aitbc.core.receipt.document import (
     ReceiptFields,
     ReceiptInvalid,
     Signature,
-    parse,
     signed_bytes,
     statement_of,
 )
 from aitbc.core.receipt.proof import VALIDITY_TOLERANCE_MS, Check, check_leaf
+from aitbc.core.receipt.reading import parse
 
 SIGNATURE = "signature"
 NETWORK = "network"

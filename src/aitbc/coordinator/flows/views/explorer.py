@@ -191,12 +191,12 @@ def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int
     """The transfers that an account paid or received."""
     wanted = limit + offset
     address = account_named(address)
-    place: tuple[int, str] | None = None
+    place: tuple[int, int] | None = None
     if cursor is not None:
         last: Row | None = None if "\0" in cursor else tx.one(BY_ID, id=cursor)
         if last is None:
             raise _bad_cursor()
-        place = (last.created_at_ms, last.id)
+        place = (last.created_at_ms, last.seq)
     ids = _ids_of(tx, address, wanted, place)
     page = ids[offset:wanted]
     found: dict[str, Row] = {}
@@ -209,19 +209,21 @@ def transactions_of_address(tx: Tx, address: str, cursor: str | None, limit: int
     return Page(_placed(tx, rows), _next(rows, limit, lambda row: row.id))
 
 
-def _ids_of(tx: Tx, address: str, limit: int, place: tuple[int, str] | None) -> list[str]:
-    """The newest transfers of an account on either side, behind a place: each side has its index."""
-    found: set[tuple[int, str]] = set()
-    name = _t.id.collate("BINARY" if tx.dialect == "sqlite" else "C")
+def _ids_of(tx: Tx, address: str, limit: int, place: tuple[int, int] | None) -> list[str]:
+    """The newest transfers of an account on either side, behind a place: each side has its index.
+
+    Of one millisecond in the order of the log: an id's text says nothing of when it was.
+    """
+    found: set[tuple[int, int, str]] = set()
     for side in (_t.debit_id, _t.credit_id):
-        query = select(_t.created_at_ms, _t.id).where(side == address)
+        query = select(_t.created_at_ms, _l.seq, _t.id).join(Leaf, _l.ref_id == _t.id).where(side == address)
         if place is not None:
-            at_ms, last = place
-            earlier = (_t.created_at_ms < at_ms) | (name < last)
+            at_ms, seq = place
+            earlier = (_t.created_at_ms < at_ms) | (_l.seq < seq)
             query = query.where(_t.created_at_ms <= at_ms, earlier)
-        query = query.order_by(_t.created_at_ms.desc(), name.desc()).limit(limit)
-        found.update((row.created_at_ms, row.id) for row in tx.query(query))
-    return [one for _, one in sorted(found, reverse=True)[:limit]]
+        query = query.order_by(_t.created_at_ms.desc(), _l.seq.desc()).limit(limit)
+        found.update((row.created_at_ms, row.seq, row.id) for row in tx.query(query))
+    return [one for _, _, one in sorted(found, reverse=True)[:limit]]
 
 
 def transaction(tx: Tx, name: str) -> Transaction:

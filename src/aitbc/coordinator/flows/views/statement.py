@@ -2,8 +2,9 @@
 
 What belongs to a time is decided by each transfer's own time, to the millisecond. Before a statement is read,
 the books are closed up to its end (`ledger.closing`): all of it has committed, and the next one begins there.
-The order is that of time, then of ids, along which the indexes of each side run: a page costs the same wherever it
-is, and so do the totals, which start from the balance's last mark (`ledger.marks`).
+The order is that of time, along which the indexes of each side run, and of one millisecond that in which the log took
+them: never by what an id looks like. A page costs the same wherever it is, and so do the totals, which start from the
+balance's last mark (`ledger.marks`).
 """
 
 import json
@@ -11,8 +12,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, and_, bindparam, case, literal_column, or_, select
+from sqlalchemy import BigInteger, Integer, and_, bindparam, func, literal_column, or_, select
 
+from aitbc.coordinator.chain.models import Leaf
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import InvalidRequest
@@ -25,7 +27,7 @@ from aitbc.coordinator.receipts.models import Receipt
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 DEBIT, CREDIT = 0, 1
 
-_CURSOR = re.compile(r"([0-9]{1,15})\.([01])([01])\.([0-9]{1,15}):(.{1,200})", re.ASCII)
+_CURSOR = re.compile(r"([0-9]{1,15})\.([01])\.([0-9]{1,15})\.([0-9]{1,18}):(.{1,200})", re.ASCII)
 
 
 class Movement(NamedTuple):
@@ -77,12 +79,10 @@ class StatementPage(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a row stands in the order: by the time that it was booked, within a millisecond money that was made
-    before what moves it, then by id, as text. The form of an id, a UUID or a name ("grant:NAME"), says nothing.
-    """
+    """Where a row stands in the order: `seq` is its leaf's; the id tells apart what no leaf does."""
 
     at_ms: int
-    moved: int
+    seq: int
     id: str
     side: int
 
@@ -96,6 +96,7 @@ class _Line(NamedTuple):
     hold_id: str | None
     ref: str
     created_at_ms: int
+    seq: int
     receipt_id: str | None
     body: str | None
     payment_fee_units: int | None
@@ -103,6 +104,7 @@ class _Line(NamedTuple):
 
 
 _t: Any = table_of(Transfer)
+_l: Any = table_of(Leaf)
 _r: Any = table_of(Receipt)
 _m: Any = table_of(Payment)
 _SIDES = {DEBIT: _t.c.debit_id, CREDIT: _t.c.credit_id}
@@ -114,11 +116,11 @@ def _lines(side: int, dialect: str) -> Any:
     """Movements of one side up to `to`, behind a place, and what their jobs' receipts and payments say."""
     # As Python orders them, which puts both sides together; an index of PostgreSQL's may have another order.
     name = _t.c.id.collate("BINARY" if dialect == "sqlite" else "C")
-    moved = case((_t.c.kind == literal_column("'mint'"), 0), else_=1)
+    seq = func.coalesce(_l.c.seq, literal_column("0"))  # a line without a leaf is shown as well
     at: Any = bindparam("at")
-    rank: Any = bindparam("moved", type_=Integer)
+    last: Any = bindparam("seq", type_=BigInteger)
     behind = or_(name > bindparam("id"), and_(_t.c.id == bindparam("id"), _SAME))
-    later = or_(moved > rank, and_(moved == rank, behind))
+    later = or_(seq > last, and_(seq == last, behind))
     return (
         select(
             _t.c.id,
@@ -129,15 +131,16 @@ def _lines(side: int, dialect: str) -> Any:
             _t.c.hold_id,
             _t.c.ref,
             _t.c.created_at_ms,
+            seq.label("seq"),
             _r.c.id,
             _r.c.body,
             _m.c.fee_units,
             _m.c.refunded_units,
         )
         .select_from(
-            _t.outerjoin(_r, and_(_r.c.job_id == _t.c.ref, _t.c.hold_id.is_not(None))).outerjoin(
-                _m, _m.c.id == _t.c.hold_id
-            )
+            _t.outerjoin(_l, _l.c.ref_id == _t.c.id)
+            .outerjoin(_r, and_(_r.c.job_id == _t.c.ref, _t.c.hold_id.is_not(None)))
+            .outerjoin(_m, _m.c.id == _t.c.hold_id)
         )
         .where(
             _SIDES[side] == bindparam("account"),
@@ -146,7 +149,7 @@ def _lines(side: int, dialect: str) -> Any:
             or_(_t.c.created_at_ms > at, later),
             _MOVES,
         )
-        .order_by(_t.c.created_at_ms, moved, name)
+        .order_by(_t.c.created_at_ms, seq, name)
         .limit(bindparam("count"))
     )
 
@@ -209,19 +212,19 @@ def _after(tx: Tx, place: _Place, **values: Any) -> Iterator[tuple[_Place, _Line
     for side in (DEBIT, CREDIT):
         # The row at the place itself was shown; the same transfer's other side comes behind it.
         same = int(side > place.side)
-        for line in tx.all(LINES[side], at=place.at_ms, moved=place.moved, id=place.id, same=same, **values):
-            yield _Place(line.created_at_ms, int(line.kind != "mint"), line.id, side), line
+        for line in tx.all(LINES[side], at=place.at_ms, seq=place.seq, id=place.id, same=same, **values):
+            yield _Place(line.created_at_ms, line.seq, line.id, side), line
 
 
 def _text(place: _Place) -> str:
-    return f"{place.side}{place.moved}.{place.at_ms}:{place.id}"
+    return f"{place.side}.{place.at_ms}.{place.seq}:{place.id}"
 
 
 def _parse(cursor: str) -> tuple[int, _Place]:
     match = _CURSOR.fullmatch(cursor)
-    if match is None or max(int(match[1]), int(match[4])) > LAST_MS or "\0" in match[5]:
+    if match is None or max(int(match[1]), int(match[3])) > LAST_MS or "\0" in match[5]:
         raise InvalidRequest("The cursor is not valid.", fields=[{"field": "cursor", "message": "not valid"}])
-    return int(match[1]), _Place(int(match[4]), int(match[3]), match[5], int(match[2]))
+    return int(match[1]), _Place(int(match[3]), int(match[4]), match[5], int(match[2]))
 
 
 def _movement(line: _Line, side: int) -> Movement:

@@ -5,9 +5,13 @@ Completion must be quick and silent: it asks with a short limit of time, and off
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from aitbc.core.jobspec import JOB_TYPES
+
+if TYPE_CHECKING:
+    from aitbc.sdk import Client
 
 WAIT_S = 1.5  # how long the coordinator may take while somebody waits at the prompt
 MOST = 50
@@ -50,7 +54,7 @@ def receipt_ids(incomplete: str) -> list[str]:
     return _asked(incomplete, lambda client: (one.receipt_id for one in client.receipts(limit=MOST)))
 
 
-def _asked(incomplete: str, ask: Callable[..., object]) -> list[str]:
+def _asked(incomplete: str, ask: Callable[[Client], Iterable[str | None]]) -> list[str]:
     from aitbc.cli.failures import CommandError
     from aitbc.cli.profile import resolve
     from aitbc.sdk import AitbcClientError, Client
@@ -58,7 +62,7 @@ def _asked(incomplete: str, ask: Callable[..., object]) -> list[str]:
     try:
         target = resolve(None, None)
         with Client(target.url, target.key or "", timeout_s=WAIT_S, tries=1) as client:
-            names = [str(name) for name in ask(client)]  # type: ignore[attr-defined]
+            names = [str(name) for name in ask(client)]
     except (AitbcClientError, CommandError, ValueError):
         return []
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)][:MOST]

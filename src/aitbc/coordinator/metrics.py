@@ -8,7 +8,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 # Without this every counter would come with a `_created` series that says nothing new.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()
 
 API_REQUESTS = Counter(
     "api_requests_total", "HTTP requests by method, route and status.", ("method", "path", "status")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import pynvml  # type: ignore[import-untyped]
+import pynvml
 
 log = logging.getLogger(__name__)
 

@@ -35,4 +35,4 @@ def append_only(model: Any) -> None:
             )
         )
     for dialect, text in ddl:
-        event.listen(table, "after_create", DDL(text).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
+        event.listen(table, "after_create", DDL(text).execute_if(dialect=dialect))

@@ -21,7 +21,7 @@ DIALECTS: dict[str, Any] = {
     # By position: sqlite3 looks names up one by one at each execution, which for wide rows costs as much as
     # the insert; and so do statements go to PostgreSQL itself.
     "sqlite": sqlite_dialect.dialect(paramstyle="qmark"),
-    "postgresql": pg_dialect.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]
+    "postgresql": pg_dialect.dialect(paramstyle="numeric_dollar"),
 }
 
 SEVERAL = (16, 8, 4, 3, 2)  # how many rows an INSERT may have: what a statement costs is shared by as many

@@ -6,6 +6,7 @@ Import `parse` from `aitbc.core.receipt`.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from aitbc.core import jobspec, money, signing
@@ -139,10 +140,10 @@ def _count(value: object, name: str) -> int:
 
 
 def _money(value: object, name: str) -> int:
-    if isinstance(value, str):
+    if not isinstance(value, int | float | Decimal):
         raise ReceiptInvalid(f"{name} is not a number")
     try:
-        return money.parse_ait(value)  # type: ignore[arg-type]  # it checks the type itself
+        return money.parse_ait(value)
     except ValueError as error:
         raise ReceiptInvalid(f"{name}: {error}") from None
 

@@ -213,8 +213,9 @@ def is_loopback(url: str) -> bool:
 
 def context_of(value: object) -> int | None:
     """A context length as an engine gave it, or None where it is none that could be offered."""
-    is_length = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_CONTEXT_LENGTH
-    return value if is_length else None  # type: ignore[return-value]
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 < value <= MAX_CONTEXT_LENGTH else None
 
 
 def messages_of(request: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ class LlamaCppEngine(Engine):
 
     def _load(self, key: str, facts: GgufFacts) -> Any:
         try:
-            import xllamacpp  # type: ignore[import-untyped]
+            import xllamacpp
         except ImportError as error:
             raise EngineError(Cause.ENGINE_UNAVAILABLE, f"xllamacpp cannot be loaded: {error}") from error
         params = xllamacpp.CommonParams()

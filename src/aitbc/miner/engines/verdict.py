@@ -287,8 +287,9 @@ def describe_error(data: object) -> tuple[str, str, int | None]:
 def _http_status(value: object) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:4])
-    is_status = isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599
-    return int(value) if is_status else None  # type: ignore[call-overload]
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 400 <= value <= 599 else None
 
 
 def _status_of(kind: str) -> int:

@@ -46,7 +46,10 @@ class Health(Reply):
 class JobWarning(Reply):
     """What the client should know before it waits."""
 
-    code: Annotated[str, OneOf("MODEL_NOT_SERVED", "PRICE_ABOVE_CAP", "NO_MINER_FITS", "FIELDS_IGNORED")]
+    code: Annotated[
+        str,
+        OneOf("MODEL_NOT_SERVED", "PRICE_ABOVE_CAP", "CONTEXT_TOO_SHORT", "NO_MINER_FITS", "FIELDS_IGNORED"),
+    ]
     message: str
     models: Annotated[
         list[str], Field(description="Models on offer, where the one that is asked for is not.")

@@ -5,13 +5,14 @@ In part both where it is cancelled while it runs.
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
-from aitbc.coordinator.errors import PriceTooLarge
+from aitbc.coordinator.errors import PaymentNotEscrowed, PriceTooLarge
 from aitbc.coordinator.flows.shared import holds
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger.service import Hold
 from aitbc.coordinator.payments import service as payments
+from aitbc.coordinator.payments.service import PaymentRow
 from aitbc.core.ids import new_id
 from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
 
@@ -80,7 +81,7 @@ def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> No
     payment = payments.of_job(tx, job.id) if job.manual_payment else None
     if payment is not None:
         payments.set_price(tx, payment.id, provider_id, price_units, fee, 0)
-        payments.end(tx, payment, "released", refunded_units=0, fee_units=fee, transfer_id=post_id)
+        _end(tx, payment, "released", fee_units=fee, transfer_id=post_id)
 
 
 def give_back(tx: Tx, job: JobRow) -> None:
@@ -91,6 +92,14 @@ def give_back(tx: Tx, job: JobRow) -> None:
         transfer_id = holds.give_back(tx, hold_of(job))
     payment = payments.of_job(tx, job.id) if job.manual_payment else None
     if payment is not None:
-        payments.end(
-            tx, payment, "refunded", refunded_units=job.held_units, fee_units=0, transfer_id=transfer_id
-        )
+        _end(tx, payment, "refunded", refunded_units=job.held_units, transfer_id=transfer_id)
+
+
+def _end(
+    tx: Tx, payment: PaymentRow, after: str, *, transfer_id: str, refunded_units: int = 0, fee_units: int = 0
+) -> None:
+    """Ends the payment with its job: neither without the other."""
+    if not payments.end(
+        tx, payment, after, refunded_units=refunded_units, fee_units=fee_units, transfer_id=transfer_id
+    ):
+        raise PaymentNotEscrowed(payment_id=payment.id, status=payment.status)

@@ -66,12 +66,19 @@ class BlockRow(NamedTuple):
         )
 
 
+class BlockZero(NamedTuple):
+    """What tells networks apart: the genesis block's hash, and that of the founding, which it follows."""
+
+    hash: str
+    previous_hash: str
+
+
 COLUMNS = list(table_of(Block).columns)
 if BlockRow._fields != tuple(column.name for column in COLUMNS):
     raise RuntimeError("BlockRow and the blocks table have drifted apart")
 
 HEAD = statement(select(*COLUMNS).order_by(_b.height.desc()).limit(1), BlockRow)
-GENESIS = statement(select(*COLUMNS).where(_b.height == literal_column("0")), BlockRow)
+GENESIS = statement(select(_b.hash, _b.previous_hash).where(_b.height == literal_column("0")), BlockZero)
 WAITING = statement(
     select(_l.seq, _l.kind, _l.hash).where(sql(UNSEALED)).order_by(_l.seq).limit(bindparam("count"))
 )
@@ -141,9 +148,9 @@ def write_genesis(tx: Tx, header: BlockHeader) -> None:
     )
 
 
-def block_zero(tx: Tx) -> BlockRow | None:
-    """The genesis block."""
-    row: BlockRow | None = tx.one(GENESIS)
+def block_zero(tx: Tx) -> BlockZero | None:
+    """The genesis block, also of a database that is yet to be upgraded: what is asked for, blocks have always had."""
+    row: BlockZero | None = tx.one(GENESIS)
     return row
 
 

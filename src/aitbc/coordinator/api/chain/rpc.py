@@ -15,7 +15,7 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import wallets
 from aitbc.coordinator.chain import proofs, sealer
-from aitbc.coordinator.chain.sealer import BlockRow
+from aitbc.coordinator.chain.sealer import BlockRow, BlockZero
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
     AitbcError,
@@ -204,7 +204,7 @@ def _transaction_json(found: Found) -> wallets.ChainTransaction:
     }
 
 
-def _info(tx: Tx) -> tuple[BlockRow, BlockRow, int]:
+def _info(tx: Tx) -> tuple[BlockZero, BlockRow, int]:
     """The first block, the newest, and the least fee of a transfer in base units."""
     first, row = sealer.block_zero(tx), sealer.head(tx)
     if first is None or row is None:
@@ -212,7 +212,7 @@ def _info(tx: Tx) -> tuple[BlockRow, BlockRow, int]:
     return first, row, parameters.get(tx, "min_transaction_fee")
 
 
-def _info_json(runtime: Runtime, first: BlockRow, row: BlockRow, min_fee_units: int) -> wallets.ChainInfo:
+def _info_json(runtime: Runtime, first: BlockZero, row: BlockRow, min_fee_units: int) -> wallets.ChainInfo:
     network = runtime.network
     return {
         "chain_id": network.chain_id,

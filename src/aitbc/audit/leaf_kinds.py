@@ -5,6 +5,7 @@ A kind is a class here and an entry in `KINDS`; `audit.leaves` knows none of the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 from aitbc.audit.books import Books, Line
@@ -24,7 +25,7 @@ class Auditing(NamedTuple):
     fee: Fee
 
 
-class Kind:
+class Kind(ABC):
     """One kind of leaf. `columns` of `table`, of which the first names the row; `noun` for findings."""
 
     number: ClassVar[int]
@@ -35,10 +36,11 @@ class Kind:
     def __init__(self, auditing: Auditing) -> None:
         self._auditing = auditing
 
+    @abstractmethod
     def encode(self, values: tuple[Any, ...]) -> bytes:
         """The leaf's bytes. TypeError, ValueError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
         """What the row does, once it is what the log has. Raises Wrong."""
 

@@ -73,9 +73,12 @@ class Running:
     async def _outlived(self) -> bool:
         """One round, counted; a loop outlives a bad one: without it leases would never end."""
         name, began_s = self.loop.name, time.monotonic()
-        outcome, more = "waits" if self.waits else "done", False
+        outcome, more = "done", False
         try:
-            more = await self.run_once()
+            if self.waits:
+                outcome = "waits"
+            else:
+                more = await self.loop.run_once(self._state)
         except StorageUnavailable:
             outcome = "failed"
             log.warning("background_round_failed", loop=name)

@@ -15,6 +15,7 @@ from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import RUNNING, Job
 from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners.models import Miner
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.core import jobspec
@@ -77,8 +78,6 @@ RESENT = statement(
     _Alike,
 )
 
-OWN_MINER = statement(select(_m.id).where(_m.id == bindparam("miner"), _m.account_id == bindparam("account")))
-
 
 def room(tx: Tx, account_id: str, wanted_bytes: int, together: bool) -> int:
     """The most bytes of a body with one result of the account, or with all of them `together`.
@@ -116,7 +115,8 @@ def held_job(tx: Tx, account_id: str, job_id: str) -> tuple[JobRow, int]:
         raise JobNotFound(job_id=job_id)
     if job.status != "running":
         raise JobNotRunning(job_id=job.id, status=job.status)
-    if not tx.all(OWN_MINER, miner=job.miner_id, account=account_id):
+    miner = miners.get(tx, job.miner_id) if job.miner_id else None
+    if miner is None or miner.account_id != account_id:
         raise LeaseLost(job_id=job.id)
     kind = jobspec.job_type_named(job.job_type)
     request = json.loads(job_texts.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}

@@ -21,7 +21,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class SourceError(Exception):
-    """A source is not to be had, or answered what cannot be true. The text is for the operator; it holds no credential."""
+    """A source is not to be had, or answered what cannot be true. The text is for operators and holds no credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,18 @@ class Seen:
 class Look:
     """One look at the chain that ends with `upto`, at the scripts that were asked for.
 
-    It holds every output to them in blocks above `after` up to `upto` and, where `whole`, in the mempool. What it does not
-    hold is not there: an output known before, above `after` or in the mempool, has then been replaced or reorganised away.
-    Outputs in blocks up to `after` may be in it too (an address-asker learns of them for free), and are as true.
+    It holds every output to them in blocks above `after` up to `upto` and, where `whole`, in the mempool. What it does
+    not hold is not there: an output known before, above `after` or in the mempool, has then been replaced or
+    reorganised away. Outputs in blocks up to `after` may be in it too (an address-asker learns of them for free), and
+    are as true.
     """
 
     upto: BlockRef
     whole: bool
     """`upto` was the chain's tip, and the mempool was looked at as well."""
     blocks: tuple[BlockRef, ...]
-    """Blocks above `after`, by height, that are known to be in this chain, `upto` the last (none where `upto` is `after`).
-    A scanner gives all of them, an address-asker those it happened to learn and `upto`."""
+    """Blocks above `after`, by height, that are known to be in this chain, `upto` the last (none where `upto` is
+    `after`). A scanner gives all of them, an address-asker those it happened to learn and `upto`."""
     seen: tuple[Seen, ...]
     """No outpoint twice; no block above `upto`."""
 

@@ -10,8 +10,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Protocol
 
-MAX_SAT = 21_000_000 * 100_000_000
-"""Satoshi that can ever exist; no output has more."""
+from aitbc.core.bitcoin import MAX_SAT
+
 MAX_HEIGHT = 2**31 - 1
 MAX_SCRIPT_BYTES = 10_000
 COINBASE_MATURITY = 100

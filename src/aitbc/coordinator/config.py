@@ -33,6 +33,9 @@ MAX_DEPOSIT = 1_000_000
 MAX_RATE = 10_000_000
 """AIT for a bitcoin. At it an output of 9 BTC is the largest that one transfer can credit."""
 
+MAX_CONFIRMATIONS = 100
+"""Blocks: so far back the exchange follows a reorganisation."""
+
 MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
 
@@ -301,6 +304,10 @@ class Settings(BaseSettings):
     bitcoin_interval_s: float = Field(
         10, gt=0, le=3600, description="How often the chain is looked at for what was paid."
     )
+    bitcoin_confirmations: str = Field(
+        "1,3,6",
+        description="Blocks that a payment needs below 0.01 BTC, below 0.1 BTC, and from there on.",
+    )
     topup_lock_s: float = Field(
         3600,
         ge=60,
@@ -379,6 +386,12 @@ class Settings(BaseSettings):
         parse_ait(value)
         return value
 
+    @field_validator("bitcoin_confirmations")
+    @classmethod
+    def _check_confirmations(cls, value: str) -> str:
+        split_confirmations(value)
+        return value
+
     @field_validator("bitcoin_rpc_url", "bitcoin_esplora_url")
     @classmethod
     def _check_source_url(cls, value: str) -> str:
@@ -453,6 +466,11 @@ class Settings(BaseSettings):
         return parse_ait(self.devnet_grant) if self.chain_id == "ait-devnet" else 0
 
     @property
+    def confirmations(self) -> tuple[int, int, int]:
+        """BITCOIN_CONFIRMATIONS: for small, medium and large payments."""
+        return split_confirmations(self.bitcoin_confirmations)
+
+    @property
     def max_batch_body_bytes(self) -> int:
         """Largest body of a batch route, bytes."""
         return self.max_body_bytes * BATCH_BODY_FACTOR
@@ -472,6 +490,18 @@ def split_witnesses(text: str) -> list[tuple[Verifier, str]]:
             raise ValueError(f"{verifier.name}: named twice")
         found.append((verifier, url.rstrip("/")))
     return found
+
+
+def split_confirmations(text: str) -> tuple[int, int, int]:
+    """Three counts that never fall. ValueError."""
+    counts = [
+        int(part) if part.isdecimal() and len(part) <= 3 else 0 for part in text.replace(" ", "").split(",")
+    ]
+    if len(counts) != 3 or not 1 <= counts[0] <= counts[1] <= counts[2] <= MAX_CONFIRMATIONS:
+        raise ValueError(
+            f"must be three numbers from 1 to {MAX_CONFIRMATIONS}, none less than the one before"
+        )
+    return counts[0], counts[1], counts[2]
 
 
 def split_api_keys(text: str) -> list[tuple[str, str]]:

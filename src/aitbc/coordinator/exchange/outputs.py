@@ -130,6 +130,11 @@ BOOK = statement(
     )
 )
 FORGIVE = statement(update(BitcoinOutput).where(_own, sql(FLAGGED)).values(forgiven=1))
+ASSIGN = statement(
+    update(BitcoinOutput)
+    .where(_own, _o.topup_id == literal_column("''"))
+    .values(topup_id=bindparam("topup"), late=1, final=0)
+)
 CREDIT = statement(select(*CREDIT_COLUMNS).where(_c.id == bindparam("credit")), Credit)
 CREDITS_OF = statement(
     lambda dialect: (
@@ -242,6 +247,11 @@ def book(tx: Tx, row: OutputRow, made: Credit, credited_units: int, reversed_: b
 def forgive(tx: Tx, output: str) -> bool:
     """What a reversal could not take back is let be; False where nothing of this output is owed."""
     return tx.run(FORGIVE, outpoint=output) == 1
+
+
+def assign(tx: Tx, output: str, topup_id: str) -> bool:
+    """Says whose an output is that was nobody's. False where it is somebody's."""
+    return tx.run(ASSIGN, outpoint=output, topup=topup_id) == 1
 
 
 def credit(tx: Tx, transfer_id: str) -> Credit | None:

@@ -1,7 +1,6 @@
 """Payments with Bitcoin: /v1/exchange."""
 
 from functools import partial
-from typing import cast
 
 import orjson
 import segno
@@ -17,7 +16,7 @@ from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import exchange as schemas
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
-from aitbc.coordinator.exchange.outputs import OutputRow
+from aitbc.coordinator.exchange.outputs import OutputRow, credit_id
 from aitbc.coordinator.exchange.states import MEDIUM_SAT, SMALL_SAT
 from aitbc.coordinator.exchange.terms import MIN_SAT, Terms
 from aitbc.coordinator.flows.acts import exchange as acts
@@ -125,12 +124,11 @@ def payment_json(terms: Terms, view: TopupView) -> schemas.BitcoinPayment:
 
 def qr_svg(uri: str) -> str:
     """A QR code of the URI, for pages to show as it is."""
-    return cast(str, segno.make(uri, error="m", micro=False).svg_inline(scale=4))
+    return str(segno.make(uri, error="m", micro=False).svg_inline(scale=4))
 
 
 def _output_json(view: TopupView, one: OutputRow) -> schemas.BitcoinOutput:
     txid, _, vout = one.id.partition(":")
-    credit = view.credits.get(one.id)
     in_block = one.height >= 0
     return {
         "txid": txid,
@@ -144,5 +142,5 @@ def _output_json(view: TopupView, one: OutputRow) -> schemas.BitcoinOutput:
         "late": one.late == 1,
         "credited": 0 if one.reversed else ait(one.credited_units),
         "owed": ait(one.credited_units) if one.reversed and not one.forgiven else 0,
-        "transfer_id": None if credit is None else credit.id,
+        "transfer_id": credit_id(one.id, one.events - 1) if one.events else None,
     }

@@ -1,9 +1,8 @@
 """Bodies of payments with Bitcoin."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
-from typing_extensions import Self
 
 from aitbc.coordinator.api.plumbing.routing import Body
 from aitbc.coordinator.api.schemas.fields import AmountUnits, OneOf

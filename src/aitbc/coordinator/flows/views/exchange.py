@@ -13,7 +13,7 @@ from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import TopupNotFound
 from aitbc.coordinator.exchange import outputs, topups, watch
 from aitbc.coordinator.exchange.models import FLAGGED, LOCKED, BitcoinOutput, Topup
-from aitbc.coordinator.exchange.outputs import Credit, OutputRow
+from aitbc.coordinator.exchange.outputs import OutputRow
 from aitbc.coordinator.exchange.states import confirmations_asked
 from aitbc.coordinator.exchange.terms import Terms
 from aitbc.coordinator.exchange.topups import TopupRow
@@ -39,7 +39,6 @@ class TopupView(NamedTuple):
 
     row: TopupRow
     outputs: list[OutputRow]
-    credits: dict[str, Credit]
     tip_height: int
     needed: int
 
@@ -73,9 +72,8 @@ def show(tx: Tx, terms: Terms, principal: Principal, topup_id: str) -> TopupView
     own = outputs.of_topups(tx, [row.id])
     found = watch.get(tx)
     tip_height = 0 if found is None else found.height
-    last = {credit.outpoint: credit for credit in outputs.credits_of(tx, [one.id for one in own[:SHOWN]])}
     needed = confirmations_asked([one.fact(False) for one in own], row.sat, tip_height, terms.needed)
-    return TopupView(row, own, last, tip_height, needed)
+    return TopupView(row, own, tip_height, needed)
 
 
 def looked(tx: Tx) -> WatchRow | None:

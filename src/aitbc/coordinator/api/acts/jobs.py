@@ -24,10 +24,10 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import completion, job_lifecycle
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
 from aitbc.coordinator.flows.acts.job_lifecycle import RefusedTry
-from aitbc.coordinator.flows.shared import own_jobs
+from aitbc.coordinator.flows.shared import on_offer, own_jobs
 from aitbc.coordinator.flows.shared.context import FlowContext
-from aitbc.coordinator.flows.views import explain, on_offer
-from aitbc.coordinator.flows.views.on_offer import Warned
+from aitbc.coordinator.flows.shared.on_offer import Warned
+from aitbc.coordinator.flows.views import explain
 from aitbc.coordinator.jobs import queries
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec

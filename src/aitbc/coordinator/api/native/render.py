@@ -13,9 +13,9 @@ from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.errors import AitbcError
 from aitbc.coordinator.flows.acts.dispatch import Assignment
 from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.flows.shared.on_offer import Warned
 from aitbc.coordinator.flows.shared.trust import WORDS, Room
 from aitbc.coordinator.flows.views.miners import ListedMiner
-from aitbc.coordinator.flows.views.on_offer import Warned
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners.rows import MinerRow, OfferRow

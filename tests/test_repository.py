@@ -150,6 +150,17 @@ def test_nothing_is_left_for_later_in_the_program() -> None:
     assert not found
 
 
+MOST_LINES = 425
+
+
+def test_no_file_of_the_program_is_long() -> None:
+    """About 400 lines can be read at one sitting; beyond, a file has a seam where it can be two."""
+    files = [file for file in tracked() if file.suffix == ".py" and (ROOT / "src") in file.parents]
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
+    assert len(lengths) > 300
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
 def requirement_name(requirement: str) -> str:
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found, requirement

@@ -69,12 +69,11 @@ class ServerProcess:
         assert self.process is None, "it is running already"
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as log:
-            started = (
-                partial(subprocess.Popen, [AITBC, "serve"], stdin=subprocess.DEVNULL)
-                if self.by_script
-                else partial(Aitbc, ["serve"])
-            )
-            self.process = started(env=self.environment, stdout=log, stderr=log, cwd=self.home)
+            given = {"env": self.environment, "stdout": log, "stderr": log, "cwd": self.home}
+            if self.by_script:
+                self.process = subprocess.Popen([AITBC, "serve"], stdin=subprocess.DEVNULL, **given)
+            else:
+                self.process = Aitbc(["serve"], **given)
         deadline = time.monotonic() + START_S
         while not self.healthy():
             ended = self.process.poll() is not None

@@ -22,7 +22,7 @@ from aitbc.core.log.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
+from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
 WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)

@@ -20,7 +20,7 @@ from aitbc.core.signing import encode_b64
 from aitbc.core.wallet.transaction import read_transaction
 from tests.audit.scene import OTHER_WALLET, WALLET, Scene, count, seal
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import CHAIN, Market
+from tests.support.flows import CHAIN, Market
 
 
 def found(market: Market) -> Wrong:

@@ -14,7 +14,7 @@ from aitbc.coordinator.ledger.models import Account
 from aitbc.coordinator.ledger.service import Hold
 from tests.coordinator.database.accounts import names, opens
 from tests.coordinator.database.groups import shared, trips_of
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 _accounts: Any = Account.__table__  # type: ignore[attr-defined]
 NAMED = statement(select(_accounts.c.id).where(_accounts.c.id == bindparam("name")))

@@ -17,7 +17,7 @@ from aitbc.coordinator.ledger.models import Account
 from aitbc.coordinator.ledger.service import Hold
 from tests.coordinator.database.accounts import opens
 from tests.coordinator.database.groups import end_backend, own_pid, shared, trips_of
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 

@@ -9,7 +9,7 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.views import activity
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.ids import new_id
-from tests.support_flows import CHAIN, KEY, Market, found
+from tests.support.flows import CHAIN, KEY, Market, found
 
 
 def seal(market: Market) -> None:

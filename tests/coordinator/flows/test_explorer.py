@@ -14,7 +14,7 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.ids import new_id
 from tests.coordinator.chain.logs import rows
 from tests.coordinator.flows.test_activity import seal
-from tests.support_flows import Market
+from tests.support.flows import Market
 
 NAMES = ("alice", "carol", "dora")
 LEAVES = """SELECT seq, leaf_index, id, debit_id, credit_id, amount_units

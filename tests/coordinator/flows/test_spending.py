@@ -12,7 +12,7 @@ from aitbc.coordinator.flows.shared import escrow
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.money import EXACT_NUMBER_UNITS
-from tests.support_flows import MODEL, Market, Provider, spec_of
+from tests.support.flows import MODEL, Market, Provider, spec_of
 
 CAP = 2_000_000  # base units per 1000 tokens, of which the miner asks half
 LIMIT = 1_000_000

@@ -21,7 +21,7 @@ from aitbc.coordinator.ledger import closing, marks
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import ManualClock
 from aitbc.core.ids import new_id
-from tests.support_flows import CHAIN, KEY, MODEL, Market, check_books, found, spec_of
+from tests.support.flows import CHAIN, KEY, MODEL, Market, check_books, found, spec_of
 
 FOREVER = 2**47
 PRICE = 1_000_000  # per 1000 tokens

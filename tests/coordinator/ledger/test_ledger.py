@@ -14,7 +14,7 @@ from aitbc.coordinator.ledger.models import ESCROW, MINT, TREASURY
 from aitbc.coordinator.ledger.service import Balance, Hold, Payout
 from aitbc.core.ids import id_time_ms
 from aitbc.core.money import MAX_UNITS
-from tests.support_flows import check_books
+from tests.support.flows import check_books
 
 
 class Books:

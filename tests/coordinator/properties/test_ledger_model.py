@@ -15,7 +15,7 @@ from aitbc.coordinator.errors import AitbcError, InsufficientFunds, TransferConf
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MINT, TREASURY
 from aitbc.coordinator.ledger.service import Hold, Payout
-from tests.support_flows import check_books
+from tests.support.flows import check_books
 
 BOUNDED = settings(
     max_examples=20,

@@ -27,6 +27,7 @@ from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import service as miners
+from aitbc.coordinator.miners import sessions
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.payments import service as payments
 from aitbc.core import metering
@@ -285,7 +286,7 @@ def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session
     Raises MinerNotFound, Forbidden, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:

@@ -10,7 +10,7 @@ from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.miners import service as miners
-from aitbc.coordinator.miners import standing
+from aitbc.coordinator.miners import sessions, standing
 from aitbc.coordinator.miners.rows import MinerRow, MinerSpec, OfferRow
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.ids import new_id
@@ -72,7 +72,7 @@ def heartbeat(
     Raises MinerNotFound, Forbidden, MinerInactive, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miner = miners.heartbeat(tx, miner, status, load)
     held = {job.id: job for job in jobs.held_by(tx, miner.id) if jobs.is_of_session(job, session)}
     kept = held.keys() if running is None else held.keys() & set(running)

@@ -82,7 +82,7 @@ MINTED = IdForm(
     "A reference is 1 to 64 of A-Z a-z 0-9 . _ : - and begins with a letter or digit.",
 )
 IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED}
-"""Every form that an id has: a time; and what happens once by its name, an account's grant and an operator's own number."""
+"""Every form that an id has: a time; and what happens once by its name, a grant, an operator's own number."""
 
 JOB = ReferenceForm("", UUID_V7, _HOLDING, "A job's id is a UUID of version 7.")
 DEPOSIT = ReferenceForm(

@@ -26,10 +26,8 @@ def pay(tx: Tx, count: int) -> None:
         ledger.mint(tx, new_transfer_id(tx.now_ms), "payée", 1, REASON.of(f"ref {number} \u2014 \u00fc"))
 
 
-def open_accounts(tx: Tx) -> None:
-    for account in ("payer", "payée"):
-        ledger.open_account(tx, account)
-    tx._cursor.execute("UPDATE accounts SET balance_units = 1000000 WHERE id = 'payer'")
+def open_account(tx: Tx) -> None:
+    ledger.open_account(tx, "payée")
 
 
 class Log:
@@ -37,7 +35,7 @@ class Log:
 
     def __init__(self, api: Market) -> None:
         self.api = api
-        api.write(open_accounts)
+        api.write(open_account)
         self.client, self.miner = api.key("client"), api.key("miner")
         api.miner(self.miner)
 

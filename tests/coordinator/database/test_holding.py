@@ -223,7 +223,7 @@ def test_an_error_of_the_call_leaves_nothing_behind(db: Database) -> None:
 
 def test_text_that_postgresql_cannot_keep_is_refused_where_it_was_given(db: Database) -> None:
     with pytest.raises(psycopg.DataError):
-        db.write_sync(holds, "h\0")
+        db.write_sync(holds, "h1", "a\0")
     assert transfers(db) == ["m1"]
 
 

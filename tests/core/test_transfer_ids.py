@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 from aitbc.core import transfer_ids
@@ -148,3 +151,23 @@ def test_a_kind_of_id_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> Non
     assert id_form("hold", outpoint) is None, "of another kind of transfer"
     assert id_form("transfer", booking) is BOOKING
     assert (stored_id(outpoint), stored_id(booking)) == (outpoint, booking)
+
+
+def listed(member: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The rows of the format's page: prefix, what is behind it, and of which transfers."""
+    text = (Path(__file__).parents[2] / "docs/formats/block.md").read_text()
+    table = text.partition(f"| `{member}` | behind it | of | |\n")[2].partition("\n\n")[0]
+    rows = []
+    for line in table.splitlines()[1:]:
+        prefix, rest, kinds = (cell.strip() for cell in line.split("|")[1:4])
+        named = "" if prefix == "(no prefix)" else prefix[1:-1]
+        rows.append((named, rest[1:-1], tuple(kinds.replace("`", "").split(", "))))
+    return rows
+
+
+@pytest.mark.parametrize(("member", "forms"), [("id", IDS), ("ref", REFERENCES)])
+def test_the_format_lists_every_form(member: str, forms: Mapping[str, IdForm | ReferenceForm]) -> None:
+    assert listed(member) == [
+        (form.prefix, form.rest.pattern, tuple(kind for kind in KINDS if kind in form.kinds))
+        for form in forms.values()
+    ]

@@ -16,8 +16,9 @@ from aitbc.core.ids import UUID_V7, new_id
 TransferId = NewType("TransferId", str)
 Reference = NewType("Reference", str)
 
-MAX_ID_CHARS = 200
-"""The most that any id has: pages are continued by it."""
+MAX_ID_CHARS = 128
+"""The most that any id has: the next page is asked for by it."""
+MINER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 ACCOUNT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 ACCOUNT_NAME_SAYS = "An account's name is 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit."
 MAX_REASON_CHARS = 200
@@ -87,7 +88,7 @@ IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED}
 JOB = ReferenceForm("", UUID_V7, _HOLDING, "A job's id is a UUID of version 7.")
 DEPOSIT = ReferenceForm(
     "deposit of miner ",
-    re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII),
+    MINER_ID,
     frozenset({"hold", "void"}),
     "A miner's id is 1 to 64 of A-Z a-z 0-9 . _ -",
 )

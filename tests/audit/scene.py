@@ -23,7 +23,7 @@ from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from aitbc.core.transfer_ids import GRANT, GRANTED, MINTED, REASON
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
+from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
 WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)

@@ -20,8 +20,8 @@ from aitbc.core.transfer_ids import SIGNED, SIGNED_FEE, new_transfer_id
 from aitbc.core.wallet.transaction import read_transaction
 from tests.audit.scene import OTHER_WALLET, WALLET, Scene, count, seal
 from tests.coordinator.users.support import NativeWallet
+from tests.support.flows import CHAIN, Market
 from tests.support.transfers import signed_of
-from tests.support_flows import CHAIN, Market
 
 
 def found(market: Market) -> Wrong:

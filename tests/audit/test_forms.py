@@ -7,8 +7,8 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.service import Hold
 from aitbc.core.transfer_ids import GRANT, GRANTED, MINTED, REASON, Reference, TransferId
+from tests.support.flows import CHAIN, Market
 from tests.support.transfers import declare, id_of, job_of, outpoint_of, signed_of
-from tests.support_flows import CHAIN, Market
 
 FREE = TransferId("prize-1")
 RENT = Reference("rent")

@@ -20,8 +20,8 @@ from aitbc.core.log.checkpoint import cosignature_time, parse_checkpoint
 from aitbc.core.log.note import Verifier, parse_note, verify_note
 from aitbc.keyfile import derive_key
 from tests.coordinator.chain.logs import append
+from tests.support.flows import CHAIN, found
 from tests.support.server import AITBC, ServerProcess, free_port
-from tests.support_flows import CHAIN, found
 from tests.witness.logs import origin_hash
 from tests.witness.network import copied
 

@@ -15,8 +15,8 @@ from aitbc.coordinator.ledger.service import Hold
 from aitbc.core.transfer_ids import REASON
 from tests.coordinator.database.accounts import names, opens
 from tests.coordinator.database.groups import shared, trips_of
+from tests.support.flows import in_loop
 from tests.support.transfers import id_of, job_of
-from tests.support_flows import in_loop
 
 _accounts: Any = Account.__table__  # type: ignore[attr-defined]
 NAMED = statement(select(_accounts.c.id).where(_accounts.c.id == bindparam("name")))

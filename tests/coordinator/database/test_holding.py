@@ -18,8 +18,8 @@ from aitbc.coordinator.ledger.service import Hold
 from aitbc.core.transfer_ids import REASON
 from tests.coordinator.database.accounts import opens
 from tests.coordinator.database.groups import end_backend, own_pid, shared, trips_of
+from tests.support.flows import in_loop
 from tests.support.transfers import id_of, job_of, names_of
-from tests.support_flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 

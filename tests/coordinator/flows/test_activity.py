@@ -9,8 +9,8 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.views import activity
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.transfer_ids import new_transfer_id
+from tests.support.flows import CHAIN, KEY, Market, found
 from tests.support.transfers import signed_of
-from tests.support_flows import CHAIN, KEY, Market, found
 
 
 def seal(market: Market) -> None:

@@ -14,8 +14,8 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.transfer_ids import JOB, new_transfer_id
 from tests.coordinator.chain.logs import rows
 from tests.coordinator.flows.test_activity import seal
+from tests.support.flows import Market
 from tests.support.transfers import signed_of
-from tests.support_flows import Market
 
 NAMES = ("alice", "carol", "dora")
 LEAVES = """SELECT seq, leaf_index, id, debit_id, credit_id, amount_units

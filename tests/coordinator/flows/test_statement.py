@@ -21,8 +21,8 @@ from aitbc.coordinator.ledger import closing, marks
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import ManualClock
 from aitbc.core.transfer_ids import GRANT, MINTED, TransferId, new_transfer_id
+from tests.support.flows import CHAIN, KEY, MODEL, Market, check_books, found, spec_of
 from tests.support.transfers import booking_of, declare, id_of, outpoint_of, signed_of
-from tests.support_flows import CHAIN, KEY, MODEL, Market, check_books, found, spec_of
 
 FOREVER = 2**47
 PRICE = 1_000_000  # per 1000 tokens

@@ -15,8 +15,8 @@ from aitbc.coordinator.ledger.service import Balance, Hold, Payout
 from aitbc.core.ids import id_time_ms
 from aitbc.core.money import MAX_UNITS
 from aitbc.core.transfer_ids import REASON
+from tests.support.flows import check_books
 from tests.support.transfers import id_of, job_of, signed_of
-from tests.support_flows import check_books
 
 
 def hold_of(name: str, account: str, units: int, job: str = "job") -> Hold:

@@ -16,8 +16,8 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MINT, TREASURY
 from aitbc.coordinator.ledger.service import Hold, Payout
 from aitbc.core.transfer_ids import REASON, TransferId
+from tests.support.flows import check_books
 from tests.support.transfers import id_of, job_of, signed_of
-from tests.support_flows import check_books
 
 BOUNDED = settings(
     max_examples=20,

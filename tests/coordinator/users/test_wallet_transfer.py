@@ -27,8 +27,8 @@ from aitbc.coordinator.users import service as users
 from aitbc.core.clock import ManualClock
 from aitbc.core.wallet.transaction import Transaction
 from tests.coordinator.users.support import CHAIN, EvmWallet, NativeWallet
+from tests.support.flows import Market, database_url, found, memory_folder
 from tests.support.transfers import id_of, job_of
-from tests.support_flows import Market, database_url, found, memory_folder
 
 __all__ = ["database_url", "memory_folder"]
 

@@ -1,5 +1,6 @@
 """Submit, cancel and fail: a job's moves together with its money, each in one transaction."""
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,11 +16,14 @@ from aitbc.coordinator.errors import (
     JobNotRunning,
     LeaseLost,
     QueueFull,
+    ResultTooLarge,
 )
-from aitbc.coordinator.flows.shared import escrow, own_jobs, parting, retries
+from aitbc.coordinator.flows.shared import escrow, job_views, on_offer, own_jobs, parting, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import service as miners
@@ -29,6 +33,7 @@ from aitbc.core import metering
 from aitbc.core.causes import Cause
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
+from aitbc.core.jobspec import Request, job_type_named
 from aitbc.core.money import price_units
 
 MESSAGE_CHARS = 500
@@ -44,6 +49,15 @@ def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> Job
         raise _queue_full(tx, ctx, principal)
     _require_space(tx, ctx, principal, spec)
     return _submit(tx, ctx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
+
+
+def submit_shown(
+    tx: Tx, ctx: FlowContext, principal: Principal, request: Request, spec: JobSpec, ignored: list[str]
+) -> JobView:
+    """`submit`; the job with what its client is warned of. `spec` is of `request`; `ignored`: names of fields that
+    were sent and mean nothing."""
+    view = job_views.admitted(tx, ctx, submit(tx, ctx, principal, spec), request)
+    return view._replace(warned=[*view.warned, on_offer.fields_ignored(ignored)]) if ignored else view
 
 
 def submit_batch(
@@ -71,6 +85,16 @@ def submit_batch(
         return _submit(tx, ctx, principal, spec, default_cap)
 
     return tx.each(specs, act)
+
+
+def submit_batch_shown(
+    tx: Tx, ctx: FlowContext, principal: Principal, specs: Sequence[JobSpec | AitbcError]
+) -> list[JobView | AitbcError]:
+    """`submit_batch`; each job with what its client is warned of."""
+    return [
+        item if isinstance(item, AitbcError) else job_views.admitted(tx, ctx, item)
+        for item in submit_batch(tx, ctx, principal, specs)
+    ]
 
 
 def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
@@ -155,6 +179,11 @@ def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRo
     return _again(tx, job_id)
 
 
+def cancel_shown(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobView:
+    """`cancel`; the job as its client sees it."""
+    return job_views.shown(tx, ctx, cancel(tx, ctx, principal, job_id))
+
+
 def _owed(tx: Tx, job: JobRow) -> tuple[str, int, int]:
     """Who is owed what for a running job that ends now by its client's wish: account, ms of the run, price.
 
@@ -227,6 +256,26 @@ def count_refused(
             continue
         message = f"The miner's result was refused: {why}."
         retries.retry_or_fail(tx, ctx, job, Cause.ENGINE_ERROR.value, "miner", message)
+
+
+def count_too_large(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> int:
+    """A result for a job that one of the account's miners runs was too large to be read: it counts as a try.
+
+    Returns the most bytes that its result may have. Raises JobNotFound, JobNotRunning, LeaseLost.
+    """
+    job = jobs.get(tx, job_id)
+    if job is None:
+        raise JobNotFound(job_id=job_id)
+    if job.status != "running":
+        raise JobNotRunning(job_id=job.id, status=job.status)
+    miner = miners.get(tx, job.miner_id) if job.miner_id else None
+    if miner is None or miner.account_id != principal.account_id:
+        raise LeaseLost(job_id=job.id)
+    kind = job_type_named(job.job_type)
+    request = json.loads(job_texts.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
+    tried = RefusedTry(job.id, job.lease_id, ResultTooLarge.code)
+    count_refused(tx, ctx, principal, job.miner_id, [tried])
+    return kind.most_result_bytes(request, job.completion_bound)
 
 
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 
 from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.chain import proofs
+from aitbc.coordinator.chain.proofs import Place
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import (
@@ -67,6 +69,14 @@ class PaymentView(NamedTuple):
     release_after_ms: int
     created_at_ms: int
     updated_at_ms: int
+
+
+class PaymentReceipt(NamedTuple):
+    """A payment, its lines in the ledger with where the log has them, and the proof of the one that ended it."""
+
+    payment: PaymentView
+    lines: list[tuple[Any, Place | None]]
+    proof: str | None
 
 
 def open_escrow(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
@@ -158,6 +168,15 @@ def release_due(tx: Tx) -> int:
 def show(tx: Tx, principal: Principal, payment_id: str) -> PaymentView:
     """One payment for its payer, payee or an admin. Raises PaymentNotFound for anybody else."""
     return _seen(tx, principal, payment_id)[0]
+
+
+def receipt(tx: Tx, principal: Principal, payment_id: str) -> PaymentReceipt:
+    """What proves a payment, for its payer, payee or an admin. Raises PaymentNotFound for anybody else."""
+    view = show(tx, principal, payment_id)
+    hold = ledger.line(tx, view.id)
+    lines = [] if hold is None else [hold, *ledger.lines_of_hold(tx, view.id)]
+    proof = proofs.proof_if_sealed(tx, view.transfer_id) if view.transfer_id else None
+    return PaymentReceipt(view, [(line, proofs.place_of(tx, line.id)) for line in lines], proof)
 
 
 def of_job(tx: Tx, principal: Principal, job_id: str) -> PaymentView:

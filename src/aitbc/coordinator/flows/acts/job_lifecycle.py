@@ -134,7 +134,7 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
     if spec.manual_payment:
         escrow.check_exact(held_units)
-        held = escrow.NO_HOLD
+        held = None
     else:
         held = escrow.reserve(tx, principal, job_id, held_units)
     job = jobs.create(
@@ -143,9 +143,9 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
         job_id=job_id,
         client_id=principal.account_id,
         key_id=principal.key_id,
-        spend_period_ms=held.period_ms,
+        spend_period_ms=0 if held is None else held.period_ms,
         max_price_units=cap_units,
-        hold_id=held.id,
+        hold_id="" if held is None else held.id,
         held_units=0 if spec.manual_payment else held_units,
         max_run_ms=max_run_ms,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from aitbc.audit.database import audit
 from aitbc.coordinator.parameters import service as parameters
-from tests.support_flows import CHAIN, Market
+from tests.support.flows import CHAIN, Market
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def _credit(tx: Tx, topup: TopupRow, row: OutputRow, rate_units: int) -> None:
 
 def _reverse(tx: Tx, topup: TopupRow, row: OutputRow) -> None:
     """Takes back what of the credit the account still has; what is missing stays written at the output."""
-    last = outputs.credit(tx, outputs.credit_id(row.id, row.events - 1))
+    last = outputs.entry(tx, row.id, row.events - 1)
     if last is None:
         raise RuntimeError("an output is credited, and has no credit")
     units = _taken(tx, topup, row)
@@ -230,7 +230,7 @@ def _entry(
     block: BlockRef,
 ) -> Credit:
     return Credit(
-        id=outputs.credit_id(row.id, row.events),
+        id=outputs.entry_id(row.id, row.events),
         kind=kind,
         outpoint=row.id,
         topup_id=topup.id,

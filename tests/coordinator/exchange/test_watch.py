@@ -1,4 +1,4 @@
-"""What arrives on a (fake) chain is credited: in time, late, too little, too much, twice, replaced, reorganised away."""
+"""What arrives on a (fake) chain is credited: in time, late, too little, twice, replaced, reorganised away."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ ACTIONS = st.lists(
     max_size=40,
 )
 BOUNDED = settings(
-    max_examples=300,
+    max_examples=25,
     deadline=None,
     database=None,
     phases=(Phase.generate, Phase.shrink),

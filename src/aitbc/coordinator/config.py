@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from aitbc.coordinator.bitcoin.addresses import AddressesInvalid, Receiving, named_place
 from aitbc.core.log.note import COSIGNATURE_V1, Verifier
 from aitbc.core.money import parse_ait
 
@@ -28,6 +29,12 @@ MAX_GRANT = 60_000_000
 
 MAX_DEPOSIT = 1_000_000
 """AIT. Far more than any miner earns with the leases that it may hold unproven: above it is a typo."""
+
+MAX_RATE = 10_000_000
+"""AIT for a bitcoin. At it an output of 9 BTC is the largest that one transfer can credit."""
+
+MAX_CONFIRMATIONS = 100
+"""Blocks: so far back the exchange follows a reorganisation."""
 
 MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
@@ -266,6 +273,53 @@ class Settings(BaseSettings):
         le=36_500,
         description="Days after which what a miner said about itself is forgotten, if it is not heard of.",
     )
+    bitcoin_xpub: str = Field(
+        "",
+        description="Extended public key of an account (BIP84: xpub, zpub, tpub or vpub) from which each top-up gets an"
+        " address of its own; never a private key.",
+    )
+    bitcoin_address: str = Field(
+        "",
+        description="Without BITCOIN_XPUB: the one address that all top-ups are paid to, told apart by their amounts.",
+    )
+    btc_to_aitbc_rate: Decimal = Field(
+        Decimal(100_000),
+        gt=0,
+        le=MAX_RATE,
+        description="AIT for one bitcoin; fixed for a top-up when it is made.",
+    )
+    bitcoin_network: Literal["", "mainnet", "testnet", "regtest"] = Field(
+        "",
+        description="Bitcoin's chain (testnet: any public test network); empty: the key or the address says it.",
+    )
+    bitcoin_rpc_url: str = Field(
+        "", description="A bitcoind to watch the chain with: http://USER:PASSWORD@HOST:PORT."
+    )
+    bitcoin_esplora_url: str = Field(
+        "", description="Or an Esplora server to ask about the addresses: https://HOST/api."
+    )
+    bitcoin_timeout_s: float = Field(
+        10, ge=1, le=300, description="Seconds that one answer of either may take."
+    )
+    bitcoin_interval_s: float = Field(
+        10, gt=0, le=3600, description="How often the chain is looked at for what was paid."
+    )
+    bitcoin_confirmations: str = Field(
+        "1,3,6",
+        description="Blocks that a payment needs below 0.01 BTC, below 0.1 BTC, and from there on.",
+    )
+    topup_lock_s: float = Field(
+        3600,
+        ge=60,
+        le=86_400,
+        description="How long a top-up's rate holds; paid later, it is credited at the new one.",
+    )
+    max_open_topups: int = Field(
+        4,
+        ge=1,
+        le=20,
+        description="Unpaid top-ups of an account that may wait at once; a day, five times as many.",
+    )
     trusted_proxies: str = Field(
         "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; none: no proxy."
     )
@@ -326,6 +380,43 @@ class Settings(BaseSettings):
         split_witnesses(value)
         return value
 
+    @field_validator("btc_to_aitbc_rate")
+    @classmethod
+    def _check_rate(cls, value: Decimal) -> Decimal:
+        parse_ait(value)
+        return value
+
+    @field_validator("bitcoin_confirmations")
+    @classmethod
+    def _check_confirmations(cls, value: str) -> str:
+        split_confirmations(value)
+        return value
+
+    @field_validator("bitcoin_rpc_url", "bitcoin_esplora_url")
+    @classmethod
+    def _check_source_url(cls, value: str) -> str:
+        if value and re.fullmatch(r"https?://[!-~]{1,500}", value) is None:
+            raise ValueError("must be http:// or https:// and a host")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_bitcoin(self) -> Self:
+        chain: str = self.bitcoin_network
+        try:
+            if self.bitcoin_xpub:
+                chain = Receiving(self.bitcoin_xpub, chain).chain
+        except AddressesInvalid as error:
+            raise ValueError(f"BITCOIN_XPUB: {error}") from None
+        try:
+            if self.bitcoin_address:
+                chain = named_place(self.bitcoin_address, chain)[1]
+        except AddressesInvalid as error:
+            raise ValueError(f"BITCOIN_ADDRESS: {error}") from None
+        if self.bitcoin_rpc_url and self.bitcoin_esplora_url:
+            raise ValueError("BITCOIN_RPC_URL, BITCOIN_ESPLORA_URL: only one of them watches the chain")
+        object.__setattr__(self, "bitcoin_network", chain)
+        return self
+
     @model_validator(mode="after")
     def _default_database(self) -> Self:
         url = self.database_url or f"sqlite:///{self.home}/coordinator.db"
@@ -375,6 +466,11 @@ class Settings(BaseSettings):
         return parse_ait(self.devnet_grant) if self.chain_id == "ait-devnet" else 0
 
     @property
+    def confirmations(self) -> tuple[int, int, int]:
+        """BITCOIN_CONFIRMATIONS: for small, medium and large payments."""
+        return split_confirmations(self.bitcoin_confirmations)
+
+    @property
     def max_batch_body_bytes(self) -> int:
         """Largest body of a batch route, bytes."""
         return self.max_body_bytes * BATCH_BODY_FACTOR
@@ -394,6 +490,18 @@ def split_witnesses(text: str) -> list[tuple[Verifier, str]]:
             raise ValueError(f"{verifier.name}: named twice")
         found.append((verifier, url.rstrip("/")))
     return found
+
+
+def split_confirmations(text: str) -> tuple[int, int, int]:
+    """Three counts that never fall. ValueError."""
+    counts = [
+        int(part) if part.isdecimal() and len(part) <= 3 else 0 for part in text.replace(" ", "").split(",")
+    ]
+    if len(counts) != 3 or not 1 <= counts[0] <= counts[1] <= counts[2] <= MAX_CONFIRMATIONS:
+        raise ValueError(
+            f"must be three numbers from 1 to {MAX_CONFIRMATIONS}, none less than the one before"
+        )
+    return counts[0], counts[1], counts[2]
 
 
 def split_api_keys(text: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 TRANSFER = 0
 RECEIPT = 1
+BITCOIN_CREDIT = 7
 
 
 class LeafKind(NamedTuple):
@@ -29,6 +30,7 @@ KINDS = {
     for kind in (
         LeafKind(TRANSFER, "transfers", "aitbc/transfer/v1"),
         LeafKind(RECEIPT, "receipts", "aitbc/receipt-leaf/v1"),
+        LeafKind(BITCOIN_CREDIT, "bitcoin_credits", "aitbc/bitcoin-credit/v1"),
     )
 }
 """Every kind that this program appends. Who reads logs may meet others, and counts them."""
@@ -65,4 +67,29 @@ def receipt_leaf(signed_text: str, key_id: str, signature: str) -> bytes:
     return (
         f'{{"body":{signed_text},"signature":{{"alg":"Ed25519","key_id":"{key_id}","sig":"{signature}"}},'
         '"type":"aitbc/receipt-leaf/v1"}'
+    ).encode()
+
+
+def bitcoin_credit_leaf(
+    transfer_id: str,
+    kind: str,
+    outpoint: str,
+    topup_id: str,
+    account: str,
+    sat: int,
+    rate_units: int,
+    units: int,
+    short_units: int,
+    block_height: int,
+    block_hash: str,
+    created_at_ms: int,
+) -> bytes:
+    """RFC 8785 of {account, block_hash, block_height, created_at_ms, id, kind, outpoint, rate_units, sat, short_units,
+    topup, type, units}: amounts and the rate as strings; `id` is the transfer's, in the log beside it.
+    """
+    return (
+        f'{{"account":{_quote(account)},"block_hash":"{block_hash}","block_height":{block_height},'
+        f'"created_at_ms":{created_at_ms},"id":{_quote(transfer_id)},"kind":{_quote(kind)},'
+        f'"outpoint":{_quote(outpoint)},"rate_units":"{rate_units}","sat":"{sat}","short_units":"{short_units}",'
+        f'"topup":{_quote(topup_id)},"type":"aitbc/bitcoin-credit/v1","units":"{units}"}}'
     ).encode()

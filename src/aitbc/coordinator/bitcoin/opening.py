@@ -1,7 +1,5 @@
 """The source that the settings name."""
 
-from aitbc.coordinator.bitcoin.bitcoind import Bitcoind
-from aitbc.coordinator.bitcoin.esplora import Esplora
 from aitbc.coordinator.bitcoin.source import Source
 from aitbc.coordinator.config import Settings
 
@@ -9,7 +7,11 @@ from aitbc.coordinator.config import Settings
 def open_source(settings: Settings) -> Source | None:
     """What watches the chain; None where no source is set. Opens no connection yet."""
     if settings.bitcoin_rpc_url:
+        from aitbc.coordinator.bitcoin.bitcoind import Bitcoind
+
         return Bitcoind(settings.bitcoin_rpc_url, settings.bitcoin_timeout_s)
     if settings.bitcoin_esplora_url:
+        from aitbc.coordinator.bitcoin.esplora import Esplora
+
         return Esplora(settings.bitcoin_esplora_url, settings.bitcoin_timeout_s)
     return None

@@ -123,7 +123,6 @@ class BitcoinCredit(SQLModel, table=True):
     __table_args__ = (
         listed("kind", "kind", (CREDITED, REVERSED)),
         CheckConstraint("sat > 0 AND rate_units > 0 AND units >= 0 AND short_units >= 0", name="amounts"),
-        Index("ix_bitcoin_credits_outpoint", "outpoint"),
     )
 
     id: str = text(primary_key=True)

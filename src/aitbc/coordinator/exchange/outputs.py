@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, literal_column, select, update
+from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy import text as sql
 
 from aitbc.coordinator.bitcoin.source import Seen
@@ -130,27 +130,17 @@ BOOK = statement(
     )
 )
 FORGIVE = statement(update(BitcoinOutput).where(_own, sql(FLAGGED)).values(forgiven=1))
-CREDIT = statement(select(*CREDIT_COLUMNS).where(_c.id == bindparam("credit")), Credit)
-CREDITS_OF = statement(
-    lambda dialect: (
-        select(*CREDIT_COLUMNS)
-        .where(among(dialect, "bitcoin_credits.outpoint", "outpoints"))
-        .order_by(_c.created_at_ms, _c.id)
-    ),
-    Credit,
+ASSIGN = statement(
+    update(BitcoinOutput)
+    .where(_own, _o.topup_id == literal_column("''"))
+    .values(topup_id=bindparam("topup"), late=1, final=0)
 )
+CREDIT = statement(select(*CREDIT_COLUMNS).where(_c.id == bindparam("credit")), Credit)
 FLAGGED_OF = statement(
     select(_o.id, _o.credited_units)
     .join(Topup, _t.id == _o.topup_id)
     .where(_t.account_id == bindparam("account"), sql(FLAGGED))
 )
-FLAGGED_ALL = statement(
-    select(_o.id, _t.account_id, _o.credited_units).join(Topup, _t.id == _o.topup_id).where(sql(FLAGGED))
-)
-NOBODYS = statement(
-    select(_o.id, _o.sat, _o.seen_at_ms).where(_o.topup_id == literal_column("''")).order_by(_o.seen_at_ms)
-)
-COUNTS = statement(select(func.count().label("open")).where(sql(OPEN), _o.topup_id != literal_column("''")))
 
 
 def credit_id(output: str, events: int) -> str:
@@ -244,14 +234,14 @@ def forgive(tx: Tx, output: str) -> bool:
     return tx.run(FORGIVE, outpoint=output) == 1
 
 
+def assign(tx: Tx, output: str, topup_id: str) -> bool:
+    """Says whose an output is that was nobody's. False where it is somebody's."""
+    return tx.run(ASSIGN, outpoint=output, topup=topup_id) == 1
+
+
 def credit(tx: Tx, transfer_id: str) -> Credit | None:
     row: Credit | None = tx.one(CREDIT, credit=transfer_id)
     return row
-
-
-def credits_of(tx: Tx, outpoints: Iterable[str]) -> list[Credit]:
-    """Credits and reversals of these outputs, oldest first."""
-    return tx.all(CREDITS_OF, outpoints=listing(outpoints))
 
 
 def owed_by(tx: Tx, account_id: str) -> int:

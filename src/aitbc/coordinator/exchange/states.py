@@ -93,6 +93,11 @@ def decide(sat: int, lock_over: bool, outputs: Sequence[Output], tip_height: int
     return Decision(state, _exception(sat, outputs, live), credit, reverse, final)
 
 
+def confirmations_asked(outputs: Sequence[Output], sat: int, tip_height: int, needed: Needed) -> int:
+    """How many a top-up's outputs need now; before anything arrived, what was asked for would need."""
+    return needed(_at_stake(outputs, tip_height, needed(MAX_SAT)) or sat)
+
+
 def tiers(counts: Sequence[int]) -> Needed:
     """1, 3, 6 as a rule: below 0.01 BTC, below 0.1 BTC, from there on."""
     small, medium, large = counts

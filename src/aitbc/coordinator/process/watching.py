@@ -15,7 +15,6 @@ from aitbc.coordinator.bitcoin.source import BlockRef, Source, SourceError
 from aitbc.coordinator.exchange import looking, standing, watch
 from aitbc.coordinator.exchange.looking import Plan
 from aitbc.coordinator.exchange.standing import Standing
-from aitbc.coordinator.exchange.terms import Terms
 from aitbc.coordinator.exchange.watch import WatchRow
 from aitbc.coordinator.flows.acts import bitcoin
 from aitbc.coordinator.metrics import BITCOIN_HEIGHT, BITCOIN_LOOKS
@@ -36,7 +35,7 @@ class Watcher:
 
     def __init__(self, runtime: Runtime, source: Source | None = None) -> None:
         self.runtime = runtime
-        self.terms = Terms.of(runtime.settings)
+        self.terms = runtime.exchange
         self.source = open_source(runtime.settings) if source is None else source
         self._scripts: set[bytes] = set()
         self._have = 0

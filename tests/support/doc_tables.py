@@ -15,7 +15,8 @@ from aitbc.coordinator import metrics
 from aitbc.coordinator.api.app import ROUTERS
 from aitbc.coordinator.api.plumbing.auth import SESSION_SCOPES
 from aitbc.coordinator.api.plumbing.routing import Endpoint
-from aitbc.coordinator.config import Settings, environment_name
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.config.environment import environment_name
 from aitbc.coordinator.errors import error_table
 from aitbc.coordinator.jobs.lifecycle import FIRST, MOVES, TERMINAL
 from aitbc.coordinator.process.background import LOOPS

@@ -15,6 +15,7 @@ from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import UNITS_PER_AIT, fee_units
+from aitbc.core.transfer_ids import DEPOSIT
 
 PAGE = 1024
 USUAL_FEE_BPS = 250
@@ -26,7 +27,6 @@ BOUNDS = {
 }
 """The highest value of each parameter; the lowest is 0."""
 MAX_LEASES = 4096
-DEPOSIT = "deposit of miner "
 DAY_MS = 86_400_000
 
 PARAMETERS = statement(text("SELECT name, value, updated_at_ms FROM parameters ORDER BY name"))
@@ -208,7 +208,7 @@ def _miner_fault(row: Any, work: Work) -> str:
     if not row.deposit_hold_id:
         return "" if not row.deposit_units else "it has a deposit, and no hold of one"
     held = work.open_holds.pop(row.deposit_hold_id, None)
-    if held != (row.account_id, row.deposit_units) or row.ref != DEPOSIT + row.id:
+    if held != (row.account_id, row.deposit_units) or row.ref != DEPOSIT.prefix + row.id:
         return f"hold {row.deposit_hold_id} is not its deposit of {row.deposit_units} units"
     return ""
 
@@ -218,7 +218,7 @@ def _check_what_is_held(tx: Tx, work: Work, report: Report) -> None:
     others = 0
     for hold in sorted(work.open_holds):
         row = tx.one(PURPOSE, hold=hold)
-        if row is not None and (row.job is not None or row.ref.startswith(DEPOSIT)):
+        if row is not None and (row.job is not None or DEPOSIT.fits(row.ref)):
             raise Wrong("transfer", hold, f"it holds money for {row.ref}, which has no such hold open")
         others += 1
     if others:

@@ -15,6 +15,7 @@ from aitbc.coordinator.exchange.states import Output
 from aitbc.coordinator.exchange.topups import listing
 from aitbc.core.bitcoin import outpoint
 from aitbc.core.log.leaf import BITCOIN_CREDIT, bitcoin_credit_leaf
+from aitbc.core.transfer_ids import BITCOIN, TransferId
 
 _o: Any = table_of(BitcoinOutput).c
 _c: Any = table_of(BitcoinCredit).c
@@ -143,9 +144,9 @@ FLAGGED_OF = statement(
 )
 
 
-def credit_id(output: str, events: int) -> str:
+def credit_id(output: str, events: int) -> TransferId:
     """The id of the transfer that is an output's event number `events`: even ones credit, odd ones take back."""
-    return f"btc:{output}" if events == 0 else f"btc:{output}:{events}"
+    return BITCOIN.of(output if events == 0 else f"{output}:{events}")
 
 
 def get(tx: Tx, output: str) -> OutputRow | None:

@@ -24,6 +24,7 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MINT
 from aitbc.core.bitcoin import CREDITED, REVERSED, outpoint, units_of
 from aitbc.core.money import MAX_UNITS
+from aitbc.core.transfer_ids import TOPUP
 
 log = structlog.get_logger(__name__)
 
@@ -182,7 +183,7 @@ def _credit(tx: Tx, topup: TopupRow, row: OutputRow, rate_units: int) -> None:
     whole = units_of(row.sat, rate_units)
     units = whole - row.credited_units
     made = _entry(tx, CREDITED, topup, row, rate_units, units, 0, BlockRef(row.height, row.hash))
-    ledger.mint(tx, made.id, topup.account_id, units, ref=_reference(topup))
+    ledger.mint(tx, outputs.credit_id(row.id, row.events), topup.account_id, units, ref=TOPUP.of(topup.id))
     if not outputs.book(tx, row, made, whole, False):
         raise RuntimeError("an output was credited twice at once")
     log.info("bitcoin_credited", topup=topup.id, outpoint=row.id, units=units)
@@ -209,7 +210,7 @@ def _taken(tx: Tx, topup: TopupRow, row: OutputRow) -> int:
         units = min(max(0, ledger.balance(tx, topup.account_id).available_units), row.credited_units)
         try:
             with tx.savepoint():
-                ledger.transfer(tx, transfer_id, topup.account_id, MINT, units, ref=_reference(topup))
+                ledger.transfer(tx, transfer_id, topup.account_id, MINT, units, ref=TOPUP.of(topup.id))
         except InsufficientFunds:
             continue
         return units
@@ -242,7 +243,3 @@ def _entry(
         block_hash=block.hash,
         created_at_ms=tx.booked_ms,
     )
-
-
-def _reference(topup: TopupRow) -> str:
-    return f"topup:{topup.id}"

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Mapping
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,11 +10,11 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from aitbc.coordinator.bitcoin.addresses import AddressesInvalid, Receiving, named_place
-from aitbc.core.log.note import COSIGNATURE_V1, Verifier
+from aitbc.coordinator.config.bitcoin import BitcoinSettings
+from aitbc.coordinator.config.environment import ENV_FILE, ByName, environment_name
+from aitbc.coordinator.config.lists import split_api_keys, split_witnesses
 from aitbc.core.money import parse_ait
 
 BATCH_BODY_FACTOR = 16
@@ -30,50 +29,15 @@ MAX_GRANT = 60_000_000
 MAX_DEPOSIT = 1_000_000
 """AIT. Far more than any miner earns with the leases that it may hold unproven: above it is a typo."""
 
-MAX_RATE = 10_000_000
-"""AIT for a bitcoin. At it an output of 9 BTC is the largest that one transfer can credit."""
-
-MAX_CONFIRMATIONS = 100
-"""Blocks: so far back the exchange follows a reorganisation."""
-
 MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
-
-ENV_FILE = ".env"
 
 
 class SettingsError(Exception):
     """One or more settings are wrong; the text has one line for each."""
 
 
-def environment_name(field: str) -> str:
-    """The one name that a setting has outside: its field's in capitals, but for AITBC_HOME."""
-    return "AITBC_HOME" if field == "home" else field.upper()
-
-
-class _ByName(PydanticBaseSettingsSource):
-    """What the environment or a `.env` file says, each setting by its documented name and by no other.
-
-    The library's own source also takes a field's name, in any case: HOME was then taken for AITBC_HOME. What
-    is empty counts as not set.
-    """
-
-    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, str | None]) -> None:
-        super().__init__(settings_cls)
-        self._values = values
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return self._values.get(environment_name(field_name)) or None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        found = {
-            name: self.get_field_value(field, name)[0]
-            for name, field in self.settings_cls.model_fields.items()
-        }
-        return {name: value for name, value in found.items() if value is not None}
-
-
-class Settings(BaseSettings):
+class Settings(BitcoinSettings):
     """Read-only settings. Each field is the environment variable of the same name in capitals."""
 
     model_config = SettingsConfigDict(env_file=ENV_FILE, extra="forbid", frozen=True)
@@ -90,8 +54,8 @@ class Settings(BaseSettings):
         file = getattr(dotenv_settings, "env_file", None)
         return (
             init_settings,
-            _ByName(settings_cls, os.environ),
-            _ByName(settings_cls, dotenv_values(file) if file else {}),
+            ByName(settings_cls, os.environ),
+            ByName(settings_cls, dotenv_values(file) if file else {}),
         )
 
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
@@ -273,53 +237,6 @@ class Settings(BaseSettings):
         le=36_500,
         description="Days after which what a miner said about itself is forgotten, if it is not heard of.",
     )
-    bitcoin_xpub: str = Field(
-        "",
-        description="Extended public key of an account (BIP84: xpub, zpub, tpub or vpub) from which each top-up gets an"
-        " address of its own; never a private key.",
-    )
-    bitcoin_address: str = Field(
-        "",
-        description="Without BITCOIN_XPUB: the one address that all top-ups are paid to, told apart by their amounts.",
-    )
-    btc_to_aitbc_rate: Decimal = Field(
-        Decimal(100_000),
-        gt=0,
-        le=MAX_RATE,
-        description="AIT for one bitcoin; fixed for a top-up when it is made.",
-    )
-    bitcoin_network: Literal["", "mainnet", "testnet", "regtest"] = Field(
-        "",
-        description="Bitcoin's chain (testnet: any public test network); empty: the key or the address says it.",
-    )
-    bitcoin_rpc_url: str = Field(
-        "", description="A bitcoind to watch the chain with: http://USER:PASSWORD@HOST:PORT."
-    )
-    bitcoin_esplora_url: str = Field(
-        "", description="Or an Esplora server to ask about the addresses: https://HOST/api."
-    )
-    bitcoin_timeout_s: float = Field(
-        10, ge=1, le=300, description="Seconds that one answer of either may take."
-    )
-    bitcoin_interval_s: float = Field(
-        10, gt=0, le=3600, description="How often the chain is looked at for what was paid."
-    )
-    bitcoin_confirmations: str = Field(
-        "1,3,6",
-        description="Blocks that a payment needs below 0.01 BTC, below 0.1 BTC, and from there on.",
-    )
-    topup_lock_s: float = Field(
-        3600,
-        ge=60,
-        le=86_400,
-        description="How long a top-up's rate holds; paid later, it is credited at the new one.",
-    )
-    max_open_topups: int = Field(
-        4,
-        ge=1,
-        le=20,
-        description="Unpaid top-ups of an account that may wait at once; a day, five times as many.",
-    )
     trusted_proxies: str = Field(
         "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, comma separated; none: no proxy."
     )
@@ -380,43 +297,6 @@ class Settings(BaseSettings):
         split_witnesses(value)
         return value
 
-    @field_validator("btc_to_aitbc_rate")
-    @classmethod
-    def _check_rate(cls, value: Decimal) -> Decimal:
-        parse_ait(value)
-        return value
-
-    @field_validator("bitcoin_confirmations")
-    @classmethod
-    def _check_confirmations(cls, value: str) -> str:
-        split_confirmations(value)
-        return value
-
-    @field_validator("bitcoin_rpc_url", "bitcoin_esplora_url")
-    @classmethod
-    def _check_source_url(cls, value: str) -> str:
-        if value and re.fullmatch(r"https?://[!-~]{1,500}", value) is None:
-            raise ValueError("must be http:// or https:// and a host")
-        return value.rstrip("/")
-
-    @model_validator(mode="after")
-    def _check_bitcoin(self) -> Self:
-        chain: str = self.bitcoin_network
-        try:
-            if self.bitcoin_xpub:
-                chain = Receiving(self.bitcoin_xpub, chain).chain
-        except AddressesInvalid as error:
-            raise ValueError(f"BITCOIN_XPUB: {error}") from None
-        try:
-            if self.bitcoin_address:
-                chain = named_place(self.bitcoin_address, chain)[1]
-        except AddressesInvalid as error:
-            raise ValueError(f"BITCOIN_ADDRESS: {error}") from None
-        if self.bitcoin_rpc_url and self.bitcoin_esplora_url:
-            raise ValueError("BITCOIN_RPC_URL, BITCOIN_ESPLORA_URL: only one of them watches the chain")
-        object.__setattr__(self, "bitcoin_network", chain)
-        return self
-
     @model_validator(mode="after")
     def _default_database(self) -> Self:
         url = self.database_url or f"sqlite:///{self.home}/coordinator.db"
@@ -466,57 +346,9 @@ class Settings(BaseSettings):
         return parse_ait(self.devnet_grant) if self.chain_id == "ait-devnet" else 0
 
     @property
-    def confirmations(self) -> tuple[int, int, int]:
-        """BITCOIN_CONFIRMATIONS: for small, medium and large payments."""
-        return split_confirmations(self.bitcoin_confirmations)
-
-    @property
     def max_batch_body_bytes(self) -> int:
         """Largest body of a batch route, bytes."""
         return self.max_body_bytes * BATCH_BODY_FACTOR
-
-
-def split_witnesses(text: str) -> list[tuple[Verifier, str]]:
-    """WITNESSES as (verifier key, URL) pairs, each name once: a witness counts once. ValueError."""
-    found: list[tuple[Verifier, str]] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, separator, url = part.partition("@")
-        if not separator or not url.startswith(("http://", "https://")):
-            raise ValueError("each witness is VKEY@URL")
-        verifier = Verifier.parse(key)
-        if verifier.kind != COSIGNATURE_V1:
-            raise ValueError(f"{verifier.name}: not a witness's key (aitbc witness run prints the right one)")
-        if any(verifier.name == other.name for other, _url in found):
-            raise ValueError(f"{verifier.name}: named twice")
-        found.append((verifier, url.rstrip("/")))
-    return found
-
-
-def split_confirmations(text: str) -> tuple[int, int, int]:
-    """Three counts that never fall. ValueError."""
-    counts = [
-        int(part) if part.isdecimal() and len(part) <= 3 else 0 for part in text.replace(" ", "").split(",")
-    ]
-    if len(counts) != 3 or not 1 <= counts[0] <= counts[1] <= counts[2] <= MAX_CONFIRMATIONS:
-        raise ValueError(
-            f"must be three numbers from 1 to {MAX_CONFIRMATIONS}, none less than the one before"
-        )
-    return counts[0], counts[1], counts[2]
-
-
-def split_api_keys(text: str) -> list[tuple[str, str]]:
-    """API_KEYS as (role, key) pairs; role is "" for a bare key. Blank entries are skipped."""
-    pairs: list[tuple[str, str]] = []
-    for part in text.split(","):
-        entry = part.strip()
-        if not entry:
-            continue
-        role, colon, key = entry.partition(":")
-        if colon and role in ("client", "miner", "admin") and key:
-            pairs.append((role, key))
-        else:
-            pairs.append(("", entry))
-    return pairs
 
 
 def load_settings(**overrides: Any) -> Settings:

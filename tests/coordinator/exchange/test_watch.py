@@ -8,7 +8,7 @@ from aitbc.coordinator.database import Database
 from aitbc.coordinator.exchange import outputs
 from aitbc.coordinator.flows.acts import exchange as acts
 from aitbc.core.bitcoin import units_of
-from tests.support.bitcoin import ADDRESS, RATE, Exchange, FakeChain, FakeSource
+from tests.support.exchange import ADDRESS, RATE, Exchange, FakeChain, FakeSource
 from tests.support.flows import Market
 
 AIT = 100_000_000

@@ -101,6 +101,14 @@ def named_place(address: str, chain: str = "") -> tuple[Place, str]:
     return Place(address, data, -1), chain or own
 
 
+def address_of(data: bytes, chain: str) -> str:
+    """What explorers call a script that has an address. AddressesInvalid."""
+    try:
+        return str(script.Script(data).address(_EMBIT[chain]))
+    except (EmbitError, ValueError) as error:
+        raise AddressesInvalid("the script has no address") from error
+
+
 def _chain_of(address: str) -> str:
     """By the address's prefix; the old forms of regtest look like those of testnet."""
     if address.lower().startswith("bcrt1"):

@@ -36,6 +36,7 @@ LOADED = (
     "aitbc.cli.doctor",
     "aitbc.cli.keys",
     "aitbc.cli.miner",
+    "aitbc.cli.miner_status",
     "aitbc.cli.policy",
     "aitbc.cli.witness",
     "aitbc.cli.failures",

@@ -101,8 +101,12 @@ def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> NetworkRow:
 def prepare(tx: Tx, fee_bps: int) -> None:
     ledger.open_system_accounts(tx)
     receipts.publish_key(tx, KEY, CHAIN)
-    parameters.set_value(tx, "fee_bps", fee_bps)
-    parameters.set_value(tx, "min_transaction_fee", 0)  # tests say themselves what a transfer pays
+    set_parameter(tx, "fee_bps", fee_bps)
+    set_parameter(tx, "min_transaction_fee", 0)  # tests say themselves what a transfer pays
+
+
+def set_parameter(tx: Tx, name: str, value: int) -> None:
+    parameters.set_value(tx, name, value, "operator", "a test")
 
 
 class Market:

@@ -6,7 +6,8 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from aitbc.audit.findings import Wrong
-from aitbc.core.money import UNITS_PER_AIT
+from aitbc.core.money import UNITS_PER_AIT, fee_units
+from aitbc.core.receipt.proof import VALIDITY_TOLERANCE_MS
 
 KNOWN = {
     "fee_bps": (250, 5_000),
@@ -15,8 +16,7 @@ KNOWN = {
     "min_transaction_fee": (UNITS_PER_AIT // 1_000, 1_000 * UNITS_PER_AIT),
 }
 """Each parameter's default and its highest value; the lowest is 0."""
-TOLERANCE_MS = 60_000
-"""By so much the times of transactions may be in another order than these were: they overlap, on clocks that differ."""
+FEE = "fee_bps"
 
 
 class Change(NamedTuple):
@@ -79,10 +79,25 @@ class History:
         return f"{name} was {after} before it as well" if before == after else ""
 
     def around(self, name: str, at_ms: int) -> list[int | None]:
-        """What the parameter was at about this time; None among it: not known."""
+        """What the parameter was at about this time; None among it: not known.
+
+        About: coordinators' clocks differ, and one that was wrong is set back.
+        """
         times, values = self._times.get(name, []), self._values.get(name, [KNOWN[name][0]])
-        first, last = (bisect_right(times, at_ms + more) for more in (-TOLERANCE_MS, TOLERANCE_MS))
+        first, last = (
+            bisect_right(times, at_ms + more) for more in (-VALIDITY_TOLERANCE_MS, VALIDITY_TOLERANCE_MS)
+        )
         return values[first : last + 1]
+
+
+def explains(shares: list[int | None], price_units: int, charged_units: int) -> bool:
+    """Whether what was charged of a price is one of these shares (basis points; None: not known, so any)."""
+    return any(bps is None or charged_units == fee_units(price_units, bps) for bps in shares)
+
+
+def listed(shares: list[int | None]) -> str:
+    """Shares for a finding."""
+    return " or ".join("unknown" if bps is None else str(bps) for bps in shares)
 
 
 def _first(name: str, said: int | None) -> int | None:

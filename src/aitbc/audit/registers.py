@@ -13,13 +13,12 @@ from sqlalchemy import text
 
 from aitbc.audit.blocks import BlockRow
 from aitbc.audit.findings import Progress, Report, Wrong
-from aitbc.audit.parameters import KNOWN, Change, History
+from aitbc.audit.parameters import FEE, KNOWN, Change, History, explains, listed
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import fee_units
 
 PAGE = 1024
-FEE = "fee_bps"
 NEVER = 2**63 - 1
 MAX_LEASES = 4096
 DEPOSIT = "deposit of miner "
@@ -66,7 +65,7 @@ class Fee:
             self._history.take(change)
 
     def sealed(self, block: BlockRow) -> None:
-        """Blocks of version 1 are from before fees were fixed; the first of version 2 is of a program that fixes them."""
+        """Blocks of version 1 are from before fees were fixed, the first of version 2 is from after it."""
         if block.height and not block.contents:
             self._unfixed_until_ms = NEVER
         elif self._unfixed_until_ms == NEVER:
@@ -75,8 +74,8 @@ class Fee:
     def check(self, receipt_id: str, started_at_s: int, price_units: int, charged_units: int) -> None:
         """Of a receipt. Raises Wrong where its fee is none that was in force when its run began."""
         shares = self._history.around(FEE, started_at_s * 1000)
-        if None not in shares and charged_units not in (fee_units(price_units, bps or 0) for bps in shares):
-            what = f"its fee of {charged_units} units is not {_listed(shares)} basis points of its price"
+        if not explains(shares, price_units, charged_units):
+            what = f"its fee of {charged_units} units is not {listed(shares)} basis points of its price"
             raise Wrong("receipt", receipt_id, what)
 
     def check_run(self, job: Any) -> None:
@@ -97,12 +96,8 @@ class Fee:
                 raise Wrong("job", job.id, what)
         shares = self._history.around(FEE, job.started_at_ms)
         if job.fee_bps not in (range(KNOWN[FEE][1] + 1) if None in shares else shares):
-            what = f"its fee is {job.fee_bps} basis points; when its run began it was {_listed(shares)}"
+            what = f"its fee is {job.fee_bps} basis points; when its run began it was {listed(shares)}"
             raise Wrong("job", job.id, what)
-
-
-def _listed(shares: list[int | None]) -> str:
-    return " or ".join("unknown" if bps is None else str(bps) for bps in shares)
 
 
 class Work:

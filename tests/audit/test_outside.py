@@ -209,7 +209,13 @@ def line(number: int, kind: str, debit: str, credit: str, units: int, hold: str 
 
 MINT, ESCROW, FEES = "system:mint", "system:escrow", "system:treasury"
 HELD = [line(1, "mint", MINT, "ann", 100), line(2, "hold", "ann", ESCROW, 60)]
-TENTH = parameter_leaf(1, "fee_bps", 250, 1000, 1, "operator", "a tenth")
+
+
+def change_of(number: int, before: int | None, after: int, at_ms: int = 1, name: str = "fee_bps") -> bytes:
+    return parameter_leaf(number, name, before, after, at_ms, "operator", "as decided")
+
+
+TENTH = change_of(1, 250, 1000)
 POST = line(3, "post", "ann", "bob", 50, "t2")
 LIES: dict[str, tuple[list[bytes], str]] = {
     "a balance below zero": ([line(1, "transfer", "ann", "bob", 5)], "account ann"),

@@ -18,7 +18,7 @@ from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.network import Founding
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text, vkey
 from tests.coordinator.chain.logs import tiles_of
-from tests.support_flows import CHAIN
+from tests.support.flows import CHAIN
 
 TRANSFER = "SELECT id, kind, debit_id, credit_id, amount_units, hold_id, ref, created_at_ms FROM transfers WHERE id = ?"
 RECEIPT = "SELECT body, key_id, signature FROM receipts WHERE id = ?"

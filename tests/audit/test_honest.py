@@ -5,7 +5,7 @@ from aitbc.audit.trust import Trust, read_kept
 from aitbc.coordinator.chain import sealer
 from tests.audit.scene import Scene
 from tests.audit.test_outside import POLICY
-from tests.support_flows import CHAIN, Market
+from tests.support.flows import CHAIN, Market
 
 
 def test_an_honest_database_passes(market: Market) -> None:

@@ -27,7 +27,7 @@ from aitbc.core.receipt import ReceiptFields, sign, signed_bytes
 from aitbc.core.signing import encode_b64
 from tests.audit.scene import WITNESS, Scene, seal
 from tests.coordinator.api.support import Api
-from tests.support_flows import KEY, NETWORK_ID, Market
+from tests.support.flows import KEY, NETWORK_ID, Market
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 

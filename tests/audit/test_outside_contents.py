@@ -24,7 +24,7 @@ from tests.audit.test_outside import (
     receipt_of,
     served,
 )
-from tests.support_flows import KEY
+from tests.support.flows import KEY
 
 __all__ = ["served"]
 

@@ -8,7 +8,7 @@ from aitbc.audit.database import audit
 from aitbc.audit.findings import Wrong
 from aitbc.audit.parameters import KNOWN, Change, History
 from aitbc.coordinator.parameters.service import DEFINITIONS
-from tests.support_flows import CHAIN, Market, set_parameter
+from tests.support.flows import CHAIN, Market, set_parameter
 
 DAY_S = 86_400
 

@@ -16,7 +16,8 @@ from aitbc.coordinator.database import Database
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.schema.migrate import current_revision
 from tests.cli.harness import User
-from tests.support.server import AITBC, ServerProcess
+from tests.support.aitbc import AITBC
+from tests.support.server import ServerProcess
 
 sqlite_only = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 
@@ -90,7 +91,7 @@ def test_what_it_keeps_is_private(tmp_path: Path, start_server: object, database
     before = os.umask(0o000)
     try:
         for url in (f"sqlite:///{home}/coordinator.db", f"sqlite:///{elsewhere}/c.db"):
-            server = ServerProcess(url, home).start()
+            server = ServerProcess(url, home, by_script=True).start()
             try:
                 backup = subprocess.run(
                     [AITBC, "db", "backup", home / f"{len(url)}.backup"],

@@ -22,7 +22,8 @@ from aitbc.miner.settings import MinerSettings
 from tests.miner.fake_engines import FakeEngine, FakeOpenAI
 from tests.miner.fakes import free_port
 from tests.miner.harness import Events, RunningMiner, run, until
-from tests.support.server import AITBC, ServerProcess
+from tests.support.aitbc import AITBC
+from tests.support.server import ServerProcess
 
 CLIENT_KEY = "client-key-of-these-tests"
 OTHER_MINER_KEY = "key-of-another-miner"

@@ -15,6 +15,7 @@ from aitbc.audit.parameters import Change
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
 from aitbc.core.log.leaf import PARAMETER, RECEIPT, TRANSFER, parameter_leaf, receipt_leaf, transfer_leaf
+from aitbc.core.transfer_ids import id_form, reference_form
 
 
 class Auditing(NamedTuple):
@@ -66,6 +67,7 @@ class TransferKind(Kind):
     def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
         line = Line(*values)
         self._auditing.books.apply(line)
+        _check_forms(line)
         if leaf_index is not None:
             self._auditing.activity.add(leaf_index, line.debit, line.credit)
 
@@ -107,6 +109,14 @@ class ReceiptKind(Kind):
         if stored != stated or issued_at_ms // 1000 != fields.completed_at:
             raise Wrong("receipt", receipt_id, "its columns differ from what was signed")
         self._auditing.fee.check(receipt_id, fields.started_at, fields.price_units, fields.fee_units)
+
+
+def _check_forms(line: Line) -> None:
+    """Here and not in the books: who audits from outside may know fewer forms than the network has. Raises Wrong."""
+    if id_form(line.kind, line.id) is None:
+        raise Wrong("transfer", line.id, f"no {line.kind} has such an id")
+    if reference_form(line.kind, line.ref) is None:
+        raise Wrong("transfer", line.id, f"it is for {line.ref!r}, which no {line.kind} is for")
 
 
 class ParameterKind(Kind):

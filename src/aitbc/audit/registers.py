@@ -17,11 +17,11 @@ from aitbc.audit.parameters import FEE, KNOWN, Change, History, explains, listed
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import fee_units
+from aitbc.core.transfer_ids import DEPOSIT
 
 PAGE = 1024
 NEVER = 2**63 - 1
 MAX_LEASES = 4096
-DEPOSIT = "deposit of miner "
 DAY_MS = 86_400_000
 
 CHANGES = statement(
@@ -213,7 +213,7 @@ def _miner_fault(row: Any, work: Work) -> str:
     if not row.deposit_hold_id:
         return "" if not row.deposit_units else "it has a deposit, and no hold of one"
     held = work.open_holds.pop(row.deposit_hold_id, None)
-    if held != (row.account_id, row.deposit_units) or row.ref != DEPOSIT + row.id:
+    if held != (row.account_id, row.deposit_units) or row.ref != DEPOSIT.prefix + row.id:
         return f"hold {row.deposit_hold_id} is not its deposit of {row.deposit_units} units"
     return ""
 
@@ -223,7 +223,7 @@ def _check_what_is_held(tx: Tx, work: Work, report: Report) -> None:
     others = 0
     for hold in sorted(work.open_holds):
         row = tx.one(PURPOSE, hold=hold)
-        if row is not None and (row.job is not None or row.ref.startswith(DEPOSIT)):
+        if row is not None and (row.job is not None or DEPOSIT.fits(row.ref)):
             raise Wrong("transfer", hold, f"it holds money for {row.ref}, which has no such hold open")
         others += 1
     if others:

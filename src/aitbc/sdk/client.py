@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import operations, payments
+from aitbc.sdk import operations, payments, receipt_operations
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -112,9 +112,9 @@ class Client:
     open_payment = _blocking(payments.open_payment)
     release_payment = _blocking(payments.release_payment)
     refund_payment = _blocking(payments.refund_payment)
-    receipts = _blocking(operations.receipts)
-    receipt = _blocking(operations.receipt)
-    job_receipts = _blocking(operations.job_receipts)
-    keys = _blocking(operations.keys)
-    verify_receipt = _blocking(operations.verify_receipt)
+    receipts = _blocking(receipt_operations.receipts)
+    receipt = _blocking(receipt_operations.receipt)
+    job_receipts = _blocking(receipt_operations.job_receipts)
+    keys = _blocking(receipt_operations.keys)
+    verify_receipt = _blocking(receipt_operations.verify_receipt)
     health = _blocking(operations.health)

@@ -15,7 +15,7 @@ from tests.coordinator.api.support import Headers, Market, expect_error
 from tests.coordinator.api.test_rpc import send
 from tests.coordinator.api.test_users import ask, enter, session
 from tests.coordinator.users.support import EvmWallet, NativeWallet, Wallet
-from tests.support_flows import set_parameter
+from tests.support.flows import set_parameter
 
 LIMIT = 5
 STATIC = "a-static-key-of-this-coordinator"

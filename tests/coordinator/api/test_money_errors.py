@@ -11,7 +11,7 @@ from tests.coordinator.api.support import Headers, Market, expect_error
 from tests.coordinator.api.test_rpc import send
 from tests.coordinator.api.test_users import session
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import set_parameter
+from tests.support.flows import set_parameter
 
 JOB: dict[str, Any] = {"prompt": "x", "params": {"max_tokens": 1000}, "constraints": {"max_price": 10}}
 """Holds more than 10 AIT."""

@@ -17,7 +17,7 @@ from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Market, expect_error, held_to
 from tests.coordinator.api.test_users import session
 from tests.coordinator.users.support import EvmWallet, NativeWallet
-from tests.support_flows import set_parameter
+from tests.support.flows import set_parameter
 
 ALICE, BOB, EVA = NativeWallet(1), NativeWallet(2), EvmWallet()
 HEADER = ("hash", "signature", "checkpoint")

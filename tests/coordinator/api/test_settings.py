@@ -4,14 +4,18 @@ import json
 import logging
 import re
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 import structlog
 from annotated_types import Ge, Gt, Le, Lt
 
 import aitbc
-from aitbc.coordinator.config import Settings, SettingsError, environment_name, load_settings
+from aitbc.coordinator import errors
+from aitbc.coordinator.config import Settings, SettingsError, load_settings
+from aitbc.coordinator.config.environment import environment_name
 from aitbc.coordinator.errors import AitbcError, JobNotFound, RateLimited, error_table
 from aitbc.coordinator.logs import configure_logs, describe
 from aitbc.coordinator.misspelt import OTHER_NAMES, strange_settings
@@ -215,6 +219,19 @@ def test_errors_have_one_code_and_a_message() -> None:
     assert len(codes) == len(set(codes))
     assert all(code == code.upper() and 400 <= status < 600 for status, code, _ in table)
     assert AitbcError().code == "INTERNAL_ERROR"
+
+
+def test_every_error_is_imported_from_the_package() -> None:
+    """So that a module which nobody else imports is in the table of docs/api.md too."""
+    modules = [f"{errors.__name__}.{module.name}" for module in iter_modules(errors.__path__)]
+    made = {
+        name
+        for module in map(import_module, modules)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, AitbcError)
+    }
+    assert len(modules) > 5
+    assert sorted(name for name in made if not hasattr(errors, name)) == []
 
 
 def test_logged_exceptions_do_not_quote_data() -> None:

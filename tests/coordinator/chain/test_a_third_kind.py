@@ -18,7 +18,7 @@ from aitbc.core.log import leaf
 from aitbc.core.log.merkle import leaf_hash
 from aitbc.core.log.tiles import ENTRIES as BUNDLE
 from aitbc.core.log.tiles import tile_path
-from tests.support_flows import (
+from tests.support.flows import (
     CHAIN,
     KEY,
     Market,

@@ -6,7 +6,7 @@ from aitbc.coordinator.database import Database
 from aitbc.core.clock import ManualClock
 from aitbc.core.log.block import VERSION, VERSION_2
 from aitbc.core.log.leaf import KINDS
-from tests.support_flows import (
+from tests.support.flows import (
     CHAIN,
     KEY,
     Market,

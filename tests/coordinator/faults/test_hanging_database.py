@@ -22,8 +22,9 @@ import pytest
 import aitbc
 from aitbc.coordinator.database.patience import PatientConnection, Silent
 from aitbc.coordinator.schema.migrate import upgrade
+from tests.support.aitbc import Aitbc, run_aitbc
 from tests.support.postgres import Postgres, running_postgres
-from tests.support.server import AITBC, ServerProcess
+from tests.support.server import ServerProcess
 
 KEY = "key-for-a-hanging-database"
 TIMEOUT_S = 2.0
@@ -182,10 +183,8 @@ def test_a_stopped_postgresql_is_answered_with_503_and_nothing_is_lost_or_double
     with psycopg.connect(url) as connection:
         stored = {row[0] for row in connection.execute("SELECT id FROM jobs")}
     assert stored == set(acknowledged.values())
-    audit = subprocess.run(
-        [AITBC, "audit"], env=server.environment, cwd=server.home, capture_output=True, timeout=60, text=True
-    )
-    assert audit.returncode == 0, audit.stdout + audit.stderr
+    status, printed = run_aitbc(["audit"], env=server.environment, cwd=server.home)
+    assert status == 0, printed
 
 
 def test_sigterm_ends_a_coordinator_whose_database_hangs(
@@ -259,15 +258,8 @@ def test_a_long_statement_is_waited_for_while_the_server_lives(hanging: Stoppabl
         impatient.execute("SELECT pg_sleep(2)")
 
 
-def _start(command: list[str], environment: dict[str, str], folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [AITBC, *command],
-        env=environment,
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+def _start(command: list[str], environment: dict[str, str], folder: Path) -> Aitbc:
+    return Aitbc(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def test_sigterm_ends_a_coordinator_that_hangs_while_it_starts(

@@ -8,8 +8,9 @@ from aitbc.coordinator.chain.counters import Activity
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.views import activity
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.core.ids import new_id
-from tests.support_flows import CHAIN, KEY, Market, found
+from aitbc.core.transfer_ids import new_transfer_id
+from tests.support.flows import CHAIN, KEY, Market, found
+from tests.support.transfers import signed_of
 
 
 def seal(market: Market) -> None:
@@ -20,7 +21,7 @@ def seal(market: Market) -> None:
 
 def move(tx: Tx, pairs: list[tuple[str, str]]) -> None:
     for debit, credit in pairs:
-        ledger.transfer(tx, new_id(tx.now_ms), debit, credit, 1)
+        ledger.transfer(tx, new_transfer_id(tx.now_ms), debit, credit, 1, ref=signed_of())
 
 
 def test_two_coordinators_count_each_leaf_once(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from aitbc.coordinator.flows.acts import payment
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.metering import CANCELLED_TOKENS_PER_S, MOST_TOKENS_PER_S, cancelled_units
-from tests.support_flows import MODEL, Market, Provider, set_parameter
+from tests.support.flows import MODEL, Market, Provider, set_parameter
 
 ASK = 1000  # per 1000 tokens: a base unit for each token
 PROMPT_UNITS = 4  # of {"prompt":"hi"}, 15 bytes, at a token for four

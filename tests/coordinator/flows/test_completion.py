@@ -27,7 +27,7 @@ from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core import canonical, jobspec
 from aitbc.core import receipt as documents
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
-from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found, result_of, set_parameter
+from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found, result_of, set_parameter
 
 MINER_KEY = PrivateKey.from_seed(b"\x09" * 32)
 
@@ -377,7 +377,7 @@ def test_each_result_of_a_batch_stands_for_itself(market: Market) -> None:
 
 
 def test_each_job_of_a_batch_stands_for_itself(market: Market) -> None:
-    from tests.support_flows import spec_of
+    from tests.support.flows import spec_of
 
     client = market.client(units=60)
     specs = [spec_of(), InvalidRequest("as it came"), spec_of(cap=10**6), spec_of(), spec_of()]
@@ -390,7 +390,7 @@ def test_each_job_of_a_batch_stands_for_itself(market: Market) -> None:
 
 @pytest.mark.parametrize("in_batch", [True, False])
 def test_the_queue_of_an_account_has_a_bound(market: Market, in_batch: bool) -> None:
-    from tests.support_flows import spec_of
+    from tests.support.flows import spec_of
 
     limited = Market(market.db, market.clock, max_pending_jobs=3)
     client = market.client()

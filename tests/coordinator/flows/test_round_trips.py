@@ -8,7 +8,7 @@ from aitbc.coordinator.flows.acts import completion, dispatch, job_lifecycle
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.clock import ManualClock
 from tests.coordinator.database.groups import trips_of
-from tests.support_flows import Market, result_of, set_parameter, spec_of
+from tests.support.flows import Market, result_of, set_parameter, spec_of
 
 CAP = "default_max_price_per_1k_tokens"
 

@@ -11,7 +11,7 @@ from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.schema import migrate
 from aitbc.core.log.leaf import PARAMETER, parameter_leaf
 from aitbc.core.log.merkle import leaf_hash
-from tests.support_flows import CHAIN, KEY, found, open_market, set_parameter
+from tests.support.flows import CHAIN, KEY, found, open_market, set_parameter
 
 REASON = "as it was set before parameters had a history"
 

@@ -18,7 +18,7 @@ from aitbc.coordinator.parameters.models import ParameterChange
 from aitbc.coordinator.parameters.service import DEFINITIONS, Change
 from aitbc.core.clock import ManualClock
 from aitbc.core.log.leaf import PARAMETER, parameter_leaf
-from tests.support_flows import CHAIN, KEY, Market, found, open_market, set_parameter
+from tests.support.flows import CHAIN, KEY, Market, found, open_market, set_parameter
 
 _table = table_of(ParameterChange)
 

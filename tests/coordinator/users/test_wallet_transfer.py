@@ -26,7 +26,8 @@ from aitbc.coordinator.users import service as users
 from aitbc.core.clock import ManualClock
 from aitbc.core.wallet.transaction import Transaction
 from tests.coordinator.users.support import CHAIN, EvmWallet, NativeWallet
-from tests.support_flows import Market, database_url, found, memory_folder, set_parameter
+from tests.support.flows import Market, database_url, found, memory_folder, set_parameter
+from tests.support.transfers import id_of, job_of
 
 __all__ = ["database_url", "memory_folder"]
 
@@ -133,7 +134,7 @@ def test_an_overdraft_is_refused(bank: Bank, amount: int, fee: int) -> None:
 
 
 def test_held_money_cannot_be_sent(bank: Bank) -> None:
-    bank.db.write_sync(ledger.hold, Hold("hold-1", ALICE.account, 600))
+    bank.db.write_sync(ledger.hold, Hold(id_of("hold"), ALICE.account, 600, job_of()))
     bank.refuse(InsufficientFunds, ALICE.transfer(BOB.account, 401, 1))
     bank.send(ALICE.transfer(BOB.account, 400, 1))
 

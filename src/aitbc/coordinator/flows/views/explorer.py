@@ -24,6 +24,7 @@ from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.ids import is_id
 from aitbc.core.log.leaf import PARAMETER, RECEIPT, TRANSFER
 from aitbc.core.numbers import MAX_COUNT, read_count
+from aitbc.core.transfer_ids import GRANT, JOB
 from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
 
 _l: Any = table_of(Leaf).c
@@ -35,7 +36,6 @@ _s: Any = table_of(AccountActivity)
 MAX_SEQ = (1 << 63) - 1
 AT_ONCE = 20  # transfers that one query reads by their ids
 MAX_FOUND = 10  # results of each kind that a search gives
-JOB_KINDS = ("hold", "post", "fee", "void")  # transfers that name the job that they are for
 
 
 class Row(NamedTuple):
@@ -53,9 +53,6 @@ class Row(NamedTuple):
     created_at_ms: int
 
 
-GRANT = "grant:"  # how the ids of the devnet's grants begin
-
-
 class Transaction(NamedTuple):
     """A transfer as everybody sees it, and the block that sealed it (None until one does)."""
 
@@ -65,12 +62,12 @@ class Transaction(NamedTuple):
     @property
     def job_id(self) -> str | None:
         """The job that the money is for. Other references are the parties' own business."""
-        return self.row.ref if self.row.kind in JOB_KINDS and is_id(self.row.ref) else None
+        return self.row.ref if JOB.may_be(self.row.kind, self.row.ref) else None
 
     @property
     def reason(self) -> str | None:
         """Why the operator made money, which was said for everybody; a grant needs none."""
-        return self.row.ref if self.row.kind == "mint" and not self.row.id.startswith(GRANT) else None
+        return self.row.ref if self.row.kind == "mint" and not GRANT.fits(self.row.id) else None
 
 
 class Address(NamedTuple):

@@ -27,6 +27,7 @@ from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import service as miners
+from aitbc.coordinator.miners import sessions
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.payments import service as payments
 from aitbc.core import metering
@@ -133,7 +134,7 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
     if spec.manual_payment:
         escrow.check_exact(held_units)
-        held = escrow.NO_HOLD
+        held = None
     else:
         held = escrow.reserve(tx, principal, job_id, held_units)
     job = jobs.create(
@@ -142,9 +143,9 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
         job_id=job_id,
         client_id=principal.account_id,
         key_id=principal.key_id,
-        spend_period_ms=held.period_ms,
+        spend_period_ms=0 if held is None else held.period_ms,
         max_price_units=cap_units,
-        hold_id=held.id,
+        hold_id="" if held is None else held.id,
         held_units=0 if spec.manual_payment else held_units,
         max_run_ms=max_run_ms,
     )
@@ -285,7 +286,7 @@ def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session
     Raises MinerNotFound, Forbidden, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:

@@ -34,6 +34,7 @@ from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.payments import service as payments
 from aitbc.coordinator.payments.service import PaymentRow
 from aitbc.core.money import format_ait
+from aitbc.core.transfer_ids import JOB, stored_id
 
 _t: Any = table_of(Transfer).c
 HOLD_BY_ID = statement(select(_t.ref).where(_t.id == bindparam("hold"), _t.kind == "hold"))
@@ -87,7 +88,7 @@ def open_escrow(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
     payment = payments.of_job(tx, job_id)
     if payment is None or payment.status != "pending":
         raise PaymentNotPending(status=DERIVED[job.status] if payment is None else payment.status)
-    held = holds.take(tx, principal, payment.id, payment.amount_units, job_id)
+    held = holds.take(tx, principal, stored_id(payment.id), payment.amount_units, JOB.of(job_id))
     queued = jobs.put_into_queue(
         tx,
         job,

@@ -12,6 +12,7 @@ from aitbc.coordinator.api.schemas.queries import ID_CHARS
 from aitbc.core import transfer_ids
 from aitbc.core.ids import is_id, new_id
 from aitbc.core.transfer_ids import (
+    BITCOIN,
     DEPOSIT,
     GRANT,
     GRANTED,
@@ -24,6 +25,7 @@ from aitbc.core.transfer_ids import (
     SIGNED,
     SIGNED_FEE,
     TIMED,
+    TOPUP,
     IdForm,
     ReferenceForm,
     id_form,
@@ -43,12 +45,15 @@ WRITTEN_IDS = (
     (GRANT, "client-0123abcd", "grant:client-0123abcd", ("mint",)),
     (GRANT, "0x" + "1f" * 20, "grant:0x" + "1f" * 20, ("mint",)),
     (MINTED, "2026:A.b_c-1", "minted:2026:A.b_c-1", ("mint",)),
+    (BITCOIN, f"{HASH}:0", f"btc:{HASH}:0", ("mint", "transfer")),
+    (BITCOIN, f"{HASH}:4294967295:13", f"btc:{HASH}:4294967295:13", ("mint", "transfer")),
 )
 WRITTEN_REFERENCES = (
     (JOB, UUID, UUID, ("hold", "post", "fee", "void")),
     (DEPOSIT, "Rig_1.a", "deposit of miner Rig_1.a", ("hold", "void")),
     (SIGNED, HASH, HASH, ("transfer",)),
     (SIGNED_FEE, HASH, f"fee:{HASH}", ("transfer",)),
+    (TOPUP, UUID, f"topup:{UUID}", ("mint", "transfer")),
     (REASON, "devnet grant", "devnet grant", ("mint",)),
     (REASON, "Preis für „Ü“ — 1", "Preis für „Ü“ — 1", ("mint",)),
 )

@@ -8,13 +8,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+from aitbc.audit.bitcoin import BitcoinBooks, Entry
 from aitbc.audit.books import Books, Line
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
-from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
-from aitbc.core.transfer_ids import id_form, reference_form
+from aitbc.core.log.leaf import (
+    BITCOIN_CREDIT,
+    RECEIPT,
+    TRANSFER,
+    bitcoin_credit_leaf,
+    receipt_leaf,
+    transfer_leaf,
+)
+from aitbc.core.transfer_ids import BITCOIN, id_form, reference_form
 
 
 class Auditing(NamedTuple):
@@ -24,6 +32,7 @@ class Auditing(NamedTuple):
     activity: Activity
     receipts: ReceiptCheck
     fee: Fee
+    bitcoin: BitcoinBooks
 
 
 class Kind(ABC):
@@ -59,6 +68,8 @@ class TransferKind(Kind):
         line = Line(*values)
         self._auditing.books.apply(line)
         _check_forms(line)
+        if BITCOIN.fits(line.id):
+            self._auditing.bitcoin.move(line)
         if leaf_index is not None:
             self._auditing.activity.add(leaf_index, line.debit, line.credit)
 
@@ -102,6 +113,19 @@ class ReceiptKind(Kind):
         self._auditing.fee.check(receipt_id, fields.started_at, fields.price_units, fields.fee_units)
 
 
+class BitcoinCreditKind(Kind):
+    number = BITCOIN_CREDIT
+    noun = "bitcoin_credit"
+    table = "bitcoin_credits"
+    columns = Entry._fields
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return bitcoin_credit_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.bitcoin.take(Entry(*values))
+
+
 def _check_forms(line: Line) -> None:
     """Here and not in the books: who audits from outside may know fewer forms than the network has. Raises Wrong."""
     if id_form(line.kind, line.id) is None:
@@ -110,4 +134,4 @@ def _check_forms(line: Line) -> None:
         raise Wrong("transfer", line.id, f"it is for {line.ref!r}, which no {line.kind} is for")
 
 
-KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind)
+KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, BitcoinCreditKind)

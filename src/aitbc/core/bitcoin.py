@@ -14,8 +14,9 @@ SAT_PER_BTC = 100_000_000
 MAX_SAT = 21_000_000 * SAT_PER_BTC
 """Satoshi that can ever exist; no output has more."""
 
-REVERSED = "reversal"
-CREDITED = "credit"
+CREDITED, REVERSED = "credit", "reversal"
+ENTRY = "entry:"
+"""What stands before a transfer's id in the name of the log's entry that says which output it is for."""
 
 
 def parse_btc(value: str | int | Decimal | float) -> int:

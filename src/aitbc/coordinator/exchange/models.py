@@ -113,7 +113,7 @@ class BitcoinOutput(SQLModel, table=True):
 
 
 class BitcoinCredit(SQLModel, table=True):
-    """A credit of an output, or its reversal; a leaf of the log. Its id is that of its transfer.
+    """A credit of an output, or its reversal; a leaf of the log. Its id is that of its transfer behind `entry:`.
 
     block_height, block_hash: the block that the credit went by; a reversal repeats those of the credit it takes back.
     short_units: what a reversal could not take, for it was spent.

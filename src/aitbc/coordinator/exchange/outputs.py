@@ -13,7 +13,7 @@ from aitbc.coordinator.database.columns import among, table_of
 from aitbc.coordinator.exchange.models import FLAGGED, OPEN, BitcoinCredit, BitcoinOutput, Topup
 from aitbc.coordinator.exchange.states import Output
 from aitbc.coordinator.exchange.topups import listing
-from aitbc.core.bitcoin import outpoint
+from aitbc.core.bitcoin import ENTRY, outpoint
 from aitbc.core.log.leaf import BITCOIN_CREDIT, bitcoin_credit_leaf
 from aitbc.core.transfer_ids import BITCOIN, TransferId
 
@@ -149,6 +149,11 @@ def credit_id(output: str, events: int) -> TransferId:
     return BITCOIN.of(output if events == 0 else f"{output}:{events}")
 
 
+def entry_id(output: str, events: int) -> str:
+    """What the same event is called in `bitcoin_credits`: the log has each name once."""
+    return f"{ENTRY}{credit_id(output, events)}"
+
+
 def get(tx: Tx, output: str) -> OutputRow | None:
     row: OutputRow | None = tx.one(SELECT, outpoint=output)
     return row
@@ -240,8 +245,9 @@ def assign(tx: Tx, output: str, topup_id: str) -> bool:
     return tx.run(ASSIGN, outpoint=output, topup=topup_id) == 1
 
 
-def credit(tx: Tx, transfer_id: str) -> Credit | None:
-    row: Credit | None = tx.one(CREDIT, credit=transfer_id)
+def entry(tx: Tx, output: str, events: int) -> Credit | None:
+    """An output's credit or reversal of this number."""
+    row: Credit | None = tx.one(CREDIT, credit=entry_id(output, events))
     return row
 
 

@@ -71,7 +71,7 @@ def receipt_leaf(signed_text: str, key_id: str, signature: str) -> bytes:
 
 
 def bitcoin_credit_leaf(
-    transfer_id: str,
+    entry_id: str,
     kind: str,
     outpoint: str,
     topup_id: str,
@@ -85,11 +85,11 @@ def bitcoin_credit_leaf(
     created_at_ms: int,
 ) -> bytes:
     """RFC 8785 of {account, block_hash, block_height, created_at_ms, id, kind, outpoint, rate_units, sat, short_units,
-    topup, type, units}: amounts and the rate as strings; `id` is the transfer's, in the log beside it.
+    topup, type, units}: amounts and the rate as strings; the transfer's id stands behind `entry:` in `id`.
     """
     return (
         f'{{"account":{_quote(account)},"block_hash":"{block_hash}","block_height":{block_height},'
-        f'"created_at_ms":{created_at_ms},"id":{_quote(transfer_id)},"kind":{_quote(kind)},'
+        f'"created_at_ms":{created_at_ms},"id":{_quote(entry_id)},"kind":{_quote(kind)},'
         f'"outpoint":{_quote(outpoint)},"rate_units":"{rate_units}","sat":"{sat}","short_units":"{short_units}",'
         f'"topup":{_quote(topup_id)},"type":"aitbc/bitcoin-credit/v1","units":"{units}"}}'
     ).encode()

@@ -113,31 +113,57 @@ def _gone(tx: Tx, plan: Plan, found: list[OutputRow], seen: set[str]) -> list[Ou
     return [row._replace(gone=1) if row.id in gone else row for row in found]
 
 
+class _Case(NamedTuple):
+    """A top-up, all its outputs, and what is decided about them."""
+
+    topup: TopupRow
+    own: dict[str, OutputRow]
+    decision: Decision
+
+
 def _settle(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> Recorded:
-    """Decides about every top-up of which an output is open, and books it: as many as one transaction may."""
+    """Decides about every top-up of which an output is open, and books it: as many as one transaction may.
+
+    Credits come first, so that reversals find all that is there.
+    """
+    cases, more = _booked_now(_cases(tx, terms, tip_height, found))
+    cases = [case for case in cases if _credit_all(tx, terms, case)]
+    final = [row.id for row in found if not row.topup_id and (row.gone or _deep(row, tip_height))]
+    for topup, own, decision in cases:
+        for name in decision.reverse:
+            _reverse(tx, topup, own[name])
+        if (decision.state, decision.exception) != (topup.state, topup.exception):
+            topups.move(tx, topup, decision.state, decision.exception)
+        final += [name for name in decision.final if not own[name].final]
+    outputs.are_final(tx, final)
+    credited = sum(len(case.decision.credit) for case in cases)
+    return Recorded(True, more, credited, sum(len(case.decision.reverse) for case in cases))
+
+
+def _cases(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> list[_Case]:
     by_topup = _whole(tx, found)
     rows = topups.many(tx, by_topup)
-    final = [row.id for row in found if not row.topup_id and (row.gone or _deep(row, tip_height))]
     needed = terms.needed
-    credited = reversals = 0
-    more = False
+    cases = []
     for topup_id, own in by_topup.items():
         topup = rows[topup_id]
         facts = [_fact(terms, topup, row) for row in own]
         decision = decide(topup.sat, topup.lock_over == 1, facts, tip_height, needed)
-        if credited + reversals >= MOST_BOOKED and (decision.credit or decision.reverse):
+        cases.append(_Case(topup, {row.id: row for row in own}, decision))
+    return cases
+
+
+def _booked_now(cases: list[_Case]) -> tuple[list[_Case], bool]:
+    """Those that move no money, and of the others as many as one transaction takes; whether some are left."""
+    now, booked, more = [], 0, False
+    for case in cases:
+        moves = len(case.decision.credit) + len(case.decision.reverse)
+        if moves and booked >= MOST_BOOKED:
             more = True
             continue
-        if not _book(tx, terms, topup, {row.id: row for row in own}, decision):
-            continue
-        credited += len(decision.credit)
-        reversals += len(decision.reverse)
-        if (decision.state, decision.exception) != (topup.state, topup.exception):
-            topups.move(tx, topup, decision.state, decision.exception)
-        already = {row.id for row in own if row.final}
-        final += [name for name in decision.final if name not in already]
-    outputs.are_final(tx, final)
-    return Recorded(True, more, credited, reversals)
+        booked += moves
+        now.append(case)
+    return now, more
 
 
 def _whole(tx: Tx, found: Iterable[OutputRow]) -> dict[str, list[OutputRow]]:
@@ -162,10 +188,9 @@ def _deep(row: OutputRow, tip_height: int) -> bool:
     return row.height >= 0 and tip_height - row.height + 1 >= FINAL_DEPTH
 
 
-def _book(tx: Tx, terms: Terms, topup: TopupRow, own: dict[str, OutputRow], decision: Decision) -> bool:
-    """Moves the money that the decision asks for. False, with nothing changed, where it cannot be now."""
-    if not decision.credit and not decision.reverse:
-        return True
+def _credit_all(tx: Tx, terms: Terms, case: _Case) -> bool:
+    """Credits what is deep enough. False, with nothing changed, where the account would have more than can be said."""
+    topup, own, decision = case
     rates = {name: _rate(terms, topup, own[name]) for name in decision.credit}
     total = sum(units_of(own[name].sat, rate) - own[name].credited_units for name, rate in rates.items())
     if total and ledger.balance(tx, topup.account_id).balance_units + total > MAX_UNITS:
@@ -173,8 +198,6 @@ def _book(tx: Tx, terms: Terms, topup: TopupRow, own: dict[str, OutputRow], deci
         return False
     for name, rate in rates.items():
         _credit(tx, topup, own[name], rate)
-    for name in decision.reverse:
-        _reverse(tx, topup, own[name])
     return True
 
 
@@ -191,7 +214,7 @@ def _credit(tx: Tx, topup: TopupRow, row: OutputRow, rate_units: int) -> None:
 
 def _reverse(tx: Tx, topup: TopupRow, row: OutputRow) -> None:
     """Takes back what of the credit the account still has; what is missing stays written at the output."""
-    last = outputs.credit(tx, outputs.credit_id(row.id, row.events - 1))
+    last = outputs.entry(tx, row.id, row.events - 1)
     if last is None:
         raise RuntimeError("an output is credited, and has no credit")
     units = _taken(tx, topup, row)
@@ -230,7 +253,7 @@ def _entry(
     block: BlockRef,
 ) -> Credit:
     return Credit(
-        id=outputs.credit_id(row.id, row.events),
+        id=outputs.entry_id(row.id, row.events),
         kind=kind,
         outpoint=row.id,
         topup_id=topup.id,

@@ -1,4 +1,4 @@
-"""A real Bitcoin node for the tests: bcoin on regtest in memory, with its JSON-RPC, and a fake Esplora server beside it.
+"""A real Bitcoin node for the tests: bcoin on regtest in memory, its JSON-RPC, and a fake Esplora server beside it.
 
 The node is installed from npm when the first test needs it, once, into a folder that git ignores; Node.js itself comes
 with the tests' libraries.

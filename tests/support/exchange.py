@@ -14,7 +14,7 @@ from embit.bip32 import HDKey
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.bitcoin.addresses import GENESIS, REGTEST
-from aitbc.coordinator.bitcoin.source import BlockRef, Look, Seen, SourceError
+from aitbc.coordinator.bitcoin.source import BlockRef, Look, Seen, Source, SourceError
 from aitbc.coordinator.config import Settings
 from aitbc.coordinator.exchange import outputs, topups
 from aitbc.coordinator.exchange.outputs import OutputRow
@@ -170,12 +170,12 @@ class Exchange:
     """An exchange over the market's database and a fake chain, driven look by look."""
 
     def __init__(
-        self, market: Market, source: FakeSource | None = None, chain: FakeChain | None = None, **more: Any
+        self, market: Market, source: Source | None = None, chain: FakeChain | None = None, **more: Any
     ) -> None:
         self.market = market
         self.chain = chain or FakeChain()
-        self.source = source or FakeSource(self.chain)
-        where = {} if "bitcoin_address" in more else {"bitcoin_xpub": account_key()}
+        self.source: Any = source or FakeSource(self.chain)
+        where = {} if more.keys() & {"bitcoin_address", "bitcoin_xpub"} else {"bitcoin_xpub": account_key()}
         settings = Settings(
             database_url="sqlite:///unused.db",
             api_keys="",

@@ -172,14 +172,14 @@ class Rig {
     return {txid: tx.txid(), raw: tx.toRaw().toString('hex')};
   }
 
-  async pay({outputs, fee = 1000, replaceable = true}) {
+  async pay({outputs, fee = 1000 + 50 * outputs.length, replaceable = true}) {
     const total = outputs.reduce((sum, [, sat]) => sum + sat, fee);
     const coin = await this.freeCoin(total);
     return await this.submit(this.sign([coin], outputs, fee, replaceable ? REPLACEABLE : FINAL));
   }
 
   // The same coins to others, signed and not sent.
-  rival({raw, outputs, fee = 5000}) {
+  rival({raw, outputs, fee = 5000 + 100 * outputs.length}) {
     const coins = TX.fromRaw(raw, 'hex').inputs.map(
       ({prevout}) => this.coins.get(`${prevout.txid()}:${prevout.index}`));
     const tx = this.sign(coins, outputs, fee, REPLACEABLE);

@@ -1,5 +1,7 @@
 """The source that the settings name."""
 
+from pathlib import Path
+
 from aitbc.coordinator.bitcoin.source import Source
 from aitbc.coordinator.config import Settings
 
@@ -9,7 +11,9 @@ def open_source(settings: Settings) -> Source | None:
     if settings.bitcoin_rpc_url:
         from aitbc.coordinator.bitcoin.bitcoind import Bitcoind
 
-        return Bitcoind(settings.bitcoin_rpc_url, settings.bitcoin_timeout_s)
+        cookie = settings.bitcoin_rpc_cookie_file
+        cookie_file = Path(cookie).expanduser() if cookie else None
+        return Bitcoind(settings.bitcoin_rpc_url, settings.bitcoin_timeout_s, cookie_file)
     if settings.bitcoin_esplora_url:
         from aitbc.coordinator.bitcoin.esplora import Esplora
 

@@ -42,6 +42,9 @@ class BitcoinSettings(BaseSettings):
     bitcoin_rpc_url: str = Field(
         "", description="A bitcoind to watch the chain with: http://USER:PASSWORD@HOST:PORT."
     )
+    bitcoin_rpc_cookie_file: str = Field(
+        "", description="Its `.cookie` file, where the URL has no user and password."
+    )
     bitcoin_esplora_url: str = Field(
         "", description="Or an Esplora server to ask about the addresses: https://HOST/api."
     )

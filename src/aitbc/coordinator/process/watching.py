@@ -83,7 +83,8 @@ class Watcher:
         if not recorded.moved:
             return "another", False
         BITCOIN_HEIGHT.set(plan.head(look).height)
-        return "done", recorded.more or not look.whole
+        # Where only the mempool is not all known, there is no haste.
+        return "done", recorded.more or look.upto.height < tip.height
 
     async def _standing(self) -> Standing:
         """How far the watch is, once the scripts of all top-ups are known here."""

@@ -8,8 +8,12 @@ import re
 import unicodedata
 
 _MAKERS = frozenset(
-    "nvidia amd ati intel apple corporation corp inc geforce radeon tesla gpu graphics card accelerator the r tm".split()
+    (
+        *("nvidia", "amd", "ati", "intel", "apple", "corporation", "corp", "inc", "the"),
+        *("geforce", "radeon", "tesla", "gpu", "graphics", "card"),
+    )
 )
+_MARKS = str.maketrans("", "", "®™©")
 _FORM = re.compile(r"(?:sxm|pcie|oam|nvl|hbm)\d*[a-z]?|\d+(?:gb|gib|g)", re.ASCII)
 _WORD = re.compile(r"[^\W_]+")
 
@@ -19,6 +23,6 @@ def model_key(name: str) -> str:
 
     A name of nothing else keeps all its letters and digits; '' for a text that has none.
     """
-    words = _WORD.findall(unicodedata.normalize("NFKC", name).casefold())
+    words = _WORD.findall(unicodedata.normalize("NFKC", name.translate(_MARKS)).casefold())
     named = [word for word in words if word not in _MAKERS and _FORM.fullmatch(word) is None]
     return "".join(named or words)

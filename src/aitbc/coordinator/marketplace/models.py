@@ -39,6 +39,7 @@ PRIOR_RELIABILITY_BPS = 9_000
 ACTIVE = "state = 'active'"
 UNOPENED = "state = 'active' AND opened = 0"
 OPEN = "state = 'active' AND opened = 1"
+AWAITED = "state = 'active' AND opened = 1 AND counted_until_ms = 0"
 CLEARING = "clearing = 1"
 WITH_MINER = "miner_id <> ''"
 OFFLINE = "state = 'offline' AND miner_id <> ''"
@@ -61,7 +62,7 @@ class Gpu(SQLModel, table=True):
     """A machine's GPUs, let as one by the hour. One listing for each miner; without one it is offline.
 
     model_key   `core.gpu_names.model_key` of `model`: what is looked for
-    memory_mb   of one card; count how many cards there are
+    memory_mb   of one card; cards how many there are
     price_units per hour, of all cards
     state       available | booked (`booking_id` has its time now) | offline (its miner is not here, or it has none)
     capabilities JSON: an array of texts
@@ -76,7 +77,7 @@ class Gpu(SQLModel, table=True):
         listed("state", "state", GPU_STATES),
         CheckConstraint("(state = 'booked') = (booking_id <> '')", name="booked_by_one"),
         CheckConstraint("price_units > 0", name="price"),
-        CheckConstraint("memory_mb > 0 AND count >= 1", name="hardware"),
+        CheckConstraint("memory_mb > 0 AND cards >= 1", name="hardware"),
         CheckConstraint("served_ms >= 0 AND promised_ms >= served_ms", name="served"),
         CheckConstraint("reviews >= 0 AND stars >= reviews AND stars <= 5 * reviews", name="stars"),
         partial("ux_gpus_miner", "miner_id", where=WITH_MINER, unique=True),
@@ -96,7 +97,7 @@ class Gpu(SQLModel, table=True):
     model: str = text()
     model_key: str = text()
     memory_mb: int = big()
-    count: int = small()
+    cards: int = small()
     cuda_version: str = text("")
     region: str = text("")
     price_units: int = big()
@@ -142,11 +143,15 @@ class Booking(SQLModel, table=True):
         CheckConstraint("price_units >= fee_units AND price_units <= held_units", name="price_within_hold"),
         CheckConstraint("booker_id <> owner_id", name="not_ones_own"),
         partial("ix_bookings_busy", "gpu_id", "end_ms", where=ACTIVE),
+        partial("ix_bookings_active", "booker_id", "gpu_id", where=ACTIVE),
         partial("ix_bookings_unopened", "start_ms", "id", where=UNOPENED),
-        partial("ix_bookings_open", "end_ms", "id", "miner_id", where=OPEN),
+        partial("ix_bookings_open", "end_ms", "id", where=OPEN),
+        partial("ix_bookings_awaited", "up_ms", "id", where=AWAITED),
         partial("ix_bookings_clearing", "id", where=CLEARING),
-        Index("ix_bookings_booker", "booker_id", "id"),
-        Index("ix_bookings_owner", "owner_id", "id"),
+        # The state is in these so that orders in another one are passed over without their rows.
+        Index("ix_bookings_booker", "booker_id", "id", "state"),
+        Index("ix_bookings_owner", "owner_id", "id", "state"),
+        Index("ix_bookings_state", "state", "id"),
         Index("ix_bookings_gpu", "gpu_id", "id"),
         {"sqlite_with_rowid": False},
     )

@@ -142,6 +142,7 @@ def listed(tx: Tx, principal: Principal, query: JobList) -> ListedJobs:
         limit=query.limit,
         offset=query.offset,
         before_id=query.cursor,
+        reservation=principal.reservation,
     )
     asked, answered = queries.payloads(tx, [row.id for row in page.rows])
     views = [JobView(row, asked.get(row.id), answered.get(row.id)) for row in page.rows]

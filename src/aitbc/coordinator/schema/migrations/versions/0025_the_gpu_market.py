@@ -82,7 +82,7 @@ def gpus() -> None:
         "gpus",
         *texts("id", "owner_id", "miner_id", "model", "model_key"),
         *numbers("memory_mb"),
-        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("cards", sa.Integer(), nullable=False),
         *texts("cuda_version", "region"),
         *numbers("price_units"),
         *texts("capabilities", "description", "state", "booking_id"),
@@ -91,7 +91,7 @@ def gpus() -> None:
         sa.CheckConstraint(one_of("state", "available", "booked", "offline"), name="state"),
         sa.CheckConstraint("(state = 'booked') = (booking_id <> '')", name="booked_by_one"),
         sa.CheckConstraint("price_units > 0", name="price"),
-        sa.CheckConstraint("memory_mb > 0 AND count >= 1", name="hardware"),
+        sa.CheckConstraint("memory_mb > 0 AND cards >= 1", name="hardware"),
         sa.CheckConstraint("served_ms >= 0 AND promised_ms >= served_ms", name="served"),
         sa.CheckConstraint("reviews >= 0 AND stars >= reviews AND stars <= 5 * reviews", name="stars"),
         sa.ForeignKeyConstraint(["owner_id"], ["accounts.id"]),
@@ -140,11 +140,16 @@ def bookings() -> None:
         sqlite_with_rowid=False,
     )
     partial("ix_bookings_busy", "bookings", ["gpu_id", "end_ms"], "state = 'active'")
+    partial("ix_bookings_active", "bookings", ["booker_id", "gpu_id"], "state = 'active'")
     partial("ix_bookings_unopened", "bookings", ["start_ms", "id"], "state = 'active' AND opened = 0")
-    partial("ix_bookings_open", "bookings", ["end_ms", "id", "miner_id"], "state = 'active' AND opened = 1")
+    partial("ix_bookings_open", "bookings", ["end_ms", "id"], "state = 'active' AND opened = 1")
+    awaited = "state = 'active' AND opened = 1 AND counted_until_ms = 0"
+    partial("ix_bookings_awaited", "bookings", ["up_ms", "id"], awaited)
     partial("ix_bookings_clearing", "bookings", ["id"], "clearing = 1")
-    for by in ("booker", "owner", "gpu"):
-        op.create_index(f"ix_bookings_{by}", "bookings", [f"{by}_id", "id"])
+    op.create_index("ix_bookings_booker", "bookings", ["booker_id", "id", "state"])
+    op.create_index("ix_bookings_owner", "bookings", ["owner_id", "id", "state"])
+    op.create_index("ix_bookings_state", "bookings", ["state", "id"])
+    op.create_index("ix_bookings_gpu", "bookings", ["gpu_id", "id"])
 
 
 def may_end_with_its_booking(bind: sa.Connection) -> None:

@@ -13,7 +13,8 @@ from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
-from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.audit.rented import Ended, Rented
+from aitbc.core.log.leaf import BOOKING, RECEIPT, TRANSFER, booking_leaf, receipt_leaf, transfer_leaf
 
 
 class Auditing(NamedTuple):
@@ -23,15 +24,20 @@ class Auditing(NamedTuple):
     activity: Activity
     receipts: ReceiptCheck
     fee: Fee
+    rented: Rented
 
 
 class Kind(ABC):
-    """One kind of leaf. `columns` of `table`, of which the first names the row; `noun` for findings."""
+    """One kind of leaf. `columns` of `table`, of which the first names the row; `noun` for findings.
+
+    `logged`: SQL that a row of the table has a leaf; '' where all have.
+    """
 
     number: ClassVar[int]
     noun: ClassVar[str]
     table: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    logged: ClassVar[str] = ""
 
     def __init__(self, auditing: Auditing) -> None:
         self._auditing = auditing
@@ -100,4 +106,37 @@ class ReceiptKind(Kind):
         self._auditing.fee.check(receipt_id, fields.started_at, fields.price_units, fields.fee_units)
 
 
-KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind)
+class BookingKind(Kind):
+    number = BOOKING
+    noun = "booking"
+    table = "bookings"
+    columns = (
+        "id",
+        "gpu_id",
+        "miner_id",
+        "booker_id",
+        "owner_id",
+        "start_ms",
+        "end_ms",
+        "hour_units",
+        "fee_bps",
+        "hold_id",
+        "held_units",
+        "used_ms",
+        "price_units",
+        "fee_units",
+        "transfer_id",
+        "detail",
+        "ended_by",
+        "ended_at_ms",
+    )
+    logged = "state <> 'active'"
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return booking_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.rented.ended(Ended(*values))
+
+
+KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, BookingKind)

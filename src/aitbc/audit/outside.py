@@ -9,18 +9,19 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from aitbc.audit.books import Books, Line
+from aitbc.audit.books import Books, Line, Settlement
 from aitbc.audit.explorer import Headers, check_blocks
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.http import Coordinator, NotServed, Unreachable
 from aitbc.audit.paid import Paid
 from aitbc.audit.receipts import ReceiptCheck
+from aitbc.audit.rented import Rented, read_booking
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Kept, Trust
 from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.log.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
 from aitbc.core.log.keyset import KeySet
-from aitbc.core.log.leaf import KINDS, RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import BOOKING, KINDS, RECEIPT, TRANSFER, booking_leaf, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash
 from aitbc.core.log.note import Note, NoteInvalid, Verifier, parse_note, verify_note
 from aitbc.core.log.policy import Policy
@@ -83,6 +84,7 @@ class Outsider:
         self._receipts = ReceiptCheck(self._keys)
         self._books = Books()
         self._paid = Paid()
+        self._rented = Rented()
         self._tree = Tree()
         self._newest_ms = 0
 
@@ -287,6 +289,9 @@ class Outsider:
             elif kind == TYPES[RECEIPT]:
                 body, signature = data[8 : data.rindex(b',"signature":')].decode(), document["signature"]
                 same = receipt_leaf(body, signature["key_id"], signature["sig"]) == data
+            elif kind == TYPES[BOOKING]:
+                booking = read_booking(document)
+                same = booking_leaf(*booking) == data
             elif isinstance(kind, str) and _TYPE.fullmatch(kind):  # what it does, others know
                 same = encode(document) == data
             else:
@@ -298,21 +303,31 @@ class Outsider:
         if kind == TYPES[TRANSFER]:
             self._newest_ms = line.created_at_ms
             self._books.apply(line)
-            self._paid.settled(self._books.settled())
+            self._settled(self._books.settled())
             self._report.count("transfers")
         elif kind == TYPES[RECEIPT]:
             receipt_id = str(document["body"].get("receipt_id"))
             fields = self._receipts.check(receipt_id, body, signature["key_id"], signature["sig"])
             self._paid.issued(fields)
             self._report.count("receipts")
+        elif kind == TYPES[BOOKING]:
+            self._rented.ended(booking)
+            self._report.count("bookings")
         else:
             self._report.count("others")
+
+    def _settled(self, ended: list[Settlement]) -> None:
+        """Holds were settled: of bookings, or of jobs."""
+        self._paid.settled(one for one in ended if not self._rented.settled(one))
 
     # --- books --------------------------------------------------------------------------------------------
 
     def _check_books(self) -> None:
         self._progress.stage("books", 0)
-        self._paid.settled(self._books.settled(all_of_them=True))
+        self._settled(self._books.settled(all_of_them=True))
+        unrented = self._rented.close(whole=False)
+        if unrented:
+            self._report.not_checked.append(f"{unrented} payments for bookings that the log has not yet")
         self._paid.close(self._newest_ms)
         accounts = len(self._books.balances.keys() | self._books.held.keys())
         self._books.close()

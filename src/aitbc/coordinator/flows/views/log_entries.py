@@ -12,18 +12,20 @@ from aitbc.coordinator.chain.sealer import head
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
-from aitbc.coordinator.flows.shared import own_jobs
+from aitbc.coordinator.flows.shared import own_jobs, rentals
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.marketplace.models import Booking
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
-from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import BOOKING, RECEIPT, TRANSFER, booking_leaf, receipt_leaf, transfer_leaf
 
 _l: Any = table_of(Leaf).c
 _t: Any = table_of(Transfer).c
 _r: Any = table_of(Receipt).c
+_b: Any = table_of(Booking).c
 _range = (_l.leaf_index >= bindparam("first"), _l.leaf_index < bindparam("end"))
 
 TRANSFERS_IN = statement(
@@ -46,9 +48,15 @@ RECEIPTS_IN = statement(
     .join(Receipt, _r.id == _l.ref_id)
     .where(_l.kind == RECEIPT, *_range)
 )
+BOOKINGS_IN = statement(
+    select(_l.leaf_index, *(_b[name] for name in rentals.LEAF_COLUMNS))
+    .join(Booking, _b.id == _l.ref_id)
+    .where(_l.kind == BOOKING, *_range)
+)
 ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     TRANSFER: (TRANSFERS_IN, transfer_leaf),
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
+    BOOKING: (BOOKINGS_IN, booking_leaf),
 }
 """By kind: the leaves of a range with what their bytes are made of, and what makes them."""
 

@@ -24,7 +24,8 @@ SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.stat
        j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms, j.manual_payment,
        j.prompt_bound, j.completion_bound, j.progress_tokens, j.progress_ms, j.paid_run_ms,
        j.max_price_units, j.fee_bps, j.queued, j.event_count, j.actor, j.cause, j.created_at_ms, p.id AS payment,
-       j.key_id, j.spend_period_ms, j.reservation, p.price_units AS payment_price, p.refunded_units, r.provider_id, r.units,
+       j.key_id, j.spend_period_ms, j.reservation, p.price_units AS payment_price, p.refunded_units, r.provider_id,
+       r.units,
        r.id AS receipt, r.created_at_ms AS issued_at_ms, r.body, r.price_units AS receipt_price,
        h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
        e.id AS end_id, e.kind AS end_kind

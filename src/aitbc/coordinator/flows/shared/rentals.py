@@ -51,7 +51,7 @@ def _counting(*which: Any) -> Any:
             _m.id == _b.miner_id,
             _m.account_id == _b.owner_id,
             _m.status == literal_column("'active'"),
-            _m.last_heartbeat_ms >= _b.start_ms,
+            _m.last_heartbeat_ms > _b.start_ms,
             _heard > _b.counted_until_ms,
             # The first that counts is one within the time.
             (_b.counted_until_ms > 0) | (_m.last_heartbeat_ms < _b.end_ms),

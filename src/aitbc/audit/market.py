@@ -17,6 +17,8 @@ from aitbc.core.rental import HOUR_MS, rent_units
 PAGE = 500
 PRIOR_MS = 10 * HOUR_MS
 PRIOR_BPS = 9_000
+PRIOR_MILLIS = 3_500
+STATES = ("available", "booked", "offline")
 STATE_OF = {
     "waiting": "active",
     "running": "active",
@@ -66,6 +68,13 @@ WHERE j.reservation <> '' AND (b.id IS NULL OR b.booker_id <> j.client_id
 """)
 )
 
+STRAY_KEY = statement(
+    text("""
+SELECT k.id, k.booking_id FROM api_keys k LEFT JOIN bookings b ON b.id = k.booking_id
+WHERE k.booking_id <> '' AND (b.id IS NULL OR b.booker_id <> k.account_id) ORDER BY k.id LIMIT 1
+""")
+)
+
 
 def check_market(tx: Tx, work: Work, report: Report, progress: Progress) -> None:
     """Every booking, then every GPU, then the miners and jobs that are kept for bookings. Raises Wrong."""
@@ -89,6 +98,9 @@ def check_market(tx: Tx, work: Work, report: Report, progress: Progress) -> None
         report.at = ("miner", row.id)
         if (row.miner_id, row.owner_id, row.booking_id) != (row.id, row.account_id, row.reservation):
             raise Wrong("miner", row.id, f"it is kept for {row.reservation}, which does not have it")
+    stray = tx.one(STRAY_KEY)
+    if stray is not None:
+        raise Wrong("api_key", stray.id, f"it is of {stray.booking_id}, which is not its account's")
     stray = tx.one(STRAY_JOB)
     if stray is not None:
         raise Wrong(
@@ -107,24 +119,25 @@ def _booking_fault(row: Any, work: Work) -> str:
         return f"key {row.grant_key_id} is not the one that it gives"
     if (row.hold_kind, row.hold_debit, row.hold_ref) != ("hold", row.booker_id, REFERENCE + row.id):
         return f"transfer {row.hold_id} is not its booker's hold for it"
-    if row.hold_units != row.held_units or row.held_at_ms < row.created_at_ms:
-        return f"its hold is of {row.hold_units} units, not {row.held_units}, or older than it"
+    if row.hold_units != row.held_units or row.held_at_ms != row.created_at_ms:
+        return f"its hold is of {row.hold_units} units, not {row.held_units}, or was not made with it"
     if (row.detail == "waiting") != (
         active and not row.counted_until_ms
     ) or row.counted_until_ms > row.end_ms:
         return "it waits for a machine that was heard of, or the other way around"
-    if row.used_ms and not row.opened:
+    if row.opened not in (0, 1) or row.clearing not in (0, 1) or row.opened < (row.used_ms > 0):
         return "it was used, and has not begun"
+    if row.opened and active and row.gpu_booking != row.id:
+        return f"it has begun, and {row.gpu_booking or 'no booking'} has its GPU"
     if active and row.held_units != rent_units(row.end_ms - row.start_ms, row.hour_units):
         return (
             f"{row.held_units} units are held for {row.end_ms - row.start_ms} ms at {row.hour_units} an hour"
         )
     work.spend(row.key_id, row.booker_id, row.spend_period_ms, row.held_units if active else row.price_units)
     if active:
-        if row.end_id is not None or (row.price_units, row.fee_units, row.transfer_id) != (0, 0, ""):
-            return "it is active, and was paid for"
-        if row.clearing:
-            return "it is active, and its jobs are to be ended"
+        end = (row.end_id, row.price_units, row.fee_units, row.transfer_id, row.ended_by, row.ended_at_ms)
+        if end != (None, 0, 0, "", "", None) or row.clearing:
+            return "it is active, and was paid for, or ended"
         work.open_holds.pop(row.hold_id, None)
         return ""
     if row.ended_at_ms != row.settled_at_ms:
@@ -141,11 +154,13 @@ def _gpu_fault(row: Any, sums: list[int]) -> str:
     kept = (row.served_ms * BPS + PRIOR_MS * PRIOR_BPS) // (row.promised_ms + PRIOR_MS)
     if row.reliability_bps != kept or row.promised_ms < row.served_ms:
         return f"its reliability is {row.reliability_bps}, of its times it is {kept}"
-    if (row.state == "booked") != (row.booking_id != ""):
+    if row.state not in STATES or (row.state == "booked") != (row.booking_id != ""):
         return f"it is {row.state}, and {row.booking_id or 'no booking'} has it"
     booked = (row.booked_gpu, row.booked_state, row.booked_opened)
     if row.booking_id and booked != (row.id, "active", 1):
         return f"booking {row.booking_id} has it, and is not one of its own that has begun"
+    if (row.reviews, row.stars, row.rating_millis) != (0, 0, PRIOR_MILLIS):
+        return f"its rating is {row.rating_millis}, and it has no reviews"
     if row.miner_id and row.miner_account not in (None, row.owner_id):
         return f"its miner is {row.miner_account}'s"
     if not row.miner_id and row.state == "available":

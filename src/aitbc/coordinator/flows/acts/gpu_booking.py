@@ -146,7 +146,7 @@ def book(tx: Tx, ctx: FlowContext, principal: Principal, wish: Wish) -> Booked:
             ended_by="",
             ended_at_ms=None,
             clearing=0,
-            created_at_ms=tx.now_ms,
+            created_at_ms=tx.booked_ms,  # that of its hold
         ),
     )
     if start_ms <= tx.now_ms:

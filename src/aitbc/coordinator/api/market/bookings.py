@@ -51,7 +51,7 @@ async def book_gpu(request: ApiRequest, principal: Client, gpu_id: str, body: sc
         offer = await request.runtime.db.read(gpu_booking.quote, ctx, principal, wish)
         return reply(_offer_json(principal, offer))
     act = partial(gpu_booking.book, ctx=ctx, principal=principal, wish=wish)
-    form = Form(201, partial(_booked, ctx, True), kept=partial(_booked, ctx, False))
+    form = Form(201, partial(_booked, ctx, True), kept=partial(_booked, ctx, False), secret=True)
     return await perform(request, principal, act, form)
 
 
@@ -106,13 +106,13 @@ def _offer_json(principal: Principal, offer: Offer) -> schemas.Booked:
     responses=CHANGE,
 )
 async def release_gpu(
-    request: ApiRequest, principal: AnyKey, gpu_id: str, body: schemas.ReleaseGpu
+    request: ApiRequest, principal: AnyKey, gpu_id: str, query: Annotated[schemas.ReleaseGpu, Query()]
 ) -> Response:
     """For its booker, its owner or an admin. The time that was used is paid, the rest goes back."""
     ctx = request.runtime.context
 
     def act(tx: Tx) -> Order:
-        return gpus.seen(tx, ctx, gpu_booking.release(tx, ctx, principal, gpu_id, body.booking_id))
+        return gpus.seen(tx, ctx, gpu_booking.release(tx, ctx, principal, gpu_id, query.booking_id))
 
     return reply(order_json(await request.runtime.db.write(act)))
 

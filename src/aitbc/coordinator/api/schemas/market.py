@@ -163,7 +163,7 @@ class BookGpu(Body):
     )
 
 
-class ReleaseGpu(Body):
+class ReleaseGpu(QueryFields):
     """Which booking ends."""
 
     booking_id: str | None = Field(

@@ -28,6 +28,7 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
+from aitbc.sdk.gpus import GpuOffer, GpuPage, Order, OrderPage
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
 from aitbc.sdk.payments import Payment
@@ -49,6 +50,8 @@ __all__ = [
     "CoordinatorUnreachable",
     "Explanation",
     "Gpu",
+    "GpuOffer",
+    "GpuPage",
     "Health",
     "InvalidRequest",
     "Job",
@@ -61,6 +64,8 @@ __all__ = [
     "MinerModel",
     "Movement",
     "NotFound",
+    "Order",
+    "OrderPage",
     "Page",
     "Payment",
     "PaymentRequired",

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
+from aitbc.sdk import gpus as rentals
 from aitbc.sdk import operations, payments
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
@@ -112,6 +113,14 @@ class AsyncClient:
     open_payment = _awaiting(payments.open_payment)
     release_payment = _awaiting(payments.release_payment)
     refund_payment = _awaiting(payments.refund_payment)
+    register_gpu = _awaiting(rentals.register_gpu)
+    gpus = _awaiting(rentals.gpus)
+    gpu = _awaiting(rentals.gpu)
+    book_gpu = _awaiting(rentals.book_gpu)
+    new_gpu_key = _awaiting(rentals.new_gpu_key)
+    release_gpu = _awaiting(rentals.release_gpu)
+    gpu_order = _awaiting(rentals.gpu_order)
+    gpu_orders = _awaiting(rentals.gpu_orders)
     receipts = _awaiting(operations.receipts)
     receipt = _awaiting(operations.receipt)
     job_receipts = _awaiting(operations.job_receipts)

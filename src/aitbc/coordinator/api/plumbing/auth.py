@@ -175,9 +175,11 @@ class Auth:
     @property
     def wanted(self) -> str:
         """What gets in, in words."""
-        if "user" in self.scopes:
-            return "a wallet user's session" + (" or an admin key" if self.admin else "")
-        return f"a {' or '.join(self.scopes)} key"
+        keys = [scope for scope in self.scopes if scope != "user"]
+        if len(keys) == len(self.scopes):
+            return f"a {' or '.join(keys)} key"
+        named = [*(f"a {key} key" for key in keys), *(["an admin key"] if self.admin else [])]
+        return " or ".join(["a wallet user's session", *named])
 
 
 class Access:

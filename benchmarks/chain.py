@@ -32,6 +32,7 @@ from aitbc.core.log.leaf import transfer_leaf
 from aitbc.core.log.merkle import leaf_hash
 from aitbc.core.log.tlog_proof import parse_proof
 from aitbc.core.signing import PrivateKey
+from aitbc.core.transfer_ids import SIGNED, new_transfer_id
 from benchmarks import machine
 from benchmarks.processes import CHAIN_ID, MeasurementFailed
 
@@ -74,12 +75,15 @@ class Row(NamedTuple):
     created_at_ms: int
 
 
+REF = SIGNED.of("0" * 64)
+
+
 def transfers(count: int) -> Iterator[Row]:
     """So many transfers of one unit, a millisecond apart, ids in order."""
     base_ms = GENESIS_TIME_MS
     for number in range(count):
         at_ms = base_ms + number
-        yield Row(new_id(at_ms), "transfer", "a", "b", 1, None, "", at_ms)
+        yield Row(new_id(at_ms), "transfer", "a", "b", 1, None, REF, at_ms)
 
 
 def fill(path: Path, count: int) -> None:
@@ -161,7 +165,7 @@ def _block(founded: NetworkRow, count: int, root: bytes) -> sealer.BlockRow:
 def append(tx: Tx, count: int) -> None:
     """So many transfers, each with its leaf, as the flows write them."""
     for _ in range(count):
-        ledger.transfer(tx, new_id(tx.now_ms), "a", "b", 1)
+        ledger.transfer(tx, new_transfer_id(tx.now_ms), "a", "b", 1, ref=REF)
 
 
 def seal_ms(database: Database) -> float:

@@ -111,13 +111,16 @@ def make_key(db: Database) -> MakeKey:
 
 @pytest.fixture
 def start_server(database_url: str, tmp_path: Path) -> Iterator[StartServer]:
-    """`start_server(settings=None, database_url=...)`: one more coordinator process; ends with the test."""
+    """`start_server(settings=None, database_url=..., by_script=False)`: one more coordinator; ends with the test."""
     from tests.support.server import ServerProcess
 
     running: list[ServerProcess] = []
 
-    def start(settings: Mapping[str, str] | None = None, database_url: str = database_url) -> ServerProcess:
-        server = ServerProcess(database_url, tmp_path / f"home{len(running)}", settings)
+    def start(
+        settings: Mapping[str, str] | None = None, database_url: str = database_url, by_script: bool = False
+    ) -> ServerProcess:
+        home = tmp_path / f"home{len(running)}"
+        server = ServerProcess(database_url, home, settings, by_script=by_script)
         running.append(server)
         return server.start()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support_flows import Market
-from tests.support_market import HOUR_MS, Rentals
+from tests.support.flows import Market
+from tests.support.market import HOUR_MS, Rentals
 
 
 def rent(market: Market) -> None:

@@ -21,9 +21,10 @@ from aitbc.core.log.checkpoint import cosign
 from aitbc.core.log.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
+from aitbc.core.transfer_ids import GRANT, GRANTED, MINTED, REASON
 from tests.audit.rented_scene import rent
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
+from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
 WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)
@@ -75,7 +76,7 @@ def everything(scene: Scene) -> None:
 
 def _mint_many(tx: Tx, count: int) -> None:
     for number in range(count):
-        ledger.mint(tx, f"grant-{number:03d}", "alice", 1_000, "grant")
+        ledger.mint(tx, MINTED.of(f"{number:03d}"), "alice", 1_000, REASON.of("grant"))
 
 
 def _signed(job: JobRow, text: str = "hello") -> ResultSubmission:
@@ -96,7 +97,7 @@ def _signed(job: JobRow, text: str = "hello") -> ResultSubmission:
 
 def _fund(tx: Tx, address: str) -> None:
     ledger.open_account(tx, address)
-    ledger.mint(tx, "grant-wallet", address, 1_000, "grant")
+    ledger.mint(tx, GRANT.of(address), address, 1_000, GRANTED)
 
 
 def count(market: Market) -> None:

@@ -23,7 +23,7 @@ from aitbc.core.clock import ManualClock
 from tests.audit.scene import WITNESS, Scene, everything
 from tests.conftest import START_MS
 from tests.support.databases import Databases
-from tests.support_flows import CHAIN, Market
+from tests.support.flows import CHAIN, Market
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from aitbc.core.signing import PrivateKey
 from tests.audit.scene import WITNESS, Scene
 from tests.audit.test_outside import POLICY
 from tests.cli.harness import User
-from tests.support_flows import Market
+from tests.support.flows import Market
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 

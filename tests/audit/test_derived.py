@@ -15,12 +15,13 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.coordinator.users import service as users
 from aitbc.coordinator.users.service import SignedRow
-from aitbc.core.ids import new_id
 from aitbc.core.signing import encode_b64
+from aitbc.core.transfer_ids import SIGNED, SIGNED_FEE, new_transfer_id
 from aitbc.core.wallet.transaction import read_transaction
 from tests.audit.scene import OTHER_WALLET, WALLET, Scene, count, seal
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import CHAIN, Market
+from tests.support.flows import CHAIN, Market
+from tests.support.transfers import signed_of
 
 
 def found(market: Market) -> Wrong:
@@ -30,17 +31,19 @@ def found(market: Market) -> Wrong:
 
 
 def _stolen(tx: Tx) -> None:
-    ledger.transfer(tx, new_id(tx.now_ms), "alice", "bob", 1)
+    ledger.transfer(tx, new_transfer_id(tx.now_ms), "alice", "bob", 1, ref=signed_of())
 
 
 def _fee_twice(tx: Tx) -> None:
     hashed = _hash(WALLET.transfer(OTHER_WALLET.address, 30, 3, fee_units=1))
-    ledger.transfer(tx, new_id(tx.now_ms), WALLET.address, TREASURY, 1, ref=f"fee:{hashed}")
+    ledger.transfer(tx, new_transfer_id(tx.now_ms), WALLET.address, TREASURY, 1, ref=SIGNED_FEE.of(hashed))
 
 
 def _done_twice(tx: Tx) -> None:
     hashed = _hash(WALLET.transfer("0x" + "1f" * 20, 10, 1, fee_units=2))
-    ledger.transfer(tx, new_id(tx.now_ms), WALLET.address, "0x" + "1f" * 20, 10, ref=hashed)
+    ledger.transfer(
+        tx, new_transfer_id(tx.now_ms), WALLET.address, "0x" + "1f" * 20, 10, ref=SIGNED.of(hashed)
+    )
 
 
 def _hash(document: dict[str, Any]) -> str:
@@ -68,10 +71,12 @@ def _forged(tx: Tx, signer: NativeWallet, *, fee_paid: bool, network_id: str | N
     network_id = WALLET.network_id if network_id is None else network_id
     document = WALLET.transfer(OTHER_WALLET.address, 5, 4, fee_units=1, network_id=network_id)
     transaction, _signature = read_transaction(document)
-    transfer_id, hashed = new_id(tx.booked_ms), transaction.hash
-    ledger.transfer(tx, transfer_id, WALLET.address, OTHER_WALLET.address, 5, ref=hashed)
+    transfer_id, hashed = new_transfer_id(tx.booked_ms), transaction.hash
+    ledger.transfer(tx, transfer_id, WALLET.address, OTHER_WALLET.address, 5, ref=SIGNED.of(hashed))
     if fee_paid:
-        ledger.transfer(tx, new_id(tx.booked_ms), WALLET.address, TREASURY, 1, ref=f"fee:{hashed}")
+        ledger.transfer(
+            tx, new_transfer_id(tx.booked_ms), WALLET.address, TREASURY, 1, ref=SIGNED_FEE.of(hashed)
+        )
     assert users.advance_nonce(tx, WALLET.address, 4)
     signature = encode_b64(signer.key.sign(transaction.encode()))
     body = transaction.encode().decode()

@@ -16,7 +16,7 @@ from tests.audit import forger
 from tests.audit.tampered import forged, found, report_on
 from tests.audit.test_outside import POLICY
 from tests.conftest import START_MS
-from tests.support_flows import CHAIN, KEY
+from tests.support.flows import CHAIN, KEY
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 

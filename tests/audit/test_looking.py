@@ -18,7 +18,7 @@ from aitbc.coordinator.database.sqlite import connect
 from aitbc.coordinator.errors import StorageUnavailable
 from tests.audit.scene import Scene
 from tests.cli.harness import User
-from tests.support_flows import Market
+from tests.support.flows import Market
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 

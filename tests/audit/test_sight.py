@@ -35,7 +35,7 @@ KINDS = {
     "tiles": "level || idx",
     "job_events": "type",
     "counters": "name",
-    "parameters": "name",
+    "parameter_changes": "name",
     "miners": "(deposit_hold_id <> '') || (reservation <> '')",
     "api_keys": "(limit_units IS NULL) || (booking_id <> '')",
     "bookings": "detail || opened",
@@ -43,7 +43,7 @@ KINDS = {
 }
 """What tells rows of a table apart that the audit looks at in different ways."""
 VALUES = {
-    ("parameters", "name"): ["'default_price_per_1k_tokens'"],
+    ("parameter_changes", "name"): ["'default_price_per_1k_tokens'"],
     ("miners", "account_id"): ["'bob'"],
     ("api_keys", "account_id"): ["'alice'"],
 }

@@ -6,14 +6,18 @@ from alembic import command
 from aitbc.audit.database import audit
 from aitbc.coordinator.database import Database
 from aitbc.coordinator.schema import migrate
+from tests.support.transfers import id_of, job_of
 
+Z, Y, X, V, U, T = (id_of(name) for name in "zyxvut")
+J, K, L = (job_of(name) for name in "jkl")
 ROWS = (
     "INSERT INTO accounts VALUES ('system:mint', 'mint', -9, 0, 1), ('system:escrow', 'escrow', 0, 0, 1),"
     " ('a', 'user', 4, 1, 1), ('b', 'user', 5, 0, 1)",
-    "INSERT INTO transfers VALUES ('z', 'mint', 'system:mint', 'a', 9, NULL, '', 1),"
-    " ('y', 'hold', 'a', 'system:escrow', 6, NULL, 'j', 2), ('x', 'post', 'a', 'b', 5, 'y', 'j', 2),"
-    " ('v', 'hold', 'a', 'system:escrow', 2, NULL, 'k', 3), ('u', 'void', 'a', 'system:escrow', 2, 'v', 'k', 3),"
-    " ('t', 'hold', 'a', 'system:escrow', 1, NULL, 'l', 3)",
+    f"INSERT INTO transfers VALUES ('{Z}', 'mint', 'system:mint', 'a', 9, NULL, 'devnet grant', 1),"
+    f" ('{Y}', 'hold', 'a', 'system:escrow', 6, NULL, '{J}', 2), ('{X}', 'post', 'a', 'b', 5, '{Y}', '{J}', 2),"
+    f" ('{V}', 'hold', 'a', 'system:escrow', 2, NULL, '{K}', 3),"
+    f" ('{U}', 'void', 'a', 'system:escrow', 2, '{V}', '{K}', 3),"
+    f" ('{T}', 'hold', 'a', 'system:escrow', 1, NULL, '{L}', 3)",
 )
 
 

@@ -11,7 +11,7 @@ from benchmarks import explorer
 from benchmarks.databases import Databases
 from benchmarks.fill import fill_finished, fill_pending
 from benchmarks.processes import Coordinator, LoadClient, environment
-from tests.support.server import AITBC
+from tests.support.aitbc import AITBC
 
 TIMES = {"warm_up_s": 0.0, "seconds": 0.5}
 

@@ -17,8 +17,8 @@ from aitbc.coordinator.flows.shared.grants import open_account_with_grant
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.money import MAX_UNITS, format_ait
 from tests.cli.harness import User
+from tests.support.flows import CHAIN
 from tests.support.server import ServerProcess
-from tests.support_flows import CHAIN
 
 MAINNET = {"CHAIN_ID": "ait-mainnet"}
 

@@ -39,7 +39,7 @@ def keys_of(server: ServerProcess) -> list[dict[str, Any]]:
 def test_one_at_a_time_on_a_file(
     start_server: StartServer, database_url: str, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = start_server(ONE)
+    first = start_server(ONE, by_script=True)
     path = Path(database_url.removeprefix("sqlite:///"))
     assert first.process is not None
     assert holder(path) == f"process {first.process.pid}"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from aitbc.miner.answers import json_object, seconds
+from aitbc.sdk.answers import read_page
 from aitbc.sdk.errors import AitbcClientError, UnexpectedAnswer
 from aitbc.sdk.fields import Fields
 from aitbc.sdk.http import HttpReply
-from aitbc.sdk.operations import _page
 from aitbc.sdk.transport import Answer, _answer
 
 BEYOND = ["1e1000000", "-1e-99999999999999999999", "9" * 5000, "NaN", "[" * 70 + "1" + "]" * 70]
@@ -28,7 +28,7 @@ def test_an_answer_of_numbers_beyond_bounds_is_no_answer(number: str) -> None:
 
 @pytest.mark.parametrize("total", ["9" * 5000, "٣", "-1", "1e3", ""])
 def test_a_total_that_is_no_count_is_none(total: str) -> None:
-    parse: Callable[[Answer], Any] = _page(str)
+    parse: Callable[[Answer], Any] = read_page(str)
     assert parse(Answer(200, [], {"x-total-count": total})).total is None
     assert parse(Answer(200, [], {"x-total-count": "12"})).total == 12
 

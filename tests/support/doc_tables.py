@@ -15,7 +15,8 @@ from aitbc.coordinator import metrics
 from aitbc.coordinator.api.app import ROUTERS
 from aitbc.coordinator.api.plumbing.auth import SESSION_SCOPES
 from aitbc.coordinator.api.plumbing.routing import Endpoint
-from aitbc.coordinator.config import Settings, environment_name
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.config.environment import environment_name
 from aitbc.coordinator.errors import error_table
 from aitbc.coordinator.jobs.lifecycle import FIRST, MOVES, TERMINAL
 from aitbc.coordinator.process.background import LOOPS
@@ -83,8 +84,8 @@ def who(endpoint: Endpoint) -> str:
 
 def endpoints_table() -> str:
     rows = []
-    for route in (route for router in ROUTERS for route in router.routes):
-        if isinstance(route, Endpoint) and route.include_in_schema:
+    for router in ROUTERS:
+        for route in router.routes if router.include_in_schema else ():
             for method in sorted(route.methods):
                 rows.append((f"`{method} {route.path}`", route.summary or "", who(route)))
     return table(("Call", "What it does", "Who"), rows)

@@ -4,13 +4,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-AITBC = Path(sys.executable).parent / "aitbc"
+from tests.support.aitbc import AITBC, Aitbc
+
 START_S = 30.0
 STOP_S = 10.0
 
@@ -28,16 +28,25 @@ class ServerProcess:
 
     `.url` is its address, `.log` the file with everything it printed, `.home` its AITBC_HOME.
     `settings` are environment variables on top (`{"LEASE_S": "1"}`). Rate limits are off unless set.
+    It is forked from a process that has loaded the program; `by_script`: the console script starts it, a second later.
     """
 
-    def __init__(self, database_url: str, home: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        home: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        by_script: bool = False,
+    ) -> None:
         self.database_url = database_url
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "server.log"
         self.settings = dict(settings or {})
-        self.process: subprocess.Popen[bytes] | None = None
+        self.by_script = by_script
+        self.process: Aitbc | subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -60,14 +69,11 @@ class ServerProcess:
         assert self.process is None, "it is running already"
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [AITBC, "serve"],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.home,
-            )
+            given = {"env": self.environment, "stdout": log, "stderr": log, "cwd": self.home}
+            if self.by_script:
+                self.process = subprocess.Popen([AITBC, "serve"], stdin=subprocess.DEVNULL, **given)
+            else:
+                self.process = Aitbc(["serve"], **given)
         deadline = time.monotonic() + START_S
         while not self.healthy():
             ended = self.process.poll() is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from aitbc.coordinator.database import Database
-from tests.support_flows import database_url, found, memory_folder
+from tests.support.flows import database_url, found, memory_folder
 
 __all__ = ["database_url", "memory_folder"]
 

@@ -26,7 +26,7 @@ from aitbc.witness.server import create_app
 from aitbc.witness.service import Witness
 from aitbc.witness.state import WitnessState
 from tests.coordinator.chain.logs import append, seal
-from tests.support_flows import CHAIN, KEY, context
+from tests.support.flows import CHAIN, KEY, context
 
 LOG = Verifier(origin_of(CHAIN), KEY.public_bytes)
 Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]

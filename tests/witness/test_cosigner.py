@@ -30,7 +30,7 @@ from aitbc.witness.service import Witness
 from aitbc.witness.state import WitnessState
 from tests.coordinator.chain.logs import append, check, rows
 from tests.support.databases import Databases
-from tests.support_flows import CHAIN, KEY, Market, in_loop
+from tests.support.flows import CHAIN, KEY, Market, in_loop
 from tests.witness.network import (
     LOG,
     Handler,

@@ -16,7 +16,8 @@ import pytest
 
 from aitbc.core.log.note import Verifier
 from aitbc.core.signing import PrivateKey
-from tests.support.server import AITBC, free_port
+from tests.support.aitbc import AITBC
+from tests.support.server import free_port
 
 # A minute of waiting is not for a test: the program is the same, with shorter times.
 QUICK = """

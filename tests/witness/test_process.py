@@ -20,8 +20,9 @@ from aitbc.core.log.checkpoint import cosignature_time, parse_checkpoint
 from aitbc.core.log.note import Verifier, parse_note, verify_note
 from aitbc.keyfile import derive_key
 from tests.coordinator.chain.logs import append
-from tests.support.server import AITBC, ServerProcess, free_port
-from tests.support_flows import CHAIN, found
+from tests.support.aitbc import AITBC, Aitbc
+from tests.support.flows import CHAIN, found
+from tests.support.server import ServerProcess, free_port
 from tests.witness.logs import origin_hash
 from tests.witness.network import copied
 
@@ -31,13 +32,12 @@ LOG = Verifier(origin_of(CHAIN), derive_key(SECRET, f"aitbc/coordinator/{CHAIN}"
 
 
 @contextmanager
-def witness(home: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def witness(home: Path, port: int) -> Iterator[tuple[Aitbc, str]]:
     """The process, once it listens, and what it says WITNESSES should be."""
-    command = [AITBC, "witness", "run", "--log", LOG.vkey, "--name", "example.com/w", "--home", home]
-    process = subprocess.Popen(
+    command = ["witness", "run", "--log", LOG.vkey, "--name", "example.com/w", "--home", home]
+    process = Aitbc(
         [*command, "--listen", f"127.0.0.1:{port}"],
         stdout=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:

@@ -18,7 +18,7 @@ from aitbc.core.log.block import origin_of
 from aitbc.core.log.checkpoint import Checkpoint
 from aitbc.core.log.note import Note, sign_note
 from tests.coordinator.chain.logs import append, check
-from tests.support_flows import CHAIN, KEY
+from tests.support.flows import CHAIN, KEY
 from tests.witness.network import (
     Handler,
     Net,

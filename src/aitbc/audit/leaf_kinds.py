@@ -11,10 +11,21 @@ from typing import Any, ClassVar, NamedTuple
 from aitbc.audit.books import Books, Line
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
+from aitbc.audit.parameters import Change
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
 from aitbc.audit.rented import Ended, Rented
-from aitbc.core.log.leaf import BOOKING, RECEIPT, TRANSFER, booking_leaf, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import (
+    BOOKING,
+    PARAMETER,
+    RECEIPT,
+    TRANSFER,
+    booking_leaf,
+    parameter_leaf,
+    receipt_leaf,
+    transfer_leaf,
+)
+from aitbc.core.transfer_ids import id_form, reference_form
 
 
 class Auditing(NamedTuple):
@@ -28,16 +39,22 @@ class Auditing(NamedTuple):
 
 
 class Kind(ABC):
-    """One kind of leaf. `columns` of `table`, of which the first names the row; `noun` for findings.
+    """One kind of leaf. `columns` of `table`, of which the first is never NULL; `noun` for findings.
 
-    `logged`: SQL that a row of the table has a leaf; '' where all have.
+    `ref` is SQL of what the leaf names a row by: its first column, where a kind does not say otherwise.
+    `logged`: SQL that a row of the table has a leaf; all have where a kind does not say otherwise.
     """
 
     number: ClassVar[int]
     noun: ClassVar[str]
     table: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
-    logged: ClassVar[str] = ""
+    ref: ClassVar[str]
+    logged: ClassVar[str] = "1 = 1"
+
+    def __init_subclass__(cls) -> None:
+        if "ref" not in vars(cls):
+            cls.ref = f"{cls.table}.{cls.columns[0]}"
 
     def __init__(self, auditing: Auditing) -> None:
         self._auditing = auditing
@@ -63,6 +80,7 @@ class TransferKind(Kind):
     def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
         line = Line(*values)
         self._auditing.books.apply(line)
+        _check_forms(line)
         if leaf_index is not None:
             self._auditing.activity.add(leaf_index, line.debit, line.credit)
 
@@ -106,6 +124,35 @@ class ReceiptKind(Kind):
         self._auditing.fee.check(receipt_id, fields.started_at, fields.price_units, fields.fee_units)
 
 
+def _check_forms(line: Line) -> None:
+    """Here and not in the books: who audits from outside may know fewer forms than the network has. Raises Wrong."""
+    if id_form(line.kind, line.id) is None:
+        raise Wrong("transfer", line.id, f"no {line.kind} has such an id")
+    if reference_form(line.kind, line.ref) is None:
+        raise Wrong("transfer", line.id, f"it is for {line.ref!r}, which no {line.kind} is for")
+
+
+class ParameterKind(Kind):
+    number = PARAMETER
+    noun = "parameter"
+    table = "parameter_changes"
+    columns = Change._fields
+    ref = "CAST('parameter:' || CAST(parameter_changes.number AS TEXT) AS TEXT)"  # as its index has it
+
+    def __init__(self, auditing: Auditing) -> None:
+        super().__init__(auditing)
+        self._last = 0
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return parameter_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        """What it says was held to the changes before it when these were read; here that the log has their order."""
+        if values[0] != self._last + 1:
+            raise Wrong("parameter", values[0], f"in the log it comes after change {self._last}")
+        self._last = values[0]
+
+
 class BookingKind(Kind):
     number = BOOKING
     noun = "booking"
@@ -139,4 +186,4 @@ class BookingKind(Kind):
         self._auditing.rented.ended(Ended(*values))
 
 
-KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, BookingKind)
+KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, ParameterKind, BookingKind)

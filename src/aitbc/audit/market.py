@@ -8,11 +8,11 @@ from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.registers import Work
-from aitbc.audit.rented import REFERENCE
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.gpu_names import model_key
 from aitbc.core.money import BPS
 from aitbc.core.rental import HOUR_MS, rent_units
+from aitbc.core.transfer_ids import BOOKED
 
 PAGE = 500
 PRIOR_MS = 10 * HOUR_MS
@@ -117,7 +117,7 @@ def _booking_fault(row: Any, work: Work) -> str:
         return f"its GPU is {row.gpu_owner or 'nobody'}'s, it names {row.owner_id}"
     if (row.key_booking, row.key_account) != (row.id, row.booker_id):
         return f"key {row.grant_key_id} is not the one that it gives"
-    if (row.hold_kind, row.hold_debit, row.hold_ref) != ("hold", row.booker_id, REFERENCE + row.id):
+    if (row.hold_kind, row.hold_debit, row.hold_ref) != ("hold", row.booker_id, BOOKED.prefix + row.id):
         return f"transfer {row.hold_id} is not its booker's hold for it"
     if row.hold_units != row.held_units or row.held_at_ms != row.created_at_ms:
         return f"its hold is of {row.hold_units} units, not {row.held_units}, or was not made with it"

@@ -9,9 +9,8 @@ from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Wrong
 from aitbc.core.money import fee_units
 from aitbc.core.rental import rent_units
+from aitbc.core.transfer_ids import BOOKED
 
-REFERENCE = "booking "
-"""What the transfers of a booking are for, before its id."""
 ENDED_BY = {
     "ran_out": ("coordinator",),
     "released": ("booker", "owner", "admin"),
@@ -71,7 +70,7 @@ class Rented:
 
     def settled(self, settlement: Settlement) -> bool:
         """A hold was settled; whether it was a booking's. Raises Wrong."""
-        if not settlement.ref.startswith(REFERENCE):
+        if not BOOKED.fits(settlement.ref):
             return False
         booking = self._ended.pop(settlement.hold_id, None)
         if booking is None:
@@ -155,7 +154,7 @@ def _fault(booking: Ended) -> str:
 
 def _compare(booking: Ended, settlement: Settlement) -> None:
     said = (
-        f"{REFERENCE}{booking.id}",
+        BOOKED.prefix + booking.id,
         booking.booker,
         booking.transfer_id,
         booking.price_units,

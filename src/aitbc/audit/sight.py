@@ -105,7 +105,6 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "completion_bound": "of a job that a booking pays for: nothing is held for it",
         "excluded": "who failed it before, and gets it last; its events name them",
         "expires_at_ms": "moved with the clock's jumps",
-        "fee_bps": "of a run that was paid for nothing and began before the fee was last set",
         "key_id": "which of the client's keys submitted it",
         "lease_expires_at_ms": LEASE,
         "lease_id": LEASE,
@@ -177,12 +176,6 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ),
         OWN_WORD,
     ),
-    "parameters": {
-        "name": "of one that is no fee's",
-        "updated_at_ms": "as long as no receipt between the two has another fee",
-        "value": "of one that decides about what comes; the fee is held to every receipt since it was set",
-        REMOVED: "of one that is no fee's: its default is in force then",
-    },
     "payments": {"id": "of one that waits for its escrow: its hold will have the same id"},
     "providers": {
         **dict.fromkeys(("allowance", "approval", "paused_until_ms", "strikes"), TRUST),

@@ -13,12 +13,11 @@ from aitbc.audit.network import Network, is_old
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.core.canonical import loads_strict
 from aitbc.core.signing import public_from_text
+from aitbc.core.transfer_ids import SIGNED_FEE
 from aitbc.core.wallet.address import kind_of, native_address
 from aitbc.core.wallet.transaction import Transaction, check_addresses, is_signed, read_transaction
 
 PAGE = 500
-FEE = "fee:"
-"""What the reference of a transfer that pays a transaction's fee begins with; the transaction's hash follows."""
 
 MOVED = statement(
     text("""
@@ -141,7 +140,7 @@ def _fault(row: Any, transaction: Transaction, signature: str, network: Network)
 
 def _check_fee(row: Any) -> None:
     """The fee's transfer; what it should be stands in a document that is checked with its own transfer."""
-    if row.ref != FEE + row.hash:
+    if row.ref != SIGNED_FEE.prefix + row.hash:
         raise Wrong("transfer", row.id, f"its reference {row.ref} names no transaction")
     units = loads_strict(row.body.encode()).get("fee_units")
     if (row.debit_id, row.credit_id, str(row.amount_units)) != (row.sender_id, TREASURY, units):

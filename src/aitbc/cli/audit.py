@@ -99,7 +99,7 @@ def _load_kept(path: Path) -> Kept:
 
 def _of_database(database_url: str | None, home: Path | None, trust: Trust, progress: Progress) -> Report:
     from aitbc.audit.database import audit as audit_database
-    from aitbc.coordinator.config import split_witnesses
+    from aitbc.coordinator.config.lists import split_witnesses
     from aitbc.coordinator.signing.headfile import HeadFile
 
     settings = settings_from(home, database_url)

@@ -93,7 +93,8 @@ class Stage:
         self._client_key = ""
         self._miner_key = ""
         # The demo's coordinator is its own, whatever this shell is set up for.
-        from aitbc.coordinator.config import Settings, environment_name
+        from aitbc.coordinator.config import Settings
+        from aitbc.coordinator.config.environment import environment_name
 
         foreign = {"AITBC_URL", "AITBC_API_KEY", *map(environment_name, Settings.model_fields)}
         self._environment = {name: value for name, value in os.environ.items() if name not in foreign}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -34,10 +35,14 @@ def serve(
     warn_of_strange_settings()
     check_network(settings)
     prepare_home(settings)
-    from aitbc.coordinator.process.presence import NotAlone, held
-    from aitbc.coordinator.process.runtime import signing_key
-    from aitbc.coordinator.schema.migrate import ensure_current
-    from aitbc.coordinator.server import run
+    gc.disable()  # what is loaded stays: looking for garbage in it takes an eighth of the start
+    try:
+        from aitbc.coordinator.process.presence import NotAlone, held
+        from aitbc.coordinator.process.runtime import signing_key
+        from aitbc.coordinator.schema.migrate import ensure_current
+        from aitbc.coordinator.server import run
+    finally:
+        gc.enable()
 
     try:
         with held(settings, signing_key(settings).key_id):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from aitbc.coordinator.config import ENV_FILE, Settings, environment_name
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.config.environment import ENV_FILE, environment_name
 
 PREFIX = "AITBC_"
 OTHER_NAMES = (

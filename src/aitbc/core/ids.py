@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
+UUID_V7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 _TIME_LIMIT_MS = 2**48
 _COUNTS = tuple(f"{count:03x}" for count in range(2**12))
 _VARIANT = "89ab" * 4  # the digit that stands for a random one: its top two bits are 10
@@ -83,7 +83,7 @@ def new_id(now_ms: int | None = None) -> str:
 
 def is_id(text: object) -> bool:
     """Whether this is an id as `new_id` writes it (lower case, hyphens, version 7)."""
-    return isinstance(text, str) and _ID.fullmatch(text) is not None
+    return isinstance(text, str) and UUID_V7.fullmatch(text) is not None
 
 
 def id_time_ms(text: str) -> int:

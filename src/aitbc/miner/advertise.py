@@ -21,6 +21,18 @@ def offered(models: Sequence[ModelInfo]) -> list[ModelInfo]:
     return [model for model in models if MODEL_NAME.fullmatch(model.name)][:MAX_MODELS]
 
 
+def above_cap(
+    settings: MinerSettings, models: Sequence[ModelInfo], cap_units: int | None
+) -> dict[int, list[str]]:
+    """The models, by price, that ask more than clients pay by default (base units per 1000 tokens; None: unknown)."""
+    above: dict[int, list[str]] = {}
+    for model in models:
+        price_units = settings.price_for(model.name)
+        if cap_units is not None and price_units is not None and price_units > cap_units:
+            above.setdefault(price_units, []).append(model.name)
+    return above
+
+
 def registration_body(
     settings: MinerSettings,
     miner_id: str,

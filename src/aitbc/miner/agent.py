@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
 from typing import Any
 
 from aitbc.core.causes import Cause
 from aitbc.keyfile import load_or_create_key
+from aitbc.miner.advertise import above_cap
 from aitbc.miner.answers import CoordinatorUnreachable, Refused, Registration, Taken
 from aitbc.miner.backoff import Backoff, wait
-from aitbc.miner.client import CoordinatorClient
+from aitbc.miner.client import CoordinatorClient, quietly
 from aitbc.miner.delivery import Delivery
 from aitbc.miner.engine_watch import EngineWatch
 from aitbc.miner.engines.base import Engine, EngineError, ModelInfo
@@ -234,12 +234,7 @@ class MinerAgent:
     def _report_prices(self) -> None:
         """Says which models ask more than clients pay by default: such a miner waits and wonders."""
         cap_units = self._enrolment.current.default_max_price_units
-        above: dict[int, list[str]] = {}
-        for model in self._models:
-            price_units = self._settings.price_for(model.name)
-            if cap_units is not None and price_units is not None and price_units > cap_units:
-                above.setdefault(price_units, []).append(model.name)
-        for price_units, models in above.items():
+        for price_units, models in above_cap(self._settings, self._models, cap_units).items():
             self._reporter.event(
                 "price_above_cap", models=models, price_units=price_units, cap_units=cap_units
             )
@@ -364,11 +359,11 @@ class MinerAgent:
                 await self._delivery.wait_until_empty()
         except TimeoutError:
             return  # what is left is on disk; without deregistering, a quick restart still holds the leases
-        await _quietly(self._client.deregister(self.miner_id), DEREGISTER_TIMEOUT_S)
+        await quietly(self._client.deregister(self.miner_id), DEREGISTER_TIMEOUT_S)
 
     async def _say_draining(self) -> None:
         load = await self._load()
-        await _quietly(
+        await quietly(
             self._client.heartbeat(self.miner_id, "draining", load, self._held(), self._progress()),
             SAY_DRAINING_TIMEOUT_S,
         )
@@ -422,12 +417,3 @@ class MinerAgent:
             if gpu is not None:
                 load |= {"gpu_utilisation": gpu.gpu_utilisation, "memory_used_gb": gpu.memory_used_gb}
         return load
-
-
-async def _quietly(call: Coroutine[Any, Any, Any], limit_s: float) -> None:
-    """The last courtesy to a coordinator that may not be there: nothing depends on it."""
-    try:
-        async with asyncio.timeout(limit_s):
-            await call
-    except (CoordinatorUnreachable, Refused, TimeoutError):
-        return  # the leases end by themselves

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -230,3 +231,12 @@ def _groups(bodies: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
         group_bytes += size
     if group:
         yield group
+
+
+async def quietly(call: Coroutine[Any, Any, Any], limit_s: float) -> None:
+    """The last courtesy to a coordinator that may not be there: nothing depends on it."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await call
+    except (CoordinatorUnreachable, Refused, TimeoutError):
+        return  # the leases end by themselves

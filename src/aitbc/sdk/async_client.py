@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from aitbc.sdk import gpus as rentals
-from aitbc.sdk import operations, payments
+from aitbc.sdk import operations, payments, receipt_operations
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -121,9 +121,9 @@ class AsyncClient:
     release_gpu = _awaiting(rentals.release_gpu)
     gpu_order = _awaiting(rentals.gpu_order)
     gpu_orders = _awaiting(rentals.gpu_orders)
-    receipts = _awaiting(operations.receipts)
-    receipt = _awaiting(operations.receipt)
-    job_receipts = _awaiting(operations.job_receipts)
-    keys = _awaiting(operations.keys)
-    verify_receipt = _awaiting(operations.verify_receipt)
+    receipts = _awaiting(receipt_operations.receipts)
+    receipt = _awaiting(receipt_operations.receipt)
+    job_receipts = _awaiting(receipt_operations.job_receipts)
+    keys = _awaiting(receipt_operations.keys)
+    verify_receipt = _awaiting(receipt_operations.verify_receipt)
     health = _awaiting(operations.health)

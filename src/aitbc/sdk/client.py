@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from aitbc.sdk import gpus as rentals
-from aitbc.sdk import operations, payments
+from aitbc.sdk import operations, payments, receipt_operations
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -121,9 +121,9 @@ class Client:
     release_gpu = _blocking(rentals.release_gpu)
     gpu_order = _blocking(rentals.gpu_order)
     gpu_orders = _blocking(rentals.gpu_orders)
-    receipts = _blocking(operations.receipts)
-    receipt = _blocking(operations.receipt)
-    job_receipts = _blocking(operations.job_receipts)
-    keys = _blocking(operations.keys)
-    verify_receipt = _blocking(operations.verify_receipt)
+    receipts = _blocking(receipt_operations.receipts)
+    receipt = _blocking(receipt_operations.receipt)
+    job_receipts = _blocking(receipt_operations.job_receipts)
+    keys = _blocking(receipt_operations.keys)
+    verify_receipt = _blocking(receipt_operations.verify_receipt)
     health = _blocking(operations.health)

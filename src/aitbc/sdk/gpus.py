@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from aitbc.core.money import ait_number, parse_ait
+from aitbc.sdk.answers import id_path
 from aitbc.sdk.errors import Conflict
 from aitbc.sdk.fields import Fields
-from aitbc.sdk.operations import id_path
 from aitbc.sdk.requests import Money
 from aitbc.sdk.transport import Answer, Call, Flow, send
 

@@ -1,4 +1,6 @@
-"""Every operation of the two clients, once: a flow each (see `transport`). No I/O happens here.
+"""The operations of the two clients, each once: a flow (see `transport`). No I/O happens here.
+
+Those of payments and receipts are in `payments` and `receipt_operations`; a feature with more than a few has its own.
 
 Where a name of a job, receipt or miner goes into a path it is percent-encoded, so that no text can reach
 another path.
@@ -8,30 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
-from urllib.parse import quote as percent_encode
+from typing import Unpack
 
-from aitbc.core.numbers import read_count
+from aitbc.sdk.answers import id_path, read_items, read_one, read_page
 from aitbc.sdk.errors import (
     AitbcClientError,
     Conflict,
     CoordinatorUnreachable,
     JobFailed,
     ServerError,
-    UnexpectedAnswer,
     WaitTimeout,
 )
-from aitbc.sdk.fields import plain
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent
-from aitbc.sdk.models import Balance, Health, Miner, Page, Quote, Receipt
+from aitbc.sdk.models import Balance, Health, Miner, Page, Quote
 from aitbc.sdk.requests import JobBody, JobOptions, chat_job, embedding_job, prompt_job
 from aitbc.sdk.statement_models import Statement
 from aitbc.sdk.transport import RETRY_STATUSES, Answer, Call, Flow, Now, Sleep, send
-
-if TYPE_CHECKING:
-    from aitbc.core.receipt import KeySet, Policy, Verification
-
-T = TypeVar("T")
 
 OnProgress = Callable[[Job], None]
 OnOutage = Callable[[AitbcClientError | None], None]
@@ -75,7 +69,7 @@ def submit_job(job: JobBody, *, idempotency_key: str | None = None) -> Flow[Job]
     """Submit a body made by `prompt_job`, `chat_job` or `embedding_job`."""
     path = "/v1/client/jobs" if "job_type" in job else "/v1/jobs"
     return send(
-        Call("POST", path, _one(Job.from_json), body=job, creates=True, idempotency_key=idempotency_key)
+        Call("POST", path, read_one(Job.from_json), body=job, creates=True, idempotency_key=idempotency_key)
     )
 
 
@@ -101,7 +95,7 @@ def batch(jobs: Sequence[str | JobBody], *, idempotency_key: str | None = None) 
         Call(
             "POST",
             "/v1/jobs/batch",
-            _items(BatchItem.from_json, "items"),
+            read_items(BatchItem.from_json, "items"),
             body=body,
             creates=True,
             idempotency_key=idempotency_key,
@@ -111,7 +105,7 @@ def batch(jobs: Sequence[str | JobBody], *, idempotency_key: str | None = None) 
 
 def job(job_id: str) -> Flow[Job]:
     """A job's present state."""
-    return send(Call("GET", id_path("/v1/jobs/{}", job_id), _one(Job.from_json)))
+    return send(Call("GET", id_path("/v1/jobs/{}", job_id), read_one(Job.from_json)))
 
 
 def jobs(
@@ -120,7 +114,7 @@ def jobs(
     """The account's jobs, newest first; at most 100 at a time. `total` counts all that match; `cursor`:
     `next_cursor` of the page before."""
     query = {"status": status, "limit": limit, "offset": offset, "cursor": cursor}
-    return send(Call("GET", "/v1/jobs", _page(Job.from_json), query=query))
+    return send(Call("GET", "/v1/jobs", read_page(Job.from_json), query=query))
 
 
 def cancel(job_id: str) -> Flow[Job]:
@@ -128,7 +122,7 @@ def cancel(job_id: str) -> Flow[Job]:
     it has ended another way."""
     path = id_path("/v1/jobs/{}/cancel", job_id)
     try:
-        return (yield from send(Call("POST", path, _one(Job.from_json))))
+        return (yield from send(Call("POST", path, read_one(Job.from_json))))
     except Conflict:
         # An earlier try of this very call, or of somebody else's, may have cancelled it: then all is as
         # wished.
@@ -142,7 +136,9 @@ def result(job_id: str, *, wait_s: float = 0.0) -> Flow[Job]:
     """A job, once it ends or after `wait_s` seconds (the coordinator allows 60), whichever is first."""
     query = {"wait": wait_s or None}
     return send(
-        Call("GET", id_path("/v1/jobs/{}/result", job_id), _one(Job.from_json), query=query, wait_s=wait_s)
+        Call(
+            "GET", id_path("/v1/jobs/{}/result", job_id), read_one(Job.from_json), query=query, wait_s=wait_s
+        )
     )
 
 
@@ -215,27 +211,27 @@ def _news(state: Job) -> tuple[object, ...]:
 
 def events(job_id: str) -> Flow[list[JobEvent]]:
     """What happened to a job, oldest first."""
-    return send(Call("GET", id_path("/v1/jobs/{}/events", job_id), _items(JobEvent.from_json)))
+    return send(Call("GET", id_path("/v1/jobs/{}/events", job_id), read_items(JobEvent.from_json)))
 
 
 def explain(job_id: str) -> Flow[Explanation]:
     """Why a job waits, runs or ended as it did, and the nearest change that would let a waiting one run."""
-    return send(Call("GET", id_path("/v1/jobs/{}/explain", job_id), _one(Explanation.from_json)))
+    return send(Call("GET", id_path("/v1/jobs/{}/explain", job_id), read_one(Explanation.from_json)))
 
 
 def quote(job: str | JobBody, **options: Unpack[JobOptions]) -> Flow[Quote]:
     """What a prompt (or a job body) would cost now, and how long it would wait. Nothing is reserved."""
-    return send(Call("POST", "/v1/jobs/quote", _one(Quote.from_json), body=_body(job, options)))
+    return send(Call("POST", "/v1/jobs/quote", read_one(Quote.from_json), body=_body(job, options)))
 
 
 def miners() -> Flow[list[Miner]]:
     """The network's miners."""
-    return send(Call("GET", "/v1/miners", _items(Miner.from_json)))
+    return send(Call("GET", "/v1/miners", read_items(Miner.from_json)))
 
 
 def balance() -> Flow[Balance]:
     """The key's account: its money in AIT, and the key's own limit."""
-    return send(Call("GET", "/v1/account", _one(Balance.from_json)))
+    return send(Call("GET", "/v1/account", read_one(Balance.from_json)))
 
 
 def statement(
@@ -251,89 +247,7 @@ def statement(
     1000 movements at a time; `cursor`: `next_cursor` of the page before.
     """
     query = {"from": _when(start), "to": _when(end), "limit": limit, "cursor": cursor}
-    return send(Call("GET", "/v1/statements", _one(Statement.from_json), query=query))
-
-
-def receipts(
-    *,
-    client: str | None = None,
-    provider: str | None = None,
-    model: str | None = None,
-    job_id: str | None = None,
-    miner_id: str | None = None,
-    limit: int = 20,
-    cursor: str | None = None,
-) -> Flow[Page[Receipt]]:
-    """Public receipts, newest first, at most 100 at a time; `cursor`: `next_cursor` of the page before."""
-    query = {
-        "client": client,
-        "provider": provider,
-        "model": model,
-        "job_id": job_id,
-        "miner_id": miner_id,
-        "limit": limit,
-        "cursor": cursor,
-    }
-    return send(Call("GET", "/v1/receipts", _page(Receipt.from_json), query=query))
-
-
-def receipt(receipt_id: str) -> Flow[Receipt]:
-    """One public receipt: hashes of prompt and result, never their text."""
-    return send(Call("GET", id_path("/v1/receipts/{}", receipt_id), _one(Receipt.from_json)))
-
-
-def job_receipts(job_id: str) -> Flow[list[Receipt]]:
-    """The receipt of one's own job (none before it is completed), with the result that its hash covers."""
-    return send(Call("GET", id_path("/v1/client/jobs/{}/receipts", job_id), _items(Receipt.from_json)))
-
-
-def keys() -> Flow[KeySet]:
-    """The coordinator's public keys: save them once, and verify receipts offline ever after."""
-    return send(Call("GET", "/v1/keys", _key_set))
-
-
-def verify_receipt(
-    receipt: str | Receipt | Job | Mapping[str, Any],
-    *,
-    keys: KeySet | None = None,
-    policy: Policy | None = None,
-) -> Flow[Verification]:
-    """Check a receipt, the one of this id, or that of a job of one's own: `.ok`, and `.checks` one by one.
-
-    Of a job also whether the receipt is of that job, question and answer. `.unchecked` says what could not be
-    looked at. Without `keys` or a `policy` the coordinator is asked for its keys, which proves only that it
-    stands by its own receipt; whoever does not trust it passes what was saved earlier or came another way.
-    """
-    # Here, since the signature library costs start-up time that few calls need.
-    from aitbc.core.receipt import verify
-    from aitbc.sdk.verification import of_job
-
-    document: Any
-    if isinstance(receipt, Job):
-        document = yield from _document_of(receipt)
-    elif isinstance(receipt, str):
-        document = (yield from _receipt_by_id(receipt)).document
-    else:
-        document = receipt.document if isinstance(receipt, Receipt) else receipt
-    if keys is None and (policy is None or not policy.receipt_keys):
-        keys = yield from _fetch_keys()
-    found = verify(plain(document), keys, policy)
-    return of_job(found, receipt) if isinstance(receipt, Job) else found
-
-
-def _document_of(job: Job) -> Flow[Mapping[str, Any]]:
-    """The receipt of one's own job with its result. Raises ValueError for a job that has none."""
-    if job.receipt_id is None:
-        raise ValueError(f"job {job.job_id} has no receipt: it is {job.status}")
-    own = yield from job_receipts(job.job_id)
-    for one in own:
-        if one.receipt_id == job.receipt_id:
-            return one.document
-    raise UnexpectedAnswer(f"the coordinator does not list receipt {job.receipt_id} with its job")
-
-
-_receipt_by_id = receipt
-_fetch_keys = keys
+    return send(Call("GET", "/v1/statements", read_one(Statement.from_json), query=query))
 
 
 def health() -> Flow[Health]:
@@ -355,53 +269,5 @@ def _body(job: str | JobBody, options: JobOptions) -> JobBody:
     return job
 
 
-def id_path(template: str, name: str) -> str:
-    """The template with an id in it, percent-encoded. Raises ValueError for what would name another path."""
-    # "." and ".." are left alone by percent-encoding but not by URL normalisation.
-    if not name or name in {".", ".."}:
-        raise ValueError("an id must not be empty")
-    return template.format(percent_encode(name, safe=""))
-
-
-def _one(parse: Callable[[Any], T]) -> Callable[[Answer], T]:
-    return lambda answer: parse(answer.data)
-
-
-def _items(parse: Callable[[Any], T], name: str | None = None) -> Callable[[Answer], list[T]]:
-    def parse_list(answer: Answer) -> list[T]:
-        data = answer.data if name is None else _object(answer.data).get(name)
-        if not isinstance(data, list):
-            raise UnexpectedAnswer("a list was expected")
-        return [parse(item) for item in data]
-
-    return parse_list
-
-
-def _page(parse: Callable[[Any], T]) -> Callable[[Answer], Page[T]]:
-    parse_items = _items(parse)
-
-    def parse_page(answer: Answer) -> Page[T]:
-        total = answer.headers.get("x-total-count", "")
-        cursor = answer.headers.get("x-next-cursor")
-        return Page(tuple(parse_items(answer)), read_count(total), cursor or None)
-
-    return parse_page
-
-
-def _object(data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise UnexpectedAnswer("an object was expected")
-    return data
-
-
 def _health(answer: Answer) -> Health:
     return Health.from_json(answer.data, answer.headers.get("date"))
-
-
-def _key_set(answer: Answer) -> KeySet:
-    from aitbc.core.receipt import KeySet
-
-    try:
-        return KeySet.from_json(_object(answer.data))
-    except ValueError as error:
-        raise UnexpectedAnswer(f"the coordinator's keys cannot be read: {error}") from error

@@ -75,8 +75,9 @@ class Api:
         found = self.app._routes.find(answer.request.url.path.removeprefix("/api"))
         route = found[0][method][0] if found is not None and method in found[0] else None
         kind = answer.headers.get("content-type")
-        if route is not None and route.response_model and answer.is_success and kind == "application/json":
-            held_to(route.response_model, orjson.loads(answer.content))
+        model = route.options.get("response_model") if route is not None else None
+        if model is not None and answer.is_success and kind == "application/json":
+            held_to(model, orjson.loads(answer.content))
 
     def get(self, path: str, headers: Headers | None = None, **options: Any) -> httpx.Response:
         return self.call("GET", path, headers, **options)

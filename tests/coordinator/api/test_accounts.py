@@ -7,7 +7,8 @@ import pytest
 
 from aitbc.coordinator.api_keys import service, spending
 from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.config import load_settings, split_api_keys
+from aitbc.coordinator.config import load_settings
+from aitbc.coordinator.config.lists import split_api_keys
 from aitbc.coordinator.database import Database
 from aitbc.coordinator.errors import InvalidRequest, KeyLimitExceeded, KeyNotFound, Unauthorized
 from aitbc.coordinator.flows.acts import onboarding

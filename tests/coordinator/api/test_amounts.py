@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +16,7 @@ from aitbc.coordinator.api.native.amounts import SMALL_UNITS, ait, plain
 from aitbc.core.money import MAX_UNITS, ait_number, format_ait, parse_ait
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Market, expect_error
+from tests.support.aitbc import run_aitbc
 
 EXPONENT = re.compile(rb"[:,\[]-?[0-9][0-9.]*e")
 ABOUT = [0, 1, 7, 10, 175, 999, 1000, 1001, 12_345, 10**8 - 1, 10**8, 10**8 + 1, 175 * 10**6, MAX_UNITS]
@@ -77,9 +76,8 @@ def test_bodies_of_a_very_cheap_job(start_api: Callable[..., Market]) -> None:
     file.write_bytes(api.get(f"/v1/receipts/{receipt_id}").content)
     keys = file.with_name("keys.json")
     keys.write_bytes(api.get("/v1/keys").content)
-    command = [Path(sys.executable).parent / "aitbc", "receipt", "verify", file, "--keys", keys]
-    verified = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    status, printed = run_aitbc(["receipt", "verify", file, "--keys", keys])
+    assert status == 0, printed
 
 
 @sqlite_only

@@ -20,6 +20,8 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Body, Router
 from aitbc.coordinator.api.plumbing.terms import CoordinatorTerms
 from aitbc.coordinator.api.schemas.jobs import Submission
+from aitbc.coordinator.flows.acts import job_lifecycle
+from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core import jobspec
 from tests.coordinator.api.conftest import sqlite_only
@@ -77,11 +79,13 @@ async def wish(request: ApiRequest, principal: Client, body: Wish) -> Response:
     """A job, named as the toy names it."""
     asked = body.canonical(await acts.model_for(request, body))
     ctx, spec = request.runtime.context, body.to_spec(asked)
-    act = partial(acts.submit, ctx=ctx, principal=principal, request=asked, spec=spec, ignored=[])
+    act = partial(
+        job_lifecycle.submit_shown, ctx=ctx, principal=principal, request=asked, spec=spec, ignored=[]
+    )
     return await perform(request, principal, act, Form(201, wished, media_type=TOY.media_type))
 
 
-def wished(view: acts.JobView) -> bytes:
+def wished(view: JobView) -> bytes:
     return orjson.dumps({"wish": view.job.id, "because": [warned.code for warned in view.warned]})
 
 

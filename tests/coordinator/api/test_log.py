@@ -13,6 +13,7 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.process.loops.sealing import seal_once
 from aitbc.core.ids import new_id
+from aitbc.core.transfer_ids import REASON, new_transfer_id
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.log_client import names_of, read_log, tile_name, verified
 from tests.coordinator.api.support import Market, expect_error
@@ -22,13 +23,11 @@ from tests.core.merkle_reference import Tree
 
 def pay(tx: Tx, count: int) -> None:
     for number in range(count):
-        ledger.transfer(tx, new_id(tx.now_ms), "payer", "payée", 1, ref=f"ref {number} \u2014 \u00fc")
+        ledger.mint(tx, new_transfer_id(tx.now_ms), "payée", 1, REASON.of(f"ref {number} \u2014 \u00fc"))
 
 
-def open_accounts(tx: Tx) -> None:
-    for account in ("payer", "payée"):
-        ledger.open_account(tx, account)
-    tx._cursor.execute("UPDATE accounts SET balance_units = 1000000 WHERE id = 'payer'")
+def open_account(tx: Tx) -> None:
+    ledger.open_account(tx, "payée")
 
 
 class Log:
@@ -36,7 +35,7 @@ class Log:
 
     def __init__(self, api: Market) -> None:
         self.api = api
-        api.write(open_accounts)
+        api.write(open_account)
         self.client, self.miner = api.key("client"), api.key("miner")
         api.miner(self.miner)
 

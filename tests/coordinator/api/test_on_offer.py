@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from aitbc.coordinator.database import Tx
-from aitbc.coordinator.flows.views import on_offer
+from aitbc.coordinator.flows.shared import on_offer
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners.on_offer import NOTED_MS, REMEMBERED, TRUSTED_MS, OnOffer
 from aitbc.core.clock import ManualClock

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from aitbc.coordinator.database import Tx
+from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.process.loops import counting, sealing
 from aitbc.core.clock import ManualClock
+from aitbc.core.transfer_ids import MINTED, REASON, new_transfer_id
 from tests.coordinator.api.support import Headers, Market
+from tests.support.transfers import booking_of, id_of, outpoint_of, signed_of
 
 
 def paged(
@@ -56,6 +60,35 @@ def test_receipts_and_transfers_while_jobs_complete(api: Market, clock: ManualCl
     assert paged(api, "/v1/receipts", None, answered, "id", client="alice") == ids[::-1]
     whole = [one["id"] for one in api.get("/explorer/transactions", params={"limit": 100}).json()]
     assert paged(api, "/explorer/transactions", None, answered, "id") == whole
+
+
+def test_transfers_of_one_moment_whatever_their_ids_look_like(api: Market) -> None:
+    """In the order of the log, at every cursor: named ids stand before and behind UUIDs as text."""
+    client = api.key("client", "alice")
+
+    def mint(tx: Tx) -> list[str]:
+        longest = (outpoint_of("x", 2**32 - 1), MINTED.of("m" * 64))
+        ids = [outpoint_of("w"), new_transfer_id(tx.now_ms), *longest, id_of("y"), MINTED.of("0")]
+        for one in ids:
+            ledger.mint(tx, one, "alice", 1, REASON.of("to page through"))
+        ledger.transfer(tx, booking_of("z"), "alice", "alice", 1, ref=signed_of())
+        return [*ids, booking_of("z")]
+
+    ids = api.write(mint)
+
+    def nothing(_number: int) -> None:
+        pass
+
+    of_alice = ["grant:alice", *ids]
+    for path, params in (("/explorer/transactions", {}), ("/explorer/transactions", {"address": "alice"})):
+        assert paged(api, path, None, nothing, "id", **params) == of_alice[::-1]
+    rows: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = api.get("/v1/statements", client, params={"limit": 1, "cursor": cursor}).json()
+        rows += [row["transfer_id"] for row in page["rows"]]
+        cursor = page["next_cursor"]
+    assert rows == [*of_alice, ids[-1]], "on both sides of the last"
 
 
 def test_miners_while_they_are_heard_of(api: Market, clock: ManualClock) -> None:

@@ -83,7 +83,8 @@ def test_a_submission_is_read_and_written_once(api: Market, monkeypatch: pytest.
         return loads(text)
 
     client = api.key("client")
-    monkeypatch.setattr(jobspec, "encode", counted)
+    for module in (jobspec, jobspec.base):
+        monkeypatch.setattr(module, "encode", counted)
     monkeypatch.setattr(
         "aitbc.coordinator.api.native.render.orjson", SimpleNamespace(**{**vars(orjson), "loads": parsed})
     )

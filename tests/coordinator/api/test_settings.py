@@ -14,7 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt
 
 import aitbc
 from aitbc.coordinator import errors
-from aitbc.coordinator.config import Settings, SettingsError, environment_name, load_settings
+from aitbc.coordinator.config import Settings, SettingsError, load_settings
+from aitbc.coordinator.config.environment import environment_name
 from aitbc.coordinator.errors import AitbcError, JobNotFound, RateLimited, error_table
 from aitbc.coordinator.logs import configure_logs, describe
 from aitbc.coordinator.misspelt import OTHER_NAMES, strange_settings

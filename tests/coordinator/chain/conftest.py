@@ -1,5 +1,5 @@
 """Databases that are quick rather than durable."""
 
-from tests.support_flows import database_url, memory_folder
+from tests.support.flows import database_url, memory_folder
 
 __all__ = ["database_url", "memory_folder"]

@@ -15,7 +15,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.core.log.block import genesis
 from aitbc.core.log.note import Verifier, parse_note, verify_note
 from aitbc.core.signing import PrivateKey
-from tests.support_flows import CHAIN, KEY
+from tests.support.flows import CHAIN, KEY
 
 _numbers = itertools.count(1)
 

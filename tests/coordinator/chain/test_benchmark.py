@@ -6,7 +6,7 @@ from aitbc.coordinator.database import Database
 from benchmarks import chain
 from benchmarks.processes import CHAIN_ID
 from tests.coordinator.chain.logs import Published
-from tests.support_flows import CHAIN
+from tests.support.flows import CHAIN
 
 
 def test_the_filled_log_is_sound_and_every_figure_is_measured(memory_folder: Path) -> None:

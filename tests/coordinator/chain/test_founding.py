@@ -22,7 +22,7 @@ from aitbc.core.log.block import NO_HASH, genesis
 from aitbc.core.network import Founding, FoundingInvalid
 from aitbc.core.signing import PrivateKey
 from tests.support.databases import Databases
-from tests.support_flows import CHAIN, KEY
+from tests.support.flows import CHAIN, KEY
 
 
 def test_two_networks_of_one_name_and_key_are_two(databases: Databases, tmp_path: Path) -> None:

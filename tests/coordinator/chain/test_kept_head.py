@@ -23,7 +23,7 @@ from aitbc.coordinator.signing.headfile import HeadFile, HeadFileError, Kept
 from aitbc.core.clock import SystemClock
 from tests.coordinator.chain.logs import append, check, leave_gap
 from tests.support.databases import Databases
-from tests.support_flows import CHAIN, KEY, context, found
+from tests.support.flows import CHAIN, KEY, context, found
 from tests.witness.network import copied
 
 sqlite_only = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)

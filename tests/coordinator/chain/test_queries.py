@@ -4,7 +4,7 @@ from aitbc.coordinator.chain import counters, queries
 from aitbc.coordinator.chain.counters import Count
 from aitbc.coordinator.database import Database
 from tests.coordinator.chain.logs import append, rows, seal
-from tests.support_flows import CHAIN, KEY, found
+from tests.support.flows import CHAIN, KEY, found
 
 
 def test_blocks_and_leaves_are_found_by_what_they_are(db: Database) -> None:

@@ -16,7 +16,7 @@ from aitbc.coordinator.errors import ForkRefused
 from aitbc.core.clock import ManualClock
 from aitbc.core.log.tiles import right_edge
 from tests.coordinator.chain.logs import append, check, leave_gap, rows, seal
-from tests.support_flows import CHAIN, KEY, found
+from tests.support.flows import CHAIN, KEY, found
 
 
 @pytest.fixture

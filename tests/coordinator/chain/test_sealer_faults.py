@@ -22,8 +22,8 @@ from aitbc.core.clock import SystemClock
 from aitbc.keyfile import derive_key
 from tests.coordinator.chain.logs import Published, append, seal
 from tests.coordinator.faults.injection import COMMIT_AFTER, COMMIT_BEFORE, Faults
+from tests.support.flows import CHAIN, KEY, context, found, in_loop
 from tests.support.server import ServerProcess
-from tests.support_flows import CHAIN, KEY, context, found, in_loop
 
 pytestmark = pytest.mark.faults
 MOST_STATEMENTS = 30

@@ -8,7 +8,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import NotFound
 from aitbc.core.log.note import parse_note
 from tests.coordinator.chain.logs import append, check, seal
-from tests.support_flows import CHAIN, KEY, found
+from tests.support.flows import CHAIN, KEY, found
 
 LINES = {  # by height; never of one witness alone, and in no order
     1: {"w1": 1},

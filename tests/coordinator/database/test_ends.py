@@ -10,7 +10,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import AitbcError, StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
 from tests.coordinator.database.accounts import names, opens
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 
 def test_a_cancelled_caller_disturbs_nobody(db: Database) -> None:

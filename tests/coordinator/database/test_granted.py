@@ -12,9 +12,11 @@ from aitbc.coordinator.errors import InvalidRequest
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account
 from aitbc.coordinator.ledger.service import Hold
+from aitbc.core.transfer_ids import REASON
 from tests.coordinator.database.accounts import names, opens
 from tests.coordinator.database.groups import shared, trips_of
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
+from tests.support.transfers import id_of, job_of
 
 _accounts: Any = Account.__table__  # type: ignore[attr-defined]
 NAMED = statement(select(_accounts.c.id).where(_accounts.c.id == bindparam("name")))
@@ -27,16 +29,20 @@ def accounts(db: Database) -> None:
         ledger.open_system_accounts(tx)
         for name in ("a", "taken"):
             ledger.open_account(tx, name)
-        ledger.mint(tx, "m1", "a", 100)
+        ledger.mint(tx, id_of("m1"), "a", 100, REASON.of("to have some"))
 
     db.write_sync(prepare)
+
+
+def held_of(name: str, units: int = 1) -> Hold:
+    return Hold(id_of(name), "a", units, job_of())
 
 
 def holds_unless(tx: Tx, name: str, hold_id: str = "h1") -> str:
     """Holds something unless an account of this name stands."""
     if not tx.none(NAMED, name=name):
         raise InvalidRequest("it stands")
-    ledger.hold(tx, Hold(hold_id, "a", 10))
+    ledger.hold(tx, held_of(hold_id, 10))
     return hold_id
 
 
@@ -121,7 +127,7 @@ def test_an_error_after_a_guess_is_the_one_that_the_facts_lead_to(
         if not tx.none(NAMED, name="taken"):
             raise InvalidRequest("it stands")
         if reads:
-            ledger.hold(tx, Hold("h9", "a", 10))
+            ledger.hold(tx, held_of("h9", 10))
             ledger.balance(tx, "a")
         raise RuntimeError("this cannot be")
 
@@ -162,21 +168,21 @@ def test_a_wrong_guess_among_others_is_undone_alone(db: Database, place: int) ->
 def test_rows_of_one_table_are_few_statements_and_all_there(db: Database, count: int) -> None:
     def call(tx: Tx) -> None:
         for number in range(count):
-            ledger.hold(tx, Hold(f"n{number:02}", "a", 1))
+            ledger.hold(tx, held_of(f"n{number:02}"))
 
     db.write_sync(call)
     assert held(db) == count
-    found = db.read_sync(lambda tx: [ledger.line(tx, f"n{number:02}") for number in range(count)])
+    found = db.read_sync(lambda tx: [ledger.line(tx, id_of(f"n{number:02}")) for number in range(count)])
     assert [row.amount_units for row in found] == [1] * count
 
 
 @POSTGRESQL
 def test_one_of_several_rows_that_stood_already_is_found_by_the_plain_run(db: Database) -> None:
-    db.write_sync(ledger.hold, Hold("n2", "a", 1))
+    db.write_sync(ledger.hold, held_of("n2"))
     kinds = Kinds()
 
     def call(tx: Tx) -> list[bool]:
-        return [ledger.hold(tx, Hold(f"n{number}", "a", 1)) for number in range(4)]
+        return [ledger.hold(tx, held_of(f"n{number}")) for number in range(4)]
 
     assert db.write_sync(kinds.call(call)) == [True, True, False, True]
     assert kinds.kinds == ["held", "plain"]

@@ -15,7 +15,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.database.sqlite import BATCH_CALLS, QUICK_CHANGES, SqliteBackend
 from aitbc.coordinator.errors import StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 

@@ -15,13 +15,17 @@ from aitbc.coordinator.errors import AitbcError, InsufficientFunds, InvalidReque
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account
 from aitbc.coordinator.ledger.service import Hold
+from aitbc.core.transfer_ids import REASON
 from tests.coordinator.database.accounts import opens
 from tests.coordinator.database.groups import end_backend, own_pid, shared, trips_of
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
+from tests.support.transfers import id_of, job_of, names_of
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 
 _accounts: Any = Account.__table__  # type: ignore[attr-defined]
+WHY = REASON.of("to have some")
+NAMES = ("m1", *(f"h{number}" for number in range(10)), *(f"h{number:02}" for number in range(50)))
 RAISE = statement(
     update(_accounts)
     .where(_accounts.c.id == bindparam("key"))
@@ -41,7 +45,7 @@ def accounts(db: Database) -> None:
         ledger.open_system_accounts(tx)
         ledger.open_account(tx, "a")
         ledger.open_account(tx, "b")
-        ledger.mint(tx, "m1", "a", 100)
+        ledger.mint(tx, id_of("m1"), "a", 100, WHY)
 
     db.write_sync(prepare)
 
@@ -62,9 +66,9 @@ class Runs:
         return run
 
 
-def holds(tx: Tx, hold_id: str, account: str = "a", units: int = 10) -> str:
-    ledger.hold(tx, Hold(hold_id, account, units))
-    return hold_id
+def holds(tx: Tx, name: str, account: str = "a", units: int = 10) -> str:
+    ledger.hold(tx, Hold(id_of(name), account, units, job_of()))
+    return name
 
 
 def raises(tx: Tx, account: str, units: int = 1) -> int:
@@ -83,11 +87,11 @@ def balance(db: Database) -> tuple[int, int]:
 
 
 def transfers(db: Database) -> list[str]:
-    return [row[0] for row in rows(db, "SELECT id FROM transfers ORDER BY id")]
+    return names_of((row[0] for row in rows(db, "SELECT id FROM transfers")), *NAMES)
 
 
 def leaves(db: Database) -> list[str]:
-    return [row[0] for row in rows(db, "SELECT ref_id FROM leaves ORDER BY ref_id")]
+    return names_of((row[0] for row in rows(db, "SELECT ref_id FROM leaves")), *NAMES)
 
 
 def names(db: Database) -> set[str]:
@@ -164,7 +168,7 @@ def test_a_conflict_at_a_read_does_so_too(db: Database) -> None:
 
 def test_a_row_that_stood_already_is_found_by_the_plain_run(db: Database) -> None:
     def again(tx: Tx) -> bool:
-        return ledger.mint(tx, "m1", "a", 100)
+        return ledger.mint(tx, id_of("m1"), "a", 100, WHY)
 
     runs = Runs()
     assert db.write_sync(runs.call(again)) is False
@@ -219,7 +223,7 @@ def test_an_error_of_the_call_leaves_nothing_behind(db: Database) -> None:
 
 def test_text_that_postgresql_cannot_keep_is_refused_where_it_was_given(db: Database) -> None:
     with pytest.raises(psycopg.DataError):
-        db.write_sync(holds, "h\0")
+        db.write_sync(holds, "h1", "a\0")
     assert transfers(db) == ["m1"]
 
 
@@ -519,7 +523,7 @@ def test_what_is_prepared_has_a_bound(db: Database, monkeypatch: pytest.MonkeyPa
         return int(tx.query(text(asked))[0].count)
 
     def write(tx: Tx, number: int) -> None:
-        ledger.hold(tx, Hold(f"hold {number}", "a", 1))
+        ledger.hold(tx, Hold(id_of(f"hold {number}"), "a", 1, job_of()))
         look(tx, number)
 
     for number in range(40):

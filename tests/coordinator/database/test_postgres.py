@@ -15,7 +15,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
 from tests.coordinator.database.groups import end_backend, own_pid, shared
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 

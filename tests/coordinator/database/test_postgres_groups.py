@@ -13,7 +13,7 @@ from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.database.pipe import Pipe
 from aitbc.coordinator.errors import InvalidRequest, StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 

@@ -16,7 +16,7 @@ from aitbc.coordinator.database.pipe import Pipe
 from aitbc.coordinator.errors import StorageUnavailable
 from tests.coordinator.database.accounts import names, opens
 from tests.coordinator.database.groups import end_backend, own_pid
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 

@@ -16,7 +16,7 @@ from aitbc.coordinator.errors import InvalidRequest, StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account
 from tests.coordinator.database.accounts import names, opens, opens_and_fails
-from tests.support_flows import in_loop
+from tests.support.flows import in_loop
 
 # --- durability, hooks, signals ---------------------------------------------------------------------------
 

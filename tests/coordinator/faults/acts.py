@@ -27,7 +27,7 @@ from aitbc.coordinator.payments import service as payments
 from aitbc.coordinator.payments.service import PaymentRow
 from aitbc.coordinator.users import service as users
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import CHAIN, Market, Provider, found, miner_spec, result_of, spec_of
+from tests.support.flows import CHAIN, Market, Provider, found, miner_spec, result_of, spec_of
 
 
 class Scene:

@@ -14,8 +14,8 @@ from aitbc.coordinator.flows.acts.gpu_booking import Wish
 from aitbc.core.clock import ManualClock
 from tests.conftest import START_MS
 from tests.coordinator.faults.test_races import codes, opened, race
-from tests.support_flows import UNITS, Market
-from tests.support_market import HOUR_MS, HOUR_UNITS, Rentals
+from tests.support.flows import UNITS, Market
+from tests.support.market import HOUR_MS, HOUR_UNITS, Rentals
 
 pytestmark = pytest.mark.faults
 

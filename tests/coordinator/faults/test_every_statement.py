@@ -14,7 +14,7 @@ from aitbc.coordinator.errors import AitbcError, StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
 from tests.coordinator.faults.acts import ACTS, Act, Scene
 from tests.coordinator.faults.injection import COMMIT_AFTER, COMMIT_BEFORE, Faults
-from tests.support_flows import Market, in_loop
+from tests.support.flows import Market, in_loop
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("name", ACTS)]
 MOST_STATEMENTS = 60

@@ -21,8 +21,8 @@ from aitbc.coordinator.miners import standing
 from aitbc.coordinator.schema import migrate
 from aitbc.core.clock import ManualClock
 from tests.coordinator.faults.wire import Wire
+from tests.support.flows import CHAIN, Market, in_loop, spec_of
 from tests.support.server import ServerProcess
-from tests.support_flows import CHAIN, Market, in_loop, spec_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("databases", ["sqlite"], indirect=True)]
 DISK_MB = 6

@@ -22,11 +22,12 @@ import pytest
 import aitbc
 from aitbc.coordinator.database.patience import PatientConnection, Silent
 from aitbc.coordinator.schema.migrate import upgrade
+from tests.support.aitbc import Aitbc, run_aitbc
 from tests.support.postgres import Postgres, running_postgres
-from tests.support.server import AITBC, ServerProcess
+from tests.support.server import ServerProcess
 
 KEY = "key-for-a-hanging-database"
-TIMEOUT_S = 2.0
+TIMEOUT_S = 1.0
 SETTINGS = {"API_KEYS": KEY, "DATABASE_TIMEOUT_S": str(TIMEOUT_S), "BLOCK_INTERVAL_S": "0.2"}
 BOUND_S = 2 * TIMEOUT_S + 6  # a machine that is busy with something else included
 EXIT_S = 5.0
@@ -182,17 +183,18 @@ def test_a_stopped_postgresql_is_answered_with_503_and_nothing_is_lost_or_double
     with psycopg.connect(url) as connection:
         stored = {row[0] for row in connection.execute("SELECT id FROM jobs")}
     assert stored == set(acknowledged.values())
-    audit = subprocess.run(
-        [AITBC, "audit"], env=server.environment, cwd=server.home, capture_output=True, timeout=60, text=True
-    )
-    assert audit.returncode == 0, audit.stdout + audit.stderr
+    status, printed = run_aitbc(["audit"], env=server.environment, cwd=server.home)
+    assert status == 0, printed
 
 
 def test_sigterm_ends_a_coordinator_whose_database_hangs(
     hanging: Stoppable, url: str, serve: Callable[..., ServerProcess]
 ) -> None:
     server = serve(url).start()
-    for wait_s in (0.0, 3.0):  # at once, with everything on its way; and when all of it has failed before
+    for wait_s in (
+        0.0,
+        1.5 * TIMEOUT_S,
+    ):  # at once, with everything on its way; and when all of it has failed before
         with hanging.stopped():
             asking = [threading.Thread(target=_quietly, args=(server, "/v1/jobs")) for _ in range(8)]
             for one in asking:
@@ -231,7 +233,7 @@ def test_what_starts_while_the_database_hangs_says_so_or_ends_on_sigterm(
         begun = time.monotonic()
         running = [_start(command, environment, server.home) for command in commands]
         interrupted = _start(["serve"], environment, server.home)
-        time.sleep(3)
+        time.sleep(1)
         interrupted.terminate()
         interrupted.communicate(timeout=EXIT_S)
         for process, command in zip(running, commands, strict=True):
@@ -259,15 +261,8 @@ def test_a_long_statement_is_waited_for_while_the_server_lives(hanging: Stoppabl
         impatient.execute("SELECT pg_sleep(2)")
 
 
-def _start(command: list[str], environment: dict[str, str], folder: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [AITBC, *command],
-        env=environment,
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+def _start(command: list[str], environment: dict[str, str], folder: Path) -> Aitbc:
+    return Aitbc(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def test_sigterm_ends_a_coordinator_that_hangs_while_it_starts(
@@ -281,8 +276,10 @@ def test_sigterm_ends_a_coordinator_that_hangs_while_it_starts(
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
         process = _start(["serve"], {**server.environment, "DATABASE_TIMEOUT_S": "60"}, server.home)
-        time.sleep(3)
-        assert process.poll() is None
+        until = time.monotonic() + 15
+        while not other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
         begun = time.monotonic()
         process.terminate()
         output = process.communicate(timeout=EXIT_S + 1)[0]

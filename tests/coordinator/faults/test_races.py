@@ -20,7 +20,7 @@ from aitbc.coordinator.jobs import queries
 from aitbc.coordinator.miners import standing
 from aitbc.core.clock import ManualClock
 from tests.conftest import START_MS
-from tests.support_flows import Market, Provider, in_loop, spec_of
+from tests.support.flows import Market, Provider, in_loop, spec_of
 
 pytestmark = pytest.mark.faults
 JOB_UNITS = 25  # what the market's default submission holds

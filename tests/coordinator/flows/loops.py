@@ -5,7 +5,7 @@ from typing import Any
 
 from aitbc.coordinator.process.loops.expiry import EVERY_S, Expiry
 from aitbc.coordinator.process.runtime import Runtime
-from tests.support_flows import Market, Provider, in_loop
+from tests.support.flows import Market, Provider, in_loop
 
 LEASE_S = 60
 ROUND_S = EVERY_S

@@ -8,8 +8,9 @@ from aitbc.coordinator.chain.counters import Activity
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.views import activity
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.core.ids import new_id
-from tests.support_flows import CHAIN, KEY, Market, found
+from aitbc.core.transfer_ids import new_transfer_id
+from tests.support.flows import CHAIN, KEY, Market, found
+from tests.support.transfers import signed_of
 
 
 def seal(market: Market) -> None:
@@ -20,13 +21,13 @@ def seal(market: Market) -> None:
 
 def move(tx: Tx, pairs: list[tuple[str, str]]) -> None:
     for debit, credit in pairs:
-        ledger.transfer(tx, new_id(tx.now_ms), debit, credit, 1)
+        ledger.transfer(tx, new_transfer_id(tx.now_ms), debit, credit, 1, ref=signed_of())
 
 
 def test_two_coordinators_count_each_leaf_once(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "LEAVES", 4)
     for name in ("alice", "carol", "dora"):
-        market.client(name)  # a leaf each: the grant
+        market.client(name)  # a leaf each: the grant; two parameters come before
     market.db.write_sync(move, [("alice", "carol"), ("carol", "carol"), ("carol", "alice")])
     seal(market)
     rounds = 0
@@ -39,9 +40,9 @@ def test_two_coordinators_count_each_leaf_once(market: Market, monkeypatch: pyte
     assert rounds == 2
     found = {name: market.db.read_sync(counters.activity_of, name) for name in ("alice", "carol", "dora")}
     assert found == {
-        "alice": Activity("alice", 3, 0, 5),
-        "carol": Activity("carol", 4, 1, 5),
-        "dora": Activity("dora", 1, 2, 2),
+        "alice": Activity("alice", 3, 2, 7),
+        "carol": Activity("carol", 4, 3, 7),
+        "dora": Activity("dora", 1, 4, 4),
     }
     assert market.db.read_sync(counters.read, counters.ACCOUNTS).value == 3
 

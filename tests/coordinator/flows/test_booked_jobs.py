@@ -22,8 +22,8 @@ from aitbc.coordinator.flows.shared import own_jobs
 from aitbc.coordinator.flows.views import explain
 from aitbc.coordinator.jobs import queries
 from aitbc.coordinator.jobs import service as jobs
-from tests.support_flows import UNITS, Market, runtime_over, spec_of
-from tests.support_market import HOUR_MS, Rentals, Rig
+from tests.support.flows import UNITS, Market, runtime_over, spec_of
+from tests.support.market import HOUR_MS, Rentals, Rig
 
 
 @pytest.fixture

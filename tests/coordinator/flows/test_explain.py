@@ -9,7 +9,7 @@ from aitbc.coordinator.errors import JobNotFound
 from aitbc.coordinator.flows.acts import job_lifecycle, payment
 from aitbc.coordinator.flows.views import explain
 from aitbc.coordinator.flows.views.explain import Explanation, Quote
-from tests.support_flows import Market, spec_of
+from tests.support.flows import Market, spec_of
 
 ADMIN = Principal("the-operator", "admin", "key", frozenset({"client", "miner", "admin"}))
 

@@ -11,10 +11,11 @@ from aitbc.coordinator.errors import AccountNotFound, TransactionNotFound
 from aitbc.coordinator.flows.views import activity, explorer
 from aitbc.coordinator.flows.views.explorer import Page
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.core.ids import new_id
+from aitbc.core.transfer_ids import JOB, new_transfer_id
 from tests.coordinator.chain.logs import rows
 from tests.coordinator.flows.test_activity import seal
-from tests.support_flows import Market
+from tests.support.flows import Market, set_parameter
+from tests.support.transfers import signed_of
 
 NAMES = ("alice", "carol", "dora")
 LEAVES = """SELECT seq, leaf_index, id, debit_id, credit_id, amount_units
@@ -22,8 +23,8 @@ FROM leaves JOIN transfers ON id = ref_id ORDER BY seq"""
 
 
 def pay(tx: Tx, debit: str, credit: str, units: int) -> str:
-    transfer_id = new_id(tx.now_ms)
-    ledger.transfer(tx, transfer_id, debit, credit, units)
+    transfer_id = new_transfer_id(tx.now_ms)
+    ledger.transfer(tx, transfer_id, debit, credit, units, ref=signed_of())
     return transfer_id
 
 
@@ -141,7 +142,12 @@ def test_a_search_finds_what_a_name_is_of(market: Market, paid: list[Any]) -> No
     assert ("receipt", receipt.id) in of_job
     moved = {row.id for row in market.db.read_sync(rows, LEAVES) if row.id not in {one.id for one in paid}}
     assert {("transaction", one) for one in moved} >= of_job - {("receipt", receipt.id)} != set()
-    for nothing in ("", "nobody", "abc", "9" * 30):
+    leaf = market.db.read_sync(queries.leaf_of, "parameter:1")
+    assert leaf is not None and leaf.leaf_index == 0
+    for name in ("parameter:1", leaf.hash.hex(), leaf.hash.hex()[:12]):
+        assert found_by(market, name) == {("block", "1")}, "which sealed the change"
+    market.db.write_sync(set_parameter, "fee_bps", 7)
+    for nothing in ("", "nobody", "abc", "9" * 30, "parameter:3"):
         assert found_by(market, nothing) == set()
 
 
@@ -152,9 +158,7 @@ def test_what_is_shown_of_a_reference(market: Market) -> None:
     market.take(miner)
     market.complete(miner, job.id)
     market.db.write_sync(ledger.open_account, "dora")
-    market.db.write_sync(
-        ledger.transfer, new_id(market.clock.now_ms()), "alice", "dora", 1, ref="a private note"
-    )
+    market.db.write_sync(pay, "alice", "dora", 1)
     shown = market.db.read_sync(explorer.transactions, None, 100, 0).items
     by_kind: dict[str, set[tuple[str | None, str | None]]] = {}
     for one in shown:
@@ -162,5 +166,5 @@ def test_what_is_shown_of_a_reference(market: Market) -> None:
     assert by_kind.pop("mint") == {(None, None)}
     assert by_kind.pop("transfer") == {(None, None)}
     assert set(by_kind) >= {"hold", "post"}
-    assert set(by_kind) <= set(explorer.JOB_KINDS)
+    assert set(by_kind) <= JOB.kinds
     assert all(pairs == {(job.id, None)} for pairs in by_kind.values())

@@ -10,7 +10,7 @@ from aitbc.coordinator.errors import FreeJobsUsedUp
 from aitbc.coordinator.flows.acts import job_lifecycle
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs.models import FreeJobs
-from tests.support_flows import Market, spec_of
+from tests.support.flows import Market, spec_of
 
 DAY_S = 86_400
 ENDS = ("cancelled", "cancelled while it runs", "expired", "failed", "answered for nothing", "manual")

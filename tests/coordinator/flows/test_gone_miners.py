@@ -13,7 +13,7 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners.models import Miner, Offer
 from aitbc.coordinator.miners.rows import MinerRow
-from tests.support_flows import Market, Provider
+from tests.support.flows import Market, Provider
 
 DAYS = 30
 DAY_S = 86_400

@@ -20,8 +20,8 @@ from aitbc.coordinator.errors import (
 )
 from aitbc.coordinator.flows.acts import gpu_booking
 from aitbc.coordinator.ledger.models import TREASURY
-from tests.support_flows import UNITS, Market
-from tests.support_market import HOUR_MS, HOUR_UNITS, Rentals, gpu_spec
+from tests.support.flows import UNITS, Market
+from tests.support.market import HOUR_MS, HOUR_UNITS, Rentals, gpu_spec
 
 
 @pytest.fixture

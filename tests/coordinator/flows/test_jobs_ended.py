@@ -10,7 +10,7 @@ import aitbc
 from aitbc.coordinator import metrics
 from aitbc.coordinator.metrics import JOBS_ENDED
 from tests.coordinator.flows.test_free_jobs import ENDS, end
-from tests.support_flows import Market
+from tests.support.flows import Market
 
 
 def counted() -> dict[str, float]:

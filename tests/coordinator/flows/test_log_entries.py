@@ -8,7 +8,7 @@ from aitbc.coordinator.errors import NotFound
 from aitbc.coordinator.flows.views import log_entries
 from tests.coordinator.chain.logs import rows
 from tests.coordinator.flows.test_activity import seal
-from tests.support_flows import Market
+from tests.support.flows import Market
 
 
 def test_every_entry_hashes_to_its_leaf(market: Market) -> None:

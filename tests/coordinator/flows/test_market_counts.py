@@ -10,7 +10,7 @@ from aitbc.coordinator.flows.views import explain
 from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
 from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
 from aitbc.coordinator.parameters import service as parameters
-from tests.support_flows import MODEL, Market, spec_of
+from tests.support.flows import MODEL, Market, spec_of
 
 MODELS = ("llama", "mistral", "phi")
 WANTED = [

@@ -10,7 +10,7 @@ from aitbc.coordinator.errors import AitbcError
 from aitbc.coordinator.flows.acts import job_lifecycle, payment
 from aitbc.coordinator.payments import service as payments
 from aitbc.core.clock import ManualClock
-from tests.support_flows import MODEL, UNITS, Market, spec_of
+from tests.support.flows import MODEL, UNITS, Market, spec_of
 
 PRICE = 1_000_000  # per 1000 tokens
 

@@ -21,7 +21,7 @@ from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.coordinator.payments import service as payments
 from aitbc.coordinator.payments.models import STATUSES, TRANSITIONS, Payment
 from aitbc.core.clock import ManualClock
-from tests.support_flows import MODEL, UNITS, Market, Provider
+from tests.support.flows import MODEL, UNITS, Market, Provider
 
 PRICE = 1_000_000  # per 1000 tokens
 

@@ -14,7 +14,7 @@ from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.process.loops import erasing, lapsing
 from aitbc.coordinator.receipts import service as receipts
 from tests.coordinator.flows.loops import LEASE_S, Loop, run
-from tests.support_flows import Market, runtime_over, spec_of
+from tests.support.flows import Market, runtime_over, spec_of
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from aitbc.coordinator.signing import signatures
 from aitbc.coordinator.signing.signatures import SharedSignatures, Signatures, SigningWorker
 from aitbc.core import canonical, receipt
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text, verify
-from tests.support_flows import CHAIN, KEY, NETWORK_ID, Market, result_of
+from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, result_of
 
 OTHER = PrivateKey.from_seed(b"\x08" * 32)
 MANY = 3 * signatures.CHUNK_ITEMS + 5

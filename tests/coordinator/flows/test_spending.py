@@ -12,7 +12,8 @@ from aitbc.coordinator.flows.shared import escrow
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.money import EXACT_NUMBER_UNITS
-from tests.support_flows import MODEL, Market, Provider, spec_of
+from tests.support.flows import MODEL, Market, Provider, spec_of
+from tests.support.transfers import job_of, uuid_of
 
 CAP = 2_000_000  # base units per 1000 tokens, of which the miner asks half
 LIMIT = 1_000_000
@@ -114,8 +115,8 @@ def test_what_came_back_can_be_spent_again(desk: Desk) -> None:
 def test_no_price_is_held_that_a_receipt_could_not_state(market: Market) -> None:
     client = market.client(units=EXACT_NUMBER_UNITS + 1)
     with pytest.raises(PriceTooLarge):
-        market.db.write_sync(escrow.reserve, client, "job", EXACT_NUMBER_UNITS + 1)
+        market.db.write_sync(escrow.reserve, client, uuid_of("job"), EXACT_NUMBER_UNITS + 1)
     assert market.balance("alice").held_units == 0
-    held = market.db.write_sync(escrow.reserve, client, "job", EXACT_NUMBER_UNITS)
+    held = market.db.write_sync(escrow.reserve, client, uuid_of("job"), EXACT_NUMBER_UNITS)
     assert market.balance("alice").held_units == EXACT_NUMBER_UNITS
-    assert market.db.read_sync(ledger.line, held.id).ref == "job"
+    assert market.db.read_sync(ledger.line, held.id).ref == job_of("job")

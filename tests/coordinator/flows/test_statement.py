@@ -20,8 +20,9 @@ from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import closing, marks
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import ManualClock
-from aitbc.core.ids import new_id
-from tests.support_flows import CHAIN, KEY, MODEL, Market, check_books, found, spec_of
+from aitbc.core.transfer_ids import GRANT, MINTED, TransferId, new_transfer_id
+from tests.support.flows import CHAIN, KEY, MODEL, Market, check_books, found, spec_of
+from tests.support.transfers import booking_of, declare, id_of, outpoint_of, signed_of
 
 FOREVER = 2**47
 PRICE = 1_000_000  # per 1000 tokens
@@ -57,7 +58,12 @@ def moved(tx: Tx, account: str, start: int, end: int) -> list[tuple[str, int]]:
     return found
 
 
-NAMES = ("prize:{}", "btc:{}", "booking-{}", "Z{}", "0{}")  # before and behind UUIDs, as text
+NAMED = (booking_of, outpoint_of, id_of)  # before and behind UUIDs of their time, as text
+
+
+@pytest.fixture(autouse=True)
+def more_kinds_of_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch)
 
 
 def live(market: Market, clock: ManualClock, seed: int, every: int = 0) -> list[str]:
@@ -85,14 +91,14 @@ def live(market: Market, clock: ManualClock, seed: int, every: int = 0) -> list[
         elif kind == "cancel":
             market.cancel(client, submit(market, client).id)
         else:
-            name = chance.choice(NAMES).format(step) if kind == "named" else None
+            name = chance.choice(NAMED)(str(step)) if kind == "named" else None
             market.db.write_sync(transfer_one, name, client.account_id, chance.choice(("zoe", "alice")))
     check_books(market.db)
     return ["alice", "zoe", "owner-m1", "system:treasury", "system:mint"]
 
 
-def transfer_one(tx: Tx, name: str | None, debit: str, credit: str) -> None:
-    ledger.transfer(tx, name or new_id(tx.now_ms), debit, credit, 1000)
+def transfer_one(tx: Tx, name: TransferId | None, debit: str, credit: str) -> None:
+    ledger.transfer(tx, name or new_transfer_id(tx.now_ms), debit, credit, 1000, ref=signed_of())
 
 
 def mark_all(market: Market, every: int) -> int:
@@ -176,7 +182,7 @@ def test_a_jobs_figures_stand_once(market: Market, clock: ManualClock) -> None:
 @pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 def test_bad_cursors_and_times(market: Market) -> None:
     market.client("alice")
-    good = new_id()
+    good = id_of("good")
     bad: list[Any] = [
         "x",
         "1.2." + good,
@@ -192,13 +198,25 @@ def test_bad_cursors_and_times(market: Market) -> None:
         market.db.read_sync(statement.read, "alice", 2, 1, 10, None)
 
 
-MIXED = ("btc:1", None, "booking-1", "grant:x", None, "0-first", "zz", "minted:y", "f", None, "A", "é", "_")
+MIXED = (
+    *(
+        outpoint_of("z"),
+        None,
+        booking_of("y"),
+        GRANT.of("x"),
+        None,
+        id_of("w"),
+        booking_of("v"),
+        MINTED.of("A"),
+    ),
+    *(outpoint_of("u", 9), None, outpoint_of("u", 10), id_of("t"), MINTED.of("_".rjust(9, "0"))),
+)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-@pytest.mark.parametrize("names", [MIXED, MIXED[::-1]])
+@pytest.mark.parametrize("names", [MIXED, MIXED[::-1]], ids=["one way", "the other"])
 def test_what_an_id_looks_like_orders_nothing(
-    market: Market, names: tuple[str | None, ...], limit: int
+    market: Market, names: tuple[TransferId | None, ...], limit: int
 ) -> None:
     """Ids of all kinds in one millisecond, in one call and in several: each page goes on where the last ended, in the
     order of the log; also where both sides are one account's."""
@@ -229,7 +247,7 @@ def test_what_an_id_looks_like_orders_nothing(
 
 def _many(tx: Tx, count: int) -> None:
     for _ in range(count):
-        ledger.transfer(tx, new_id(tx.now_ms), "alice", "zoe", 1)
+        ledger.transfer(tx, new_transfer_id(tx.now_ms), "alice", "zoe", 1, ref=signed_of())
 
 
 def seal_and_count(market: Market) -> None:

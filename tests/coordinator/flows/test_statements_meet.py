@@ -19,8 +19,9 @@ from aitbc.coordinator.flows.views import statement
 from aitbc.coordinator.ledger import closing
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import ManualClock, SteadyClock, SystemClock
-from aitbc.core.ids import new_id
+from aitbc.core.transfer_ids import GRANT, GRANTED, new_transfer_id
 from tests.support.server import ServerProcess
+from tests.support.transfers import signed_of
 
 ROUNDS = 25
 HTTP_ROUNDS = 8
@@ -38,7 +39,7 @@ class Skewed(SystemClock):
 
 def pay(tx: Tx, pause_s: float) -> None:
     """A transfer whose transaction takes a while between its time and its commit."""
-    ledger.transfer(tx, new_id(tx.now_ms), "alice", "bob", 1)
+    ledger.transfer(tx, new_transfer_id(tx.now_ms), "alice", "bob", 1, ref=signed_of())
     time.sleep(pause_s)
 
 
@@ -46,7 +47,7 @@ def open_accounts(tx: Tx) -> None:
     ledger.open_system_accounts(tx)
     for name in ("alice", "bob"):
         ledger.open_account(tx, name)
-    ledger.mint(tx, "grant:alice", "alice", 10**9)
+    ledger.mint(tx, GRANT.of("alice"), "alice", 10**9, GRANTED)
 
 
 @contextmanager

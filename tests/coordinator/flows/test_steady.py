@@ -13,7 +13,7 @@ from aitbc.coordinator.process.runtime import Runtime
 from aitbc.coordinator.users import service as users
 from aitbc.core.clock import ManualClock, SteadyClock
 from tests.coordinator.users.support import NativeWallet
-from tests.support_flows import Market, in_loop, runtime_over
+from tests.support.flows import Market, in_loop, runtime_over
 
 JUMP_S = 4 * 86_400
 STEADY_S = 300

@@ -5,7 +5,7 @@ import pytest
 from aitbc.coordinator.flows.acts import dispatch
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners import standing
-from tests.support_flows import Market, Provider
+from tests.support.flows import Market, Provider
 
 INPUT = 1000
 

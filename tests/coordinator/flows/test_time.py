@@ -9,7 +9,7 @@ from aitbc.coordinator.flows.acts import expiry
 from aitbc.coordinator.flows.shared.retries import PATIENCE_MS, RECHECK_MS
 from aitbc.coordinator.miners import service as miner_rows
 from tests.coordinator.flows.loops import LEASE_S, ROUND_S, Loop, run
-from tests.support_flows import Market, Provider, runtime_over
+from tests.support.flows import Market, Provider, runtime_over
 
 
 @pytest.fixture

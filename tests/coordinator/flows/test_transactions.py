@@ -13,7 +13,7 @@ from aitbc.coordinator.flows.views import explorer, transactions
 from aitbc.core.log.leaf import RECEIPT, TRANSFER
 from tests.coordinator.flows.test_activity import seal
 from tests.coordinator.users.support import CHAIN, NativeWallet
-from tests.support_flows import NETWORK_ID, Market, found
+from tests.support.flows import NETWORK_ID, Market, found
 
 ALICE, BOB = NativeWallet(1), NativeWallet(2)
 

@@ -13,7 +13,7 @@ from aitbc.coordinator.jobs.matching.merit import Merit
 from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.rows import MinerSpec, ModelSpec
-from tests.support_flows import Market, Provider, spec_of
+from tests.support.flows import Market, Provider, spec_of
 
 
 def wait(market: Market, seconds: float) -> None:

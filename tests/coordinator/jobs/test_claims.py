@@ -13,7 +13,7 @@ from aitbc.coordinator.jobs.exclusion import NEWCOMERS, account, set_of
 from aitbc.coordinator.jobs.matching.constraints import Ask, MinerNeeds
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.core.jobspec import ANY_MODEL
-from tests.support_flows import MODEL, Market, spec_of
+from tests.support.flows import MODEL, Market, spec_of
 
 LEASE_MS = 60_000
 NEEDS = MinerNeeds("m1", "eu", 8_000, "owner")

@@ -16,7 +16,7 @@ from aitbc.coordinator.jobs.matching.constraints import CONSTRAINTS, Advice, Ask
 from aitbc.coordinator.jobs.matching.idle_miners import IdleMiners
 from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile, Rules, Wanted
 from aitbc.coordinator.jobs.models import Job
-from tests.support_flows import MODEL, Market
+from tests.support.flows import MODEL, Market
 
 TOY = Constraint(
     column="max_run_ms",  # a column that is there, and not matched on

@@ -12,7 +12,7 @@ from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow
-from tests.support_flows import Market
+from tests.support.flows import Market
 
 MOVES: dict[str, Callable[[Tx, JobRow], Any]] = {
     "complete": lambda tx, job: jobs.complete(tx, job, 1, "receipt", "{}"),

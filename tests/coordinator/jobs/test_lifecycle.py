@@ -25,7 +25,7 @@ from aitbc.coordinator.jobs.lifecycle import (
 )
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.core import causes
-from tests.support_flows import Market, Provider
+from tests.support.flows import Market, Provider
 
 
 class Stage:

@@ -6,7 +6,7 @@ from aitbc.coordinator.flows.acts import job_lifecycle
 from aitbc.coordinator.jobs import queries
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.coordinator.jobs.rows import JobRow
-from tests.support_flows import Market, spec_of
+from tests.support.flows import Market, spec_of
 
 
 def submit(

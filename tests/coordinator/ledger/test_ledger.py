@@ -14,7 +14,13 @@ from aitbc.coordinator.ledger.models import ESCROW, MINT, TREASURY
 from aitbc.coordinator.ledger.service import Balance, Hold, Payout
 from aitbc.core.ids import id_time_ms
 from aitbc.core.money import MAX_UNITS
-from tests.support_flows import check_books
+from aitbc.core.transfer_ids import REASON
+from tests.support.flows import check_books
+from tests.support.transfers import id_of, job_of, signed_of
+
+
+def hold_of(name: str, account: str, units: int, job: str = "job") -> Hold:
+    return Hold(id_of(name), account, units, job_of(job))
 
 
 class Books:
@@ -30,14 +36,20 @@ class Books:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda *args, **kwargs: self.db.write_sync(getattr(ledger, name), *args, **kwargs)
 
-    def hold(self, hold_id: str, account: str, units: int, ref: str = "") -> Any:
-        return self.db.write_sync(ledger.hold, Hold(hold_id, account, units, ref))
+    def mint(self, name: str, account: str, units: int, ref: str = "why") -> Any:
+        return self.db.write_sync(ledger.mint, id_of(name), account, units, REASON.of(ref))
 
-    def void(self, hold_id: str, account: str, units: int, ref: str = "") -> Any:
-        return self.db.write_sync(ledger.void, Hold(hold_id, account, units, ref))
+    def transfer(self, name: str, debit: str, credit: str, units: int, ref: str = "rent") -> Any:
+        return self.db.write_sync(ledger.transfer, id_of(name), debit, credit, units, ref=signed_of(ref))
 
-    def post(self, hold_id: str, account: str, units: int, payouts: list[Payout], ref: str = "") -> Any:
-        return self.db.write_sync(ledger.post, Hold(hold_id, account, units, ref), payouts)
+    def hold(self, name: str, account: str, units: int, job: str = "job") -> Any:
+        return self.db.write_sync(ledger.hold, hold_of(name, account, units, job))
+
+    def void(self, name: str, account: str, units: int, job: str = "job") -> Any:
+        return self.db.write_sync(ledger.void, hold_of(name, account, units, job))
+
+    def post(self, name: str, account: str, units: int, payouts: list[Payout], job: str = "job") -> Any:
+        return self.db.write_sync(ledger.post, hold_of(name, account, units, job), payouts)
 
     def units(self, *accounts: str) -> list[tuple[int, int]]:
         """(balance, held) of each account."""
@@ -144,11 +156,45 @@ def test_a_stranger_among_several_transfers_of_a_call(books: Books) -> None:
     def act(tx: Tx, last: str) -> None:
         ledger.open_account(tx, "carol")
         for number, name in enumerate(("bob", "carol", last)):
-            ledger.transfer(tx, f"t{number}", "alice", name, 10)
+            ledger.transfer(tx, id_of(f"t{number}"), "alice", name, 10, ref=signed_of())
 
     books.refuses(AccountNotFound, lambda: books.db.write_sync(act, "nobody"))
     books.db.write_sync(act, "bob")
     assert books.units("alice", "bob", "carol") == [(970, 0), (20, 0), (10, 0)]
+
+
+@pytest.mark.parametrize("paid", [400, 90, 0])
+def test_a_payee_without_an_account(books: Books, paid: int) -> None:
+    """Whether or not anything is paid, alone and among other calls that share its transaction."""
+    books.hold("h", "alice", 400)
+    books.hold("other", "alice", 100)
+
+    def act() -> None:
+        books.post("h", "alice", 400, [Payout("nobody", paid, "post"), Payout(TREASURY, 400 - paid, "fee")])
+
+    assert books.refuses(AccountNotFound, act).details == {"account_id": "nobody"}
+
+    def together(tx: Tx) -> list[Any]:
+        pays = (("h", 400, "nobody"), ("other", 100, "bob"))
+        return tx.each(
+            pays,
+            lambda one: ledger.post(
+                tx, hold_of(one[0], "alice", one[1]), [Payout(one[2], min(paid, one[1]), "post")]
+            ),
+        )
+
+    refused, done = books.db.write_sync(together)
+    assert isinstance(refused, AccountNotFound)
+    assert books.line(done).credit_id == "bob"
+    books.void("h", "alice", 400)
+    books.check()
+
+
+def test_a_fee_to_an_account_that_is_not_there(books: Books) -> None:
+    books.hold("h", "alice", 400)
+    shares = [Payout("bob", 90, "post"), Payout("nobody", 10, "fee")]
+    error = books.refuses(AccountNotFound, lambda: books.post("h", "alice", 400, shares))
+    assert error.details == {"account_id": "nobody"}
 
 
 def test_amounts_have_a_range(books: Books) -> None:
@@ -255,7 +301,6 @@ def test_more_than_is_held_cannot_be_settled(books: Books) -> None:
         ("h", "alice", 400, "another job"),
         ("t", "alice", 400, "job"),  # a transfer
         ("never", "alice", 400, "job"),
-        ("", "alice", 400, "job"),
     ],
 )
 def test_what_is_said_of_a_hold_is_held_to_its_line(
@@ -275,7 +320,7 @@ def test_what_is_said_of_a_hold_is_held_to_its_line(
 
 
 def test_a_hold_is_settled_in_the_call_that_made_it(books: Books) -> None:
-    made = Hold("h", "alice", 400, "job")
+    made = hold_of("h", "alice", 400)
 
     def act(tx: Tx, said: Hold) -> None:
         ledger.hold(tx, made)
@@ -295,7 +340,7 @@ def test_a_hold_knows_the_lines_that_settled_it(books: Books) -> None:
     free = books.post("free", "alice", 100, [Payout("bob", 50, "post"), Payout(TREASURY, 0, "fee")])
     paid = books.post("paid", "alice", 100, [Payout("bob", 90, "post"), Payout(TREASURY, 10, "fee")])
     found = {
-        hold: [(line.kind, line.amount_units) for line in books.lines_of_hold(hold)]
+        hold: [(line.kind, line.amount_units) for line in books.lines_of_hold(id_of(hold))]
         for hold in ("free", "open", "paid", "void", "unknown")
     }
     assert found == {
@@ -305,7 +350,11 @@ def test_a_hold_knows_the_lines_that_settled_it(books: Books) -> None:
         "void": [("void", 100)],
         "unknown": [],
     }
-    assert [books.lines_of_hold(hold)[0].id for hold in ("void", "free", "paid")] == [voided, free, paid]
+    assert [books.lines_of_hold(id_of(hold))[0].id for hold in ("void", "free", "paid")] == [
+        voided,
+        free,
+        paid,
+    ]
 
 
 def test_several_shares_of_a_hold(books: Books) -> None:
@@ -318,27 +367,27 @@ def test_several_shares_of_a_hold(books: Books) -> None:
         ("post", "alice", "bob", 50),
     ]
     assert books.units("alice", "bob", TREASURY) == [(943, 0), (50, 0), (7, 0)]
-    assert books.lines_of_hold("h")[0].id == post
+    assert books.lines_of_hold(id_of("h"))[0].id == post
     books.check()
 
 
 def test_a_line_has_the_reference_that_was_given(books: Books) -> None:
     books.mint("why", "bob", 5, "a reason")
-    books.transfer("without", "alice", "bob", 1)
-    assert [books.line(one).ref for one in ("why", "without")] == ["a reason", ""]
-    refused = books.refuses(TransferConflict, lambda: books.transfer("less", "alice", "bob", -1))
-    assert refused.details == {"transfer_id": "less"}
-
-
-def test_what_was_given_no_reference_has_none(books: Books) -> None:
+    books.transfer("with", "alice", "bob", 1)
     for hold in ("h", "i"):
-        books.hold(hold, "alice", 100)
-    books.mint("m", "bob", 5)
-    ids = ["grant", "m", "h", "i", books.void("h", "alice", 100)]
-    ids.append(books.post("i", "alice", 100, [Payout("bob", 50, "post")]))
-    assert [books.line(one).ref for one in ids] == [""] * len(ids)
-    refused = books.refuses(TransferConflict, lambda: books.hold("j", "alice", -1))
-    assert refused.details == {"transfer_id": "j"}
+        books.hold(hold, "alice", 100, hold)
+    ends = [
+        books.void("h", "alice", 100, "h"),
+        books.post("i", "alice", 100, [Payout("bob", 50, "post")], "i"),
+    ]
+    ids = [*(id_of(name) for name in ("why", "with", "h", "i")), *ends]
+    wanted = ["a reason", signed_of("rent"), job_of("h"), job_of("i"), job_of("h"), job_of("i")]
+    assert [books.line(one).ref for one in ids] == wanted
+    for act in (
+        lambda: books.transfer("less", "alice", "bob", -1),
+        lambda: books.hold("less", "alice", -1),
+    ):
+        assert books.refuses(TransferConflict, act).details == {"transfer_id": id_of("less")}
 
 
 def test_ids_bear_the_time_at_which_they_were_booked(books: Books) -> None:
@@ -348,12 +397,12 @@ def test_ids_bear_the_time_at_which_they_were_booked(books: Books) -> None:
 
     def settled(tx: Tx) -> tuple[list[int], list[int]]:
         tx.books.closed_ms = tx.now_ms + 5_000
-        void, voided_ms = ledger.void(tx, Hold("i", "alice", 100)), tx.booked_ms
+        void, voided_ms = ledger.void(tx, hold_of("i", "alice", 100)), tx.booked_ms
         tx.books.closed_ms = tx.now_ms + 9_000  # later than that: ids of one process never go back
         post = ledger.post(
-            tx, Hold("h", "alice", 100), [Payout("bob", 50, "post"), Payout(TREASURY, 5, "fee")]
+            tx, hold_of("h", "alice", 100), [Payout("bob", 50, "post"), Payout(TREASURY, 5, "fee")]
         )
-        lines = [*ledger.lines_of_hold(tx, "i"), *ledger.lines_of_hold(tx, "h")]
+        lines = [*ledger.lines_of_hold(tx, id_of("i")), *ledger.lines_of_hold(tx, id_of("h"))]
         assert [line.id for line in lines if line.kind != "fee"] == [void, post]
         assert [line.created_at_ms for line in lines] == [voided_ms, tx.booked_ms, tx.booked_ms]
         return [id_time_ms(line.id) for line in lines], [voided_ms, tx.booked_ms, tx.booked_ms]
@@ -445,8 +494,8 @@ def test_racing_settlements_settle_once(books: Books) -> None:
         " VALUES ('x', 'post', 'alice', 'bob', 1, NULL, '', 0)",
         "INSERT INTO transfers (id, kind, debit_id, credit_id, amount_units, hold_id, ref, created_at_ms)"
         " VALUES ('x', 'transfer', 'alice', 'bob', 1, 'h', '', 0)",
-        "UPDATE transfers SET amount_units = 999 WHERE id = 'grant'",
-        "DELETE FROM transfers WHERE id = 'grant'",
+        "UPDATE transfers SET amount_units = 999 WHERE kind = 'mint'",
+        "DELETE FROM transfers WHERE kind = 'mint'",
     ],
 )
 def test_the_database_itself_refuses(books: Books, change: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from aitbc.coordinator.database import Database
-from tests.support_flows import Market, database_url, ids_of_this_time, market, memory_folder
+from tests.support.flows import Market, database_url, ids_of_this_time, market, memory_folder
 
 __all__ = ["database_url", "ids_of_this_time", "market", "memory_folder"]
 

@@ -19,8 +19,8 @@ from aitbc.coordinator.process.loops import Loop
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.log.note import COSIGNATURE_V1, Verifier
 from aitbc.core.signing import PrivateKey
+from tests.support.flows import Market, runtime_over
 from tests.support.server import ServerProcess
-from tests.support_flows import Market, runtime_over
 
 sqlite_only = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 

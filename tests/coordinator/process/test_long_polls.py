@@ -14,7 +14,7 @@ from aitbc.coordinator.flows.acts import completion, dispatch, job_lifecycle
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.process import long_polls
 from aitbc.coordinator.process.runtime import Runtime
-from tests.support_flows import Market, Provider, in_loop, result_of, runtime_over, spec_of
+from tests.support.flows import Market, Provider, in_loop, result_of, runtime_over, spec_of
 
 SOON_S = 5.0  # a lost wake-up would take LOOK_S
 

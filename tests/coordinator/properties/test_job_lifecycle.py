@@ -27,7 +27,7 @@ from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.core.clock import ManualClock
 from tests.coordinator.properties import job_model
 from tests.coordinator.properties.job_model import Model, Wallet, Work
-from tests.support_flows import Market, Provider, result_of
+from tests.support.flows import Market, Provider, result_of
 
 BOUNDED = settings(
     max_examples=24,

@@ -15,7 +15,9 @@ from aitbc.coordinator.errors import AitbcError, InsufficientFunds, TransferConf
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MINT, TREASURY
 from aitbc.coordinator.ledger.service import Hold, Payout
-from tests.support_flows import check_books
+from aitbc.core.transfer_ids import REASON, TransferId
+from tests.support.flows import check_books
+from tests.support.transfers import id_of, job_of, signed_of
 
 BOUNDED = settings(
     max_examples=20,
@@ -26,6 +28,7 @@ BOUNDED = settings(
     suppress_health_check=list(HealthCheck),
 )
 ACCOUNTS = ("ann", "ben", "cat")
+WHY = REASON.of("to test it")
 accounts = st.sampled_from(ACCOUNTS)
 amounts = st.one_of(st.integers(0, 60), st.integers(0, 2000))
 ids = st.integers(0, 9).map(lambda n: f"id{n}")
@@ -84,6 +87,12 @@ class Machine(RuleBasedStateMachine):
         """Each example has accounts and ids of its own, in one database."""
         return account if account in (MINT, TREASURY) else f"{account}-{self.round}"
 
+    def id(self, line: str) -> TransferId:
+        return id_of(self.name(line))
+
+    def held(self, line: str, account: str, units: int) -> Hold:
+        return Hold(self.id(line), self.name(account), units, job_of())
+
     def _open(self, tx: Tx) -> None:
         ledger.open_system_accounts(tx)
         for account in ACCOUNTS:
@@ -100,24 +109,32 @@ class Machine(RuleBasedStateMachine):
     @rule(line=ids, account=accounts, units=amounts)
     def mint(self, line: str, account: str, units: int) -> None:
         expected = self.model.move(line, "mint", MINT, account, units)
-        self.do(expected, ledger.mint, self.name(line), self.name(account), units)
+        self.do(expected, ledger.mint, self.id(line), self.name(account), units, WHY)
 
     @rule(line=ids, debit=accounts, credit=accounts, units=amounts)
     def transfer(self, line: str, debit: str, credit: str, units: int) -> None:
         expected = self.model.move(line, "transfer", debit, credit, units)
-        self.do(expected, ledger.transfer, self.name(line), self.name(debit), self.name(credit), units)
+        self.do(
+            expected,
+            ledger.transfer,
+            self.id(line),
+            self.name(debit),
+            self.name(credit),
+            units,
+            ref=signed_of(),
+        )
 
     @rule(line=ids, account=accounts, units=amounts)
     def hold(self, line: str, account: str, units: int) -> None:
         expected = self.model.hold(line, account, units)
-        self.do(expected, ledger.hold, Hold(self.name(line), self.name(account), units))
+        self.do(expected, ledger.hold, self.held(line, account, units))
 
     @rule(line=ids)
     def void(self, line: str) -> None:
         kind, account, _, units = self.model.lines.get(line, ("", "ann", "", 0))
         if kind != "hold":
             return
-        args = (Hold(self.name(line), self.name(account), units),)
+        args = (self.held(line, account, units),)
         if self.model.holds.pop(line, None):
             self.db.write_sync(ledger.void, *args)
         else:
@@ -132,7 +149,7 @@ class Machine(RuleBasedStateMachine):
         total = units * part // 100
         fees = total * fee // 100
         payouts = [Payout(self.name(payee), total - fees, "post"), Payout(TREASURY, fees, "fee")]
-        args = (Hold(self.name(line), self.name(account), units), payouts)
+        args = (self.held(line, account, units), payouts)
         if total > units or line not in self.model.holds:
             self.do(TransferConflict, ledger.post, *args)
             return
@@ -149,7 +166,7 @@ class Machine(RuleBasedStateMachine):
             units,
         ):
             return
-        said = Hold(self.name(line), self.name(account), units)
+        said = self.held(line, account, units)
         if free:
             self.do(TransferConflict, ledger.void, said)
         else:
@@ -158,8 +175,8 @@ class Machine(RuleBasedStateMachine):
     @rule(line=ids, debit=accounts, credit=accounts, units=amounts)
     def a_transaction_that_fails_leaves_nothing(self, line: str, debit: str, credit: str, units: int) -> None:
         def moves_and_fails(tx: Tx) -> None:
-            ledger.mint(tx, self.name(f"{line}-never"), self.name(debit), units)
-            ledger.hold(tx, Hold(self.name(f"{line}-nor-this"), self.name(debit), units))
+            ledger.mint(tx, self.id(f"{line}-never"), self.name(debit), units, WHY)
+            ledger.hold(tx, self.held(f"{line}-nor-this", debit, units))
             raise KeyError("after all that")
 
         with pytest.raises(KeyError):

@@ -30,7 +30,7 @@ from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.jobs.service import INSERT_JOB
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.clock import ManualClock
-from tests.support_flows import spec_of
+from tests.support.flows import spec_of
 
 BOUNDED = settings(
     max_examples=80,

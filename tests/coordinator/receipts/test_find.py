@@ -7,7 +7,7 @@ import pytest
 
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.service import ReceiptRow
-from tests.support_flows import Market
+from tests.support.flows import Market
 
 
 @pytest.fixture

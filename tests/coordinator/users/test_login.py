@@ -28,7 +28,7 @@ from aitbc.coordinator.users.service import NewSession
 from aitbc.core.clock import ManualClock
 from aitbc.core.signing import encode_b64
 from tests.coordinator.users.support import EvmWallet, NativeWallet, Wallet
-from tests.support_flows import database_url, memory_folder
+from tests.support.flows import database_url, memory_folder
 
 __all__ = ["database_url", "memory_folder"]
 

@@ -56,6 +56,10 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class _Application(FastAPI):
+    """Whose document is of the routers' endpoints, which it does not serve itself: the gateway does."""
+
+    routers: tuple[Router, ...] = ()
+
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document without its 422: here an invalid request is a 400 in the common body."""
         if self.openapi_schema is None:
@@ -64,7 +68,7 @@ class _Application(FastAPI):
                 version=self.version,
                 description=self.description,
                 servers=self.servers,
-                routes=self.routes,
+                routes=[*(route for one in self.routers for route in one.documented()), *self.routes],
                 separate_input_output_schemas=False,
             )
             for operations in document["paths"].values():
@@ -94,10 +98,8 @@ def create_app(runtime: Runtime, routers: Iterable[Router] = ROUTERS) -> Gateway
             Exception: _unexpected_error,
         },
     )
-    for router in routers:
-        app.router.routes.extend(router.routes)
-    app.router.routes.extend(_document(app).routes)
-    return Gateway(app, runtime, NATIVE)
+    app.routers = (*routers, _document(app))
+    return Gateway(app, runtime, (route for one in app.routers for route in one.routes), NATIVE)
 
 
 def _lifespan(runtime: Runtime) -> Lifespan:

@@ -20,7 +20,8 @@ from sqlalchemy import bindparam, delete, literal_column, null, select, update
 
 from aitbc.coordinator.api_keys.models import ApiKey
 from aitbc.coordinator.api_keys.principal import ROLES, Principal, Role
-from aitbc.coordinator.config import Settings, split_api_keys
+from aitbc.coordinator.config import Settings
+from aitbc.coordinator.config.lists import split_api_keys
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import among, table_of
 from aitbc.coordinator.errors import (

@@ -43,7 +43,7 @@ class Transfer(SQLModel, table=True):
     kind    mint | transfer | post | fee move `amount_units` from debit to credit;
             hold reserves it on debit, void gives back what its hold reserved.
     hold_id the hold that a post, fee or void settles. A hold is settled once: one post or one void.
-    ref     what it was for: a job id, a key, a payment.
+    id      and what it was for, `ref`: one of the forms that `core.transfer_ids` declares.
     """
 
     __tablename__ = "transfers"

@@ -16,9 +16,9 @@ from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import one_of, table_of
 from aitbc.coordinator.errors import AccountNotFound, InsufficientFunds, TransferConflict
 from aitbc.coordinator.ledger.models import ENDING_KINDS, ESCROW, MINT, SYSTEM_ACCOUNTS, Account, Transfer
-from aitbc.core.ids import new_id
 from aitbc.core.log.leaf import TRANSFER, transfer_leaf
 from aitbc.core.money import MAX_UNITS
+from aitbc.core.transfer_ids import Reference, TransferId, new_transfer_id
 
 _accounts = table_of(Account)
 _transfers = table_of(Transfer)
@@ -124,10 +124,10 @@ class Hold(NamedTuple):
     `key_id` and `period_ms` say against which key's limit it counts, and since when; 0: against none.
     """
 
-    id: str
+    id: TransferId
     account_id: str
     units: int
-    ref: str = ""
+    ref: Reference
     key_id: str = ""
     period_ms: int = 0
 
@@ -174,20 +174,20 @@ def accounts(tx: Tx, after: str, count: int) -> list[Balance]:
     return [Balance(row.id, row.balance_units, row.held_units) for row in rows]
 
 
-def mint(tx: Tx, transfer_id: str, account_id: str, units: int, ref: str = "") -> bool:
+def mint(tx: Tx, transfer_id: TransferId, account_id: str, units: int, ref: Reference) -> bool:
     """Creates money: the mint goes negative by as much. Idempotent by `transfer_id`."""
     return transfer(tx, transfer_id, MINT, account_id, units, kind="mint", ref=ref)
 
 
 def transfer(
     tx: Tx,
-    transfer_id: str,
+    transfer_id: TransferId,
     debit_id: str,
     credit_id: str,
     units: int,
     *,
+    ref: Reference,
     kind: str = "transfer",
-    ref: str = "",
 ) -> bool:
     """Moves available money. True when this call did it, False when the same transfer stood already.
 
@@ -195,8 +195,7 @@ def transfer(
     """
     # Before the line, whose foreign keys would say it in their own words.
     for account_id in (debit_id, credit_id):
-        if not tx.none(NO_SUCH_ACCOUNT, account=account_id):
-            raise AccountNotFound(account_id=account_id)
+        _check_account(tx, account_id)
     if not _record(tx, transfer_id, kind, debit_id, credit_id, units, None, ref):
         return False
     if tx.run(DEBIT, key=debit_id, units=units) != 1:
@@ -221,40 +220,45 @@ def hold(tx: Tx, made: Hold) -> bool:
     return True
 
 
-def post(tx: Tx, held: Hold, payouts: list[Payout]) -> str:
+def post(tx: Tx, held: Hold, payouts: list[Payout]) -> TransferId:
     """Settles a hold: pays `payouts` (their sum at most what is held) and frees the remainder.
 
     `payouts[0]` is the post itself, the rest are fees; zero fees leave no line. Returns the post's
-    transfer id. Raises TransferConflict where the hold was settled before, or is not as `held` has it.
+    transfer id. Raises TransferConflict where the hold was settled before, or is not as `held` has it;
+    AccountNotFound for a payee who has no account.
     """
     hold_id, account_id, ref = held.id, held.account_id, held.ref
     total = sum(payout.units for payout in payouts)
     if not 0 <= total <= held.units:
         raise TransferConflict("A post cannot exceed its hold.", hold_id=hold_id)
     _check_hold(tx, held)
-    post_id = new_id(tx.booked_ms)
+    # Its line stands, so that only another settlement can have taken what it held.
+    if tx.tally(SETTLE, account_id, units=total, held=held.units) != 1:
+        raise TransferConflict("This hold was settled before.", hold_id=hold_id)
+    # Before the lines, whose foreign keys would say in their own words that there is no such account.
+    for index, payout in enumerate(payouts):
+        if payout.units:
+            _credit(tx, payout.account_id, payout.units)
+        elif not index:
+            _check_account(tx, payout.account_id)
+    post_id = new_transfer_id(tx.booked_ms)
     for index, payout in enumerate(payouts):
         if index and payout.units == 0:
             continue
-        transfer_id = new_id(tx.booked_ms) if index else post_id
+        transfer_id = new_transfer_id(tx.booked_ms) if index else post_id
         kind = payout.kind if index else "post"
         if not _record(tx, transfer_id, kind, account_id, payout.account_id, payout.units, hold_id, ref):
             raise TransferConflict("This hold was settled before.", hold_id=hold_id)
-    if tx.tally(SETTLE, account_id, units=total, held=held.units) != 1:
-        raise TransferConflict("More would be settled than is held.", hold_id=hold_id)
-    for payout in payouts:
-        if payout.units:
-            _credit(tx, payout.account_id, payout.units)
     return post_id
 
 
-def void(tx: Tx, held: Hold) -> str:
+def void(tx: Tx, held: Hold) -> TransferId:
     """Gives a hold back whole. Returns the void's transfer id.
 
     Raises TransferConflict where the hold was settled before, or is not as `held` has it.
     """
     _check_hold(tx, held)
-    void_id = new_id(tx.booked_ms)
+    void_id = new_transfer_id(tx.booked_ms)
     if not _record(tx, void_id, "void", held.account_id, ESCROW, held.units, held.id, held.ref):
         raise TransferConflict("This hold was settled before.", hold_id=held.id)
     if tx.tally(SETTLE, held.account_id, units=0, held=held.units) != 1:
@@ -278,7 +282,14 @@ def lines_of_hold(tx: Tx, hold_id: str) -> list[Any]:
 
 
 def _record(
-    tx: Tx, transfer_id: str, kind: str, debit: str, credit: str, units: int, hold_id: str | None, ref: str
+    tx: Tx,
+    transfer_id: TransferId,
+    kind: str,
+    debit: str,
+    credit: str,
+    units: int,
+    hold_id: TransferId | None,
+    ref: Reference,
 ) -> bool:
     """Writes the line. False where the same line stands already (or its hold is settled)."""
     _check_amount(transfer_id, units)
@@ -301,6 +312,11 @@ def _check_hold(tx: Tx, held: Hold) -> None:
     found = tx.none(NO_SUCH_HOLD, hold=held.id, account=held.account_id, amount=held.units, ref=held.ref)
     if not found:
         raise TransferConflict("There is no such hold of this account.", hold_id=held.id)
+
+
+def _check_account(tx: Tx, account_id: str) -> None:
+    if not tx.none(NO_SUCH_ACCOUNT, account=account_id):
+        raise AccountNotFound(account_id=account_id)
 
 
 def _check_amount(transfer_id: str, units: int) -> None:

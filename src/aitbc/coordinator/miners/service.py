@@ -19,7 +19,7 @@ from aitbc.coordinator.errors import (
     TooManyMiners,
     TooManyOffers,
 )
-from aitbc.coordinator.miners import standing
+from aitbc.coordinator.miners import sessions, standing
 from aitbc.coordinator.miners.models import GONE, Miner, Offer
 from aitbc.coordinator.miners.rows import MinerRow, MinerSpec, ModelSpec, OfferRow, select_miners
 from aitbc.core.ids import new_id
@@ -34,7 +34,6 @@ _own = _m.id == bindparam("miner")
 LATEST = ":latest"
 DEFAULT_JOB_TYPES = ("llm_inference",)
 TOUCH_MS = 5_000  # a sign of life is written down at most this often
-SESSION_BYTES = 18
 MAX_MINERS = 256  # of one account; for one more, the one that has been gone for longest is forgotten
 MAX_OFFERS = 1_024  # of one registration: models (also without their tag `latest`) times job types
 MAX_OFFERS_OF_ACCOUNT = 16_384
@@ -172,7 +171,7 @@ def register(tx: Tx, known: MinerRow | None, account_id: str, spec: MinerSpec, p
         "address": spec.address,
         "endpoint": spec.endpoint,
         "last_heartbeat_ms": tx.now_ms,
-        "session_id": session_after(known, spec),
+        "session_id": sessions.after(known, spec),
         "installation_id": spec.installation_id,
     }
     standing.open_provider(tx, account_id)
@@ -258,7 +257,7 @@ def for_registration(tx: Tx, account_id: str, spec: MinerSpec, lapse_ms: int) ->
     if is_alive(known) and not spec.takeover:
         if spec.session_id and spec.session_id != known.session_id:
             raise MinerSessionReplaced(miner_id=known.id)
-        if not is_same_machine(known, spec):
+        if not sessions.is_same_machine(known, spec):
             key_differs = spec.public_key != known.public_key
             raise MinerIdInUse(
                 miner_id=known.id,
@@ -272,35 +271,6 @@ def for_registration(tx: Tx, account_id: str, spec: MinerSpec, lapse_ms: int) ->
 def is_alive(miner: MinerRow) -> bool:
     """Neither lapsed nor deregistered."""
     return miner.status != "inactive"
-
-
-def is_same_machine(known: MinerRow, spec: MinerSpec) -> bool:
-    """Whether a registration may be of the machine that is registered: as far as both say, key and machine agree.
-
-    Its own session proves it: so a miner's installation may change, as when its host is renamed. Its key not.
-    """
-    if spec.public_key != known.public_key:
-        return False
-    if spec.session_id and spec.session_id == known.session_id:
-        return True
-    return not (spec.installation_id and known.installation_id) or (
-        spec.installation_id == known.installation_id
-    )
-
-
-def session_after(known: MinerRow | None, spec: MinerSpec) -> str:
-    """The session that a registration gets: the one before, where it surely is the same machine's."""
-    if known is not None and known.session_id and is_same_machine(known, spec):
-        restarted = spec.installation_id and spec.installation_id == known.installation_id
-        if restarted or spec.session_id == known.session_id:
-            return known.session_id
-    return secrets.token_urlsafe(SESSION_BYTES)
-
-
-def hold_session(miner: MinerRow, session_id: str | None) -> None:
-    """Raises MinerSessionReplaced where the caller's session is no longer the miner's. None: it names none."""
-    if session_id is not None and session_id != miner.session_id:
-        raise MinerSessionReplaced(miner_id=miner.id)
 
 
 def offer_rows(

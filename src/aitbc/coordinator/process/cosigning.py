@@ -15,7 +15,7 @@ import structlog
 
 from aitbc.coordinator.chain import network, proofs, sealer, witnessing
 from aitbc.coordinator.chain.sealer import BlockRow
-from aitbc.coordinator.config import split_witnesses
+from aitbc.coordinator.config.lists import split_witnesses
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.metrics import COSIGNATURES
 from aitbc.coordinator.process.runtime import Runtime

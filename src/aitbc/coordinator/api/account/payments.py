@@ -1,7 +1,7 @@
 """Payments: /v1/payments and a job's payment."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -14,13 +14,9 @@ from aitbc.coordinator.api.plumbing.once import Form, perform
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import payments as schemas
-from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.chain import proofs
 from aitbc.coordinator.chain.proofs import Place
-from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.acts import payment
-from aitbc.coordinator.flows.acts.payment import PaymentView
-from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.flows.acts.payment import PaymentReceipt, PaymentView
 from aitbc.core.clock import rfc3339
 
 router = Router(NATIVE, tags=["Payments"])
@@ -121,26 +117,10 @@ async def refund_payment(
 )
 async def payment_receipt(request: ApiRequest, principal: AnyKey, payment_id: str) -> Response:
     """The ledger's lines, their blocks, and a proof that the payment is in the log."""
-    return reply(_receipt_json(await request.runtime.read_log(_receipt, principal, payment_id)))
+    return reply(_receipt_json(await request.runtime.read_log(payment.receipt, principal, payment_id)))
 
 
-class _Receipt(NamedTuple):
-    """A payment, its lines in the ledger with where the log has them, and the proof of the one that ended it."""
-
-    payment: PaymentView
-    lines: list[tuple[Any, Place | None]]
-    proof: str | None
-
-
-def _receipt(tx: Tx, principal: Principal, payment_id: str) -> _Receipt:
-    view = payment.show(tx, principal, payment_id)
-    hold = ledger.line(tx, view.id)
-    lines = [] if hold is None else [hold, *ledger.lines_of_hold(tx, view.id)]
-    proof = proofs.proof_if_sealed(tx, view.transfer_id) if view.transfer_id else None
-    return _Receipt(view, [(line, proofs.place_of(tx, line.id)) for line in lines], proof)
-
-
-def _receipt_json(found: _Receipt) -> schemas.PaymentReceipt:
+def _receipt_json(found: PaymentReceipt) -> schemas.PaymentReceipt:
     shown = [_line_json(line, place) for line, place in found.lines]
     last = next((line for line in shown if line["id"] == found.payment.transfer_id), None)
     return {

@@ -34,10 +34,10 @@ from aitbc.coordinator.flows.views.transactions import Found
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.process.runtime import Runtime
 from aitbc.core.clock import rfc3339
-from aitbc.core.ids import is_id
 from aitbc.core.money import UNITS_PER_AIT
 from aitbc.core.numbers import read_count
 from aitbc.core.signing import vkey
+from aitbc.core.transfer_ids import JOB
 from aitbc.core.wallet.address import AddressInvalid
 
 router = Router(NATIVE, tags=["RPC"])
@@ -196,7 +196,7 @@ def _transaction_json(found: Found) -> wallets.ChainTransaction:
         "from": found.debit_id,
         "to": found.credit_id,
         "amount": ait(found.amount_units),
-        "job_id": found.ref if is_id(found.ref) else None,
+        "job_id": found.ref if found.kind is None or JOB.may_be(found.kind, found.ref) else None,
         "timestamp": rfc3339(found.at_ms),
         "leaf_index": found.leaf_index,
         "block_height": found.block_height,

@@ -6,7 +6,6 @@ import orjson
 from starlette.responses import Response
 
 from aitbc.coordinator.api.acts import jobs as acts
-from aitbc.coordinator.api.acts.jobs import JobView
 from aitbc.coordinator.api.native.amounts import ait, plain
 from aitbc.coordinator.api.native.render import (
     assignment_json,
@@ -26,7 +25,9 @@ from aitbc.coordinator.api.schemas.jobs import JobBatch, Submission
 from aitbc.coordinator.api.schemas.miners import Failure, JobResult, ResultBatch
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.errors import AitbcError
+from aitbc.coordinator.flows.acts import job_lifecycle
 from aitbc.coordinator.flows.acts.dispatch import Assignment, Taken
+from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.jobs.lifecycle import TERMINAL
 from aitbc.coordinator.receipts.service import ReceiptRow
 
@@ -36,7 +37,14 @@ async def submit(request: ApiRequest, principal: Principal, body: Submission) ->
     model = await acts.model_for(request, body)
     asked = body.canonical(model)
     spec, ctx = body.to_spec(asked), request.runtime.context
-    act = partial(acts.submit, ctx=ctx, principal=principal, request=asked, spec=spec, ignored=body.ignored())
+    act = partial(
+        job_lifecycle.submit_shown,
+        ctx=ctx,
+        principal=principal,
+        request=asked,
+        spec=spec,
+        ignored=body.ignored(),
+    )
 
     def again(kept: bytes) -> bytes:
         job = {name: plain(value) for name, value in orjson.loads(kept).items()}
@@ -60,7 +68,9 @@ def _job_without_its_request(view: JobView) -> bytes:
 async def submit_batch(request: ApiRequest, principal: Principal, body: JobBatch) -> Response:
     """200 with one item for each job."""
     specs = await acts.batch_specs(request, body)
-    act = partial(acts.submit_batch, ctx=request.runtime.context, principal=principal, specs=specs)
+    act = partial(
+        job_lifecycle.submit_batch_shown, ctx=request.runtime.context, principal=principal, specs=specs
+    )
     return await perform(request, principal, act, Form(200, _batch_body))
 
 

@@ -6,16 +6,16 @@ from typing import Any, TypedDict, cast
 import orjson
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts.jobs import JobView
 from aitbc.coordinator.api.acts.miners import OwnMiner
 from aitbc.coordinator.api.native.amounts import ait, plain
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.errors import AitbcError
 from aitbc.coordinator.flows.acts.dispatch import Assignment
 from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.flows.shared.job_views import JobView
+from aitbc.coordinator.flows.shared.on_offer import Warned
 from aitbc.coordinator.flows.shared.trust import WORDS, Room
 from aitbc.coordinator.flows.views.miners import ListedMiner
-from aitbc.coordinator.flows.views.on_offer import Warned
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.miners.rows import MinerRow, OfferRow

@@ -23,7 +23,7 @@ from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.api.plumbing.errors import ClientGone
 from aitbc.coordinator.api.plumbing.polling import Polls
 from aitbc.coordinator.api.plumbing.requests import ApiRequest, HeldBodies
-from aitbc.coordinator.api.plumbing.routing import RouteTable
+from aitbc.coordinator.api.plumbing.routing import Endpoint, RouteTable
 from aitbc.coordinator.errors import AitbcError, BodyTooLarge, InternalError, MethodNotAllowed, ServerBusy
 from aitbc.coordinator.metrics import API_REQUEST_DURATION, API_REQUESTS
 from aitbc.coordinator.process.runtime import Runtime
@@ -47,15 +47,18 @@ Observed = tuple[Counter, Histogram]
 
 
 class Gateway:
-    """The ASGI application of a coordinator. `usual`: the dialect of what lies in no other's paths."""
+    """The ASGI application of a coordinator: `endpoints`, and what `app` serves beside them.
 
-    def __init__(self, app: FastAPI, runtime: Runtime, usual: Dialect) -> None:
+    `usual`: the dialect of what lies in no other's paths.
+    """
+
+    def __init__(self, app: FastAPI, runtime: Runtime, endpoints: Iterable[Endpoint], usual: Dialect) -> None:
         self.app = app
         self.runtime = runtime
         self.access = Access(runtime)
         self.polls = Polls(runtime)
         self.bodies = HeldBodies(runtime.settings.max_bodies_bytes)
-        self._routes = RouteTable(list(app.routes), usual)
+        self._routes = RouteTable(endpoints, usual)
         self._observed: dict[tuple[str, str, int], Observed] = {}
         self._log_all = runtime.settings.log_level == "debug"
         self._slow_s = runtime.settings.slow_request_s

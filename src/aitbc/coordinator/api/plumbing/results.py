@@ -10,11 +10,8 @@ import re
 from contextlib import suppress
 
 from aitbc.coordinator.api.plumbing.requests import ApiRequest, Narrowing
-from aitbc.coordinator.api_keys.principal import Principal
-from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import BodyTooLarge, ResultTooLarge
 from aitbc.coordinator.flows.acts import job_lifecycle
-from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.views import result_room
 
 FREE_BYTES = 262_144
@@ -53,16 +50,10 @@ async def read_results(request: ApiRequest, limit_bytes: int, many: bool, job_id
         if job_id is None or request.principal is None:
             raise ResultTooLarge(LEASES_ALLOW.format(allowed), max_bytes=allowed, bytes=size) from None
         runtime = request.runtime
-        most = await runtime.db.write(_count, runtime.context, request.principal, job_id)
+        most = await runtime.db.write(
+            job_lifecycle.count_too_large, runtime.context, request.principal, job_id
+        )
         raise ResultTooLarge(job_id=job_id, max_bytes=most, bytes=size) from None
-
-
-def _count(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> int:
-    """Counts it as a try of the job. Returns the most bytes that its result may have."""
-    job, most = result_room.held_job(tx, principal.account_id, job_id)
-    tried = job_lifecycle.RefusedTry(job.id, job.lease_id, ResultTooLarge.code)
-    job_lifecycle.count_refused(tx, ctx, principal, job.miner_id, [tried])
-    return most
 
 
 async def _job_named_in(request: ApiRequest) -> str | None:

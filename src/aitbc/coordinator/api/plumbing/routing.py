@@ -3,13 +3,14 @@
 Endpoints are declared the FastAPI way, and FastAPI makes the OpenAPI document from them. What runs them is
 `Endpoint.respond`: it knows the five kinds of parameters we use, checks the caller before it reads the body,
 reads JSON strictly, and leaves out the general machinery (per-request exit stacks, dependency graphs, a
-second pass over the routes), which costs more than most of our endpoints do.
+second pass over the routes), which costs more than most of our endpoints do. FastAPI hears of them when its
+document is asked for: making its routes takes a quarter of the program's start.
 """
 
 import asyncio
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,6 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter
 from fastapi.params import Depends, Query
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -62,6 +62,8 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
+Handler = Callable[..., Awaitable[Response]]
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 
 class QueryFields(BaseModel):
@@ -81,24 +83,25 @@ class _Binding:
     body: tuple[str, type[Body]] | None
 
 
-class Endpoint(APIRoute):
-    """A route whose endpoint returns a Response and takes any of: request, caller, path, query, body."""
+class Endpoint:
+    """An operation whose handler returns a Response and takes any of: request, caller, path, query, body.
 
-    dialect: Dialect
+    `options` are those of FastAPI's routes, for the document alone.
+    """
 
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.binding = _bind(path, endpoint)
-        self._endpoint: Callable[..., Awaitable[Response]] = endpoint
-        super().__init__(path, endpoint, **options)
+    def __init__(
+        self, path: str, handler: Handler, methods: frozenset[str], dialect: Dialect, options: dict[str, Any]
+    ) -> None:
+        self.path = path
+        self.handler = handler
+        self.methods = methods
+        self.dialect = dialect
+        self.options = options
+        self.binding = _bind(path, handler)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What FastAPI itself would call; the gateway calls `respond` and never comes here."""
-
-        async def handle(request: Request) -> Response:
-            assert isinstance(request, ApiRequest), "requests reach endpoints through the gateway"
-            return await self.respond(request, request.scope["path_params"])
-
-        return handle
+    @property
+    def summary(self) -> str | None:
+        return self.options.get("summary")
 
     async def respond(self, request: ApiRequest, path_values: dict[str, str]) -> Response:
         """Binds the parameters and runs the endpoint. The caller is checked before anything is read."""
@@ -121,7 +124,7 @@ class Endpoint(APIRoute):
             values[name] = await read_body(request, body_model, path_values.get("job_id"))
         if binding.request is not None:
             values[binding.request] = request
-        return await self._endpoint(**values)
+        return await self.handler(**values)
 
 
 async def read_body(request: ApiRequest, model: type[AnyBody], job_id: str | None = None) -> AnyBody:
@@ -214,18 +217,41 @@ def _default(model: type[QueryFields]) -> QueryFields | None:
         return None
 
 
-class Router(APIRouter):
-    """A router of Endpoints, all of one dialect."""
+class Router:
+    """Declares Endpoints, all of one dialect. `tags` and `include_in_schema` are for the document."""
 
-    def __init__(self, dialect: Dialect, **options: Any) -> None:
+    def __init__(
+        self, dialect: Dialect, tags: list[str] | None = None, include_in_schema: bool = True
+    ) -> None:
         self.dialect = dialect
-        super().__init__(route_class=Endpoint, redirect_slashes=False, **options)
+        self.tags = tags
+        self.include_in_schema = include_in_schema
+        self.routes: list[Endpoint] = []
 
-    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().add_api_route(path, endpoint, **options)
-        added = self.routes[-1]
-        assert isinstance(added, Endpoint)
-        added.dialect = self.dialect
+    def get(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        return self._declare("GET", path, options)
+
+    def post(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        return self._declare("POST", path, options)
+
+    def delete(self, path: str, **options: Any) -> Callable[[AnyHandler], AnyHandler]:
+        return self._declare("DELETE", path, options)
+
+    def _declare(self, method: str, path: str, options: dict[str, Any]) -> Callable[[AnyHandler], AnyHandler]:
+        def declare(handler: AnyHandler) -> AnyHandler:
+            self.routes.append(Endpoint(path, handler, frozenset({method}), self.dialect, options))
+            return handler
+
+        return declare
+
+    def documented(self) -> list[BaseRoute]:
+        """The same as FastAPI's routes, which its document is made from; none of them is ever called."""
+        if not self.include_in_schema:
+            return []
+        router = APIRouter(tags=list(self.tags or ()))
+        for route in self.routes:
+            router.add_api_route(route.path, route.handler, methods=list(route.methods), **route.options)
+        return router.routes
 
 
 class _Node:
@@ -246,13 +272,12 @@ class RouteTable:
     path; the order of declaration does not matter. `usual`: the dialect of what lies in no other's paths.
     """
 
-    def __init__(self, routes: list[BaseRoute], usual: Dialect) -> None:
+    def __init__(self, routes: Iterable[Endpoint], usual: Dialect) -> None:
         self._root = _Node()
         self._usual = usual
         self._dialects: dict[int, Dialect] = {}
         for route in routes:
-            if isinstance(route, Endpoint):
-                self._add(route)
+            self._add(route)
 
     def _add(self, route: Endpoint) -> None:
         node = self._root
@@ -273,7 +298,7 @@ class RouteTable:
                 node.any = node.any or _Node()
                 node = node.any
             node.dialects.add(dialect)
-        for method in route.methods or ():
+        for method in route.methods:
             if method in node.methods:
                 raise TypeError(f"{method} {route.path} is declared twice")
             node.methods[method] = (route, tuple(names))

@@ -17,10 +17,11 @@ from pydantic_core.core_schema import CoreSchema, literal_schema, no_info_before
 
 from aitbc.core.money import EXACT_NUMBER_UNITS, format_ait, parse_ait
 from aitbc.core.text import clean
+from aitbc.core.transfer_ids import MINER_ID
 
 MAX_JOB_ID_CHARS = 128
 MAX_MEMORY_GB = 1_000_000
-MINER_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+MINER_ID_PATTERN = f"^{MINER_ID.pattern}$"
 
 
 def _number(value: Any) -> float:

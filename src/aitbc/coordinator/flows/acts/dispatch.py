@@ -18,6 +18,7 @@ from aitbc.coordinator.jobs.matching.rules import RULES, MinerProfile
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.metrics import DISPATCH_LATENCY
 from aitbc.coordinator.miners import service as miners
+from aitbc.coordinator.miners import sessions
 from aitbc.coordinator.miners.rows import MinerRow
 from aitbc.core.ids import new_id
 
@@ -94,7 +95,7 @@ def take(
     rights.require(tx, principal)
     # Locked, so that a miner that asks twice at once gets no more than it has places for.
     miner = miners.owned(tx, principal.account_id, miner_id, lock=True)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miner = miners.touch(tx, miner)
     profile = profile_of(tx, miner)
     held = jobs.held_by(tx, miner.id)
@@ -121,7 +122,7 @@ def offer(
     """The job that the miner would get next, without leasing it."""
     rights.require(tx, principal)
     miner = miners.owned(tx, principal.account_id, miner_id)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miner = miners.touch(tx, miner)
     profile = profile_of(tx, miner)
     room = trust.room(tx, ctx, miner, len(jobs.held_by(tx, miner.id)))
@@ -137,7 +138,7 @@ def claim(
     """Leases one job to the miner. Raises JobNotFound, JobNotAvailable (taken, ended, or not for this miner)."""
     rights.require(tx, principal)
     miner = miners.owned(tx, principal.account_id, miner_id, lock=True)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miner = miners.touch(tx, miner)
     if miner.status != "active":
         raise MinerInactive(miner_id=miner.id)

@@ -31,6 +31,7 @@ from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
 from aitbc.core.rental import rent_units
+from aitbc.core.transfer_ids import BOOKED, new_transfer_id
 
 MAX_AHEAD_MS = 90 * 86_400_000
 """How far ahead a booking may begin."""
@@ -116,7 +117,7 @@ def book(tx: Tx, ctx: FlowContext, principal: Principal, wish: Wish) -> Booked:
         expires_at_ms=end_ms,
         booking_id=booking_id,
     )
-    held = holds.take(tx, principal, new_id(tx.now_ms), price, rentals.reference(booking_id))
+    held = holds.take(tx, principal, new_transfer_id(tx.now_ms), price, BOOKED.of(booking_id))
     bookings.add(
         tx,
         BookingRow(

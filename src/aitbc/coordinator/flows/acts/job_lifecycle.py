@@ -1,5 +1,6 @@
 """Submit, cancel and fail: a job's moves together with its money, each in one transaction."""
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,20 +16,25 @@ from aitbc.coordinator.errors import (
     JobNotRunning,
     LeaseLost,
     QueueFull,
+    ResultTooLarge,
 )
-from aitbc.coordinator.flows.shared import escrow, own_jobs, parting, rentals, retries
+from aitbc.coordinator.flows.shared import escrow, job_views, on_offer, own_jobs, parting, rentals, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import LARGE_INPUT_BYTES
 from aitbc.coordinator.jobs.rows import JobRow, JobSpec
 from aitbc.coordinator.miners import service as miners
+from aitbc.coordinator.miners import sessions
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.payments import service as payments
 from aitbc.core import metering
 from aitbc.core.causes import Cause
 from aitbc.core.clock import rfc3339
 from aitbc.core.ids import new_id
+from aitbc.core.jobspec import Request, job_type_named
 from aitbc.core.money import price_units
 
 MESSAGE_CHARS = 500
@@ -45,6 +51,15 @@ def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> Job
         raise _queue_full(tx, ctx, principal)
     _require_space(tx, ctx, principal, spec)
     return _submit(tx, ctx, principal, spec, parameters.usual(tx, "default_max_price_per_1k_tokens"))
+
+
+def submit_shown(
+    tx: Tx, ctx: FlowContext, principal: Principal, request: Request, spec: JobSpec, ignored: list[str]
+) -> JobView:
+    """`submit`; the job with what its client is warned of. `spec` is of `request`; `ignored`: names of fields that
+    were sent and mean nothing."""
+    view = job_views.admitted(tx, ctx, submit(tx, ctx, principal, spec), request)
+    return view._replace(warned=[*view.warned, on_offer.fields_ignored(ignored)]) if ignored else view
 
 
 def submit_batch(
@@ -72,6 +87,16 @@ def submit_batch(
         return _submit(tx, ctx, principal, spec, default_cap)
 
     return tx.each(specs, act)
+
+
+def submit_batch_shown(
+    tx: Tx, ctx: FlowContext, principal: Principal, specs: Sequence[JobSpec | AitbcError]
+) -> list[JobView | AitbcError]:
+    """`submit_batch`; each job with what its client is warned of."""
+    return [
+        item if isinstance(item, AitbcError) else job_views.admitted(tx, ctx, item)
+        for item in submit_batch(tx, ctx, principal, specs)
+    ]
 
 
 def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
@@ -111,10 +136,10 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
     if principal.reservation:
         _require_booking(tx, principal, spec)
-        held, held_units = escrow.NO_HOLD, 0  # the booking has paid for the machine
+        held, held_units = None, 0  # the booking has paid for the machine
     elif spec.manual_payment:
         escrow.check_exact(held_units)
-        held = escrow.NO_HOLD
+        held = None
     else:
         held = escrow.reserve(tx, principal, job_id, held_units)
     job = jobs.create(
@@ -123,9 +148,9 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
         job_id=job_id,
         client_id=principal.account_id,
         key_id=principal.key_id,
-        spend_period_ms=held.period_ms,
+        spend_period_ms=0 if held is None else held.period_ms,
         max_price_units=cap_units,
-        hold_id=held.id,
+        hold_id="" if held is None else held.id,
         held_units=0 if spec.manual_payment else held_units,
         max_run_ms=max_run_ms,
         reservation=principal.reservation,
@@ -168,6 +193,11 @@ def cancel(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobRo
         raise JobNotCancellable(job_id=job_id, status=job.status)
     escrow.pay_cancelled(tx, job, provider, price)
     return _again(tx, job_id)
+
+
+def cancel_shown(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobView:
+    """`cancel`; the job as its client sees it."""
+    return job_views.shown(tx, ctx, cancel(tx, ctx, principal, job_id))
 
 
 def _owed(tx: Tx, job: JobRow) -> tuple[str, int, int]:
@@ -244,6 +274,26 @@ def count_refused(
         retries.retry_or_fail(tx, ctx, job, Cause.ENGINE_ERROR.value, "miner", message)
 
 
+def count_too_large(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> int:
+    """A result for a job that one of the account's miners runs was too large to be read: it counts as a try.
+
+    Returns the most bytes that its result may have. Raises JobNotFound, JobNotRunning, LeaseLost.
+    """
+    job = jobs.get(tx, job_id)
+    if job is None:
+        raise JobNotFound(job_id=job_id)
+    if job.status != "running":
+        raise JobNotRunning(job_id=job.id, status=job.status)
+    miner = miners.get(tx, job.miner_id) if job.miner_id else None
+    if miner is None or miner.account_id != principal.account_id:
+        raise LeaseLost(job_id=job.id)
+    kind = job_type_named(job.job_type)
+    request = json.loads(job_texts.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
+    tried = RefusedTry(job.id, job.lease_id, ResultTooLarge.code)
+    count_refused(tx, ctx, principal, job.miner_id, [tried])
+    return kind.most_result_bytes(request, job.completion_bound)
+
+
 def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session: str | None = None) -> int:
     """The miner deregisters; what it ran is tried again, or fails where its attempts are used up.
 
@@ -251,7 +301,7 @@ def leave(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str, session
     Raises MinerNotFound, Forbidden, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miners.deregister(tx, miner)
     held = jobs.held_by(tx, miner.id)
     for job in held:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import InvalidRequest
 from aitbc.coordinator.flows.shared.grants import open_account_with_grant
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.core.ids import new_id
 from aitbc.core.money import MAX_UNITS, ait_number, format_ait
 from aitbc.core.text import clean
+from aitbc.core.transfer_ids import MINTED, REASON, Reference, TransferId, new_transfer_id
 from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
 
-MAX_REASON_CHARS = 200
-ID_PREFIX = "minted:"
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
 _SYSTEM = "system:"
 
 
 class Minted(NamedTuple):
     """What a mint did. `made` is False where the same mint, by its reference, was done before."""
 
-    transfer_id: str
+    transfer_id: TransferId
     account_id: str
     made: bool
     created: bool
@@ -40,12 +36,13 @@ def account_of(text: str) -> str:
         raise InvalidRequest(f"The address does not fit: {error}.", field="to") from None
 
 
-def reason_of(text: str) -> str:
+def reason_of(text: str) -> Reference:
     """A reason as it is kept: one line without control characters. Raises InvalidRequest: empty or too long."""
     reason = " ".join(clean(text, len(text)).split())
-    if not 1 <= len(reason) <= MAX_REASON_CHARS:
-        raise InvalidRequest(f"A reason has 1 to {MAX_REASON_CHARS} characters; everybody can read it.")
-    return reason
+    try:
+        return REASON.of(reason)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def mint(
@@ -61,11 +58,10 @@ def mint(
         raise InvalidRequest(
             f"An amount is more than 0 and at most {format_ait(MAX_UNITS)} AIT.", field="amount"
         )
-    if reference is not None and _REFERENCE.fullmatch(reference) is None:
-        raise InvalidRequest(
-            "A reference is 1 to 64 of A-Z a-z 0-9 . _ : - and begins with a letter or digit."
-        )
-    transfer_id = new_id(tx.now_ms) if reference is None else f"{ID_PREFIX}{reference}"
+    try:
+        transfer_id = new_transfer_id(tx.now_ms) if reference is None else MINTED.of(reference)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
     created = False
     if create:
         created = open_account_with_grant(tx, account_id, 0)

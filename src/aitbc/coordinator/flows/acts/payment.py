@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 
 from aitbc.coordinator.api_keys.principal import Principal
+from aitbc.coordinator.chain import proofs
+from aitbc.coordinator.chain.proofs import Place
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import (
@@ -32,6 +34,7 @@ from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.payments import service as payments
 from aitbc.coordinator.payments.service import PaymentRow
 from aitbc.core.money import format_ait
+from aitbc.core.transfer_ids import JOB, stored_id
 
 _t: Any = table_of(Transfer).c
 HOLD_BY_ID = statement(select(_t.ref).where(_t.id == bindparam("hold"), _t.kind == "hold"))
@@ -68,6 +71,14 @@ class PaymentView(NamedTuple):
     updated_at_ms: int
 
 
+class PaymentReceipt(NamedTuple):
+    """A payment, its lines in the ledger with where the log has them, and the proof of the one that ended it."""
+
+    payment: PaymentView
+    lines: list[tuple[Any, Place | None]]
+    proof: str | None
+
+
 def open_escrow(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
     """Holds the worst-case price of the caller's job that waits for its payment; it is dispatched from now on.
 
@@ -77,7 +88,7 @@ def open_escrow(tx: Tx, principal: Principal, job_id: str) -> PaymentView:
     payment = payments.of_job(tx, job_id)
     if payment is None or payment.status != "pending":
         raise PaymentNotPending(status=DERIVED[job.status] if payment is None else payment.status)
-    held = holds.take(tx, principal, payment.id, payment.amount_units, job_id)
+    held = holds.take(tx, principal, stored_id(payment.id), payment.amount_units, JOB.of(job_id))
     queued = jobs.put_into_queue(
         tx,
         job,
@@ -157,6 +168,15 @@ def release_due(tx: Tx) -> int:
 def show(tx: Tx, principal: Principal, payment_id: str) -> PaymentView:
     """One payment for its payer, payee or an admin. Raises PaymentNotFound for anybody else."""
     return _seen(tx, principal, payment_id)[0]
+
+
+def receipt(tx: Tx, principal: Principal, payment_id: str) -> PaymentReceipt:
+    """What proves a payment, for its payer, payee or an admin. Raises PaymentNotFound for anybody else."""
+    view = show(tx, principal, payment_id)
+    hold = ledger.line(tx, view.id)
+    lines = [] if hold is None else [hold, *ledger.lines_of_hold(tx, view.id)]
+    proof = proofs.proof_if_sealed(tx, view.transfer_id) if view.transfer_id else None
+    return PaymentReceipt(view, [(line, proofs.place_of(tx, line.id)) for line in lines], proof)
 
 
 def of_job(tx: Tx, principal: Principal, job_id: str) -> PaymentView:

@@ -8,12 +8,10 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.shared import parting, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.miners import service as miners
-from aitbc.coordinator.miners import standing
+from aitbc.coordinator.miners import sessions
 from aitbc.coordinator.miners.rows import MinerRow, MinerSpec, OfferRow
 from aitbc.coordinator.parameters import service as parameters
-from aitbc.core.ids import new_id
 
 
 class Heartbeat(NamedTuple):
@@ -47,9 +45,7 @@ def register(
         for job in jobs.held_by(tx, miner.id):
             retries.retry_or_fail(tx, ctx, job, "MINER_LEFT", "miner", "")
     if ctx.deposit_units and not miner.deposit_hold_id and miner.approval != "approved":
-        hold_id = new_id(tx.now_ms)
-        ledger.hold(tx, parting.deposit(miner, hold_id, ctx.deposit_units))
-        standing.keep_deposit(tx, miner.id, hold_id, ctx.deposit_units)
+        parting.take_deposit(tx, miner, ctx.deposit_units)
     tx.after_commit(ctx.on_offer.miner_came)
     return miner, miners.offers(tx, miner)
 
@@ -72,7 +68,7 @@ def heartbeat(
     Raises MinerNotFound, Forbidden, MinerInactive, MinerSessionReplaced.
     """
     miner = miners.owned(tx, principal.account_id, miner_id)
-    miners.hold_session(miner, session)
+    sessions.hold(miner, session)
     miner = miners.heartbeat(tx, miner, status, load)
     held = {job.id: job for job in jobs.held_by(tx, miner.id) if jobs.is_of_session(job, session)}
     kept = held.keys() if running is None else held.keys() & set(running)

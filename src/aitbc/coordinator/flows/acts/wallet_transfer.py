@@ -21,7 +21,7 @@ from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.users import service as users
 from aitbc.coordinator.users.service import SignedRow
-from aitbc.core.ids import new_id
+from aitbc.core.transfer_ids import SIGNED, SIGNED_FEE, new_transfer_id
 from aitbc.core.wallet.address import AddressInvalid
 from aitbc.core.wallet.transaction import (
     VERSION,
@@ -81,14 +81,20 @@ def apply(tx: Tx, signed: Signed) -> str:
     if not users.advance_nonce(tx, transaction.sender, transaction.nonce):  # another was quicker
         raise _out_of_turn(tx, transaction, hashed)
     ledger.open_account(tx, transaction.recipient)
-    transfer_id = new_id(tx.booked_ms)
+    transfer_id = new_transfer_id(tx.booked_ms)
+    ref = SIGNED.of(hashed)
     ledger.transfer(
-        tx, transfer_id, transaction.sender, transaction.recipient, transaction.amount_units, ref=hashed
+        tx, transfer_id, transaction.sender, transaction.recipient, transaction.amount_units, ref=ref
     )
     if transaction.fee_units:
-        fee_ref = f"fee:{hashed}"
+        fee_ref = SIGNED_FEE.of(hashed)
         ledger.transfer(
-            tx, new_id(tx.booked_ms), transaction.sender, TREASURY, transaction.fee_units, ref=fee_ref
+            tx,
+            new_transfer_id(tx.booked_ms),
+            transaction.sender,
+            TREASURY,
+            transaction.fee_units,
+            ref=fee_ref,
         )
     users.keep_signed(
         tx,

@@ -13,23 +13,22 @@ from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger.service import Hold
 from aitbc.coordinator.payments import service as payments
 from aitbc.coordinator.payments.service import PaymentRow
-from aitbc.core.ids import new_id
 from aitbc.core.money import EXACT_NUMBER_UNITS, fee_units
+from aitbc.core.transfer_ids import JOB, new_transfer_id, stored_id
 
-NO_HOLD = Hold("", "", 0)
 
-
-def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> Hold:
-    """Holds the worst-case price of a job; a free one has NO_HOLD. Raises InsufficientFunds, KeyLimitExceeded."""
+def reserve(tx: Tx, principal: Principal, job_id: str, units: int) -> Hold | None:
+    """Holds the worst-case price of a job; None for a free one. Raises InsufficientFunds, KeyLimitExceeded."""
     if units == 0:
-        return NO_HOLD
+        return None
     check_exact(units)
-    return holds.take(tx, principal, new_id(tx.now_ms), units, job_id)
+    return holds.take(tx, principal, new_transfer_id(tx.now_ms), units, JOB.of(job_id))
 
 
 def hold_of(job: JobRow) -> Hold:
     """The hold of a job that has one."""
-    return Hold(job.hold_id, job.client_id, job.held_units, job.id, job.key_id, job.spend_period_ms)
+    ref = JOB.of(job.id)
+    return Hold(stored_id(job.hold_id), job.client_id, job.held_units, ref, job.key_id, job.spend_period_ms)
 
 
 def check_exact(units: int) -> None:

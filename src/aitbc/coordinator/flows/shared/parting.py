@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, literal_column, select
 
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.ledger import service as ledger
+from aitbc.coordinator.flows.shared import holds
 from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.ledger.service import Hold
 from aitbc.coordinator.marketplace import gpus
@@ -14,6 +14,7 @@ from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.rows import MinerRow
 from aitbc.coordinator.receipts.models import Receipt
+from aitbc.core.transfer_ids import DEPOSIT, new_transfer_id, stored_id
 
 _t: Any = table_of(Transfer).c
 _r: Any = table_of(Receipt).c
@@ -23,15 +24,19 @@ WAS_PAID = statement(
 )
 
 
-def deposit(miner: MinerRow, hold_id: str, units: int) -> Hold:
-    """What is held of an account for one of its miners."""
-    return Hold(hold_id, miner.account_id, units, f"deposit of miner {miner.id}")
+def take_deposit(tx: Tx, miner: MinerRow, units: int) -> None:
+    """Holds so much of the account for its miner. Raises InsufficientFunds."""
+    held = holds.take_beside_limits(
+        tx, new_transfer_id(tx.now_ms), miner.account_id, units, DEPOSIT.of(miner.id)
+    )
+    standing.keep_deposit(tx, miner.id, held.id, units)
 
 
 def return_deposit(tx: Tx, miner: MinerRow) -> None:
     """What was held for the miner goes back to its account."""
     if miner.deposit_hold_id:
-        ledger.void(tx, deposit(miner, miner.deposit_hold_id, miner.deposit_units))
+        held_id, ref = stored_id(miner.deposit_hold_id), DEPOSIT.of(miner.id)
+        holds.give_back(tx, Hold(held_id, miner.account_id, miner.deposit_units, ref))
         standing.keep_deposit(tx, miner.id, "", 0)
 
 

@@ -31,6 +31,7 @@ from aitbc.coordinator.miners.rows import MinerRow
 from aitbc.core.log.leaf import BOOKING, booking_leaf
 from aitbc.core.money import fee_units
 from aitbc.core.rental import rent_units
+from aitbc.core.transfer_ids import BOOKED, stored_id
 
 UPTIME = "market"
 """The counter of the time (ms) in which coordinators ran; its mark is when that was last added to."""
@@ -81,18 +82,13 @@ FREE = statement(
 def hold_of(booking: BookingRow) -> Hold:
     """What is held of the booker."""
     return Hold(
-        booking.hold_id,
+        stored_id(booking.hold_id),
         booking.booker_id,
         booking.held_units,
-        reference(booking.id),
+        BOOKED.of(booking.id),
         booking.key_id,
         booking.spend_period_ms,
     )
-
-
-def reference(booking_id: str) -> str:
-    """What the ledger's lines of a booking are for."""
-    return f"booking {booking_id}"
 
 
 def uptime_ms(tx: Tx) -> int:

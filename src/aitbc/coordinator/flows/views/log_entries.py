@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
+from sqlalchemy import text as sql
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.chain import proofs
@@ -16,11 +17,21 @@ from aitbc.coordinator.flows.shared import own_jobs, rentals
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.marketplace.models import Booking
+from aitbc.coordinator.parameters.models import REF, ParameterChange
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
-from aitbc.core.log.leaf import BOOKING, RECEIPT, TRANSFER, booking_leaf, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import (
+    BOOKING,
+    PARAMETER,
+    RECEIPT,
+    TRANSFER,
+    booking_leaf,
+    parameter_leaf,
+    receipt_leaf,
+    transfer_leaf,
+)
 
 _l: Any = table_of(Leaf).c
 _t: Any = table_of(Transfer).c
@@ -53,9 +64,15 @@ BOOKINGS_IN = statement(
     .join(Booking, _b.id == _l.ref_id)
     .where(_l.kind == BOOKING, *_range)
 )
+CHANGES_IN = statement(
+    select(_l.leaf_index, *table_of(ParameterChange).columns)
+    .join(ParameterChange, sql(REF) == _l.ref_id)
+    .where(_l.kind == PARAMETER, *_range)
+)
 ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     TRANSFER: (TRANSFERS_IN, transfer_leaf),
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
+    PARAMETER: (CHANGES_IN, parameter_leaf),
     BOOKING: (BOOKINGS_IN, booking_leaf),
 }
 """By kind: the leaves of a range with what their bytes are made of, and what makes them."""

@@ -1,6 +1,5 @@
 """How large a miner's results may be, by what its account has leased: asked before a large body is read."""
 
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,12 +9,7 @@ from sqlalchemy.sql.expression import literal_column
 
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.errors import JobNotFound, JobNotRunning, LeaseLost
-from aitbc.coordinator.jobs import service as jobs
-from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.jobs.models import RUNNING, Job
-from aitbc.coordinator.jobs.rows import JobRow
-from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners.models import Miner
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.core import jobspec
@@ -103,21 +97,3 @@ def _most(found: list[_Alike], together: bool) -> int:
         for one in found
     ]
     return sum(each) if together else max(each, default=0)
-
-
-def held_job(tx: Tx, account_id: str, job_id: str) -> tuple[JobRow, int]:
-    """A job that one of the account's miners runs, and the most bytes of its result.
-
-    Raises JobNotFound, JobNotRunning, LeaseLost.
-    """
-    job = jobs.get(tx, job_id)
-    if job is None:
-        raise JobNotFound(job_id=job_id)
-    if job.status != "running":
-        raise JobNotRunning(job_id=job.id, status=job.status)
-    miner = miners.get(tx, job.miner_id) if job.miner_id else None
-    if miner is None or miner.account_id != account_id:
-        raise LeaseLost(job_id=job.id)
-    kind = jobspec.job_type_named(job.job_type)
-    request = json.loads(job_texts.request_text(tx, job.id) or "{}") if kind.result_needs_request else {}
-    return job, kind.most_result_bytes(request, job.completion_bound)

@@ -23,11 +23,14 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MOVING_KINDS, Transfer
 from aitbc.coordinator.payments.models import Payment
 from aitbc.coordinator.receipts.models import Receipt
+from aitbc.core.transfer_ids import MAX_ID_CHARS
 
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 DEBIT, CREDIT = 0, 1
 
-_CURSOR = re.compile(r"([0-9]{1,15})\.([01])\.([0-9]{1,15})\.([0-9]{1,18}):(.{1,200})", re.ASCII)
+_CURSOR = re.compile(
+    rf"([0-9]{{1,15}})\.([01])\.([0-9]{{1,15}})\.([0-9]{{1,18}}):(.{{1,{MAX_ID_CHARS}}})", re.ASCII
+)
 
 
 class Movement(NamedTuple):

@@ -2,7 +2,7 @@
 
 From the declarations come the claim's SQL and the columns of the queue's index (`claims`, `models`), the `queued`
 signal and the match in memory (`rules`), the reasons in the order in which they are looked at, the SQL for
-"could a miner that is here run it" (`flows.shared.supply`), the warnings at submission (`flows.views.on_offer`)
+"could a miner that is here run it" (`flows.shared.supply`), the warnings at submission (`flows.shared.on_offer`)
 and the change that an explanation names (`flows.views.explain`). To add one: a column in `models` with its
 migration, and a declaration here.
 """

@@ -16,7 +16,9 @@ from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.jobs import AnyJobRequest, JobBatch, JobRequest
 from aitbc.coordinator.api.schemas.queries import JobList, Wait
+from aitbc.coordinator.flows.acts import job_lifecycle
 from aitbc.coordinator.flows.views import explain as explaining
+from aitbc.coordinator.flows.views import jobs as views
 from aitbc.core.clock import rfc3339
 
 router = Router(NATIVE, tags=["Jobs"])
@@ -42,7 +44,7 @@ async def list_jobs(
     """The account's jobs (everybody's for an admin), newest first. X-Total-Count counts all that match.
 
     X-Next-Cursor names the next page: unlike `offset` it leaves no job out when others come, end or leave `status`."""
-    page = await request.runtime.db.read(acts.listed, principal, query)
+    page = await acts.listed(request, principal, query)
     headers = {"X-Total-Count": str(page.total)}
     if page.next_before is not None:
         headers["X-Next-Cursor"] = page.next_before
@@ -69,7 +71,7 @@ async def submit_batch(request: ApiRequest, principal: JobClient, body: JobBatch
 )
 async def quote_job(request: ApiRequest, principal: JobClient, body: AnyJobRequest) -> Response:
     """Eligible miners, prices and expected wait. Nothing is created and nothing is held."""
-    quote = await request.runtime.db.read(acts.quote, request.runtime.context, body)
+    quote = await acts.quote(request, body)
     asks = quote.asks_units
     return reply(
         replies.Quote(
@@ -92,14 +94,16 @@ async def quote_job(request: ApiRequest, principal: JobClient, body: AnyJobReque
 async def get_job(request: ApiRequest, principal: JobKey, job_id: str) -> Response:
     """For the job's client, the miner that holds or answered it, and admins."""
     runtime = request.runtime
-    return await native.job(await runtime.db.read(acts.read_visible, runtime.context, principal, job_id))
+    return await native.job(await runtime.db.read(views.visible, runtime.context, principal, job_id))
 
 
 @router.post("/v1/jobs/{job_id}/cancel", summary="Cancel a job", response_model=replies.Job, responses=CHANGE)
 async def cancel_job(request: ApiRequest, principal: JobClientOrAdmin, job_id: str) -> Response:
     """Ends a pending or running job; all that was held for it goes back."""
     runtime = request.runtime
-    return await native.job(await runtime.db.write(acts.cancel, runtime.context, principal, job_id))
+    return await native.job(
+        await runtime.db.write(job_lifecycle.cancel_shown, runtime.context, principal, job_id)
+    )
 
 
 @router.get(
@@ -123,7 +127,7 @@ async def get_result(
 )
 async def list_events(request: ApiRequest, principal: JobKey, job_id: str) -> Response:
     """What happened to the job, oldest first."""
-    events = await request.runtime.db.read(acts.history, principal, job_id)
+    events = await request.runtime.db.read(views.history, principal, job_id)
     return reply([_event_json(event) for event in events])
 
 

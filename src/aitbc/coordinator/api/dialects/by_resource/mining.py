@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts.jobs import JobView
 from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native import miners as native_miners
 from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, PUBLIC, READ_ONE
@@ -18,6 +17,7 @@ from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.miners import Failure, JobResult, MinerName, MinerRegistration
 from aitbc.coordinator.api.schemas.queries import AvailableJob, MinerList
 from aitbc.coordinator.flows.acts import dispatch
+from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.flows.views import miners
 from aitbc.coordinator.process.long_polls import offer
 

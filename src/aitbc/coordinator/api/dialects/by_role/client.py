@@ -2,7 +2,6 @@
 
 from starlette.responses import Response
 
-from aitbc.coordinator.api.acts import jobs as acts
 from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native.dialect import CREATE, IDEMPOTENT, NATIVE, READ_ONE
 from aitbc.coordinator.api.native.render import receipt_json, reply
@@ -11,6 +10,7 @@ from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
 from aitbc.coordinator.api.schemas.jobs import RoleJobRequest
+from aitbc.coordinator.flows.views import jobs as views
 from aitbc.coordinator.flows.views import log_entries
 
 router = Router(NATIVE, tags=["Client"])
@@ -38,7 +38,7 @@ async def submit_job(request: ApiRequest, principal: JobClient, body: RoleJobReq
 async def job_status(request: ApiRequest, principal: JobClientOrAdmin, job_id: str) -> Response:
     """The client's own job."""
     runtime = request.runtime
-    return await native.job(await runtime.db.read(acts.read_owned, runtime.context, principal, job_id))
+    return await native.job(await runtime.db.read(views.owned, runtime.context, principal, job_id))
 
 
 @router.get(

@@ -12,7 +12,7 @@ from aitbc.coordinator.flows.acts import market as clockwork
 from aitbc.coordinator.flows.acts.gpu_booking import Booked, Wish
 from aitbc.coordinator.marketplace import bookings, gpus
 from aitbc.coordinator.marketplace.rows import BookingRow, GpuRow, GpuSpec
-from tests.support_flows import Market, Provider
+from tests.support.flows import Market, Provider
 
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000

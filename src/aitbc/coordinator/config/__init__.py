@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Mapping
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,10 +10,10 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from aitbc.core.log.note import COSIGNATURE_V1, Verifier
+from aitbc.coordinator.config.environment import ENV_FILE, ByName, environment_name
+from aitbc.coordinator.config.lists import split_api_keys, split_witnesses
 from aitbc.core.money import parse_ait
 
 BATCH_BODY_FACTOR = 16
@@ -32,38 +31,9 @@ MAX_DEPOSIT = 1_000_000
 MIN_SECRET_CHARS = 16
 """What SECRET_KEY and each key of API_KEYS have at least: less can be guessed."""
 
-ENV_FILE = ".env"
-
 
 class SettingsError(Exception):
     """One or more settings are wrong; the text has one line for each."""
-
-
-def environment_name(field: str) -> str:
-    """The one name that a setting has outside: its field's in capitals, but for AITBC_HOME."""
-    return "AITBC_HOME" if field == "home" else field.upper()
-
-
-class _ByName(PydanticBaseSettingsSource):
-    """What the environment or a `.env` file says, each setting by its documented name and by no other.
-
-    The library's own source also takes a field's name, in any case: HOME was then taken for AITBC_HOME. What
-    is empty counts as not set.
-    """
-
-    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, str | None]) -> None:
-        super().__init__(settings_cls)
-        self._values = values
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return self._values.get(environment_name(field_name)) or None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        found = {
-            name: self.get_field_value(field, name)[0]
-            for name, field in self.settings_cls.model_fields.items()
-        }
-        return {name: value for name, value in found.items() if value is not None}
 
 
 class Settings(BaseSettings):
@@ -83,8 +53,8 @@ class Settings(BaseSettings):
         file = getattr(dotenv_settings, "env_file", None)
         return (
             init_settings,
-            _ByName(settings_cls, os.environ),
-            _ByName(settings_cls, dotenv_values(file) if file else {}),
+            ByName(settings_cls, os.environ),
+            ByName(settings_cls, dotenv_values(file) if file else {}),
         )
 
     api_host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
@@ -391,37 +361,6 @@ class Settings(BaseSettings):
     def max_batch_body_bytes(self) -> int:
         """Largest body of a batch route, bytes."""
         return self.max_body_bytes * BATCH_BODY_FACTOR
-
-
-def split_witnesses(text: str) -> list[tuple[Verifier, str]]:
-    """WITNESSES as (verifier key, URL) pairs, each name once: a witness counts once. ValueError."""
-    found: list[tuple[Verifier, str]] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, separator, url = part.partition("@")
-        if not separator or not url.startswith(("http://", "https://")):
-            raise ValueError("each witness is VKEY@URL")
-        verifier = Verifier.parse(key)
-        if verifier.kind != COSIGNATURE_V1:
-            raise ValueError(f"{verifier.name}: not a witness's key (aitbc witness run prints the right one)")
-        if any(verifier.name == other.name for other, _url in found):
-            raise ValueError(f"{verifier.name}: named twice")
-        found.append((verifier, url.rstrip("/")))
-    return found
-
-
-def split_api_keys(text: str) -> list[tuple[str, str]]:
-    """API_KEYS as (role, key) pairs; role is "" for a bare key. Blank entries are skipped."""
-    pairs: list[tuple[str, str]] = []
-    for part in text.split(","):
-        entry = part.strip()
-        if not entry:
-            continue
-        role, colon, key = entry.partition(":")
-        if colon and role in ("client", "miner", "admin") and key:
-            pairs.append((role, key))
-        else:
-            pairs.append(("", entry))
-    return pairs
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -82,7 +82,7 @@ def test_an_honest_log_passes(served: Served) -> None:
     kinds = [report.counts[kind.name] for kind in KINDS.values()]
     assert report.counts["leaves"] == sum(kinds) == 364
     assert all(kinds)
-    assert report.counts["open_holds"] == 3
+    assert report.counts["open_holds"] == 6
     assert report.counts["cosignatures"] == 1
     # The payments that were refunded, in part, and the one that is held.
     assert any(line.startswith("the payment of 3 receipts") for line in report.not_checked)

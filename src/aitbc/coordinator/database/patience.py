@@ -157,7 +157,7 @@ def ask_to_stop(connection: psycopg.Connection[Any]) -> None:
 def _ask(request: pq.abc.PGcancelConn) -> None:
     """Sends the request, and waits (not in libpq, which would keep all threads waiting) until it was taken."""
     until = time.monotonic() + PATIENCE_S
-    status = pq.PollingStatus.WRITING  # as libpq has it before the first look: not connected yet
+    status: int = pq.PollingStatus.WRITING  # as libpq has it before the first look: not connected yet
     try:
         request.start()
         while status in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):

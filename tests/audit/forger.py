@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 
 from aitbc.core.log.block import VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint
-from aitbc.core.log.leaf import receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import parameter_leaf, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.network import Founding
@@ -21,6 +22,12 @@ from tests.support.flows import CHAIN
 
 TRANSFER = "SELECT id, kind, debit_id, credit_id, amount_units, hold_id, ref, created_at_ms FROM transfers WHERE id = ?"
 RECEIPT = "SELECT body, key_id, signature FROM receipts WHERE id = ?"
+CHANGE = "SELECT * FROM parameter_changes WHERE 'parameter:' || number = ?"
+MADE: dict[int, tuple[str, Callable[..., bytes]]] = {
+    0: (TRANSFER, transfer_leaf),
+    1: (RECEIPT, receipt_leaf),
+    2: (CHANGE, parameter_leaf),
+}
 
 
 def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = None) -> None:
@@ -37,8 +44,8 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
     hashes = []
     db.execute("UPDATE leaves SET leaf_index = NULL")
     for place, (seq, kind, ref_id) in enumerate(leaves):
-        row = db.execute(RECEIPT if kind else TRANSFER, (ref_id,)).fetchone()
-        hashed = leaf_hash(receipt_leaf(*row) if kind else transfer_leaf(*row))
+        query, encode = MADE[kind]
+        hashed = leaf_hash(encode(*db.execute(query, (ref_id,)).fetchone()))
         hashes.append(hashed)
         head = int.from_bytes(hashed[:8], "big", signed=True)
         sealed = place if place < ends[-1] else None
@@ -58,7 +65,7 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
         root = root_of(hashes[:end])
         header = BlockHeader(
             CHAIN, last.height + 1, last.hash, time_ms, last.tree_size, end, root.hex(),
-            new.count(0), new.count(1), key.key_id, VERSION_2,
+            new.count(0), new.count(1), key.key_id, VERSION_2, (("parameters", new.count(2)),),
         )  # fmt: skip
         text = Checkpoint(origin, end, root).to_text()
         row = (

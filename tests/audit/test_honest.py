@@ -19,7 +19,8 @@ def test_an_honest_database_passes(market: Market) -> None:
     assert report.not_checked == []
     counts = report.counts
     assert (counts["blocks"], counts["cosignatures"], counts["payments"]) == (4, 3, 7)
-    assert counts["leaves"] == counts["transfers"] + counts["receipts"] > 256
+    assert counts["leaves"] == counts["transfers"] + counts["receipts"] + counts["parameters"] > 256
+    assert counts["parameters"] == 2
     assert counts["receipts"] == 7
     assert counts["wallet_transactions"] == 3
 

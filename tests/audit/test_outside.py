@@ -19,7 +19,7 @@ from aitbc.audit.trust import Kept, Trust, read_kept
 from aitbc.core.canonical import encode
 from aitbc.core.log.checkpoint import Checkpoint, parse_checkpoint
 from aitbc.core.log.keyset import KeySet, PublishedKey
-from aitbc.core.log.leaf import receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import KINDS, parameter_leaf, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, parse_note, sign_note
 from aitbc.core.log.policy import Policy
@@ -77,7 +77,9 @@ def served(market: Market, database_url: str, tmp_path: Path) -> Iterator[Served
 def test_an_honest_log_passes(served: Served) -> None:
     report = audited(served)
     assert report.ok, report.problems
-    assert report.counts["leaves"] == report.counts["transfers"] + report.counts["receipts"] == 339
+    kinds = [report.counts[kind.name] for kind in KINDS.values()]
+    assert report.counts["leaves"] == sum(kinds) == 341
+    assert all(kinds)
     assert report.counts["open_holds"] == 3
     assert report.counts["cosignatures"] == 1
     # The payments that were refunded, in part, and the one that is held.
@@ -207,6 +209,13 @@ def line(number: int, kind: str, debit: str, credit: str, units: int, hold: str 
 
 MINT, ESCROW, FEES = "system:mint", "system:escrow", "system:treasury"
 HELD = [line(1, "mint", MINT, "ann", 100), line(2, "hold", "ann", ESCROW, 60)]
+
+
+def change_of(number: int, before: int | None, after: int, at_ms: int = 1, name: str = "fee_bps") -> bytes:
+    return parameter_leaf(number, name, before, after, at_ms, "operator", "as decided")
+
+
+TENTH = change_of(1, 250, 1000)
 POST = line(3, "post", "ann", "bob", 50, "t2")
 LIES: dict[str, tuple[list[bytes], str]] = {
     "a balance below zero": ([line(1, "transfer", "ann", "bob", 5)], "account ann"),
@@ -239,7 +248,7 @@ def test_the_policy_decides(served: Served) -> None:
     policy = Policy("ait-devnet", (stranger,), (), 0, (KEY.public_bytes,))
     assert "no known key" in str(audited(served, policy=policy).wrong)
     lone = parse_note(served.get("/log/checkpoint", 0).decode())
-    assert parse_checkpoint(lone.text).size == 339
+    assert parse_checkpoint(lone.text).size == 341
     served.change = only(
         "/log/checkpoint", lambda _path, _data: str(Note(lone.text, lone.signatures[:1])).encode()
     )
@@ -335,9 +344,9 @@ def test_an_underpaid_miner_is_seen_from_outside(databases: Any) -> None:
         [receipt_of("manual")],
         [*paid(44, 5), receipt_of("")],
     ):
-        assert audited(Made([*HELD, *leaves]), policy=policy).ok
+        assert audited(Made([*HELD, TENTH, *leaves]), policy=policy).ok
     for name, (leaves, said) in UNDERPAID.items():
-        wrong = audited(Made([*HELD, *leaves]), policy=policy).wrong
+        wrong = audited(Made([*HELD, TENTH, *leaves]), policy=policy).wrong
         assert wrong is not None, name
         assert (wrong.kind, said in wrong.what) == ("receipt", True), (name, wrong)
 

@@ -35,15 +35,19 @@ KINDS = {
     "tiles": "level || idx",
     "job_events": "type",
     "counters": "name = 'closed'",
-    "parameters": "name",
+    "parameter_changes": "name",
     "miners": "deposit_hold_id <> ''",
     "api_keys": "limit_units IS NULL",
+    "bitcoin_outputs": "events || gone || (topup_id <> '')",
+    "topups": "state || (key_id <> '')",
 }
 """What tells rows of a table apart that the audit looks at in different ways."""
 VALUES = {
-    ("parameters", "name"): ["'default_price_per_1k_tokens'"],
+    ("parameter_changes", "name"): ["'default_price_per_1k_tokens'"],
     ("miners", "account_id"): ["'bob'"],
     ("api_keys", "account_id"): ["'alice'"],
+    ("topups", "account_id"): ["'alice'"],
+    ("bitcoin_outputs", "topup_id"): ["(SELECT MIN(id) FROM topups WHERE key_id = '')"],
 }
 """Other values that a column may have, where the schema does not list them."""
 LARGE = ("jobs", "transfers", "payments", "job_events", "leaves", "blocks")

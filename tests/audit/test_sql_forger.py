@@ -114,7 +114,17 @@ CRIMES: dict[str, list[str]] = {
     ],
     "a wallet's nonce goes back": ["UPDATE users SET nonce = 1 WHERE nonce > 1"],
     "another network's id": [f"UPDATE network SET network_id = '{'ab' * 32}'"],
-    "a parameter of no meaning": ["INSERT INTO parameters VALUES ('mint_for_bob', 1, 1)"],
+    "a parameter of no meaning": [
+        "INSERT INTO parameter_changes VALUES (9, 'mint_for_bob', NULL, 1, 1, 'operator', 'because')"
+    ],
+    "a change that nobody decided": [
+        "INSERT INTO parameter_changes SELECT number + 1, 'fee_bps', 1000, 0, effective_at_ms, by, reason"
+        " FROM parameter_changes ORDER BY number DESC LIMIT 1"
+    ],
+    "the newest change never was, nor its leaf": [
+        "DELETE FROM leaves WHERE ref_id = (SELECT 'parameter:' || MAX(number) FROM parameter_changes)",
+        "DELETE FROM parameter_changes WHERE number = (SELECT MAX(number) FROM parameter_changes)",
+    ],
     "a key that is valid from today": ["UPDATE signing_keys SET valid_from_ms = valid_from_ms + 86400000000"],
 }
 """By what is done: the statements. None of it needs a key, so pinned keys or not makes no difference."""

@@ -16,7 +16,7 @@ from aitbc.core import receipt, signing
 from aitbc.core.log import tiles
 from aitbc.core.log.block import VERSION, VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint, cosign
-from aitbc.core.log.leaf import transfer_leaf
+from aitbc.core.log.leaf import parameter_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.log.tlog_proof import format_proof
@@ -133,6 +133,23 @@ def _leaves() -> list[dict[str, Any]]:
     return [{**leaf, "hash": leaf_hash(leaf["bytes"].encode()).hex()} for leaf in leaves]
 
 
+def _changes() -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+    for number, before, reason in ((1, None, "as decided"), (2, 250, ODD_TEXT)):
+        change = {
+            "number": number,
+            "name": "fee_bps",
+            "value_before": before,
+            "value_after": 300 if before else 250,
+            "effective_at_ms": TIME_MS + 3000,
+            "by": "operator",
+            "reason": reason,
+        }
+        data = parameter_leaf(**change)
+        made.append({"change": change, "bytes": data.decode(), "hash": leaf_hash(data).hex()})
+    return made
+
+
 def _hashes(leaves: Sequence[dict[str, Any]]) -> list[bytes]:
     return [bytes.fromhex(leaf["hash"]) for leaf in leaves]
 
@@ -247,6 +264,7 @@ def build() -> dict[str, Any]:
         "roots": [root_of(hashes[:n]).hex() for n in range(size + 1)],
         **proofs,
         "blocks": _blocks(leaves),
+        "parameters": _changes(),
         "block_v2": _blocks(leaves, VERSION_2)[1],
         "cosigned": {"at_s": COSIGNED_AT_S, "checkpoint": str(note)},
         "proof": {"index": size - 2, "text": format_proof(size - 2, path, str(note))},

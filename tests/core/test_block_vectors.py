@@ -45,6 +45,17 @@ def test_leaves_are_canonical_and_hashed_as_leaves() -> None:
     assert sum("receipt" in leaf for leaf in VECTORS["leaves"]) == 1
 
 
+def test_changes_of_parameters_are_leaves_too() -> None:
+    for leaf in VECTORS["parameters"]:
+        values = {
+            name: value if value is None or not name.startswith("value") else str(value)
+            for name, value in leaf["change"].items()
+        }
+        document = {"type": "aitbc/parameter/v1", **values}
+        assert rfc8785.dumps(document).decode() == leaf["bytes"]
+        assert hashlib.sha256(b"\x00" + leaf["bytes"].encode()).hexdigest() == leaf["hash"]
+
+
 def check_proofs(vectors: dict[str, Any], tree: Tree) -> None:
     for vector in vectors["inclusion"]:
         path = tree.path(vector["index"], vector["size"])
@@ -190,6 +201,8 @@ def test_the_page_shows_what_the_vectors_hold() -> None:
     assert f"```\n{log.read_note(VECTORS['cosigned']['checkpoint']).text}\n\u2014 " in page
     shown = next(block for block in page.split("```\n") if block.startswith('{"amount_units"'))
     assert shown.replace("\n", "") in {leaf["bytes"] for leaf in VECTORS["leaves"]}
+    shown = next(block for block in page.split("```\n") if block.startswith('{"by"'))
+    assert shown.replace("\n", "") == VECTORS["parameters"][0]["bytes"]
     members = {name for name in VECTORS if name not in ("about", "chain_id")}
     table = page.partition("## The vectors")[2]
     assert all(f"`{name}`" in table for name in members)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitbc.core import receipt, signing
-from aitbc.core.log.leaf import RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import PARAMETER, RECEIPT, TRANSFER, parameter_leaf, receipt_leaf, transfer_leaf
 from tests.core.receipt_vectors import COORDINATOR, JOBS
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -58,6 +58,28 @@ def test_a_transfers_leaf_is_canonical(
     assert leaf == rfc8785.dumps(document)
 
 
+NUMBER = st.integers(-(2**63), 2**63 - 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 2**53 - 1), ANY, st.none() | NUMBER, NUMBER, st.integers(0, 2**53 - 1), ANY, ANY)
+def test_a_parameters_leaf_is_canonical(
+    number: int, name: str, before: int | None, after: int, effective_at_ms: int, by: str, reason: str
+) -> None:
+    document = {
+        "type": "aitbc/parameter/v1",
+        "number": number,
+        "name": name,
+        "value_before": None if before is None else str(before),
+        "value_after": str(after),
+        "effective_at_ms": effective_at_ms,
+        "by": by,
+        "reason": reason,
+    }
+    leaf = parameter_leaf(number, name, before, after, effective_at_ms, by, reason)
+    assert leaf == rfc8785.dumps(document)
+
+
 def test_every_character_is_written_canonically() -> None:
     plane = "".join(chr(code) for code in range(0x3000) if not 0xD800 <= code < 0xE000)
     leaf = transfer_leaf(plane, plane, plane, plane, 1, plane, plane, 2)
@@ -86,7 +108,7 @@ def test_a_receipts_leaf_is_canonical(name: str) -> None:
 
 
 def test_kinds_are_what_the_database_has() -> None:
-    assert (TRANSFER, RECEIPT) == (0, 1)
+    assert (TRANSFER, RECEIPT, PARAMETER) == (0, 1, 2)
 
 
 def test_a_leaf_is_written_in_a_few_microseconds() -> None:

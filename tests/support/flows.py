@@ -98,11 +98,20 @@ def found(tx: Tx, chain_id: str = CHAIN, key: PrivateKey = KEY) -> NetworkRow:
         return founding.ensure(tx, chain_id, key, f"https://{origin_of(chain_id)}")
 
 
-def prepare(tx: Tx, fee_bps: int) -> None:
+def open_market(tx: Tx) -> None:
+    """With every parameter at its default: nothing is in the log."""
     ledger.open_system_accounts(tx)
     receipts.publish_key(tx, KEY, CHAIN)
-    parameters.set_value(tx, "fee_bps", fee_bps)
-    parameters.set_value(tx, "min_transaction_fee", 0)  # tests say themselves what a transfer pays
+
+
+def prepare(tx: Tx, fee_bps: int) -> None:
+    open_market(tx)
+    set_parameter(tx, "fee_bps", fee_bps)
+    set_parameter(tx, "min_transaction_fee", 0)  # tests say themselves what a transfer pays
+
+
+def set_parameter(tx: Tx, name: str, value: int) -> None:
+    parameters.set_value(tx, name, value, "operator", "a test")
 
 
 class Market:

@@ -236,6 +236,7 @@ class Auditor:
                 raise Wrong("block", blocks, "it is missing")
             blocks += 1
             self._report.at = ("block", row.height)
+            self._fee.sealed(row)
             if row.height == 0:
                 self._chain.first(row)
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aitbc.audit.findings import Progress, Wrong
@@ -13,15 +13,17 @@ from aitbc.core.canonical import loads_strict
 from aitbc.core.log.block import VERSION, VERSION_2, BlockHeader, genesis, origin_of
 from aitbc.core.log.checkpoint import Checkpoint
 from aitbc.core.log.keyset import KeySet
+from aitbc.core.log.leaf import KINDS
 from aitbc.core.log.policy import Policy
 
 PAGE = 100
 MAX_PAGE_BYTES = 4_000_000
+_KINDS = len(KINDS) + 1  # the known ones, and all others together
 _COUNTS = ("height", "transactions", "receipts", "first_leaf", "tree_size")
 
 
 class Headers:
-    """Tree sizes and roots of the blocks, 40 bytes each, compared while the tree is rebuilt.
+    """Tree sizes, roots and contents of the blocks, some 72 bytes each, compared while the tree is rebuilt.
 
     `network_id` is what the genesis block says; "" for networks from before foundings, where it says nothing.
     """
@@ -30,7 +32,9 @@ class Headers:
         self.network_id = ""
         self._sizes = array("q")
         self._roots = bytearray()
+        self._contents = array("q")  # of each block as many numbers as `Entries.seen` has
         self._next = 0
+        self._before = [0] * _KINDS
 
     @property
     def count(self) -> int:
@@ -40,14 +44,30 @@ class Headers:
     def add(self, header: BlockHeader) -> None:
         self._sizes.append(header.tree_size)
         self._roots += bytes.fromhex(header.root)
+        contents = header.contents
+        known = [contents.pop(kind.name, 0) for kind in KINDS.values()]
+        self._contents.extend((*known, sum(contents.values())))
 
-    def compare(self, size: int, root: Callable[[], bytes]) -> None:
-        """Raises Wrong where a block of this tree size has another root."""
+    def compare(self, size: int, root: Callable[[], bytes], seen: Sequence[int]) -> None:
+        """Raises Wrong where a block of this tree size has another root, or counts other leaves than there are.
+
+        `seen`: how many of the tree's leaves are of which kind, as `Entries` has it.
+        """
         at = self._next
         if at < len(self._sizes) and self._sizes[at] == size:
             self._next += 1
             if self._roots[at * 32 : (at + 1) * 32] != root():
                 raise Wrong("block", at + 1, "its root is not that of its leaves and all before them")
+            told = list(self._contents[at * _KINDS : (at + 1) * _KINDS])
+            new = [now - before for now, before in zip(seen, self._before, strict=True)]
+            self._before = list(seen)
+            if told != new:
+                raise Wrong("block", at + 1, f"it counts {_listed(told)}, its leaves are {_listed(new)}")
+
+
+def _listed(counts: Sequence[int]) -> str:
+    names = [*(kind.name for kind in KINDS.values()), "of other kinds"]
+    return " and ".join(f"{count} {name}" for count, name in zip(counts, names, strict=True) if count)
 
 
 def check_blocks(

@@ -12,13 +12,16 @@ from aitbc.audit.bitcoin import BitcoinBooks, Entry
 from aitbc.audit.books import Books, Line
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
+from aitbc.audit.parameters import Change
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
+    PARAMETER,
     RECEIPT,
     TRANSFER,
     bitcoin_credit_leaf,
+    parameter_leaf,
     receipt_leaf,
     transfer_leaf,
 )
@@ -36,12 +39,20 @@ class Auditing(NamedTuple):
 
 
 class Kind(ABC):
-    """One kind of leaf. `columns` of `table`, of which the first names the row; `noun` for findings."""
+    """One kind of leaf. `columns` of `table`, of which the first is never NULL; `noun` for findings.
+
+    `ref` is SQL of what the leaf names a row by: its first column, where a kind does not say otherwise.
+    """
 
     number: ClassVar[int]
     noun: ClassVar[str]
     table: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    ref: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        if "ref" not in vars(cls):
+            cls.ref = f"{cls.table}.{cls.columns[0]}"
 
     def __init__(self, auditing: Auditing) -> None:
         self._auditing = auditing
@@ -134,4 +145,25 @@ def _check_forms(line: Line) -> None:
         raise Wrong("transfer", line.id, f"it is for {line.ref!r}, which no {line.kind} is for")
 
 
-KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, BitcoinCreditKind)
+class ParameterKind(Kind):
+    number = PARAMETER
+    noun = "parameter"
+    table = "parameter_changes"
+    columns = Change._fields
+    ref = "CAST('parameter:' || CAST(parameter_changes.number AS TEXT) AS TEXT)"  # as its index has it
+
+    def __init__(self, auditing: Auditing) -> None:
+        super().__init__(auditing)
+        self._last = 0
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return parameter_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        """What it says was held to the changes before it when these were read; here that the log has their order."""
+        if values[0] != self._last + 1:
+            raise Wrong("parameter", values[0], f"in the log it comes after change {self._last}")
+        self._last = values[0]
+
+
+KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, ParameterKind, BitcoinCreditKind)

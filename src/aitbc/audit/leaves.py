@@ -27,8 +27,7 @@ _COLUMNS = [f"l.{name}" for name in _OWN] + [
     f"{kind.table}.{name} AS {kind.noun}_{name}" for kind in KINDS for name in kind.columns
 ]
 _LEAF_ROWS = f"SELECT {', '.join(_COLUMNS)} FROM leaves l" + "".join(
-    f" LEFT JOIN {kind.table} ON {kind.table}.{kind.columns[0]} = l.ref_id AND l.kind = {kind.number}"
-    for kind in KINDS
+    f" LEFT JOIN {kind.table} ON {kind.ref} = l.ref_id AND l.kind = {kind.number}" for kind in KINDS
 )
 SEALED = statement(
     text(f"{_LEAF_ROWS} WHERE l.leaf_index >= :first AND l.leaf_index < :end ORDER BY l.leaf_index")
@@ -43,8 +42,8 @@ ROWS = {kind: statement(text(f"SELECT COUNT(*) AS count FROM {kind.table}")) for
 WITHOUT_LEAF = {
     kind: statement(
         text(
-            f"SELECT t.{kind.columns[0]} AS id FROM {kind.table} t WHERE NOT EXISTS (SELECT 1 FROM leaves l"
-            f" WHERE l.ref_id = t.{kind.columns[0]} AND l.kind = {kind.number}) ORDER BY 1 LIMIT 1"
+            f"SELECT {kind.ref} AS id FROM {kind.table} WHERE NOT EXISTS (SELECT 1 FROM leaves l"
+            f" WHERE l.ref_id = {kind.ref} AND l.kind = {kind.number}) ORDER BY 1 LIMIT 1"
         )
     )
     for kind in KINDS

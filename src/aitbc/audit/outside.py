@@ -5,22 +5,19 @@ Imports `core` and an HTTP client; knows nothing of the coordinator's code, and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from aitbc.audit.books import Books, Line
+from aitbc.audit.entries import Entries
 from aitbc.audit.explorer import Headers, check_blocks
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.http import Coordinator, NotServed, Unreachable
-from aitbc.audit.paid import Paid
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.tree import Tree, name_of
 from aitbc.audit.trust import Continuity, Kept, Trust
-from aitbc.core.canonical import encode, loads_strict
+from aitbc.core.canonical import loads_strict
 from aitbc.core.log.checkpoint import Checkpoint, cosignature_time, parse_checkpoint
 from aitbc.core.log.keyset import KeySet
-from aitbc.core.log.leaf import KINDS, RECEIPT, TRANSFER, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash
 from aitbc.core.log.note import Note, NoteInvalid, Verifier, parse_note, verify_note
 from aitbc.core.log.policy import Policy
@@ -29,9 +26,6 @@ from aitbc.core.log.tiles import ENTRIES, WIDTH, Tile, tile_path
 MAX_ENTRY_BYTES = 65_535
 MAX_BUNDLE_BYTES = WIDTH * (MAX_ENTRY_BYTES + 2)
 MAX_TEXT_BYTES = 1_000_000
-TYPES = {kind.number: kind.type for kind in KINDS.values()}
-_TYPE = re.compile(r"aitbc/[a-z][a-z0-9-]{0,31}/v[1-9][0-9]{0,3}", re.ASCII)
-_UNITS = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 def audit_url(
@@ -81,10 +75,8 @@ class Outsider:
             signing = frozenset(key.public_bytes for key in self._keys.log_keys)
         self._continuity = Continuity(trust.kept, signing)
         self._receipts = ReceiptCheck(self._keys)
-        self._books = Books()
-        self._paid = Paid()
+        self._entries = Entries(self._receipts, report)
         self._tree = Tree()
-        self._newest_ms = 0
 
     def run(self) -> None:
         """Raises Wrong."""
@@ -105,7 +97,10 @@ class Outsider:
         self._look_at_listed_keys()
         self._check_entries(head, headers)
         report.counts["leaves"] = head.size
-        report.checked += ["the tree, its tiles and every entry", "receipts: signatures, prices, payments"]
+        report.checked += [
+            "the tree, its tiles and every entry",
+            "receipts: signatures, prices, payments, fees",
+        ]
         self._check_books()
         if report.counts.get("others"):
             report.not_checked.append(
@@ -229,12 +224,12 @@ class Outsider:
             width = min(WIDTH, head.size - first)
             done: list[tuple[Tile, bytes]] = []
             for offset, data in enumerate(self._bundle(first // WIDTH, width)):
-                self._check_entry(first + offset, data)
+                self._entries.take(first + offset, data)
                 done += self._tree.append(leaf_hash(data))
                 if self._tree.size == self._continuity.next_size:
                     self._continuity.compare(self._tree.root())
                 if headers is not None:
-                    headers.compare(self._tree.size, self._tree.root)
+                    headers.compare(self._tree.size, self._tree.root, self._entries.seen)
             for tile, hashes in done:
                 self._check_tile(tile, hashes, WIDTH)
             self._progress.step(width)
@@ -276,55 +271,22 @@ class Outsider:
             raise Wrong("tile", name_of(tile), "its hashes are not those of the entries under it")
         self._report.count("tiles")
 
-    def _check_entry(self, index: int, data: bytes) -> None:
-        """One leaf's bytes: the one spelling of a transfer or a receipt, and what it does. Raises Wrong."""
-        try:
-            document = loads_strict(data)
-            kind = document.get("type") if isinstance(document, dict) else None
-            if kind == TYPES[TRANSFER]:
-                line = _read_transfer(document)
-                same = transfer_leaf(*line) == data
-            elif kind == TYPES[RECEIPT]:
-                body, signature = data[8 : data.rindex(b',"signature":')].decode(), document["signature"]
-                same = receipt_leaf(body, signature["key_id"], signature["sig"]) == data
-            elif isinstance(kind, str) and _TYPE.fullmatch(kind):  # what it does, others know
-                same = encode(document) == data
-            else:
-                raise Wrong("leaf", index, f"its type is {str(kind)[:64]!r}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise Wrong("leaf", index, f"it cannot be read: {error}") from None
-        if not same:
-            raise Wrong("leaf", index, "it is not in canonical form")
-        if kind == TYPES[TRANSFER]:
-            self._newest_ms = line.created_at_ms
-            self._books.apply(line)
-            self._paid.settled(self._books.settled())
-            self._report.count("transfers")
-        elif kind == TYPES[RECEIPT]:
-            receipt_id = str(document["body"].get("receipt_id"))
-            fields = self._receipts.check(receipt_id, body, signature["key_id"], signature["sig"])
-            self._paid.issued(fields)
-            self._report.count("receipts")
-        else:
-            self._report.count("others")
-
     # --- books --------------------------------------------------------------------------------------------
 
     def _check_books(self) -> None:
         self._progress.stage("books", 0)
-        self._paid.settled(self._books.settled(all_of_them=True))
-        self._paid.close(self._newest_ms)
-        accounts = len(self._books.balances.keys() | self._books.held.keys())
-        self._books.close()
-        self._report.counts |= {"accounts": accounts, "open_holds": len(self._books.open_holds)}
+        books, paid = self._entries.books, self._entries.paid
+        self._entries.close()
+        accounts = len(books.balances.keys() | books.held.keys())
+        self._report.counts |= {"accounts": accounts, "open_holds": len(books.open_holds)}
         self._report.checked.append("balances add up to zero, and none but the mint's is below")
-        if self._paid.unpaid:
+        if paid.unpaid:
             self._report.not_checked.append(
-                f"the payment of {self._paid.unpaid} receipts: released by hand, later or in part or not at all"
+                f"the payment of {paid.unpaid} receipts: released by hand, later or in part or not at all"
             )
-        if self._paid.without_receipt:
+        if paid.without_receipt:
             self._report.not_checked.append(
-                f"{self._paid.without_receipt} payments without a receipt: what runs had cost when they were cancelled"
+                f"{paid.without_receipt} payments without a receipt: what runs had cost when they were cancelled"
             )
         if self._receipts.of_version_1:
             self._report.not_checked.append(
@@ -335,16 +297,3 @@ class Outsider:
                 f"of which network of this name {self._receipts.unnamed} receipts of versions 1 and 2 are:"
                 " they do not say"
             )
-
-
-def _read_transfer(document: dict[str, Any]) -> Line:
-    units = document["amount_units"]
-    if not isinstance(units, str) or _UNITS.fullmatch(units) is None:
-        raise ValueError("amount_units is not a decimal integer")
-    texts = {name: document[name] for name in ("id", "kind", "debit", "credit", "ref")}
-    hold_id, created_at_ms = document["hold_id"], document["created_at_ms"]
-    if any(type(text) is not str for text in texts.values()) or not isinstance(hold_id, str | None):
-        raise ValueError("a member is not a string")
-    if type(created_at_ms) is not int:
-        raise ValueError("created_at_ms is not an integer")
-    return Line(**texts, amount_units=int(units), hold_id=hold_id, created_at_ms=created_at_ms)

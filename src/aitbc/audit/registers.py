@@ -11,25 +11,22 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
+from aitbc.audit.blocks import BlockRow
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.audit.parameters import FEE, KNOWN, Change, History, explains, listed
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
-from aitbc.core.money import UNITS_PER_AIT, fee_units
+from aitbc.core.money import fee_units
 from aitbc.core.transfer_ids import DEPOSIT
 
 PAGE = 1024
-USUAL_FEE_BPS = 250
-BOUNDS = {
-    "fee_bps": 5_000,
-    "default_price_per_1k_tokens": 1_000_000 * UNITS_PER_AIT,
-    "default_max_price_per_1k_tokens": 1_000_000 * UNITS_PER_AIT,
-    "min_transaction_fee": 1_000 * UNITS_PER_AIT,
-}
-"""The highest value of each parameter; the lowest is 0."""
+NEVER = 2**63 - 1
 MAX_LEASES = 4096
 DAY_MS = 86_400_000
 
-PARAMETERS = statement(text("SELECT name, value, updated_at_ms FROM parameters ORDER BY name"))
+CHANGES = statement(
+    text(f"SELECT {', '.join(Change._fields)} FROM parameter_changes ORDER BY number"), Change
+)
 FREE = statement(text("SELECT account_day, jobs FROM free_jobs"))
 KEYS = statement(
     text(
@@ -55,44 +52,52 @@ PURPOSE = statement(
 
 
 class Fee:
-    """The share that goes to the treasury, as the parameters have it since they were set."""
+    """The share that goes to the treasury: what it was when, held to every run and to every receipt.
+
+    Runs of before fees were fixed have none.
+    """
 
     def __init__(self, tx: Tx, report: Report) -> None:
-        self._bps, self._since_ms = USUAL_FEE_BPS, -1
-        for row in tx.all(PARAMETERS):
-            report.at = ("parameter", str(row.name))
-            high = BOUNDS.get(row.name)
-            if high is None or not 0 <= row.value <= high:
-                raise Wrong("parameter", row.name, f"there is none of this name that can be {row.value}")
-            if row.name == "fee_bps":
-                self._bps, self._since_ms = row.value, row.updated_at_ms
+        self._unfixed_until_ms = -1
+        self._history = History()
+        for change in tx.all(CHANGES):
+            report.at = ("parameter", change.number)
+            self._history.take(change)
+
+    def sealed(self, block: BlockRow) -> None:
+        """Blocks of version 1 are from before fees were fixed, the first of version 2 is from after it."""
+        if block.height and not block.contents:
+            self._unfixed_until_ms = NEVER
+        elif self._unfixed_until_ms == NEVER:
+            self._unfixed_until_ms = block.time_ms
 
     def check(self, receipt_id: str, started_at_s: int, price_units: int, charged_units: int) -> None:
-        """Of a receipt. Raises Wrong where its run began under these parameters and it has another fee."""
-        if started_at_s * 1000 > self._since_ms and charged_units != fee_units(price_units, self._bps):
-            self._name(f"receipt {receipt_id} of later has a fee of {charged_units} units")
+        """Of a receipt. Raises Wrong where its fee is none that was in force when its run began."""
+        shares = self._history.around(FEE, started_at_s * 1000)
+        if not explains(shares, price_units, charged_units):
+            what = f"its fee of {charged_units} units is not {listed(shares)} basis points of its price"
+            raise Wrong("receipt", receipt_id, what)
 
     def check_run(self, job: Any) -> None:
         """Of a job with its receipt. Raises Wrong where the fee that was fixed for its run was not in force when it
-        began, or is not what its receipt charges; nothing is fixed for runs from before fees were.
+        began, or is not what its receipt charges.
         """
-        if job.fee_bps is None:
-            if job.status == "running":
-                raise Wrong("job", job.id, "it runs and its fee is not fixed")
+        if job.started_at_ms is None or job.fee_bps is None:
+            if job.fee_bps is not None:
+                what = f"it does not run, and {job.fee_bps} basis points are fixed for it"
+                raise Wrong("job", job.id, what)
+            if job.status == "running" or (job.started_at_ms or -1) > self._unfixed_until_ms:
+                raise Wrong("job", job.id, "it runs or has run, and its fee is not fixed")
             return
-        if job.started_at_ms is None:
-            raise Wrong("job", job.id, f"it does not run, and {job.fee_bps} basis points are fixed for it")
         if job.receipt is not None:
             charged = int(orjson.loads(job.body)["fee_units"])
             if charged != fee_units(job.receipt_price, job.fee_bps):
                 what = f"its fee is {job.fee_bps} basis points, its receipt charges {charged} units"
                 raise Wrong("job", job.id, what)
-        if job.started_at_ms > self._since_ms and job.fee_bps != self._bps:
-            self._name(f"job {job.id} of later has a fee of {job.fee_bps}")
-
-    def _name(self, what: str) -> None:
-        since = "always" if self._since_ms < 0 else f"since {rfc3339(self._since_ms)}"
-        raise Wrong("parameter", "fee_bps", f"it is {self._bps} {since}, and {what}")
+        shares = self._history.around(FEE, job.started_at_ms)
+        if job.fee_bps not in (range(KNOWN[FEE][1] + 1) if None in shares else shares):
+            what = f"its fee is {job.fee_bps} basis points; when its run began it was {listed(shares)}"
+            raise Wrong("job", job.id, what)
 
 
 class Work:

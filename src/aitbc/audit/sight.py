@@ -21,6 +21,8 @@ OWNER = "the owner's or the operator's word about a key"
 FEWER = (
     "fewer than the receipts say: it is halved now and then, and older than the count may be what was done"
 )
+NODE = "what a Bitcoin node says: ask one; the credits that came of it are recomputed"
+WATCH = "how far the Bitcoin chain was looked at; with another value it is looked at again"
 TRUST = "how far a miner is trusted with work after failures, which are not counted for good; no money"
 
 OUTSIDE: dict[str, dict[str, str]] = {
@@ -46,6 +48,31 @@ OUTSIDE: dict[str, dict[str, str]] = {
         REMOVED: OWNER,
     },
     "balance_marks": {REMOVED: "a statement adds up from the mark before it"},
+    "bitcoin_blocks": dict.fromkeys(("hash", "height", ADDED, REMOVED), WATCH),
+    "bitcoin_outputs": {
+        "id": "of one that was never credited",
+        **dict.fromkeys(("coinbase", "gone", "hash", "height", "late", "lost_height", ADDED, REMOVED), NODE),
+        "final": WATCH,
+        "forgiven": "the operator's word; what is owed is in the log",
+        "sat": "of one that was never credited",
+        "seen_at_ms": DATE,
+        "topup_id": "of one that was never credited",
+    },
+    "bitcoin_watch": dict.fromkeys(
+        (
+            "genesis",
+            "hash",
+            "height",
+            "id",
+            "scanned_height",
+            "scanned_number",
+            "version",
+            "whole_ms",
+            ADDED,
+            REMOVED,
+        ),
+        WATCH,
+    ),
     "cosignatures": {
         "at_ms": "when the line came; the witness's own time is in the line",
         REMOVED: "of older blocks: the newest block's lines, which a policy's quorum asks for, stand for all before",
@@ -69,7 +96,6 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "attempts": "how often it was tried, without what was not the miner's fault; its events have every claim",
         "excluded": "who failed it before, and gets it last; its events name them",
         "expires_at_ms": "moved with the clock's jumps",
-        "fee_bps": "of a run that was paid for nothing and began before the fee was last set",
         "key_id": "which of the client's keys submitted it",
         "lease_expires_at_ms": LEASE,
         "lease_id": LEASE,
@@ -140,12 +166,6 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ),
         OWN_WORD,
     ),
-    "parameters": {
-        "name": "of one that is no fee's",
-        "updated_at_ms": "as long as no receipt between the two has another fee",
-        "value": "of one that decides about what comes; the fee is held to every receipt since it was set",
-        REMOVED: "of one that is no fee's: its default is in force then",
-    },
     "payments": {"id": "of one that waits for its escrow: its hold will have the same id"},
     "providers": {
         **dict.fromkeys(("allowance", "approval", "paused_until_ms", "strikes"), TRUST),
@@ -159,5 +179,21 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ("created_at_ms", "name", "value", ADDED, REMOVED),
         "a secret of the coordinators, from which the codes of login texts are made",
     ),
+    "topups": {
+        "account_id": "of one for which nothing was credited",
+        "ait_units": "by less than a satoshi is worth",
+        "asked_ms": WATCH,
+        "created_at_ms": DATE,
+        "exception": "of one for which something is on its way",
+        "expires_at_ms": DATE,
+        "id": "of one for which nothing arrived",
+        "lock_over": "of one for which something arrived: outputs say themselves whether they came late",
+        "looked_height": WATCH,
+        "number": "of two that have not both an address of their own, as long as each is another",
+        "rate_units": "of one for which nothing was credited, by less than changes its price",
+        "state": "of one for which something is on its way",
+        "told_by_sat": "nothing: its amount on the common address may be another's by now",
+        "updated_at_ms": DATE,
+    },
     "users": {"created_at_ms": DATE, "last_login_ms": DATE},
 }

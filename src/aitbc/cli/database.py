@@ -6,6 +6,7 @@ Modules of the server are imported inside the functions: a client's command must
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aitbc.cli.failures import FAILURE, CommandError
+from aitbc.cli.failures import FAILURE, CommandError, usage_error
 from aitbc.cli.findings import Finding, show_findings
 from aitbc.cli.output import note, pairs, print_json, say
 from aitbc.cli.profile import JsonOption
@@ -71,6 +72,14 @@ def open_database(
         if made:
             note(f"there was no database yet: made a new one, {shown(settings)}")
         yield database
+
+
+def confirm(question: str, otherwise: str) -> None:
+    """Asks the operator. Raises CommandError: nobody is there to ask, or a no, with what `otherwise` says."""
+    if not sys.stdin.isatty():
+        raise usage_error("nobody is there to ask", "Say --yes where a program runs this.")
+    if not typer.confirm(question, err=True):
+        raise CommandError("CANCELLED", otherwise)
 
 
 def not_under_a_coordinator(settings: Settings) -> None:

@@ -49,6 +49,8 @@ EXAMPLES = {
     "ledger mint": 'aitbc ledger mint --to alice --amount 250 --reason "invoice 4711, paid by bank" --id invoice-4711',
     "ledger balance": "aitbc ledger balance alice",
     "ledger accounts": "aitbc ledger accounts --limit 20",
+    "parameter list": "aitbc parameter list",
+    "parameter set": 'aitbc parameter set fee_bps 300 --reason "as the members decided in May"',
     "db upgrade": "aitbc db upgrade",
     "db version": "aitbc db version",
     "db check": "aitbc db check",

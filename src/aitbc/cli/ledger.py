@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aitbc.cli.database import DatabaseOption, HomeOption, open_database, settings_from
+from aitbc.cli.database import DatabaseOption, HomeOption, confirm, open_database, settings_from
 from aitbc.cli.failures import CommandError, usage_error
 from aitbc.cli.output import note, pairs, print_json, say, table
 from aitbc.cli.profile import JsonOption
@@ -60,8 +59,9 @@ def mint(
     with open_database(settings) as database:
         key = signing_key(settings)
         if not yes:
-            _confirm(
-                f"Mint {format_ait(units)} AIT for {account} on {settings.chain_id}, for all to see: {why!r}?"
+            confirm(
+                f"Mint {format_ait(units)} AIT for {account} on {settings.chain_id}, for all to see: {why!r}?",
+                "nothing was minted",
             )
 
         def make(tx: Tx) -> minting.Minted:
@@ -161,10 +161,3 @@ def _as_json(found: Balance) -> dict[str, Any]:
         "held": ait_number(found.held_units),
         "available": ait_number(found.available_units),
     }
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise usage_error("nobody is there to ask", "Say --yes where a program runs this.")
-    if not typer.confirm(question, err=True):
-        raise CommandError("CANCELLED", "nothing was minted")

@@ -55,6 +55,7 @@ ENTRIES = {
     "keys": Entry("keys", "keys_app", _OPERATOR),
     "providers": Entry("providers", "providers_app", _OPERATOR),
     "ledger": Entry("ledger", "ledger_app", _OPERATOR),
+    "parameter": Entry("parameters", "parameter_app", _OPERATOR),
     "db": Entry("database", "db_app", _OPERATOR),
     "audit": Entry("audit", "audit", _OPERATOR),
     "log": Entry("log", "log_app", _OPERATOR),

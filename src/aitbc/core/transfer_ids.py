@@ -84,7 +84,7 @@ MINTED = IdForm(
 )
 BITCOIN = IdForm(
     "btc:",
-    re.compile(r"[0-9a-f]{64}:(?:0|[1-9][0-9]{0,9})(?::[1-9][0-9]{0,8})?", re.ASCII),
+    re.compile(r"[0-9a-f]{64}:[0-9]{1,10}(?::[1-9][0-9]{0,8})?", re.ASCII),
     _MINT | _WALLETS,
     "A bitcoin output is TXID:INDEX, with the number of its credit or reversal behind it but for the first.",
 )

@@ -8,7 +8,6 @@ import pytest
 
 from aitbc.coordinator.api.plumbing import auth
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.users.models import Challenge
 from aitbc.core.clock import ManualClock
 from tests.coordinator.api.conftest import sqlite_only
@@ -16,6 +15,7 @@ from tests.coordinator.api.support import Headers, Market, expect_error
 from tests.coordinator.api.test_rpc import send
 from tests.coordinator.api.test_users import ask, enter, session
 from tests.coordinator.users.support import EvmWallet, NativeWallet, Wallet
+from tests.support.flows import set_parameter
 
 LIMIT = 5
 STATIC = "a-static-key-of-this-coordinator"
@@ -150,7 +150,7 @@ def rows(api: Market) -> int:
 def test_a_transfer_of_ones_own_is_taken_whatever_others_sent(api: Market, clock: ManualClock) -> None:
     alice, bob = NativeWallet(), NativeWallet(2)
     alice.network_id = api.runtime.network.network_id
-    api.write(parameters.set_value, "min_transaction_fee", 0)
+    api.write(set_parameter, "min_transaction_fee", 0)
     session(api, alice)
     first = alice.transfer(bob.address, 5, 1)
     assert send(api, first).status_code == 200

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from aitbc.coordinator.errors import AitbcError, MoneyError
-from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.money import format_ait, parse_ait
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Headers, Market, expect_error
 from tests.coordinator.api.test_rpc import send
 from tests.coordinator.api.test_users import session
 from tests.coordinator.users.support import NativeWallet
+from tests.support.flows import set_parameter
 
 JOB: dict[str, Any] = {"prompt": "x", "params": {"max_tokens": 1000}, "constraints": {"max_price": 10}}
 """Holds more than 10 AIT."""
@@ -100,7 +100,7 @@ def test_transfers(api: Market) -> None:
         wallet.network_id = api.runtime.network.network_id
         answer = send(api, wallet.transfer(bob.address, 10**14, 1, fee_units=100_000))
         short_of_funds(expect_error(answer, 402, "INSUFFICIENT_FUNDS")["error"])
-    api.write(parameters.set_value, "min_transaction_fee", 10)
+    api.write(set_parameter, "min_transaction_fee", 10)
     answer = send(api, alice.transfer(bob.address, 1, 1, fee_units=9))
     units = told(expect_error(answer, 400, "INVALID_REQUEST")["error"], {"fee", "min_fee"})
     assert (units["fee"], units["min_fee"]) == (9, 10)

@@ -10,7 +10,6 @@ import rfc8785
 from aitbc.coordinator.api.schemas import wallets
 from aitbc.coordinator.chain import sealer
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.log.block import BlockHeader
 from aitbc.core.log.note import Verifier, parse_note
 from aitbc.core.wallet.transaction import is_signed, read_transaction
@@ -18,6 +17,7 @@ from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Market, expect_error, held_to
 from tests.coordinator.api.test_users import session
 from tests.coordinator.users.support import EvmWallet, NativeWallet
+from tests.support.flows import set_parameter
 
 ALICE, BOB, EVA = NativeWallet(1), NativeWallet(2), EvmWallet()
 HEADER = ("hash", "signature", "checkpoint")
@@ -27,7 +27,7 @@ HEADER = ("hash", "signature", "checkpoint")
 def of_this_network(api: Market) -> None:
     for wallet in (ALICE, BOB):
         wallet.network_id = api.runtime.network.network_id
-    api.write(parameters.set_value, "min_transaction_fee", 0)
+    api.write(set_parameter, "min_transaction_fee", 0)
 
 
 def send(api: Market, document: Any) -> Any:

@@ -57,8 +57,9 @@ def test_it_needs_its_entries_alone(known: None, db: Database, market: Market) -
     assert made is not None and db.write_sync(sealer.seal, made)
     block = made.block
     contents = json.loads(block.contents)
+    assert contents["parameters"] == 2, "the fees that tests set"
     assert contents["votes"] == 1 == block.receipts
-    assert contents["transfers"] == block.transactions == block.tree_size - 2
+    assert contents["transfers"] == block.transactions == block.tree_size - 4
     place = db.read_sync(proofs.place_of, "vote-1")
     assert place is not None and place.hash == leaf_hash(DATA).hex()
     assert db.read_sync(proofs.proof_of, "vote-1", 1.0)

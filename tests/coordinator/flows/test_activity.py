@@ -27,7 +27,7 @@ def move(tx: Tx, pairs: list[tuple[str, str]]) -> None:
 def test_two_coordinators_count_each_leaf_once(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "LEAVES", 4)
     for name in ("alice", "carol", "dora"):
-        market.client(name)  # a leaf each: the grant
+        market.client(name)  # a leaf each: the grant; two parameters come before
     market.db.write_sync(move, [("alice", "carol"), ("carol", "carol"), ("carol", "alice")])
     seal(market)
     rounds = 0
@@ -40,9 +40,9 @@ def test_two_coordinators_count_each_leaf_once(market: Market, monkeypatch: pyte
     assert rounds == 2
     found = {name: market.db.read_sync(counters.activity_of, name) for name in ("alice", "carol", "dora")}
     assert found == {
-        "alice": Activity("alice", 3, 0, 5),
-        "carol": Activity("carol", 4, 1, 5),
-        "dora": Activity("dora", 1, 2, 2),
+        "alice": Activity("alice", 3, 2, 7),
+        "carol": Activity("carol", 4, 3, 7),
+        "dora": Activity("dora", 1, 4, 4),
     }
     assert market.db.read_sync(counters.read, counters.ACCOUNTS).value == 3
 

@@ -7,9 +7,8 @@ import pytest
 from aitbc.coordinator.flows.acts import payment
 from aitbc.coordinator.jobs.rows import JobRow
 from aitbc.coordinator.ledger import service as ledger
-from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.metering import CANCELLED_TOKENS_PER_S, MOST_TOKENS_PER_S, cancelled_units
-from tests.support.flows import MODEL, Market, Provider
+from tests.support.flows import MODEL, Market, Provider, set_parameter
 
 ASK = 1000  # per 1000 tokens: a base unit for each token
 PROMPT_UNITS = 4  # of {"prompt":"hi"}, 15 bytes, at a token for four
@@ -54,7 +53,7 @@ def test_a_run_costs_its_prompt_and_what_was_reported_of_it(market: Market, mine
 def test_a_cancelled_run_pays_the_fee_of_its_claim(market: Market, miner: Provider) -> None:
     job = running(market, miner)
     market.clock.advance(10)
-    market.db.write_sync(parameters.set_value, "fee_bps", 5000)
+    market.db.write_sync(set_parameter, "fee_bps", 5000)
     cancel(market, job)
 
 

@@ -23,12 +23,11 @@ from aitbc.coordinator.flows.acts import completion, job_lifecycle, payment
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
 from aitbc.coordinator.jobs.spec import make_spec
 from aitbc.coordinator.ledger.models import TREASURY
-from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core import canonical, jobspec
 from aitbc.core import receipt as documents
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
-from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found, result_of
+from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found, result_of, set_parameter
 
 MINER_KEY = PrivateKey.from_seed(b"\x09" * 32)
 
@@ -92,7 +91,7 @@ def test_money_goes_to_the_miner_and_the_treasury_and_the_rest_back(market: Mark
 
 @pytest.mark.parametrize("bps", [0, 1, 5000])
 def test_the_fee_is_the_networks_parameter(market: Market, bps: int) -> None:
-    market.db.write_sync(parameters.set_value, "fee_bps", bps)
+    market.db.write_sync(set_parameter, "fee_bps", bps)
     _client, miner, job_id = started(market, price=100_000, cap=100_000)
     row = market.complete(miner, job_id, usage=(10, 0))
     assert int(body(row)["fee_units"]) == 1000 * bps // 10_000
@@ -108,17 +107,17 @@ def test_the_fee_is_the_one_in_force_at_the_claim(market: Market, manual: bool) 
         if manual:
             escrow = market.db.write_sync(payment.open_escrow, client, job.id)
         assert market.job(job.id).fee_bps is None
-        market.db.write_sync(parameters.set_value, "fee_bps", 1000)
+        market.db.write_sync(set_parameter, "fee_bps", 1000)
         market.take(miner)
         assert market.job(job.id).fee_bps == 1000
         market.clock.advance(1)
-        market.db.write_sync(parameters.set_value, "fee_bps", 500)
+        market.db.write_sync(set_parameter, "fee_bps", 500)
         if fails:
             market.fail(miner, job.id)
             assert market.job(job.id).fee_bps is None
             market.pass_time(2)
             market.take(miner)
-            market.db.write_sync(parameters.set_value, "fee_bps", 0)
+            market.db.write_sync(set_parameter, "fee_bps", 0)
         before = market.balance(TREASURY).balance_units
         row = market.complete(miner, job.id, usage=(10, 0))
         if manual:

@@ -14,7 +14,7 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.transfer_ids import JOB, new_transfer_id
 from tests.coordinator.chain.logs import rows
 from tests.coordinator.flows.test_activity import seal
-from tests.support.flows import Market
+from tests.support.flows import Market, set_parameter
 from tests.support.transfers import signed_of
 
 NAMES = ("alice", "carol", "dora")
@@ -142,7 +142,12 @@ def test_a_search_finds_what_a_name_is_of(market: Market, paid: list[Any]) -> No
     assert ("receipt", receipt.id) in of_job
     moved = {row.id for row in market.db.read_sync(rows, LEAVES) if row.id not in {one.id for one in paid}}
     assert {("transaction", one) for one in moved} >= of_job - {("receipt", receipt.id)} != set()
-    for nothing in ("", "nobody", "abc", "9" * 30):
+    leaf = market.db.read_sync(queries.leaf_of, "parameter:1")
+    assert leaf is not None and leaf.leaf_index == 0
+    for name in ("parameter:1", leaf.hash.hex(), leaf.hash.hex()[:12]):
+        assert found_by(market, name) == {("block", "1")}, "which sealed the change"
+    market.db.write_sync(set_parameter, "fee_bps", 7)
+    for nothing in ("", "nobody", "abc", "9" * 30, "parameter:3"):
         assert found_by(market, nothing) == set()
 
 

@@ -8,7 +8,7 @@ from aitbc.coordinator.flows.acts import completion, dispatch, job_lifecycle
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.clock import ManualClock
 from tests.coordinator.database.groups import trips_of
-from tests.support.flows import Market, result_of, spec_of
+from tests.support.flows import Market, result_of, set_parameter, spec_of
 
 CAP = "default_max_price_per_1k_tokens"
 
@@ -40,7 +40,7 @@ def test_a_parameter_that_was_changed_holds_from_then_on(db: Database, market: M
     client = market.client()
     usual = parameters.DEFINITIONS[CAP].default
     for value in (usual, usual * 2, usual * 3, usual):
-        market.db.write_sync(parameters.set_value, CAP, value)
+        market.db.write_sync(set_parameter, CAP, value)
         for _ in range(2):
             assert market.submit(client, cap=None).max_price_units == value
 

@@ -33,12 +33,13 @@ def test_an_empty_database_gets_every_table(empty_database_url: str) -> None:
 
 
 def test_upgrading_again_keeps_the_rows(database_url: str) -> None:
-    execute(database_url, "INSERT INTO parameters (name, value, updated_at_ms) VALUES ('kept', 1, 1)")
+    execute(database_url, "INSERT INTO parameter_changes VALUES (1, 'kept', 0, 1, 1, 'me', 'to see')")
     assert migrate.upgrade(database_url) == migrate.head_revision()
     migrate.ensure_current(database_url, auto=True)
     migrate.ensure_current(database_url, auto=False)
     with migrate.open_connection(database_url, write=False) as connection:
-        assert connection.execute(sa.text("SELECT value FROM parameters WHERE name = 'kept'")).scalar() == 1
+        kept = connection.execute(sa.text("SELECT value_after FROM parameter_changes WHERE name = 'kept'"))
+        assert kept.scalar() == 1
 
 
 def test_a_database_of_the_first_version_comes_along(empty_database_url: str) -> None:

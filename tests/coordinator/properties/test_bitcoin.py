@@ -25,8 +25,8 @@ from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.core.bitcoin import units_of
 from aitbc.core.clock import ManualClock
 from tests.conftest import START_MS
-from tests.support.exchange import RATE, Exchange, FakeChain, FakeSource
 from tests.support.databases import Databases
+from tests.support.exchange import RATE, Exchange, FakeChain, FakeSource
 from tests.support.flows import Market, check_books, emptied
 from tests.support.transfers import id_of, signed_of
 

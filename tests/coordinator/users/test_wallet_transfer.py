@@ -22,12 +22,11 @@ from aitbc.coordinator.flows.acts import wallet_transfer
 from aitbc.coordinator.flows.shared.grants import open_account_with_grant
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.service import Hold
-from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.users import service as users
 from aitbc.core.clock import ManualClock
 from aitbc.core.wallet.transaction import Transaction
 from tests.coordinator.users.support import CHAIN, EvmWallet, NativeWallet
-from tests.support.flows import Market, database_url, found, memory_folder
+from tests.support.flows import Market, database_url, found, memory_folder, set_parameter
 from tests.support.transfers import id_of, job_of
 
 __all__ = ["database_url", "memory_folder"]
@@ -172,7 +171,7 @@ def test_anothers_money_cannot_be_sent(bank: Bank) -> None:
 
 
 def test_the_networks_least_fee_is_asked_for(bank: Bank) -> None:
-    bank.db.write_sync(parameters.set_value, "min_transaction_fee", 10)
+    bank.db.write_sync(set_parameter, "min_transaction_fee", 10)
     bank.refuse(FeeTooLow, ALICE.transfer(BOB.account, 1, 1, fee_units=9))
     bank.send(ALICE.transfer(BOB.account, 1, 1, fee_units=10))
 

@@ -1,63 +1,129 @@
 """Reads and sets the network's parameters. All are integers with bounds; money is in base units."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, func, literal_column, select
 
-from aitbc.coordinator.database import Tx, statement
+from aitbc.coordinator.chain import service as chain
+from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.errors import InvalidRequest
-from aitbc.coordinator.parameters.models import Parameter
+from aitbc.coordinator.errors import InvalidRequest, ServerBusy
+from aitbc.coordinator.parameters.models import ParameterChange
+from aitbc.core.log.leaf import PARAMETER, parameter_leaf
 from aitbc.core.money import UNITS_PER_AIT
+from aitbc.core.text import clean
 from aitbc.core.wallet.transaction import USUAL_FEE_UNITS
 
-_parameters = table_of(Parameter)
-SELECT_ONE = statement(select(_parameters.c.value).where(_parameters.c.name == bindparam("name")))
-CHANGED = statement(
-    select(_parameters.c.name).where(
-        _parameters.c.name == bindparam("name"), _parameters.c.value != bindparam("usual")
-    )
-)
-_changed: set[str] = set()  # what somebody had changed when it was last looked at
+MAX_REASON_CHARS = 200
+MAX_BY_CHARS = 100
+TRIES = 100  # each that fails means that another coordinator made a change
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A parameter's default and bounds, both ends included."""
+class Definition(NamedTuple):
+    """One parameter: what it means, its unit, its bounds (both included), and what holds until it is changed.
 
+    A default never changes: nothing in the log would say so. Who wants another sets the parameter.
+    """
+
+    name: str
     default: int
     low: int
     high: int
     unit: str
-    purpose: str
+    meaning: str
+    type: str = "integer"
+
+
+class Change(NamedTuple):
+    """A row of `parameter_changes`."""
+
+    number: int
+    name: str
+    value_before: int | None
+    value_after: int
+    effective_at_ms: int
+    by: str
+    reason: str
+
+
+class Standing(NamedTuple):
+    """A parameter, its value now, and what made it so; None where its default holds."""
+
+    definition: Definition
+    value: int
+    changed: Change | None
 
 
 DEFINITIONS: dict[str, Definition] = {
-    "fee_bps": Definition(250, 0, 5_000, "basis points", "share of each price that goes to the treasury"),
-    "default_price_per_1k_tokens": Definition(
-        UNITS_PER_AIT // 100, 0, 1_000_000 * UNITS_PER_AIT, "base units", "price of a miner that names none"
-    ),
-    "default_max_price_per_1k_tokens": Definition(
-        UNITS_PER_AIT // 10, 0, 1_000_000 * UNITS_PER_AIT, "base units", "cap of a client that names none"
-    ),
-    "min_transaction_fee": Definition(
-        USUAL_FEE_UNITS, 0, 1_000 * UNITS_PER_AIT, "base units", "least fee of a transfer between wallets"
-    ),
+    one.name: one
+    for one in (
+        Definition("fee_bps", 250, 0, 5_000, "basis points", "share of each price that goes to the treasury"),
+        Definition(
+            "default_price_per_1k_tokens",
+            UNITS_PER_AIT // 100,
+            0,
+            1_000_000 * UNITS_PER_AIT,
+            "base units",
+            "price of a miner that names none",
+        ),
+        Definition(
+            "default_max_price_per_1k_tokens",
+            UNITS_PER_AIT // 10,
+            0,
+            1_000_000 * UNITS_PER_AIT,
+            "base units",
+            "cap of a client that names none",
+        ),
+        Definition(
+            "min_transaction_fee",
+            USUAL_FEE_UNITS,
+            0,
+            1_000 * UNITS_PER_AIT,
+            "base units",
+            "least fee of a transfer between wallets",
+        ),
+    )
 }
+
+_changes = table_of(ParameterChange)
+_c = _changes.c
+_of_name = select(*_changes.columns).where(_c.name == bindparam("name")).order_by(_c.number.desc()).limit(1)
+NEWEST_OF = statement(_of_name, Change)
+NEWEST = statement(select(*_changes.columns).order_by(_c.number.desc()).limit(1), Change)
+_newest = _of_name.subquery("newest")
+CHANGED = statement(select(_newest.c.name).where(_newest.c.value_after != bindparam("usual")))
+INSERT = insert_into(ParameterChange, on_conflict_ignore=True)
+_changed: set[str] = set()  # what somebody had changed when it was last looked at
 
 
 def get(tx: Tx, name: str) -> int:
     """The parameter's value now; its default where nobody changed it. KeyError for an unknown name."""
     known = tx.memo.get(name)
     if known is None:
-        row = tx.one(SELECT_ONE, name=name)
-        known = tx.memo[name] = DEFINITIONS[name].default if row is None else int(row.value)
+        row = newest(tx, name)
+        known = tx.memo[name] = DEFINITIONS[name].default if row is None else row.value_after
     return int(known)
+
+
+def newest(tx: Tx, name: str) -> Change | None:
+    """The newest change of a parameter."""
+    row: Change | None = tx.one(NEWEST_OF, name=name)
+    return row
+
+
+def standing(tx: Tx) -> list[Standing]:
+    """Every parameter as it is now."""
+    found = ((definition, newest(tx, name)) for name, definition in DEFINITIONS.items())
+    return [
+        Standing(definition, definition.default if change is None else change.value_after, change)
+        for definition, change in found
+    ]
 
 
 def in_force(name: str) -> ColumnElement[int]:
     """The parameter's value now as an expression, for a statement that keeps it with what it writes."""
-    found = select(_parameters.c.value).where(_parameters.c.name == literal_column(f"'{name}'"))
+    named = _c.name == literal_column(f"'{name}'")
+    found = select(_c.value_after).where(named).order_by(_c.number.desc()).limit(literal_column("1"))
     return func.coalesce(found.scalar_subquery(), literal_column(str(DEFINITIONS[name].default)))
 
 
@@ -71,11 +137,43 @@ def usual(tx: Tx, name: str) -> int:
     return value
 
 
-def set_value(tx: Tx, name: str, value: int) -> None:
-    """Sets a parameter within its bounds. Raises InvalidRequest."""
+def set_value(tx: Tx, name: str, value: int, by: str, reason: str) -> Change | None:
+    """Changes a parameter within its bounds, with effect on what begins after this transaction.
+
+    `by` and `reason` are public. None where that is its value already: nothing changes, nothing is written.
+    Raises InvalidRequest; ServerBusy where other coordinators were faster again and again.
+    """
     definition = DEFINITIONS.get(name)
-    if definition is None or not definition.low <= value <= definition.high:
-        raise InvalidRequest(f"{name} cannot be {value}.", parameter=name)
+    if definition is None:
+        raise InvalidRequest(f"There is no parameter {clean(name, 64)}.", parameter=clean(name, 64))
+    if type(value) is not int or not definition.low <= value <= definition.high:
+        what = f"{name} is an integer from {definition.low} to {definition.high} ({definition.unit})."
+        raise InvalidRequest(what, parameter=name)
+    by, reason = _line("Who changes a parameter", by, MAX_BY_CHARS), reason_of(reason)
     tx.memo.pop(name, None)
-    tx.change(_parameters.delete().where(_parameters.c.name == name))
-    tx.change(_parameters.insert().values(name=name, value=value, updated_at_ms=tx.now_ms))
+    for _ in range(TRIES):
+        # In this order: who makes a change between the two has the number that is tried below.
+        last: Change | None = tx.one(NEWEST)
+        before = newest(tx, name)
+        was = definition.default if before is None else before.value_after
+        if was == value:
+            return None
+        number, not_before = (1, 0) if last is None else (last.number + 1, last.effective_at_ms)
+        change = Change(number, name, was, value, max(tx.now_ms, not_before), by, reason)
+        if tx.run(INSERT, **change._asdict()) == 1:
+            chain.append(tx, PARAMETER, f"parameter:{number}", parameter_leaf(*change))
+            return change
+    raise ServerBusy()
+
+
+def reason_of(text: str) -> str:
+    """A reason as it is kept. Raises InvalidRequest: empty or too long."""
+    return _line("A reason", text, MAX_REASON_CHARS)
+
+
+def _line(what: str, text: str, most: int) -> str:
+    """One line without control characters."""
+    line = " ".join(clean(text, len(text)).split())
+    if not 1 <= len(line) <= most:
+        raise InvalidRequest(f"{what} has 1 to {most} characters; everybody can read it.")
+    return line

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 TRANSFER = 0
 RECEIPT = 1
+PARAMETER = 2
 BITCOIN_CREDIT = 7
 
 
@@ -30,6 +31,7 @@ KINDS = {
     for kind in (
         LeafKind(TRANSFER, "transfers", "aitbc/transfer/v1"),
         LeafKind(RECEIPT, "receipts", "aitbc/receipt-leaf/v1"),
+        LeafKind(PARAMETER, "parameters", "aitbc/parameter/v1"),
         LeafKind(BITCOIN_CREDIT, "bitcoin_credits", "aitbc/bitcoin-credit/v1"),
     )
 }
@@ -67,6 +69,28 @@ def receipt_leaf(signed_text: str, key_id: str, signature: str) -> bytes:
     return (
         f'{{"body":{signed_text},"signature":{{"alg":"Ed25519","key_id":"{key_id}","sig":"{signature}"}},'
         '"type":"aitbc/receipt-leaf/v1"}'
+    ).encode()
+
+
+def parameter_leaf(
+    number: int,
+    name: str,
+    value_before: int | None,
+    value_after: int,
+    effective_at_ms: int,
+    by: str,
+    reason: str,
+) -> bytes:
+    """RFC 8785 of {by, effective_at_ms, name, number, reason, type, value_after, value_before}: a changed parameter.
+
+    Values are written as strings; `value_before` None: what it was before is not known.
+    ValueError: a text with a lone surrogate, which has no UTF-8.
+    """
+    before = "null" if value_before is None else f'"{value_before}"'
+    return (
+        f'{{"by":{_quote(by)},"effective_at_ms":{effective_at_ms},"name":{_quote(name)},"number":{number},'
+        f'"reason":{_quote(reason)},"type":"aitbc/parameter/v1","value_after":"{value_after}",'
+        f'"value_before":{before}}}'
     ).encode()
 
 

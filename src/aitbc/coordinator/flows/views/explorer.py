@@ -22,7 +22,7 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import Account, Transfer
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.core.ids import is_id
-from aitbc.core.log.leaf import RECEIPT, TRANSFER
+from aitbc.core.log.leaf import PARAMETER, RECEIPT, TRANSFER
 from aitbc.core.numbers import MAX_COUNT, read_count
 from aitbc.core.transfer_ids import GRANT, JOB
 from aitbc.core.wallet.address import AddressInvalid, canonical_address, looks_like_address
@@ -267,7 +267,8 @@ def addresses(tx: Tx, cursor: str | None, limit: int, offset: int) -> Page:
     return Page([Address._make(row[: len(Address._fields)]) for row in rows], following)
 
 
-SHOWN_AS = {TRANSFER: "transaction", RECEIPT: "receipt"}
+SHOWN_AS = {TRANSFER: "transaction", RECEIPT: "receipt", PARAMETER: "block"}
+"""What a leaf of a kind is shown as; those without a page of their own as the block that sealed them."""
 
 
 class Found(NamedTuple):
@@ -289,13 +290,13 @@ def search(tx: Tx, text: str) -> list[Found]:
     lower = wanted.lower()
     if queries.MIN_PREFIX <= len(lower) <= queries.HASH_DIGITS and set(lower) <= set("0123456789abcdef"):
         found += [Found("block", str(row.height)) for row in queries.blocks_by_hash(tx, lower, MAX_FOUND)]
-        found += _leaves(by_prefix(tx, lower, MAX_FOUND))
+        found += _leaves(tx, by_prefix(tx, lower, MAX_FOUND))
     named = hashes.named_by(tx, lower)
     if named is not None:
-        found += _leaves([named])
+        found += _leaves(tx, [named])
     leaf = queries.leaf_of(tx, wanted)
     if leaf is not None:
-        found += _leaves([leaf])
+        found += _leaves(tx, [leaf])
     if is_id(lower):
         found += _of_job(tx, lower)
     for account in dict.fromkeys((account_named(wanted), lower)):
@@ -304,9 +305,17 @@ def search(tx: Tx, text: str) -> list[Found]:
     return list(dict.fromkeys(found))
 
 
-def _leaves(rows: Iterable[FoundLeaf | LeafRow | Named]) -> list[Found]:
-    """Leaves of kinds that have no page are left out."""
-    return [Found(SHOWN_AS[row.kind], row.ref_id) for row in rows if row.kind in SHOWN_AS]
+def _leaves(tx: Tx, rows: Iterable[FoundLeaf | LeafRow | Named]) -> list[Found]:
+    """Leaves of kinds that are not shown are left out, and those that wait for the block that they are shown as."""
+    found = []
+    for row in rows:
+        shown = SHOWN_AS.get(row.kind)
+        if shown == "block":
+            block = Spans(tx).of(row.leaf_index)
+            found += [] if block is None else [Found(shown, str(block.height))]
+        elif shown is not None:
+            found.append(Found(shown, row.ref_id))
+    return found
 
 
 def _of_job(tx: Tx, job_id: str) -> list[Found]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
+from sqlalchemy import text as sql
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.chain import proofs
@@ -16,15 +17,18 @@ from aitbc.coordinator.exchange.models import BitcoinCredit
 from aitbc.coordinator.flows.shared import own_jobs
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.parameters.models import REF, ParameterChange
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
+    PARAMETER,
     RECEIPT,
     TRANSFER,
     bitcoin_credit_leaf,
+    parameter_leaf,
     receipt_leaf,
     transfer_leaf,
 )
@@ -54,6 +58,11 @@ RECEIPTS_IN = statement(
     .join(Receipt, _r.id == _l.ref_id)
     .where(_l.kind == RECEIPT, *_range)
 )
+CHANGES_IN = statement(
+    select(_l.leaf_index, *table_of(ParameterChange).columns)
+    .join(ParameterChange, sql(REF) == _l.ref_id)
+    .where(_l.kind == PARAMETER, *_range)
+)
 BITCOIN_CREDITS_IN = statement(
     select(_l.leaf_index, *table_of(BitcoinCredit).columns)
     .join(BitcoinCredit, table_of(BitcoinCredit).c.id == _l.ref_id)
@@ -62,6 +71,7 @@ BITCOIN_CREDITS_IN = statement(
 ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     TRANSFER: (TRANSFERS_IN, transfer_leaf),
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
+    PARAMETER: (CHANGES_IN, parameter_leaf),
     BITCOIN_CREDIT: (BITCOIN_CREDITS_IN, bitcoin_credit_leaf),
 }
 """By kind: the leaves of a range with what their bytes are made of, and what makes them."""

@@ -142,7 +142,11 @@ class Bitcoind:
                 self._mempool.add(txid, transaction)
         if len(new) > MOST_NEW:
             return None
-        return await asyncio.to_thread(self._mempool.outputs_to, scripts)
+        try:
+            return await asyncio.to_thread(self._mempool.outputs_to, scripts)
+        except asyncio.CancelledError:
+            self._mempool = Mempool()  # the thread still works on the other one
+            raise
 
     async def _transactions(self, txids: list[str]) -> list[tuple[str, Transaction]]:
         """Those that it still has."""

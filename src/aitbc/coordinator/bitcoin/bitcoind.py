@@ -125,7 +125,7 @@ class Bitcoind:
         return blocks, seen
 
     async def _block(self, hashed: str, scripts: Set[bytes]) -> Block:
-        body = await self._post(self._request("getblock", hashed, False), MAX_BLOCK_BYTES)
+        body = await self._post(self._request("getblock", hashed, 0), MAX_BLOCK_BYTES)
         # A large block takes a tenth of a second to read, in which others are to be served.
         block = await asyncio.to_thread(_read_block, body, scripts)
         if block.hash != hashed:

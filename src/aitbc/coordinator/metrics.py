@@ -60,7 +60,7 @@ OPEN_TOPUPS = Gauge("aitbc_open_topups", "Top-ups whose rate is still locked.")
 UNCREDITED_OUTPUTS = Gauge(
     "aitbc_uncredited_outputs", "Bitcoin outputs that pay us and no top-up: an operator says whose they are."
 )
-OWED_TOPUPS = Gauge(
+OWED_OUTPUTS = Gauge(
     "aitbc_owed_outputs",
     "Bitcoin outputs whose credit was taken back after a reorganisation, but not in full.",
 )

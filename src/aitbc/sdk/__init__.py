@@ -28,6 +28,7 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
+from aitbc.sdk.exchange import BitcoinOutput, BitcoinPayment, Rates
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
 from aitbc.sdk.payments import Payment
@@ -44,6 +45,8 @@ __all__ = [
     "AuthenticationError",
     "Balance",
     "BatchItem",
+    "BitcoinOutput",
+    "BitcoinPayment",
     "Client",
     "Conflict",
     "CoordinatorUnreachable",
@@ -68,6 +71,7 @@ __all__ = [
     "PriceRange",
     "Quote",
     "RateLimited",
+    "Rates",
     "Receipt",
     "ServerError",
     "Statement",

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import operations, payments, receipt_operations
+from aitbc.sdk import exchange, operations, payments, receipt_operations
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -112,6 +112,10 @@ class AsyncClient:
     open_payment = _awaiting(payments.open_payment)
     release_payment = _awaiting(payments.release_payment)
     refund_payment = _awaiting(payments.refund_payment)
+    rates = _awaiting(exchange.rates)
+    create_bitcoin_payment = _awaiting(exchange.create_bitcoin_payment)
+    bitcoin_payment = _awaiting(exchange.bitcoin_payment)
+    wait_for_bitcoin = _awaiting(exchange.wait_for_bitcoin)
     receipts = _awaiting(receipt_operations.receipts)
     receipt = _awaiting(receipt_operations.receipt)
     job_receipts = _awaiting(receipt_operations.job_receipts)

@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import operations, payments, receipt_operations
+from aitbc.sdk import exchange, operations, payments, receipt_operations
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -112,6 +112,10 @@ class Client:
     open_payment = _blocking(payments.open_payment)
     release_payment = _blocking(payments.release_payment)
     refund_payment = _blocking(payments.refund_payment)
+    rates = _blocking(exchange.rates)
+    create_bitcoin_payment = _blocking(exchange.create_bitcoin_payment)
+    bitcoin_payment = _blocking(exchange.bitcoin_payment)
+    wait_for_bitcoin = _blocking(exchange.wait_for_bitcoin)
     receipts = _blocking(receipt_operations.receipts)
     receipt = _blocking(receipt_operations.receipt)
     job_receipts = _blocking(receipt_operations.job_receipts)

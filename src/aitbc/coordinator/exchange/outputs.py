@@ -20,6 +20,7 @@ from aitbc.core.transfer_ids import BITCOIN, TransferId
 _o: Any = table_of(BitcoinOutput).c
 _c: Any = table_of(BitcoinCredit).c
 _t: Any = table_of(Topup).c
+MOST_LISTED = 1000
 _own = _o.id == bindparam("outpoint")
 
 
@@ -142,6 +143,18 @@ FLAGGED_OF = statement(
     .join(Topup, _t.id == _o.topup_id)
     .where(_t.account_id == bindparam("account"), sql(FLAGGED))
 )
+FLAGGED_ALL = statement(
+    select(_o.id, _t.account_id, _o.credited_units)
+    .join(Topup, _t.id == _o.topup_id)
+    .where(sql(FLAGGED))
+    .order_by(_o.seen_at_ms, _o.id)
+)
+NOBODYS = statement(
+    select(_o.id, _o.sat, _o.seen_at_ms)
+    .where(_o.topup_id == literal_column("''"))
+    .order_by(_o.seen_at_ms, _o.id)
+    .limit(MOST_LISTED)
+)
 
 
 def credit_id(output: str, events: int) -> TransferId:
@@ -254,3 +267,13 @@ def entry(tx: Tx, output: str, events: int) -> Credit | None:
 def owed_by(tx: Tx, account_id: str) -> int:
     """Base units that reversals could not take back from an account."""
     return sum(row.credited_units for row in tx.all(FLAGGED_OF, account=account_id))
+
+
+def owed(tx: Tx) -> list[Any]:
+    """Every output whose credit was taken back, but not in full, and not forgiven: id, account_id, credited_units."""
+    return tx.all(FLAGGED_ALL)
+
+
+def nobodys(tx: Tx) -> list[Any]:
+    """The oldest outputs that told no top-up: id, sat, seen_at_ms."""
+    return tx.all(NOBODYS)

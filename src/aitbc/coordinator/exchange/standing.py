@@ -2,19 +2,32 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import literal_column, select
+from sqlalchemy import func, literal_column, select
 from sqlalchemy import text as sql
 
 from aitbc.coordinator.bitcoin.source import BlockRef
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.exchange import topups, watch
-from aitbc.coordinator.exchange.models import OPEN, BitcoinOutput
+from aitbc.coordinator.exchange.models import FLAGGED, LOCKED, OPEN, BitcoinOutput, Topup
 from aitbc.coordinator.exchange.watch import WatchRow
 
 _o = table_of(BitcoinOutput).c
 UNPLACED = statement(select(_o.script, _o.height).where(sql(OPEN), _o.gone == literal_column("0")).distinct())
+OPEN_TOPUPS = statement(select(func.count().label("count")).select_from(Topup).where(sql(LOCKED)))
+NOBODYS = statement(select(func.count().label("count")).where(_o.topup_id == literal_column("''")))
+OWED = statement(select(func.count().label("count")).select_from(BitcoinOutput).where(sql(FLAGGED)))
 PAGE = 10_000
+
+
+class Levels(NamedTuple):
+    """What an operator has to know: `age_ms` since the chain and its mempool were last looked at (0: never)."""
+
+    watch: WatchRow | None
+    age_ms: int
+    open_topups: int
+    nobodys: int
+    owed: int
 
 
 class Standing(NamedTuple):
@@ -43,6 +56,18 @@ def read(tx: Tx, have: int) -> Standing:
     from_height = found.scanned_height if new is None else min(found.scanned_height, new)
     page = topups.scripts_from(tx, have, PAGE)
     return Standing(found, watch.blocks(tx), number, from_height, [row.script for row in page])
+
+
+def levels(tx: Tx) -> Levels:
+    """How the exchange is."""
+    found = watch.get(tx)
+    return Levels(
+        found,
+        0 if found is None else max(0, tx.now_ms - found.whole_ms),
+        int(tx.one(OPEN_TOPUPS).count),
+        int(tx.one(NOBODYS).count),
+        int(tx.one(OWED).count),
+    )
 
 
 def to_ask(tx: Tx, most: int, common_height: int) -> dict[str, int]:

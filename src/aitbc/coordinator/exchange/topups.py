@@ -135,7 +135,6 @@ SCRIPTS_IN_TURN = statement(
     ASKABLE.where(_t.number.in_(select(_t.number).order_by(_t.asked_ms, _t.number).limit(bindparam("count"))))
 )
 SCRIPTS_NAMED = statement(lambda dialect: ASKABLE.where(among(dialect, "topups.script", "scripts")))
-OPEN_COUNT = statement(select(func.count().label("count")).where(sql(LOCKED)))
 
 
 def take_index(tx: Tx, key_id: str) -> int:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, literal_column, select
-from sqlalchemy import text as sql
+from sqlalchemy import bindparam, func, select
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import TopupNotFound
-from aitbc.coordinator.exchange import outputs, topups, watch
-from aitbc.coordinator.exchange.models import FLAGGED, LOCKED, BitcoinOutput, Topup
+from aitbc.coordinator.exchange import outputs, standing, topups, watch
+from aitbc.coordinator.exchange.models import BitcoinOutput, Topup
 from aitbc.coordinator.exchange.outputs import OutputRow
 from aitbc.coordinator.exchange.states import confirmations_asked
 from aitbc.coordinator.exchange.terms import Terms
@@ -21,9 +20,6 @@ from aitbc.coordinator.exchange.watch import WatchRow
 
 _t: Any = table_of(Topup).c
 _o: Any = table_of(BitcoinOutput).c
-OPEN_TOPUPS = statement(select(func.count().label("count")).where(sql(LOCKED)))
-NOBODYS = statement(select(func.count().label("count")).where(_o.topup_id == literal_column("''")))
-OWED = statement(select(func.count().label("count")).where(sql(FLAGGED)))
 LAST_PAID = statement(
     select(func.max(_t.key_index).label("index"))
     .select_from(BitcoinOutput)
@@ -54,13 +50,9 @@ class TopupView(NamedTuple):
 
 
 class Health(NamedTuple):
-    """What an operator has to know. `indexes`: by extended key, its next index and the last one that was paid."""
+    """What an operator has to know. `indexes`: by extended key, its next index and the last one that was paid (-1)."""
 
-    watch: WatchRow | None
-    age_ms: int
-    open_topups: int
-    nobodys: int
-    owed: int
+    levels: standing.Levels
     indexes: dict[str, tuple[int, int]]
 
 
@@ -83,15 +75,8 @@ def looked(tx: Tx) -> WatchRow | None:
 
 def health(tx: Tx) -> Health:
     """The watch, and what waits for an operator."""
-    found = watch.get(tx)
-    return Health(
-        watch=found,
-        age_ms=0 if found is None else max(0, tx.now_ms - found.whole_ms),
-        open_topups=int(tx.one(OPEN_TOPUPS).count),
-        nobodys=int(tx.one(NOBODYS).count),
-        owed=int(tx.one(OWED).count),
-        indexes={key: (following, _last_paid(tx, key)) for key, following in topups.next_indexes(tx).items()},
-    )
+    indexes = {key: (following, _last_paid(tx, key)) for key, following in topups.next_indexes(tx).items()}
+    return Health(standing.levels(tx), indexes)
 
 
 def _last_paid(tx: Tx, key_id: str) -> int:

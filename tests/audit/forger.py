@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from aitbc.core.log.block import VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint
-from aitbc.core.log.leaf import parameter_leaf, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import bitcoin_credit_leaf, parameter_leaf, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.network import Founding
@@ -27,6 +27,7 @@ MADE: dict[int, tuple[str, Callable[..., bytes]]] = {
     0: (TRANSFER, transfer_leaf),
     1: (RECEIPT, receipt_leaf),
     2: (CHANGE, parameter_leaf),
+    7: ("SELECT * FROM bitcoin_credits WHERE id = ?", bitcoin_credit_leaf),
 }
 
 
@@ -65,7 +66,7 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
         root = root_of(hashes[:end])
         header = BlockHeader(
             CHAIN, last.height + 1, last.hash, time_ms, last.tree_size, end, root.hex(),
-            new.count(0), new.count(1), key.key_id, VERSION_2, (("parameters", new.count(2)),),
+            new.count(0), new.count(1), key.key_id, VERSION_2, _others(new),
         )  # fmt: skip
         text = Checkpoint(origin, end, root).to_text()
         row = (
@@ -75,6 +76,12 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
         )  # fmt: skip
         db.execute(f"INSERT INTO blocks VALUES ({', '.join('?' * len(row))})", row)
         last = replace(header)
+
+
+def _others(kinds: list[int]) -> tuple[tuple[str, int], ...]:
+    """What a block has besides transfers and receipts."""
+    credits = (("bitcoin_credits", kinds.count(7)),) if 7 in kinds else ()
+    return (*credits, ("parameters", kinds.count(2)))
 
 
 def refound(db: sqlite3.Connection, key: PrivateKey) -> None:

@@ -1,21 +1,20 @@
-"""Credits of Bitcoin outputs, recomputed: each from its output and rate, and each with its one transfer.
+"""Rows of the exchange against the log of its credits, and top-ups against what arrived for them.
 
 What the outputs themselves are is a Bitcoin node's to say; that is listed in `sight`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from embit.base import EmbitError
 from embit.script import address_to_scriptpubkey
 from sqlalchemy import text
 
-from aitbc.audit.books import MINT, Line
+from aitbc.audit.credits import BitcoinBooks, Standing
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.coordinator.database import Tx, statement
-from aitbc.core.bitcoin import CREDITED, ENTRY, REVERSED, sat_for, units_of
-from aitbc.core.transfer_ids import BITCOIN, TOPUP
+from aitbc.core.bitcoin import sat_for
 
 PAGE = 1024
 NUMBERS = ""
@@ -31,103 +30,6 @@ OUTPUTS = statement(
 OUTPUTS_OF = statement(text("SELECT * FROM bitcoin_outputs WHERE topup_id = :topup ORDER BY id"))
 SCRIPT = statement(text("SELECT 1 AS one FROM topups WHERE script = :script LIMIT 1"))
 KEYS = statement(text("SELECT id, next_index FROM bitcoin_keys ORDER BY id"))
-
-
-class Entry(NamedTuple):
-    """A credit or reversal, as a row or a leaf states it."""
-
-    id: str
-    kind: str
-    outpoint: str
-    topup_id: str
-    account_id: str
-    sat: int
-    rate_units: int
-    units: int
-    short_units: int
-    block_height: int
-    block_hash: str
-    created_at_ms: int
-
-
-class _Standing(NamedTuple):
-    """What the entries of an output come to: how many there were, and what is with the account."""
-
-    events: int
-    units: int
-    last: Entry
-
-
-class BitcoinBooks:
-    """Takes the entries in the order of the log, each after its transfer."""
-
-    def __init__(self) -> None:
-        self.outputs: dict[str, _Standing] = {}
-        self._transfers: dict[str, Line] = {}
-
-    def move(self, line: Line) -> None:
-        """A transfer that bears an output's name."""
-        if line.id in self._transfers:
-            raise Wrong("transfer", line.id, "it stands in the log twice")
-        self._transfers[line.id] = line
-
-    def take(self, entry: Entry) -> None:
-        """Raises Wrong where the output and its rate do not come to this, or the transfer moved something else."""
-        before = self.outputs.get(entry.outpoint)
-        events = 0 if before is None else before.events
-        standing = 0 if before is None else before.units
-        name = entry.outpoint if events == 0 else f"{entry.outpoint}:{events}"
-        if entry.id != f"{ENTRY}{BITCOIN.prefix}{name}" or not BITCOIN.fits(BITCOIN.prefix + name):
-            raise Wrong(
-                "bitcoin_credit", entry.id, f"its output had {events} credits and reversals before it"
-            )
-        if entry.kind != (REVERSED if events % 2 else CREDITED):
-            raise Wrong(
-                "bitcoin_credit", entry.id, f"it is a {entry.kind}, after {events} credits and reversals"
-            )
-        if before is not None:
-            _check_same(before.last, entry)
-        if entry.kind == CREDITED:
-            whole = units_of(entry.sat, entry.rate_units)
-            if (entry.units, entry.short_units) != (whole - standing, 0):
-                raise Wrong(
-                    "bitcoin_credit", entry.id, f"{entry.sat} satoshi are {whole} units, {standing} stood"
-                )
-            standing = whole
-        else:
-            if entry.units + entry.short_units != standing:
-                raise Wrong("bitcoin_credit", entry.id, f"{standing} units were to be taken back")
-            standing = entry.short_units
-        self._check_transfer(entry)
-        self.outputs[entry.outpoint] = _Standing(events + 1, standing, entry)
-
-    def close(self) -> None:
-        """At the end of the log. Raises Wrong where money moved in an output's name without an entry."""
-        for line in self._transfers.values():
-            raise Wrong("transfer", line.id, "the log does not say which bitcoin output it is for")
-
-    def _check_transfer(self, entry: Entry) -> None:
-        line = self._transfers.pop(entry.id.removeprefix(ENTRY), None)
-        if line is None:
-            raise Wrong("bitcoin_credit", entry.id, "nothing was moved for it")
-        ref = TOPUP.prefix + entry.topup_id
-        if entry.kind == CREDITED:
-            meant = ("mint", MINT, entry.account_id, entry.units, ref, entry.created_at_ms)
-        else:
-            meant = ("transfer", entry.account_id, MINT, entry.units, ref, entry.created_at_ms)
-        moved = (line.kind, line.debit, line.credit, line.amount_units, line.ref, line.created_at_ms)
-        if moved != meant:
-            raise Wrong("transfer", line.id, "it moved something else than its bitcoin output is worth")
-
-
-def _check_same(last: Entry, entry: Entry) -> None:
-    """What is the same in all entries of an output; a reversal has its credit's block."""
-    same = ("topup_id", "account_id", "sat", "rate_units")
-    if entry.kind == REVERSED:
-        same += ("block_height", "block_hash")  # type: ignore[assignment]
-    for field in same:
-        if getattr(entry, field) != getattr(last, field):
-            raise Wrong("bitcoin_credit", entry.id, f"its {field} is another than in {last.id}")
 
 
 def check_bitcoin(tx: Tx, books: BitcoinBooks, report: Report, progress: Progress) -> None:
@@ -148,7 +50,7 @@ def check_bitcoin(tx: Tx, books: BitcoinBooks, report: Report, progress: Progres
     _check_keys(tx, report, made)
 
 
-def _check_output(tx: Tx, row: Any, standing: _Standing | None) -> None:
+def _check_output(tx: Tx, row: Any, standing: Standing | None) -> None:
     if standing is None:
         if row.events or row.rate_units or row.credited_units or row.reversed or row.forgiven:
             raise Wrong("bitcoin_output", row.id, "it says that it was credited, and the log does not")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
-from aitbc.audit.bitcoin import BitcoinBooks, Entry
 from aitbc.audit.books import Books, Line
+from aitbc.audit.credits import BitcoinBooks, Entry
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
 from aitbc.audit.parameters import Change

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from aitbc.audit.bitcoin import BitcoinBooks
 from aitbc.audit.books import Books
+from aitbc.audit.credits import BitcoinBooks
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.jobs import check_settlement

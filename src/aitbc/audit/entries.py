@@ -6,20 +6,23 @@ import re
 from array import array
 from typing import Any
 
-from aitbc.audit.books import Books, Line
+from aitbc.audit.books import Books, Line, Settlement
 from aitbc.audit.credits import BitcoinBooks, Entry
 from aitbc.audit.findings import Report, Wrong
 from aitbc.audit.paid import Paid
 from aitbc.audit.parameters import FEE, Change, History, explains, listed
 from aitbc.audit.receipts import ReceiptCheck
+from aitbc.audit.rented import Rented, read_booking
 from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
+    BOOKING,
     KINDS,
     PARAMETER,
     RECEIPT,
     TRANSFER,
     bitcoin_credit_leaf,
+    booking_leaf,
     parameter_leaf,
     receipt_leaf,
     transfer_leaf,
@@ -37,13 +40,16 @@ _OF_A_RECEIPT = 4  # numbers that are kept of one whose fee is not explained yet
 class Entries:
     """Takes the entries one by one.
 
-    `seen`: how many were of each kind, in the order of `KINDS`, then of all others.
+    `seen`: how many were of each kind, in the order of `KINDS`, then of all others. `unrented`: payments for bookings
+    that were not there at the end.
     """
 
     def __init__(self, receipts: ReceiptCheck, report: Report) -> None:
         self.books = Books()
         self.bitcoin = BitcoinBooks()
         self.paid = Paid()
+        self.unrented = 0
+        self._rented = Rented()
         self.seen = [0] * (len(KINDS) + 1)
         self._receipts = receipts
         self._report = report
@@ -69,6 +75,9 @@ class Entries:
             elif number == PARAMETER:
                 change = _read_change(document)
                 same = parameter_leaf(*change) == data
+            elif number == BOOKING:
+                booking = read_booking(document)
+                same = booking_leaf(*booking) == data
             elif number == BITCOIN_CREDIT:
                 credit = _read_credit(document)
                 same = bitcoin_credit_leaf(*credit) == data
@@ -85,7 +94,7 @@ class Entries:
             self.books.apply(line)
             if BITCOIN.fits(line.id):
                 self.bitcoin.move(line)
-            self.paid.settled(self.books.settled())
+            self._settled(self.books.settled())
         elif number == RECEIPT:
             receipt_id = str(document["body"].get("receipt_id"))
             fields = self._receipts.check(receipt_id, body, signature["key_id"], signature["sig"])
@@ -95,6 +104,12 @@ class Entries:
             self._history.take(change)
         elif number == BITCOIN_CREDIT:
             self.bitcoin.take(credit)
+        elif number == BOOKING:
+            self._rented.ended(booking)
+
+    def _settled(self, ended: list[Settlement]) -> None:
+        """Holds were settled: of bookings, or of jobs."""
+        self.paid.settled([one for one in ended if not self._rented.settled(one)])
 
     def _hold_to_history(self, index: int, started_at_ms: int, price_units: int, fee_units: int) -> None:
         if not explains(self._history.around(FEE, started_at_ms), price_units, fee_units):
@@ -102,7 +117,8 @@ class Entries:
 
     def close(self) -> None:
         """After the last entry. Raises Wrong."""
-        self.paid.settled(self.books.settled(all_of_them=True))
+        self._settled(self.books.settled(all_of_them=True))
+        self.unrented = self._rented.close(whole=False)
         self.paid.close(self._newest_ms)
         for at in range(0, len(self._unexplained), _OF_A_RECEIPT):
             index, started_at_ms, price_units, fee_units = self._unexplained[at : at + _OF_A_RECEIPT]

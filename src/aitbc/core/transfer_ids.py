@@ -99,6 +99,7 @@ DEPOSIT = ReferenceForm(
     frozenset({"hold", "void"}),
     "A miner's id is 1 to 64 of A-Z a-z 0-9 . _ -",
 )
+BOOKED = ReferenceForm("booking ", UUID_V7, _HOLDING, "A booking's id is a UUID of version 7.")
 SIGNED = ReferenceForm("", _HEX_64, _WALLETS, "A signed transaction's hash is 64 hex digits.")
 SIGNED_FEE = ReferenceForm("fee:", _HEX_64, _WALLETS, SIGNED.says)
 REASON = ReferenceForm(
@@ -111,13 +112,14 @@ TOPUP = ReferenceForm("topup:", UUID_V7, _MINT | _WALLETS, "A top-up's id is a U
 REFERENCES = {
     "job": JOB,
     "deposit": DEPOSIT,
+    "booking": BOOKED,
     "signed": SIGNED,
     "signed_fee": SIGNED_FEE,
     "topup": TOPUP,
     "reason": REASON,
 }
-"""Every form that a reference has: a job, a miner, what a wallet signed and the fee of that, a top-up with Bitcoin; and
-why money is made."""
+"""Every form that a reference has: a job, a miner, a booking, what a wallet signed and the fee of that, a top-up with
+Bitcoin; and why money is made."""
 
 GRANTED = REASON.of("devnet grant")
 

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from aitbc.sdk import exchange, operations, payments, receipt_operations
+from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -112,6 +113,14 @@ class AsyncClient:
     open_payment = _awaiting(payments.open_payment)
     release_payment = _awaiting(payments.release_payment)
     refund_payment = _awaiting(payments.refund_payment)
+    register_gpu = _awaiting(rentals.register_gpu)
+    gpus = _awaiting(rentals.gpus)
+    gpu = _awaiting(rentals.gpu)
+    book_gpu = _awaiting(rentals.book_gpu)
+    new_gpu_key = _awaiting(rentals.new_gpu_key)
+    release_gpu = _awaiting(rentals.release_gpu)
+    gpu_order = _awaiting(rentals.gpu_order)
+    gpu_orders = _awaiting(rentals.gpu_orders)
     rates = _awaiting(exchange.rates)
     create_bitcoin_payment = _awaiting(exchange.create_bitcoin_payment)
     bitcoin_payment = _awaiting(exchange.bitcoin_payment)

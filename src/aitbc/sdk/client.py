@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from aitbc.sdk import exchange, operations, payments, receipt_operations
+from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -112,6 +113,14 @@ class Client:
     open_payment = _blocking(payments.open_payment)
     release_payment = _blocking(payments.release_payment)
     refund_payment = _blocking(payments.refund_payment)
+    register_gpu = _blocking(rentals.register_gpu)
+    gpus = _blocking(rentals.gpus)
+    gpu = _blocking(rentals.gpu)
+    book_gpu = _blocking(rentals.book_gpu)
+    new_gpu_key = _blocking(rentals.new_gpu_key)
+    release_gpu = _blocking(rentals.release_gpu)
+    gpu_order = _blocking(rentals.gpu_order)
+    gpu_orders = _blocking(rentals.gpu_orders)
     rates = _blocking(exchange.rates)
     create_bitcoin_payment = _blocking(exchange.create_bitcoin_payment)
     bitcoin_payment = _blocking(exchange.bitcoin_payment)

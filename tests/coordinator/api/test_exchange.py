@@ -16,6 +16,8 @@ from tests.coordinator.api.support import Headers, Market, expect_error, held_to
 from tests.support.exchange import ADDRESS, FakeChain, FakeSource, account_key
 
 CREATE, STATUS, RATES = "/v1/exchange/create-payment", "/v1/exchange/payment-status", "/v1/exchange/rates"
+OF_EXCHANGE = [("POST", CREATE), ("GET", STATUS + "/{payment_id}")]
+"""The operations whose callers are tried out here rather than with all others."""
 Json = dict[str, Any]
 Begin = Callable[..., "Scene"]
 SETTINGS = {"bitcoin_network": "regtest", "bitcoin_rpc_url": "http://unused", "bitcoin_xpub": account_key()}

@@ -172,6 +172,7 @@ def create(
     hold_id: str,
     held_units: int,
     max_run_ms: int,
+    reservation: str = "",
 ) -> JobRow:
     """Writes a new job into the queue and says so to waiting miners."""
     job = JobRow(
@@ -219,6 +220,7 @@ def create(
         paid_run_ms=0,
         min_context=spec.min_context,
         fee_bps=None,
+        reservation=reservation,
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))

@@ -14,9 +14,10 @@ from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
 from aitbc.coordinator.exchange.models import BitcoinCredit
-from aitbc.coordinator.flows.shared import own_jobs
+from aitbc.coordinator.flows.shared import own_jobs, rentals
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.marketplace.models import Booking
 from aitbc.coordinator.parameters.models import REF, ParameterChange
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.models import Receipt
@@ -24,10 +25,12 @@ from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
+    BOOKING,
     PARAMETER,
     RECEIPT,
     TRANSFER,
     bitcoin_credit_leaf,
+    booking_leaf,
     parameter_leaf,
     receipt_leaf,
     transfer_leaf,
@@ -36,6 +39,7 @@ from aitbc.core.log.leaf import (
 _l: Any = table_of(Leaf).c
 _t: Any = table_of(Transfer).c
 _r: Any = table_of(Receipt).c
+_b: Any = table_of(Booking).c
 _range = (_l.leaf_index >= bindparam("first"), _l.leaf_index < bindparam("end"))
 
 TRANSFERS_IN = statement(
@@ -58,6 +62,11 @@ RECEIPTS_IN = statement(
     .join(Receipt, _r.id == _l.ref_id)
     .where(_l.kind == RECEIPT, *_range)
 )
+BOOKINGS_IN = statement(
+    select(_l.leaf_index, *(_b[name] for name in rentals.LEAF_COLUMNS))
+    .join(Booking, _b.id == _l.ref_id)
+    .where(_l.kind == BOOKING, *_range)
+)
 CHANGES_IN = statement(
     select(_l.leaf_index, *table_of(ParameterChange).columns)
     .join(ParameterChange, sql(REF) == _l.ref_id)
@@ -72,6 +81,7 @@ ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     TRANSFER: (TRANSFERS_IN, transfer_leaf),
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
     PARAMETER: (CHANGES_IN, parameter_leaf),
+    BOOKING: (BOOKINGS_IN, booking_leaf),
     BITCOIN_CREDIT: (BITCOIN_CREDITS_IN, bitcoin_credit_leaf),
 }
 """By kind: the leaves of a range with what their bytes are made of, and what makes them."""

@@ -18,17 +18,11 @@ Operation = tuple[str, str]
 
 LATER: frozenset[Operation] = frozenset(
     {
-        # The marketplace of GPUs.
-        ("POST", "/v1/marketplace/gpu/register"),
-        ("GET", "/v1/marketplace/gpu/list"),
-        ("GET", "/v1/marketplace/gpu/{}"),
-        ("POST", "/v1/marketplace/gpu/{}/book"),
-        ("POST", "/v1/marketplace/gpu/{}/release"),
+        # Reviews and prices of GPUs.
         ("GET", "/v1/marketplace/gpu/{}/reviews"),
         ("POST", "/v1/marketplace/gpu/{}/reviews"),
-        ("GET", "/v1/marketplace/orders"),
         ("GET", "/v1/marketplace/pricing/{}"),
-        # Governance and the exchange.
+        # Governance.
         ("POST", "/v1/governance/proposals"),
         ("GET", "/v1/governance/proposals"),
         ("GET", "/v1/governance/proposals/{}"),
@@ -36,8 +30,6 @@ LATER: frozenset[Operation] = frozenset(
         ("GET", "/v1/governance/voting-power/{}"),
         ("GET", "/v1/governance/parameters"),
         ("POST", "/v1/governance/execute/{}"),
-        ("POST", "/v1/exchange/create-payment"),
-        ("GET", "/v1/exchange/payment-status/{}"),
     }
 )
 """Documented operations that are not served yet. The list only ever gets shorter."""

@@ -88,6 +88,8 @@ def assign(tx: Tx, output: str, topup_id: str) -> None:
         raise InvalidRequest("There is no output of this name that waits to be assigned.", field="outpoint")
     if topup is None:
         raise InvalidRequest("There is no such top-up.", field="topup")
+    if topup.script != row.script:
+        raise InvalidRequest("That top-up has another address than the output pays.", field="topup")
     if not outputs.assign(tx, output, topup_id):
         raise InvalidRequest("Somebody else has just assigned it.", field="outpoint")
 

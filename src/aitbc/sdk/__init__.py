@@ -28,6 +28,7 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
+from aitbc.sdk.gpu_market import GpuPricing, GpuReview, GpuReviewPage
 from aitbc.sdk.gpus import GpuOffer, GpuPage, Order, OrderPage
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
@@ -52,6 +53,9 @@ __all__ = [
     "Gpu",
     "GpuOffer",
     "GpuPage",
+    "GpuPricing",
+    "GpuReview",
+    "GpuReviewPage",
     "Health",
     "InvalidRequest",
     "Job",

@@ -40,6 +40,7 @@ KINDS = {
     "api_keys": "(limit_units IS NULL) || (booking_id <> '')",
     "bookings": "detail || opened",
     "gpus": "state",
+    "reviews": "stars",
 }
 """What tells rows of a table apart that the audit looks at in different ways."""
 VALUES = {

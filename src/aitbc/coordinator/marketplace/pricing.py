@@ -5,7 +5,7 @@ Each look is a range of one index that holds all that it needs.
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, case, func, literal_column, select
+from sqlalchemy import BigInteger, bindparam, case, func, literal_column, select
 
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
@@ -38,6 +38,7 @@ _here_ms = case(
     else_=0,
 )
 _price = _g.price_units
+_part: Any = literal_column(str(PART), BigInteger)
 COUNTS = statement(
     select(
         func.count().label("total"),
@@ -55,8 +56,8 @@ def _prices(*which: Any) -> Any:
         select(
             func.min(_price).label("least"),
             func.max(_price).label("most"),
-            func.sum(_price / literal_column(str(PART))).label("high"),
-            func.sum(_price % literal_column(str(PART))).label("low"),
+            func.sum(_price // _part).label("high"),
+            func.sum(_price % _part).label("low"),
         ).where(_of_model, *which)
     )
 

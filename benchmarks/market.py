@@ -63,7 +63,7 @@ def market_rows(gpus: int, orders: int, booked: int, now_ms: int) -> list[str]:
     )
     i, of_gpu = "i", f"(i % {gpus})"
     active = f"i < {booked}"
-    before = f"({now_ms - 3_600_000} - ({orders} - i) * {ORDER_EVERY_MS})"
+    before = f"({now_ms - 3_600_000} - ({orders} - i) * CAST({ORDER_EVERY_MS} AS BIGINT))"
     start, end = f"CASE WHEN {active} THEN {now_ms - 3_600_000} ELSE {before} END", ""
     end = f"CASE WHEN {active} THEN {now_ms + 3_600_000} ELSE {before} + 3600000 END"
     return [
@@ -87,7 +87,8 @@ def market_rows(gpus: int, orders: int, booked: int, now_ms: int) -> list[str]:
         f" CASE WHEN {active} THEN 'active' ELSE 'completed' END, CASE WHEN {active} THEN 'running' ELSE 'ran_out' END,"
         f" {start}, {end}, 100, 250, 'h' || {gpu.format(i)}, 100, '', 0, '',"
         f" CASE WHEN {active} THEN 1 ELSE 0 END, 0, CASE WHEN {active} THEN {now_ms - 15_000} ELSE 0 END, 1000, 0, 0,"
-        f" '', CASE WHEN {active} THEN '' ELSE 'coordinator' END, CASE WHEN {active} THEN NULL ELSE {before} + 3600000 END, 0, 0,"
+        f" '', CASE WHEN {active} THEN '' ELSE 'coordinator' END,"
+        f" CASE WHEN {active} THEN NULL ELSE {before} + 3600000 END, 0, 0,"
         f" {choice(MODELS, f'{of_gpu} * 7919 / 13')} FROM n",
     ]
 

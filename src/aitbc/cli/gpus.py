@@ -16,7 +16,8 @@ from aitbc.sdk import GpuOffer, Order
 from aitbc.sdk.fields import plain
 
 gpu_app = typer.Typer(
-    no_args_is_help=True, help="GPUs by the hour: list, show, book, release, orders; register your own."
+    no_args_is_help=True,
+    help="GPUs by the hour: list, show, pricing, book, release, orders, review, reviews; register your own.",
 )
 
 GpuArgument = Annotated[

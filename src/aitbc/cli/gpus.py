@@ -15,6 +15,9 @@ from aitbc.core.money import parse_ait
 from aitbc.sdk import GpuOffer, Order
 from aitbc.sdk.fields import plain
 
+MAX_GB = 16_384
+MAX_HOURS = 100_000
+
 gpu_app = typer.Typer(
     no_args_is_help=True,
     help="GPUs by the hour: list, show, pricing, book, release, orders, review, reviews; register your own.",
@@ -33,7 +36,9 @@ def list_gpus(
     max_price: Annotated[
         str | None, typer.Option(metavar="AIT", help="An hour costs this at the most.")
     ] = None,
-    min_memory: Annotated[float | None, typer.Option(metavar="GB", help="Of one card.")] = None,
+    min_memory: Annotated[
+        float | None, typer.Option(metavar="GB", min=0, max=MAX_GB, help="Of one card.")
+    ] = None,
     region: Annotated[str | None, typer.Option(help="Only in this region.")] = None,
     sort: Annotated[
         str, typer.Option(help="price, memory, rating, reliability (a minus turns it round) or newest.")
@@ -87,7 +92,7 @@ def show(gpu: GpuArgument, as_json: JsonOption = False, url: UrlOption = None, k
 @gpu_app.command()
 def register(
     model: Annotated[str, typer.Argument(metavar="MODEL", help='As "NVIDIA GeForce RTX 4090".')],
-    memory: Annotated[float, typer.Option("--memory", metavar="GB", help="Of one card.")],
+    memory: Annotated[float, typer.Option("--memory", metavar="GB", min=0, max=MAX_GB, help="Of one card.")],
     price: Annotated[str, typer.Option("--price", metavar="AIT", help="For an hour of all cards.")],
     miner: Annotated[
         str | None, typer.Option("--miner", metavar="ID", help="Your miner on it; without one it is offline.")
@@ -122,7 +127,10 @@ def register(
 @gpu_app.command()
 def book(
     gpu: GpuArgument,
-    hours: Annotated[float, typer.Argument(metavar="HOURS", help="For how long; decimals are welcome.")],
+    hours: Annotated[
+        float,
+        typer.Argument(metavar="HOURS", min=0, max=MAX_HOURS, help="For how long; decimals are welcome."),
+    ],
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="When it begins, as 2026-11-28T22:00:00Z; else now.")
     ] = None,

@@ -50,7 +50,12 @@ FIGURES_OF = {
     "claims": (("claim_ratio", "ratio"),),
     "history": (("history_ratio", "ratio"),),
     "exchange": (("exchange_pass", "ms"),),
-    "market": (("market_p99", "ms"), ("market_pass", "ms"), ("booked_claims", "ratio")),
+    "market": (
+        ("market_p99", "ms"),
+        ("pricing_p99", "ms"),
+        ("market_pass", "ms"),
+        ("booked_claims", "ratio"),
+    ),
 }
 
 

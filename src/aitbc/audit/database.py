@@ -162,7 +162,7 @@ class Auditor:
         check_jobs(self._tx, work, self._fee, report, self._progress)
         report.checked.append("jobs and payments")
         check_market(self._tx, work, report, self._progress)
-        report.checked.append("GPUs and their bookings")
+        report.checked.append("GPUs, their bookings and their reviews")
         check_registers(self._tx, work, report, self._progress)
         report.checked.append("parameters, keys' limits, miners' work and deposits")
         self._leaves.bitcoin.close()

@@ -22,7 +22,7 @@ from benchmarks.processes import Coordinator
 OWNERS = 1_000
 BOOKERS = 1_000
 OWNER_KEY = "bench-owner"
-NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
 MODELS = ("rtx4090", "rtx3090", "a100", "h100", "mi300x", "rtx6000adageneration", "l40s", "t4")
 REGIONS = ("eu", "us", "asia", "africa")
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 from aitbc.audit.books import Books, Line
+from aitbc.audit.credits import BitcoinBooks, Entry
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
 from aitbc.audit.parameters import Change
@@ -16,16 +17,18 @@ from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
 from aitbc.audit.rented import Ended, Rented
 from aitbc.core.log.leaf import (
+    BITCOIN_CREDIT,
     BOOKING,
     PARAMETER,
     RECEIPT,
     TRANSFER,
+    bitcoin_credit_leaf,
     booking_leaf,
     parameter_leaf,
     receipt_leaf,
     transfer_leaf,
 )
-from aitbc.core.transfer_ids import id_form, reference_form
+from aitbc.core.transfer_ids import BITCOIN, id_form, reference_form
 
 
 class Auditing(NamedTuple):
@@ -36,6 +39,7 @@ class Auditing(NamedTuple):
     receipts: ReceiptCheck
     fee: Fee
     rented: Rented
+    bitcoin: BitcoinBooks
 
 
 class Kind(ABC):
@@ -81,6 +85,8 @@ class TransferKind(Kind):
         line = Line(*values)
         self._auditing.books.apply(line)
         _check_forms(line)
+        if BITCOIN.fits(line.id):
+            self._auditing.bitcoin.move(line)
         if leaf_index is not None:
             self._auditing.activity.add(leaf_index, line.debit, line.credit)
 
@@ -122,6 +128,19 @@ class ReceiptKind(Kind):
         if stored != stated or issued_at_ms // 1000 != fields.completed_at:
             raise Wrong("receipt", receipt_id, "its columns differ from what was signed")
         self._auditing.fee.check(receipt_id, fields.started_at, fields.price_units, fields.fee_units)
+
+
+class BitcoinCreditKind(Kind):
+    number = BITCOIN_CREDIT
+    noun = "bitcoin_credit"
+    table = "bitcoin_credits"
+    columns = Entry._fields
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return bitcoin_credit_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.bitcoin.take(Entry(*values))
 
 
 def _check_forms(line: Line) -> None:
@@ -186,4 +205,4 @@ class BookingKind(Kind):
         self._auditing.rented.ended(Ended(*values))
 
 
-KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, ParameterKind, BookingKind)
+KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, ParameterKind, BookingKind, BitcoinCreditKind)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from aitbc.audit.books import Books
+from aitbc.audit.credits import BitcoinBooks
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.jobs import check_settlement
@@ -56,18 +57,19 @@ TILE = statement(text("SELECT hashes FROM tiles WHERE level = 0 AND idx = :idx")
 class Leaves:
     """Takes the leaves in the order of the log.
 
-    `books`, `activity` and `seen` (leaves by kind) are what they add up to.
+    `books`, `bitcoin`, `activity` and `seen` (leaves by kind) are what they add up to.
     """
 
     def __init__(self, tx: Tx, receipts: ReceiptCheck, fee: Fee, report: Report, progress: Progress) -> None:
         self.books = Books()
+        self.bitcoin = BitcoinBooks()
         self.activity = Activity(tx)
         self.seen = {kind.number: 0 for kind in KINDS}
         self._tx = tx
         self._report = report
         self._progress = progress
         self._rented = Rented()
-        auditing = Auditing(self.books, self.activity, receipts, fee, self._rented)
+        auditing = Auditing(self.books, self.activity, receipts, fee, self._rented, self.bitcoin)
         self._kinds: dict[int, tuple[Kind, slice]] = {}
         at = len(_OWN)
         for kind in KINDS:

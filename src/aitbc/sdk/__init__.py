@@ -28,6 +28,8 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
+from aitbc.sdk.exchange import BitcoinOutput, BitcoinPayment, Rates
+from aitbc.sdk.gpu_market import GpuPricing, GpuReview, GpuReviewPage
 from aitbc.sdk.gpus import GpuOffer, GpuPage, Order, OrderPage
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
@@ -45,6 +47,8 @@ __all__ = [
     "AuthenticationError",
     "Balance",
     "BatchItem",
+    "BitcoinOutput",
+    "BitcoinPayment",
     "Client",
     "Conflict",
     "CoordinatorUnreachable",
@@ -52,6 +56,9 @@ __all__ = [
     "Gpu",
     "GpuOffer",
     "GpuPage",
+    "GpuPricing",
+    "GpuReview",
+    "GpuReviewPage",
     "Health",
     "InvalidRequest",
     "Job",
@@ -73,6 +80,7 @@ __all__ = [
     "PriceRange",
     "Quote",
     "RateLimited",
+    "Rates",
     "Receipt",
     "ServerError",
     "Statement",

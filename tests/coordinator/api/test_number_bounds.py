@@ -40,6 +40,7 @@ BODIES: dict[str, Any] = {
     "/v1/payments": {"job_id": "{job}"},
     "/v1/marketplace/gpu/register": {"model": "RTX 4090", "memory_gb": 24, "price_per_hour": 1},
     "/v1/marketplace/gpu/{gpu_id}/book": {"duration_hours": 1},
+    "/v1/marketplace/gpu/{gpu_id}/reviews": {"rating": 5},
     "/v1/payments/{payment_id}/refund": {},
     "/v1/users/challenge": {"wallet_address": "0x" + "1" * 40},
     "/v1/users/login": {"wallet_address": "0x" + "1" * 40, "message": "x", "signature": "x"},

@@ -13,11 +13,11 @@ from starlette.responses import Response
 
 from aitbc import __version__
 from aitbc.coordinator.api import docs, system
-from aitbc.coordinator.api.account import payments, statements, users
+from aitbc.coordinator.api.account import exchange, payments, statements, users
 from aitbc.coordinator.api.chain import explorer, log, rpc
 from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
 from aitbc.coordinator.api.dialects.by_role import client, miner
-from aitbc.coordinator.api.market import bookings, gpus
+from aitbc.coordinator.api.market import bookings, gpus, reviews
 from aitbc.coordinator.api.native.dialect import NATIVE
 from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.api.plumbing.gateway import Gateway
@@ -36,9 +36,11 @@ ROUTERS: tuple[Router, ...] = (
     miner.router,
     payments.router,
     statements.router,
+    exchange.router,
     users.router,
     gpus.router,
     bookings.router,
+    reviews.router,
     rpc.router,
     explorer.router,
     log.router,

@@ -37,6 +37,14 @@ from aitbc.coordinator.errors.base import (
     NotFound,
     error_table,
 )
+from aitbc.coordinator.errors.exchange import (
+    AccountOwes,
+    ExchangeBlind,
+    ExchangeOff,
+    NoAmountFree,
+    TooManyTopups,
+    TopupNotFound,
+)
 from aitbc.coordinator.errors.jobs import (
     FreeJobsUsedUp,
     InputQuotaExceeded,
@@ -69,16 +77,21 @@ from aitbc.coordinator.errors.marketplace import (
     BookingEnded,
     BookingNotBegun,
     BookingNotFound,
+    BookingNotSettled,
     BookingTimeInvalid,
+    BookingUnused,
     ForBookedJobs,
     GpuBooked,
     GpuInUse,
+    GpuModelNotFound,
     GpuNotBooked,
     GpuNotFound,
     GpuOffline,
     MinerListed,
     OwnGpu,
     RentAboveCap,
+    ReviewFinal,
+    ReviewNeedsBooking,
     TooManyBookings,
     TooManyGpus,
 )

@@ -13,6 +13,7 @@ from aitbc.coordinator.chain.sealer import head
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
+from aitbc.coordinator.exchange.models import BitcoinCredit
 from aitbc.coordinator.flows.shared import own_jobs, rentals
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
@@ -23,10 +24,12 @@ from aitbc.coordinator.receipts.models import Receipt
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
 from aitbc.core.log.leaf import (
+    BITCOIN_CREDIT,
     BOOKING,
     PARAMETER,
     RECEIPT,
     TRANSFER,
+    bitcoin_credit_leaf,
     booking_leaf,
     parameter_leaf,
     receipt_leaf,
@@ -69,11 +72,17 @@ CHANGES_IN = statement(
     .join(ParameterChange, sql(REF) == _l.ref_id)
     .where(_l.kind == PARAMETER, *_range)
 )
+BITCOIN_CREDITS_IN = statement(
+    select(_l.leaf_index, *table_of(BitcoinCredit).columns)
+    .join(BitcoinCredit, table_of(BitcoinCredit).c.id == _l.ref_id)
+    .where(_l.kind == BITCOIN_CREDIT, *_range)
+)
 ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     TRANSFER: (TRANSFERS_IN, transfer_leaf),
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
     PARAMETER: (CHANGES_IN, parameter_leaf),
     BOOKING: (BOOKINGS_IN, booking_leaf),
+    BITCOIN_CREDIT: (BITCOIN_CREDITS_IN, bitcoin_credit_leaf),
 }
 """By kind: the leaves of a range with what their bytes are made of, and what makes them."""
 

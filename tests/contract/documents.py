@@ -18,10 +18,6 @@ Operation = tuple[str, str]
 
 LATER: frozenset[Operation] = frozenset(
     {
-        # Reviews and prices of GPUs.
-        ("GET", "/v1/marketplace/gpu/{}/reviews"),
-        ("POST", "/v1/marketplace/gpu/{}/reviews"),
-        ("GET", "/v1/marketplace/pricing/{}"),
         # Governance.
         ("POST", "/v1/governance/proposals"),
         ("GET", "/v1/governance/proposals"),

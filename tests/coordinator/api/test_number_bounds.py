@@ -38,6 +38,7 @@ BODIES: dict[str, Any] = {
     "/v1/miner/results": {"miner_id": "m1", "results": [RESULT]},
     "/v1/miner/fail": {"miner_id": "m1", "job_id": "{job}", "cause": "ENGINE_ERROR", "lease_id": "x"},
     "/v1/payments": {"job_id": "{job}"},
+    "/v1/exchange/create-payment": {"amount": 5, "btc_amount": 5},
     "/v1/marketplace/gpu/register": {"model": "RTX 4090", "memory_gb": 24, "price_per_hour": 1},
     "/v1/marketplace/gpu/{gpu_id}/book": {"duration_hours": 1},
     "/v1/marketplace/gpu/{gpu_id}/reviews": {"rating": 5},

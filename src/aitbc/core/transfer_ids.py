@@ -82,8 +82,11 @@ MINTED = IdForm(
     _MINT,
     "A reference is 1 to 64 of A-Z a-z 0-9 . _ : - and begins with a letter or digit.",
 )
-IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED}
-"""Every form that an id has: a time; and what happens once by its name, a grant, an operator's own number."""
+PROPOSAL_SAYS = "A proposal's id is a UUID of version 7."
+ALLOCATED = IdForm("allocated:", UUID_V7, _WALLETS, PROPOSAL_SAYS)
+IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED, "allocated": ALLOCATED}
+"""Every form that an id has: a time; and what happens once by its name, a grant, an operator's own number, what a
+proposal took out of the treasury."""
 
 JOB = ReferenceForm("", UUID_V7, _HOLDING, "A job's id is a UUID of version 7.")
 DEPOSIT = ReferenceForm(
@@ -91,6 +94,9 @@ DEPOSIT = ReferenceForm(
     MINER_ID,
     frozenset({"hold", "void"}),
     "A miner's id is 1 to 64 of A-Z a-z 0-9 . _ -",
+)
+PROPOSAL = ReferenceForm(
+    "proposal ", UUID_V7, frozenset({"hold", "post", "void", "transfer"}), PROPOSAL_SAYS
 )
 SIGNED = ReferenceForm("", _HEX_64, _WALLETS, "A signed transaction's hash is 64 hex digits.")
 SIGNED_FEE = ReferenceForm("fee:", _HEX_64, _WALLETS, SIGNED.says)
@@ -100,8 +106,16 @@ REASON = ReferenceForm(
     _MINT,
     f"A reason has 1 to {MAX_REASON_CHARS} characters; everybody can read it.",
 )
-REFERENCES = {"job": JOB, "deposit": DEPOSIT, "signed": SIGNED, "signed_fee": SIGNED_FEE, "reason": REASON}
-"""Every form that a reference has: a job, a miner, what a wallet signed and the fee of that; and why money is made."""
+REFERENCES = {
+    "job": JOB,
+    "deposit": DEPOSIT,
+    "proposal": PROPOSAL,
+    "signed": SIGNED,
+    "signed_fee": SIGNED_FEE,
+    "reason": REASON,
+}
+"""Every form that a reference has: a job, a miner, a proposal (its deposit, and what it allots), what a wallet signed
+and the fee of that; and why money is made."""
 
 GRANTED = REASON.of("devnet grant")
 

@@ -37,6 +37,20 @@ from aitbc.coordinator.errors.base import (
     NotFound,
     error_table,
 )
+from aitbc.coordinator.errors.governance import (
+    DelegationRefused,
+    NotTheProposer,
+    NoVotingPower,
+    PowerTooSmall,
+    ProposalInvalid,
+    ProposalNotCancellable,
+    ProposalNotExecutable,
+    ProposalNotFound,
+    TooManyProposals,
+    VoteChangedTooOften,
+    VotingClosed,
+    VotingNotOpen,
+)
 from aitbc.coordinator.errors.jobs import (
     FreeJobsUsedUp,
     InputQuotaExceeded,

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from aitbc.audit.blocks import BlockRow, Chain, Sealed
 from aitbc.audit.derived import check_marks, check_numbers
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
+from aitbc.audit.governance import check_governance
 from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
 from aitbc.audit.network import stored_network
@@ -159,6 +160,8 @@ class Auditor:
         work = Work(self._tx, self._leaves.books.open_holds)
         check_jobs(self._tx, work, self._fee, report, self._progress)
         report.checked.append("jobs and payments")
+        check_governance(self._tx, self._leaves.ballots, work, report, self._progress)
+        report.checked.append("proposals, votes with their power, and what was decided")
         check_registers(self._tx, work, report, self._progress)
         report.checked.append("parameters, keys' limits, miners' work and deposits")
         check_wallets(self._tx, self._chain.network, report, self._progress)

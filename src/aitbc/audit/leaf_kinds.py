@@ -8,13 +8,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books, Line
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
 from aitbc.audit.parameters import Change
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
-from aitbc.core.log.leaf import PARAMETER, RECEIPT, TRANSFER, parameter_leaf, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import (
+    DELEGATION,
+    PARAMETER,
+    PROPOSAL,
+    RECEIPT,
+    TRANSFER,
+    VOTE,
+    delegation_leaf,
+    parameter_leaf,
+    proposal_leaf,
+    receipt_leaf,
+    transfer_leaf,
+    vote_leaf,
+)
 from aitbc.core.transfer_ids import id_form, reference_form
 
 
@@ -25,6 +39,7 @@ class Auditing(NamedTuple):
     activity: Activity
     receipts: ReceiptCheck
     fee: Fee
+    ballots: Ballots
 
 
 class Kind(ABC):
@@ -140,4 +155,50 @@ class ParameterKind(Kind):
         self._last = values[0]
 
 
-KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, ParameterKind)
+class ProposalKind(Kind):
+    number = PROPOSAL
+    noun = "proposal"
+    table = "proposal_events"
+    columns = ("id", "event", "at_ms", "by", "body")
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return proposal_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.ballots.event(*values)
+
+
+class VoteKind(Kind):
+    number = VOTE
+    noun = "vote"
+    table = "votes_cast"
+    columns = ("id", "account_id", "by", "choice", "power_units", "at_ms")
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return vote_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.ballots.vote(*values)
+
+
+class DelegationKind(Kind):
+    number = DELEGATION
+    noun = "delegation"
+    table = "delegations"
+    columns = ("id", "delegator_id", "delegate_id", "at_ms")
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return delegation_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.ballots.delegation(*values)
+
+
+KINDS: tuple[type[Kind], ...] = (
+    TransferKind,
+    ReceiptKind,
+    ParameterKind,
+    ProposalKind,
+    VoteKind,
+    DelegationKind,
+)

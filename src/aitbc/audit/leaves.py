@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Progress, Report, Wrong
@@ -53,7 +54,7 @@ TILE = statement(text("SELECT hashes FROM tiles WHERE level = 0 AND idx = :idx")
 class Leaves:
     """Takes the leaves in the order of the log.
 
-    `books`, `activity` and `seen` (leaves by kind) are what they add up to.
+    `books`, `activity`, `ballots` and `seen` (leaves by kind) are what they add up to.
     """
 
     def __init__(self, tx: Tx, receipts: ReceiptCheck, fee: Fee, report: Report, progress: Progress) -> None:
@@ -63,7 +64,8 @@ class Leaves:
         self._tx = tx
         self._report = report
         self._progress = progress
-        auditing = Auditing(self.books, self.activity, receipts, fee)
+        self.ballots = Ballots()
+        auditing = Auditing(self.books, self.activity, receipts, fee, self.ballots)
         self._kinds: dict[int, tuple[Kind, slice]] = {}
         at = len(_OWN)
         for kind in KINDS:

@@ -81,7 +81,9 @@ class History:
         if not all(isinstance(text, str) and text for text in (name, by, reason)):
             return "it has no name, nobody made it, or it has no reason"
         if name in KNOWN:
-            if not all(KNOWN[name][2] <= value <= KNOWN[name][1] for value in (before, after) if value is not None):
+            if not all(
+                KNOWN[name][2] <= value <= KNOWN[name][1] for value in (before, after) if value is not None
+            ):
                 return f"{name} cannot be {after}, or have been {before}"
         elif self.unknown is None:
             return f"there is no parameter {name[:64]}"

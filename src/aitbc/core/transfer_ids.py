@@ -95,9 +95,7 @@ DEPOSIT = ReferenceForm(
     frozenset({"hold", "void"}),
     "A miner's id is 1 to 64 of A-Z a-z 0-9 . _ -",
 )
-PROPOSAL = ReferenceForm(
-    "proposal ", UUID_V7, frozenset({"hold", "post", "void", "transfer"}), PROPOSAL_SAYS
-)
+PROPOSAL = ReferenceForm("proposal ", UUID_V7, frozenset({"hold", "post", "void", "transfer"}), PROPOSAL_SAYS)
 SIGNED = ReferenceForm("", _HEX_64, _WALLETS, "A signed transaction's hash is 64 hex digits.")
 SIGNED_FEE = ReferenceForm("fee:", _HEX_64, _WALLETS, SIGNED.says)
 REASON = ReferenceForm(

@@ -37,7 +37,7 @@ class DelegationRow(NamedTuple):
     at_ms: int
 
 
-_before = bindparam("before")
+_before: Any = bindparam("before")
 _columns = list(_table.columns)
 INSERT = insert_into(Delegation, on_conflict_ignore=True)
 NEWEST_OF = statement(

@@ -2,7 +2,6 @@
 
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.ledger import lows
-from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MINT, TREASURY
 
 SYSTEM_PREFIX = "system:"
@@ -22,9 +21,3 @@ def of(tx: Tx, account_id: str, snapshot_ms: int, age_ms: int) -> int:
 def eligible(tx: Tx, snapshot_ms: int) -> int:
     """All AIT that was made by the snapshot and is not in the treasury, base units."""
     return -lows.balance_at(tx, MINT, snapshot_ms) - lows.balance_at(tx, TREASURY, snapshot_ms)
-
-
-def now(tx: Tx, account_id: str, at_ms: int, age_ms: int) -> int:
-    """What its power would be on a proposal that was made now. Raises AccountNotFound."""
-    ledger.balance(tx, account_id)
-    return of(tx, account_id, at_ms, age_ms)

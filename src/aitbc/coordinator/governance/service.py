@@ -87,7 +87,7 @@ class EventRow(NamedTuple):
 
 COLUMNS = list(_table.columns)
 for _row, _of in ((ProposalRow, Proposal), (VoteRow, Vote), (EventRow, ProposalEvent)):
-    if _row._fields != tuple(column.name for column in table_of(_of).columns):  # type: ignore[attr-defined]
+    if _row._fields != tuple(column.name for column in table_of(_of).columns):
         raise RuntimeError(f"{_row.__name__} and its table have drifted apart")
 
 CHANGING = (
@@ -265,8 +265,6 @@ def _write(tx: Tx, row: ProposalRow, new: ProposalRow) -> None:
 
 
 def _record(tx: Tx, row: ProposalRow, event: str, by: str, body: dict[str, Any]) -> None:
-    stated = (event_id(row.id, row.events), event, tx.booked_ms, by, encode(body).decode())
+    stated = (event_id(row.id, row.events), event, tx.now_ms, by, encode(body).decode())
     tx.add(INSERT_EVENT, stated)
     chain.append(tx, PROPOSAL, stated[0], proposal_leaf(*stated))
-
-

@@ -73,9 +73,7 @@ BEGINNING = _Mark(0, 0, None)
 def balance_at(tx: Tx, account_id: str, at_ms: int) -> int:
     """What the account had before `at_ms`, base units."""
     mark: _Mark = tx.one(LAST_MARK, account=account_id, since=at_ms) or BEGINNING
-    received, paid = (
-        tx.one(side, account=account_id, since=mark.at_ms, before=at_ms).units for side in NET
-    )
+    received, paid = (tx.one(side, account=account_id, since=mark.at_ms, before=at_ms).units for side in NET)
     return mark.balance_units + int(received) - int(paid)
 
 

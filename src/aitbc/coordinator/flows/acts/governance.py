@@ -1,7 +1,7 @@
 """A proposal's life: made with a deposit, voted on, decided by time, and carried out in one transaction.
 
-What time does is done by whoever looks first, the loop or a caller: each step is taken under the proposal's lock, in the
-state that the step needs. So a proposal is decided once and executed once, however many try.
+What time does is done by whoever looks first, the loop or a caller: each step is taken under the proposal's lock, in
+the state that the step needs. So a proposal is decided once and executed once, however many try.
 """
 
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from aitbc.coordinator.errors import (
     VotingNotOpen,
 )
 from aitbc.coordinator.flows.shared import holds, proposals
+from aitbc.coordinator.flows.shared.weighing import Weighed
 from aitbc.coordinator.governance import delegations, power, tally
 from aitbc.coordinator.governance import service as governance
 from aitbc.coordinator.governance.delegations import DelegationRow
@@ -57,21 +58,6 @@ class Draft(NamedTuple):
     amount_units: int = 0
 
 
-class Weighed(NamedTuple):
-    """With what power an account votes on a proposal: its own, and that of those who let it vote for them.
-
-    Base units, by account. As the snapshot has it, so it never changes.
-    """
-
-    account_id: str
-    own_units: int
-    for_others: dict[str, int]
-
-    @property
-    def units(self) -> int:
-        return self.own_units + sum(self.for_others.values())
-
-
 def create(tx: Tx, principal: Principal, draft: Draft, snapshot_ms: int) -> ProposalRow:
     """Makes a proposal, and holds its deposit. The books have to be closed up to the snapshot.
 
@@ -82,15 +68,16 @@ def create(tx: Tx, principal: Principal, draft: Draft, snapshot_ms: int) -> Prop
         raise RuntimeError("a snapshot has to be of a time for which the books are closed")
     _check_draft(draft)
     account_id, age_s = principal.account_id, parameters.get(tx, "governance_age_s")
-    has, needed = power.of(tx, account_id, snapshot_ms, age_s * 1000), parameters.get(tx, "governance_min_power")
+    has, needed = (
+        power.of(tx, account_id, snapshot_ms, age_s * 1000),
+        parameters.get(tx, "governance_min_power"),
+    )
     if has < needed:
         raise PowerTooSmall(needed_units=needed, power_units=has, age_s=age_s)
     if governance.undecided_of(tx, account_id) >= MAX_UNDECIDED:
         raise TooManyProposals(limit=MAX_UNDECIDED)
     row = _drafted(tx, account_id, draft, snapshot_ms, age_s * 1000)
-    held = holds.take(
-        tx, principal, stored_id(row.deposit_hold_id), row.deposit_units, PROPOSAL.of(row.id)
-    )
+    held = holds.take(tx, principal, stored_id(row.deposit_hold_id), row.deposit_units, PROPOSAL.of(row.id))
     row = row._replace(deposit_key_id=held.key_id, deposit_period_ms=held.period_ms)
     return governance.insert(tx, row, _proposed(row))
 
@@ -187,24 +174,7 @@ def cancel(tx: Tx, principal: Principal, proposal_id: str) -> ProposalRow:
     if row.status != "pending":
         raise ProposalNotCancellable(status=row.status)
     holds.give_back(tx, _deposit(row))
-    return governance.change(
-        tx, row, "cancelled", by=principal.account_id, status="cancelled", due_ms=None
-    )
-
-
-def weigh(tx: Tx, account_id: str, row: ProposalRow) -> Weighed:
-    """With what power the account votes on a proposal. Reads what is final; it takes as long as it has delegators."""
-
-    def of(one: str) -> int:
-        return power.of(tx, one, row.snapshot_ms, row.age_ms)
-
-    others = [one.delegator_id for one in delegations.delegators(tx, account_id, row.snapshot_ms)]
-    return Weighed(account_id, of(account_id), {one: of(one) for one in others if one != account_id})
-
-
-def weigh_for(tx: Tx, account_id: str, proposal_id: str) -> Weighed:
-    """`weigh` by the proposal's id. Raises ProposalNotFound."""
-    return weigh(tx, account_id, governance.get(tx, proposal_id))
+    return governance.change(tx, row, "cancelled", by=principal.account_id, status="cancelled", due_ms=None)
 
 
 def vote(tx: Tx, proposal_id: str, weighed: Weighed, choice: str) -> tuple[ProposalRow, list[VoteRow]]:
@@ -234,9 +204,7 @@ def vote(tx: Tx, proposal_id: str, weighed: Weighed, choice: str) -> tuple[Propo
         if before:
             sums[f"{before.choice}_units"] -= before.power_units
         sums[f"{choice}_units"] += units
-        votes.append(
-            VoteRow(row.id, account_id, weighed.account_id, choice, units, tx.booked_ms, times)
-        )
+        votes.append(VoteRow(row.id, account_id, weighed.account_id, choice, units, tx.now_ms, times))
     if votes:
         row = _reached(tx, governance.cast(tx, row, votes, **sums))
     return row, votes
@@ -292,9 +260,7 @@ def _execute(tx: Tx, row: ProposalRow, by: str) -> ProposalRow:
             tx, transfer_id, TREASURY, row.recipient_id, row.amount_units, ref=PROPOSAL.of(row.id)
         )
         body = {"transfer": transfer_id}
-    return governance.change(
-        tx, row, "executed", by=by, body=body, status="executed", reason="", due_ms=None
-    )
+    return governance.change(tx, row, "executed", by=by, body=body, status="executed", reason="", due_ms=None)
 
 
 def advance(tx: Tx, proposal_id: str) -> ProposalRow:

@@ -219,7 +219,7 @@ def _miner_fault(row: Any, work: Work) -> str:
 
 
 def _check_what_is_held(tx: Tx, work: Work, report: Report) -> None:
-    """Each open hold is an open job's, or a miner's or a proposal's deposit; what other programs hold nothing here says."""
+    """Each open hold is a job's, or a miner's or a proposal's deposit; what other programs hold nothing here says."""
     others = 0
     for hold in sorted(work.open_holds):
         row = tx.one(PURPOSE, hold=hold)

@@ -21,7 +21,7 @@ from aitbc.coordinator.flows.acts.governance import MAX_UNDECIDED, Draft
 from aitbc.coordinator.flows.views import governance as views
 from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.core.money import UNITS_PER_AIT
-from tests.support.flows import MODEL, Market
+from tests.support.flows import MODEL, Market, Provider
 from tests.support.governance import AIT, DAY_S, FEE, TEXT, Assembly
 
 PRICE = 1_000_000  # per 1000 tokens
@@ -33,14 +33,18 @@ def events(assembly: Assembly, row: object) -> list[str]:
     return [one.event for one in view.events]
 
 
-def fee_of_a_job(market: Market, tokens: tuple[int, int] = (500, 500)) -> int:
-    """What the treasury gets of a job that costs PRICE."""
-    before = market.balance(TREASURY).balance_units
+def share_of_a_job(market: Market) -> float:
+    """Which share of a job's price the treasury gets."""
     client, miner = market.client("buyer"), market.miner("rig", models={MODEL: PRICE})
     job = market.submit(client, cap=2 * PRICE, max_tokens=500, prompt="x" * 500)
     market.take(miner)
-    market.complete(miner, job.id, usage=tokens)
-    return market.balance(TREASURY).balance_units - before
+    return completed(market, miner, job.id)
+
+
+def completed(market: Market, miner: Provider, job_id: str) -> float:
+    before = market.balance(TREASURY).balance_units
+    receipt = market.complete(miner, job_id, "y" * 500, (500, 500))
+    return (market.balance(TREASURY).balance_units - before) / receipt.price_units
 
 
 def test_a_proposal_raises_the_fee_and_the_next_job_pays_it(market: Market, assembly: Assembly) -> None:
@@ -55,19 +59,18 @@ def test_a_proposal_raises_the_fee_and_the_next_job_pays_it(market: Market, asse
     assert market.balance("alice").held_units == 0, "the deposit is back"
     with pytest.raises(ProposalNotExecutable, match="not before"):
         market.db.write_sync(acts.execute, bob, row.id)
-    assert fee_of_a_job(market) == PRICE // 10, "the timelock runs, the old fee holds"
+    assert share_of_a_job(market) == 0.1, "the timelock runs, the old fee holds"
 
+    assembly.at(assembly.now(row).execute_after_ms - 1_000)
     client, miner = market.client("buyer"), market.miner("rig", models={MODEL: PRICE})
     running = market.submit(client, cap=2 * PRICE, max_tokens=500, prompt="x" * 500)
     market.take(miner)
-    treasury = market.balance(TREASURY).balance_units
     assembly.at(assembly.now(row).execute_after_ms)
     market.heartbeat(miner)
     done = market.db.write_sync(acts.execute, bob, row.id)
     assert done.status == "executed" and assembly.parameter("fee_bps") == 2_000
-    market.complete(miner, running.id, usage=(500, 500))
-    assert market.balance(TREASURY).balance_units - treasury == PRICE // 10, "a running job pays the old fee"
-    assert fee_of_a_job(market) == PRICE // 5, "the next job pays the new one"
+    assert completed(market, miner, running.id) == 0.1, "a running job pays the old fee"
+    assert share_of_a_job(market) == 0.2, "the next job pays the new one"
     assert events(assembly, row) == ["created", "opened", "quorum", "passed", "queued", "executed"]
     with pytest.raises(ProposalNotExecutable, match="executed"):
         market.db.write_sync(acts.execute, bob, row.id)
@@ -93,6 +96,7 @@ def test_the_default_price_and_the_lease_time_change_too(market: Market, assembl
     (before,) = market.take(miner)
     assert before.lease_expires_at_ms == market.clock.now_ms() + 60_000
     market.complete(miner, before.id)
+    assembly.at(assembly.now(rows[1]).execute_after_ms - 1_000)
     market.submit(buyer)
     (running,) = market.take(miner)
     assembly.at(assembly.now(rows[1]).execute_after_ms)

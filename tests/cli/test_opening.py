@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from aitbc.coordinator.database import Database
 from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.schema.migrate import current_revision
 from tests.cli.harness import User
-from tests.support.aitbc import AITBC
+from tests.support.aitbc import run_aitbc
 from tests.support.server import ServerProcess
 
 sqlite_only = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
@@ -91,16 +90,11 @@ def test_what_it_keeps_is_private(tmp_path: Path, start_server: object, database
     before = os.umask(0o000)
     try:
         for url in (f"sqlite:///{home}/coordinator.db", f"sqlite:///{elsewhere}/c.db"):
-            server = ServerProcess(url, home, by_script=True).start()
+            server = ServerProcess(url, home).start()
             try:
-                backup = subprocess.run(
-                    [AITBC, "db", "backup", home / f"{len(url)}.backup"],
-                    env=server.environment,
-                    cwd=home,
-                    capture_output=True,
-                    text=True,
-                )
-                assert backup.returncode == 0, backup.stderr
+                words = ["db", "backup", home / f"{len(url)}.backup"]
+                status, printed = run_aitbc(words, env=server.environment, cwd=home)
+                assert status == 0, printed
             finally:
                 server.terminate()
             assert "any more" not in server.tail()
@@ -126,7 +120,8 @@ def test_another_network_is_refused_by_name(
     url = ["--database-url", empty_database_url]
     monkeypatch.setenv("CHAIN_ID", "ait-main")
     assert user("init", *url).code == 0
-    server = ServerProcess(empty_database_url, user.home, {"CHAIN_ID": "ait-main"}).start()
+    settings = {"CHAIN_ID": "ait-main"}
+    server = ServerProcess(empty_database_url, user.home, settings, by_script=True).start()
     server.terminate()
     monkeypatch.delenv("CHAIN_ID")
     commands = [*READING, ["keys", "create", "--role", "client", "--account", "eve"], ["db", "upgrade"]]

@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from aitbc.miner.settings import MinerSettings
 from tests.miner.fake_engines import FakeEngine, FakeOpenAI
 from tests.miner.fakes import free_port
 from tests.miner.harness import Events, RunningMiner, run, until
-from tests.support.aitbc import AITBC
+from tests.support.aitbc import Aitbc, run_aitbc
 from tests.support.server import ServerProcess
 
 CLIENT_KEY = "client-key-of-these-tests"
@@ -79,32 +80,32 @@ class MinerProcess:
     """`aitbc miner run --json` and the events that it has printed."""
 
     def __init__(self, coordinator: Coordinator, home: Path, miner_id: str, *arguments: str) -> None:
-        self._command = [
-            *(str(AITBC), "miner", "run", "--json", "--coordinator", coordinator.server.url),
+        self._words = [
+            *("miner", "run", "--json", "--coordinator", coordinator.server.url),
             *("--key", MINER_KEY, "--home", str(home), "--id", miner_id, *arguments),
         ]
         self._environment = coordinator.server.environment | {"OLLAMA_HOST": "127.0.0.1:9"}
         self.events: list[dict[str, Any]] = []
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: Aitbc | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> MinerProcess:
-        self.process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._environment, stdout=asyncio.subprocess.PIPE
-        )
+        self.process = Aitbc(self._words, env=self._environment, stdout=subprocess.PIPE)
         self._reading = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self.process is not None
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
+        self.process.kill()
+        await asyncio.to_thread(self.process.wait)
+        assert self._reading is not None
+        await self._reading
 
     async def _read(self) -> None:
         assert self.process is not None and self.process.stdout is not None
-        async for line in self.process.stdout:
+        while line := await asyncio.to_thread(self.process.stdout.readline):
             self.events.append(json.loads(line))
+        self.process.stdout.close()
 
     async def saw(self, name: str) -> dict[str, Any]:
         await until(lambda: any(event["event"] == name for event in self.events))
@@ -116,7 +117,7 @@ class MinerProcess:
 
     async def status(self) -> int:
         assert self.process is not None
-        return await asyncio.wait_for(self.process.wait(), 10)
+        return await asyncio.to_thread(self.process.wait, 10)
 
 
 Scenario = Callable[[Coordinator], Awaitable[None]]
@@ -297,15 +298,9 @@ def test_status_says_what_was_done_earned_failed_and_missed(
 
     async def scenario(coordinator: Coordinator) -> None:
         async def status(*more: str) -> tuple[int, str]:
-            process = await asyncio.create_subprocess_exec(
-                *(str(AITBC), "miner", "status", "--url", server.url, "--key", STATUS_KEY),
-                *("--home", str(tmp_path), "--id", "m-status", *more),
-                env=server.environment,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            out, _ = await process.communicate()
-            return int(process.returncode or 0), out.decode()
+            words = ["miner", "status", "--url", server.url, "--key", STATUS_KEY]
+            words += ["--home", str(tmp_path), "--id", "m-status", *more]
+            return await asyncio.to_thread(run_aitbc, words, env=server.environment)
 
         async with FakeOpenAI() as engine:
             engine.models = [{"id": "status-model", "max_model_len": 4096}]

@@ -36,6 +36,7 @@ LOADED = (
     "aitbc.cli.doctor",
     "aitbc.cli.keys",
     "aitbc.cli.miner",
+    "aitbc.cli.miner_status",
     "aitbc.cli.policy",
     "aitbc.cli.witness",
     "aitbc.cli.failures",
@@ -69,6 +70,11 @@ class Children:
                 os.write(pipe, b"%d\n" % os.waitstatus_to_exitcode(status))
             os.close(pipe)
 
+    def forget(self) -> None:
+        """In a child: the others are not its own."""
+        for pipe in self._pipes.values():
+            os.close(pipe)
+
     def kill(self) -> None:
         for pid in self._pipes:
             os.kill(pid, signal.SIGKILL)
@@ -99,8 +105,9 @@ def serve(requests: socket.socket) -> dict[str, Any]:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for target, fd in enumerate(fds[:3]):
                 os.dup2(fd, target)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            requests.detach()
+            children.forget()
+            for fd in {*fds, woken, wake, requests.detach()} - {0, 1, 2}:
+                os.close(fd)
             return request
         for fd in fds[:3]:
             os.close(fd)

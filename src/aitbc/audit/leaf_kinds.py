@@ -139,7 +139,7 @@ class ParameterKind(Kind):
     noun = "parameter"
     table = "parameter_changes"
     columns = Change._fields
-    ref = "'parameter:' || CAST(parameter_changes.number AS TEXT)"  # as its index has it
+    ref = "CAST('parameter:' || CAST(parameter_changes.number AS TEXT) AS TEXT)"  # as its index has it
 
     def __init__(self, auditing: Auditing) -> None:
         super().__init__(auditing)

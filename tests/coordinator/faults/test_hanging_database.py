@@ -27,7 +27,7 @@ from tests.support.postgres import Postgres, running_postgres
 from tests.support.server import ServerProcess
 
 KEY = "key-for-a-hanging-database"
-TIMEOUT_S = 2.0
+TIMEOUT_S = 1.0
 SETTINGS = {"API_KEYS": KEY, "DATABASE_TIMEOUT_S": str(TIMEOUT_S), "BLOCK_INTERVAL_S": "0.2"}
 BOUND_S = 2 * TIMEOUT_S + 6  # a machine that is busy with something else included
 EXIT_S = 5.0
@@ -191,7 +191,10 @@ def test_sigterm_ends_a_coordinator_whose_database_hangs(
     hanging: Stoppable, url: str, serve: Callable[..., ServerProcess]
 ) -> None:
     server = serve(url).start()
-    for wait_s in (0.0, 3.0):  # at once, with everything on its way; and when all of it has failed before
+    for wait_s in (
+        0.0,
+        1.5 * TIMEOUT_S,
+    ):  # at once, with everything on its way; and when all of it has failed before
         with hanging.stopped():
             asking = [threading.Thread(target=_quietly, args=(server, "/v1/jobs")) for _ in range(8)]
             for one in asking:
@@ -230,7 +233,7 @@ def test_what_starts_while_the_database_hangs_says_so_or_ends_on_sigterm(
         begun = time.monotonic()
         running = [_start(command, environment, server.home) for command in commands]
         interrupted = _start(["serve"], environment, server.home)
-        time.sleep(3)
+        time.sleep(1)
         interrupted.terminate()
         interrupted.communicate(timeout=EXIT_S)
         for process, command in zip(running, commands, strict=True):
@@ -273,8 +276,10 @@ def test_sigterm_ends_a_coordinator_that_hangs_while_it_starts(
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
         process = _start(["serve"], {**server.environment, "DATABASE_TIMEOUT_S": "60"}, server.home)
-        time.sleep(3)
-        assert process.poll() is None
+        until = time.monotonic() + 15
+        while not other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
         begun = time.monotonic()
         process.terminate()
         output = process.communicate(timeout=EXIT_S + 1)[0]

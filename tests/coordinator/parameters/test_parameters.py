@@ -3,18 +3,19 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from aitbc.audit.database import audit
+from aitbc.audit.leaf_kinds import ParameterKind
 from aitbc.coordinator.chain import queries, sealer
-from aitbc.coordinator.database import Database, Tx
+from aitbc.coordinator.database import Database, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import InvalidRequest
 from aitbc.coordinator.flows.acts import registration
 from aitbc.coordinator.flows.views import log_entries
 from aitbc.coordinator.miners.rows import MinerSpec, ModelSpec
 from aitbc.coordinator.parameters import service as parameters
-from aitbc.coordinator.parameters.models import ParameterChange
+from aitbc.coordinator.parameters.models import REF, ParameterChange
 from aitbc.coordinator.parameters.service import DEFINITIONS, Change
 from aitbc.core.clock import ManualClock
 from aitbc.core.log.leaf import PARAMETER, parameter_leaf
@@ -114,6 +115,24 @@ def test_the_history_is_append_only(db: Database, sql: str) -> None:
     with pytest.raises(Exception, match="append-only"):
         db.write_sync(lambda tx: tx._cursor.execute(sql))
     assert [change.value_after for change in db.read_sync(history)] == [300]
+
+
+@pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1 FROM leaves LEFT JOIN parameter_changes ON {ref} = ref_id AND kind = 2",
+        "SELECT 1 FROM leaves JOIN parameter_changes ON {ref} = ref_id WHERE kind = 2 AND leaf_index < 9",
+    ],
+)
+def test_a_leafs_change_is_looked_up(db: Database, query: str) -> None:
+    """Without it the audit would read the whole history at each leaf, and so would who is served an entry."""
+    refs = {REF, ParameterKind.ref}
+    assert {ref.replace("parameter_changes.", "") for ref in refs} == {REF}
+    for ref in refs:
+        plan = statement(text(f"EXPLAIN QUERY PLAN {query.format(ref=ref)}"))
+        found = "\n".join(str(row.detail) for row in db.read_sync(Tx.all, plan))
+        assert "SEARCH parameter_changes USING INDEX ux_parameter_changes_ref" in found
 
 
 def test_two_coordinators_give_each_number_once(db: Database, database_url: str, clock: ManualClock) -> None:

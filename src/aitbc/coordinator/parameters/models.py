@@ -7,7 +7,8 @@ from sqlmodel import SQLModel
 from aitbc.coordinator.database.append_only import append_only
 from aitbc.coordinator.database.columns import big, text
 
-REF = "'parameter:' || CAST(number AS TEXT)"
+REF = "CAST('parameter:' || CAST(number AS TEXT) AS TEXT)"
+"""What a change's leaf calls it. The outer CAST makes it a text for SQLite, which would not use its index without."""
 
 
 class ParameterChange(SQLModel, table=True):

@@ -34,7 +34,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_parameter_changes_name", TABLE, ["name", "number"], unique=False)
     op.create_index(
-        "ux_parameter_changes_ref", TABLE, [sa.text("('parameter:' || CAST(number AS TEXT))")], unique=True
+        "ux_parameter_changes_ref",
+        TABLE,
+        [sa.text("(CAST('parameter:' || CAST(number AS TEXT) AS TEXT))")],
+        unique=True,
     )
     bind = op.get_bind()
     for number, row in enumerate(bind.execute(sa.text(ROWS)).all(), 1):

@@ -28,6 +28,7 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
+from aitbc.sdk.governance import Delegation, Delegations, Parameter, Proposal, VoteCast, VotingPower
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
 from aitbc.sdk.payments import Payment
@@ -47,6 +48,8 @@ __all__ = [
     "Client",
     "Conflict",
     "CoordinatorUnreachable",
+    "Delegation",
+    "Delegations",
     "Explanation",
     "Gpu",
     "Health",
@@ -62,16 +65,20 @@ __all__ = [
     "Movement",
     "NotFound",
     "Page",
+    "Parameter",
     "Payment",
     "PaymentRequired",
     "PermissionDenied",
     "PriceRange",
+    "Proposal",
     "Quote",
     "RateLimited",
     "Receipt",
     "ServerError",
     "Statement",
     "UnexpectedAnswer",
+    "VoteCast",
+    "VotingPower",
     "WaitTimeout",
     "chat_job",
     "embedding_job",

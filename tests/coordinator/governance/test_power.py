@@ -187,11 +187,11 @@ def test_old_marks_say_nothing_of_the_least_and_are_passed_over(assembly: Assemb
 
     def old_marks(tx: Tx, unknown: bool) -> Any:
         made = marks.of_account(tx, "alice", closing.close(tx, tx.now_ms, tx.now_ms), 100, every=3)
-        assert len(made) > 3 and min(one.low_units or 0 for one in made[1:]) < made[0].in_units
+        assert len(made) > 1
         rows = [one._replace(low_units=None) if unknown else one for one in made]
         tx.many(marks.INSERT_MARK, [row._asdict() for row in rows])
 
-    for number in range(12):
+    for number in range(24):
         assembly.clock.advance(1)
         moved(assembly, *(("alice", "bob") if number % 2 == 0 else ("bob", "alice")), 100 + number)
     assembly.clock.advance(1)

@@ -12,6 +12,7 @@ from aitbc.coordinator.api.schemas.queries import ID_CHARS
 from aitbc.core import transfer_ids
 from aitbc.core.ids import is_id, new_id
 from aitbc.core.transfer_ids import (
+    ALLOCATED,
     DEPOSIT,
     GRANT,
     GRANTED,
@@ -19,6 +20,7 @@ from aitbc.core.transfer_ids import (
     JOB,
     MAX_ID_CHARS,
     MINTED,
+    PROPOSAL,
     REASON,
     REFERENCES,
     SIGNED,
@@ -43,10 +45,12 @@ WRITTEN_IDS = (
     (GRANT, "client-0123abcd", "grant:client-0123abcd", ("mint",)),
     (GRANT, "0x" + "1f" * 20, "grant:0x" + "1f" * 20, ("mint",)),
     (MINTED, "2026:A.b_c-1", "minted:2026:A.b_c-1", ("mint",)),
+    (ALLOCATED, UUID, f"allocated:{UUID}", ("transfer",)),
 )
 WRITTEN_REFERENCES = (
     (JOB, UUID, UUID, ("hold", "post", "fee", "void")),
     (DEPOSIT, "Rig_1.a", "deposit of miner Rig_1.a", ("hold", "void")),
+    (PROPOSAL, UUID, f"proposal {UUID}", ("transfer", "hold", "post", "void")),
     (SIGNED, HASH, HASH, ("transfer",)),
     (SIGNED_FEE, HASH, f"fee:{HASH}", ("transfer",)),
     (REASON, "devnet grant", "devnet grant", ("mint",)),

@@ -9,6 +9,7 @@ from aitbc.coordinator.api_keys.service import revoke_key, rotate_key
 from aitbc.core.clock import ManualClock
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Headers, Market, expect_error
+from tests.coordinator.api.test_governance import OF_GOVERNANCE
 from tests.coordinator.api.test_payments import OF_PAYMENTS
 from tests.coordinator.api.test_users import OF_USERS
 
@@ -122,7 +123,10 @@ def test_every_endpoint_as_everybody(api: Market) -> None:
 @sqlite_only
 def test_the_table_has_every_protected_operation(api: Market) -> None:
     document = api.get("/openapi.json").json()
-    listed = {(method, path.partition("?")[0]) for method, path, *_ in [*PROTECTED, *OF_USERS, *OF_PAYMENTS]}
+    listed = {
+        (method, path.partition("?")[0])
+        for method, path, *_ in [*PROTECTED, *OF_USERS, *OF_PAYMENTS, *OF_GOVERNANCE]
+    }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             shape = path.replace("{job_id}", "{job}")

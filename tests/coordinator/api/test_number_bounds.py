@@ -42,6 +42,9 @@ BODIES: dict[str, Any] = {
     "/v1/users/challenge": {"wallet_address": "0x" + "1" * 40},
     "/v1/users/login": {"wallet_address": "0x" + "1" * 40, "message": "x", "signature": "x"},
     "/v1/users/me/keys": {},
+    "/v1/governance/proposals": {"type": "text", "title": "x"},
+    "/v1/governance/vote": {"proposal_id": "x", "choice": "for"},
+    "/v1/governance/delegate": {"delegate": None},
     "/rpc/sendTx": {"version": "aitbc/transaction/v1", "chain_id": "ait-devnet", "nonce": 1},
 }
 MORE_PLACES = {

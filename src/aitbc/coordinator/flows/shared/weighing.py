@@ -5,6 +5,7 @@ from typing import NamedTuple
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.governance import delegations, power
 from aitbc.coordinator.governance import service as governance
+from aitbc.coordinator.ledger import closing
 from aitbc.coordinator.parameters import service as parameters
 
 
@@ -39,6 +40,6 @@ def weigh_for(tx: Tx, account_id: str, proposal_id: str) -> Weighed:
     return weigh(tx, account_id, row.snapshot_ms, row.age_ms)
 
 
-def weigh_now(tx: Tx, account_id: str) -> Weighed:
-    """On a proposal that was made now."""
-    return weigh(tx, account_id, tx.booked_ms + 1, parameters.get(tx, "governance_age_s") * 1000)
+def snapshot_now(tx: Tx) -> tuple[int, int]:
+    """(snapshot, age) in ms, as a proposal would have them that was made now; after all that is booked so far."""
+    return max(tx.now_ms, closing.closed_ms(tx)) + 1, parameters.get(tx, "governance_age_s") * 1000

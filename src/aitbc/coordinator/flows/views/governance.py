@@ -94,9 +94,9 @@ def power(tx: Tx, account_id: str, proposal_id: str | None) -> PowerView:
     """An account's power on a proposal, or on one that was made now. Raises ProposalNotFound, AccountNotFound."""
     ledger.balance(tx, account_id)
     if proposal_id is None:
-        age_ms = parameters.get(tx, "governance_age_s") * 1000
-        weighed = weighing.weigh_now(tx, account_id)
-        return PowerView(weighed, tx.booked_ms + 1, age_ms, delegations.of(tx, account_id), None)
+        snapshot_ms, age_ms = weighing.snapshot_now(tx)
+        weighed = weighing.weigh(tx, account_id, snapshot_ms, age_ms)
+        return PowerView(weighed, snapshot_ms, age_ms, delegations.of(tx, account_id), None)
     row = governance.get(tx, proposal_id)
     return PowerView(
         weighing.weigh(tx, account_id, row.snapshot_ms, row.age_ms),

@@ -38,6 +38,8 @@ KINDS = {
     "parameter_changes": "name",
     "miners": "deposit_hold_id <> ''",
     "api_keys": "limit_units IS NULL",
+    "proposals": "status || type",
+    "proposal_events": "event",
 }
 """What tells rows of a table apart that the audit looks at in different ways."""
 VALUES = {

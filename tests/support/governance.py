@@ -44,8 +44,8 @@ class Assembly:
         self.clock.advance(days * DAY_S)
 
     def at(self, ms: int) -> None:
-        """It is this moment now."""
-        self.clock.advance((ms - self.clock.now_ms()) / 1000)
+        """It is this moment now, or a later one."""
+        self.clock.advance(max(0, ms - self.clock.now_ms()) / 1000)
 
     def close(self) -> int:
         """Closes the books for a snapshot."""

@@ -33,6 +33,7 @@ class Plan:
     audited_leaves: int = 100_000
     explored_transactions: int = 1_000_000
     explorer_requests: int = 300
+    voting_accounts: int = 1_000_000
 
     @classmethod
     def for_development(cls) -> Plan:
@@ -52,6 +53,7 @@ class Plan:
             audited_leaves=4_000,
             explored_transactions=20_000,
             explorer_requests=50,
+            voting_accounts=20_000,
         )
 
 

@@ -50,6 +50,7 @@ ROWS = (
     Row("audit_rate", "full audit, leaves per second of one core", 5000),
     Row("audit_memory", "full audit, most memory", 300, operator.le, 0, " MB"),
     Row("explorer_p99", "slowest explorer page at 1,000,000 transactions, p99", 30, operator.le, 1, " ms"),
+    Row("power_p99", "an account's voting power at 1,000,000 accounts, p99", 30, operator.le, 1, " ms"),
     Row("whole", "whole jobs/s, 32 connections"),
     Row("single", "whole jobs/s, one connection, one job at a time"),
     Row("noop", "no-op POST/s as FastAPI runs it"),

@@ -28,14 +28,7 @@ LATER: frozenset[Operation] = frozenset(
         ("POST", "/v1/marketplace/gpu/{}/reviews"),
         ("GET", "/v1/marketplace/orders"),
         ("GET", "/v1/marketplace/pricing/{}"),
-        # Governance and the exchange.
-        ("POST", "/v1/governance/proposals"),
-        ("GET", "/v1/governance/proposals"),
-        ("GET", "/v1/governance/proposals/{}"),
-        ("POST", "/v1/governance/vote"),
-        ("GET", "/v1/governance/voting-power/{}"),
-        ("GET", "/v1/governance/parameters"),
-        ("POST", "/v1/governance/execute/{}"),
+        # The exchange.
         ("POST", "/v1/exchange/create-payment"),
         ("GET", "/v1/exchange/payment-status/{}"),
     }

@@ -33,6 +33,9 @@ class Plan:
     audited_leaves: int = 100_000
     explored_transactions: int = 1_000_000
     explorer_requests: int = 300
+    market_gpus: int = 100_000
+    market_orders: int = 1_000_000
+    open_bookings: int = 10_000
     voting_accounts: int = 1_000_000
 
     @classmethod
@@ -53,6 +56,9 @@ class Plan:
             audited_leaves=4_000,
             explored_transactions=20_000,
             explorer_requests=50,
+            market_gpus=10_000,
+            market_orders=50_000,
+            open_bookings=10_000,
             voting_accounts=20_000,
         )
 

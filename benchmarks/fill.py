@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -49,12 +50,13 @@ def flow_context(network_id: str = "5a" * 32) -> FlowContext:
     return FlowContext(CHAIN_ID, key, lease_ms=3_600_000, max_pending_jobs=10_000_000, network_id=network_id)
 
 
-def submit_one(tx: Tx, ctx: FlowContext, model: str) -> JobRow:
-    """One pending job, as the load client submits it."""
+def submit_one(tx: Tx, ctx: FlowContext, model: str, reservation: str = "") -> JobRow:
+    """One pending job, as the load client submits it; under a booking where one is named."""
     request = jobspec.build_request(
         "llm_inference", model=model, body={"prompt": PROMPT}, params={"max_tokens": 64}
     )
-    return job_lifecycle.submit(tx, ctx, CLIENT_KEY, make_spec(request))
+    caller = replace(CLIENT_KEY, reservation=reservation)
+    return job_lifecycle.submit(tx, ctx, caller, make_spec(request))
 
 
 def register_one(tx: Tx, miner_id: str, model: str, public_key: str = "", concurrency: int = 1) -> None:

@@ -22,7 +22,7 @@ from benchmarks import machine, report
 from benchmarks.databases import Databases, Postgres, running_postgres
 from benchmarks.figures import ENGINES, Figure, Plan, missing
 from benchmarks.processes import MeasurementFailed
-from benchmarks.rows import claims, dispatch, history, log, peers, power, throughput, verification
+from benchmarks.rows import claims, dispatch, history, log, market, peers, power, throughput, verification
 
 PARTS = (
     "throughput",
@@ -35,6 +35,7 @@ PARTS = (
     "chain",
     "audit",
     "explorer",
+    "market",
     "governance",
 )
 FIGURES_OF = {
@@ -48,6 +49,7 @@ FIGURES_OF = {
     "dispatch": (("dispatch_p50", "ms"), ("dispatch_p99", "ms"), ("memory", "MB")),
     "claims": (("claim_ratio", "ratio"),),
     "history": (("history_ratio", "ratio"),),
+    "market": (("market_p99", "ms"), ("market_pass", "ms"), ("booked_claims", "ratio")),
 }
 
 
@@ -149,6 +151,8 @@ def _measure_engine(run: Run, parts: tuple[str, ...], databases: Databases, fold
         run.part("claims", engine, lambda: claims.measure(plan, databases))
     if "history" in parts:
         run.part("history", engine, lambda: history.measure(plan, databases, folder / "history"))
+    if "market" in parts:
+        run.part("market", engine, lambda: market.measure(plan, databases, folder / "market"))
 
 
 def main() -> None:

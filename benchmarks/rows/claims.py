@@ -72,6 +72,11 @@ class Queue:
         for _ in range(count):
             self._database.write_sync(submit_one, self._ctx, MODEL)
 
+    def submit_reserved(self, count: int, booking_id: str) -> None:
+        """Submits jobs that wait for a booked GPU."""
+        for _ in range(count):
+            self._database.write_sync(submit_one, self._ctx, MODEL, booking_id)
+
     def claim_us(self) -> float:
         """What one claim costs, in a transaction of its own, in us. The job is completed afterwards."""
         cost_s, job = self._database.write_sync(self._claim, self._ctx)

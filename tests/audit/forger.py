@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 
+from aitbc.audit.leaf_kinds import BookingKind
 from aitbc.core.log.block import VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint
-from aitbc.core.log.leaf import parameter_leaf, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import booking_leaf, parameter_leaf, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.network import Founding
@@ -23,10 +24,12 @@ from tests.support.flows import CHAIN
 TRANSFER = "SELECT id, kind, debit_id, credit_id, amount_units, hold_id, ref, created_at_ms FROM transfers WHERE id = ?"
 RECEIPT = "SELECT body, key_id, signature FROM receipts WHERE id = ?"
 CHANGE = "SELECT * FROM parameter_changes WHERE 'parameter:' || number = ?"
+BOOKING = f"SELECT {', '.join(BookingKind.columns)} FROM bookings WHERE id = ?"
 MADE: dict[int, tuple[str, Callable[..., bytes]]] = {
     0: (TRANSFER, transfer_leaf),
     1: (RECEIPT, receipt_leaf),
     2: (CHANGE, parameter_leaf),
+    3: (BOOKING, booking_leaf),
 }
 
 
@@ -63,9 +66,10 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
         kinds = [kind for _seq, kind, _ref in leaves[:end]]
         new = kinds[last.tree_size :]
         root = root_of(hashes[:end])
+        others = (("bookings", new.count(3)), ("parameters", new.count(2)))
         header = BlockHeader(
             CHAIN, last.height + 1, last.hash, time_ms, last.tree_size, end, root.hex(),
-            new.count(0), new.count(1), key.key_id, VERSION_2, (("parameters", new.count(2)),),
+            new.count(0), new.count(1), key.key_id, VERSION_2, others,
         )  # fmt: skip
         text = Checkpoint(origin, end, root).to_text()
         row = (

@@ -24,6 +24,7 @@ from aitbc.core.log.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from aitbc.core.transfer_ids import GRANT, GRANTED, MINTED, REASON
+from tests.audit.rented_scene import rent
 from tests.coordinator.users.support import NativeWallet
 from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 from tests.support.governance import TEXT, Assembly
@@ -70,6 +71,7 @@ def everything(scene: Scene) -> None:
         db.write_sync(users.open_session, wallet.address)
     db.write_sync(users.login_secret)
     db.write_sync(users.use_challenge, "nonce", WALLET.address, "log in", market.clock.now_ms() + 60_000)
+    rent(market)
     key = IdempotencyKey("alice", "once", "ab" * 32)
     db.write_sync(idempotency.begin, key)
     db.write_sync(idempotency.finish, key, 200, b"{}")

@@ -33,6 +33,7 @@ from aitbc.core.log.note import Note, Verifier, parse_note, sign_note
 from aitbc.core.log.policy import Policy
 from aitbc.core.receipt import ReceiptFields, sign, signed_bytes
 from aitbc.core.signing import encode_b64
+from tests.audit.rented_scene import rent
 from tests.audit.scene import WITNESS, Scene, seal
 from tests.coordinator.api.support import Api
 from tests.support.flows import KEY, NETWORK_ID, Market
@@ -76,6 +77,7 @@ def audited(
 @pytest.fixture
 def served(market: Market, database_url: str, tmp_path: Path) -> Iterator[Served]:
     Scene(market)
+    rent(market)
     seal(market)  # with open holds, and a job that runs
     api = Api(database_url, tmp_path / "home", market.clock, {"block_interval_s": 3600})
     yield Served(api)
@@ -86,9 +88,9 @@ def test_an_honest_log_passes(served: Served) -> None:
     report = audited(served)
     assert report.ok, report.problems
     kinds = [report.counts.get(kind.name, 0) for kind in KINDS.values()]
-    assert report.counts["leaves"] == sum(kinds) == 341
-    assert all(kinds[:3])
-    assert report.counts["open_holds"] == 3
+    assert report.counts["leaves"] == sum(kinds) == 364
+    assert all(kinds[:4])
+    assert report.counts["open_holds"] == 6
     assert report.counts["cosignatures"] == 1
     # The payments that were refunded, in part, and the one that is held.
     assert any(line.startswith("the payment of 3 receipts") for line in report.not_checked)
@@ -256,7 +258,7 @@ def test_the_policy_decides(served: Served) -> None:
     policy = Policy("ait-devnet", (stranger,), (), 0, (KEY.public_bytes,))
     assert "no known key" in str(audited(served, policy=policy).wrong)
     lone = parse_note(served.get("/log/checkpoint", 0).decode())
-    assert parse_checkpoint(lone.text).size == 341
+    assert parse_checkpoint(lone.text).size == 364
     served.change = only(
         "/log/checkpoint", lambda _path, _data: str(Note(lone.text, lone.signatures[:1])).encode()
     )

@@ -27,17 +27,19 @@ from tests.audit.test_outside import POLICY
 pytestmark = pytest.mark.parametrize("databases", ["sqlite"], indirect=True)
 
 KINDS = {
-    "jobs": "status || manual_payment || (hold_id <> '') || (spend_period_ms > 0)",
+    "jobs": "status || manual_payment || (hold_id <> '') || (spend_period_ms > 0) || (reservation <> '')",
     "payments": "status || (price_units > 0)",
     "transfers": "kind || (id IN (SELECT ref_id FROM leaves WHERE leaf_index IS NULL))",
     "leaves": "kind || (leaf_index IS NULL)",
     "blocks": "height",
     "tiles": "level || idx",
     "job_events": "type",
-    "counters": "name = 'closed'",
+    "counters": "name",
     "parameter_changes": "name",
-    "miners": "deposit_hold_id <> ''",
-    "api_keys": "limit_units IS NULL",
+    "miners": "(deposit_hold_id <> '') || (reservation <> '')",
+    "api_keys": "(limit_units IS NULL) || (booking_id <> '')",
+    "bookings": "detail || opened",
+    "gpus": "state",
     "proposals": "status || type",
     "proposal_events": "event",
 }

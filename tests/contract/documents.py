@@ -18,15 +18,9 @@ Operation = tuple[str, str]
 
 LATER: frozenset[Operation] = frozenset(
     {
-        # The marketplace of GPUs.
-        ("POST", "/v1/marketplace/gpu/register"),
-        ("GET", "/v1/marketplace/gpu/list"),
-        ("GET", "/v1/marketplace/gpu/{}"),
-        ("POST", "/v1/marketplace/gpu/{}/book"),
-        ("POST", "/v1/marketplace/gpu/{}/release"),
+        # Reviews and prices of GPUs.
         ("GET", "/v1/marketplace/gpu/{}/reviews"),
         ("POST", "/v1/marketplace/gpu/{}/reviews"),
-        ("GET", "/v1/marketplace/orders"),
         ("GET", "/v1/marketplace/pricing/{}"),
         # The exchange.
         ("POST", "/v1/exchange/create-payment"),

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aitbc.audit.rented import Rented, read_booking
 from aitbc.core import receipt, signing
 from aitbc.core.log.leaf import (
+    BOOKING,
     KINDS,
     PARAMETER,
     RECEIPT,
     TRANSFER,
+    booking_leaf,
     delegation_leaf,
     parameter_leaf,
     proposal_leaf,
@@ -91,6 +95,48 @@ def test_a_parameters_leaf_is_canonical(
     assert leaf == rfc8785.dumps(document)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ANY, min_size=9, max_size=9), st.lists(st.integers(0, 2**53 - 1), min_size=9, max_size=9))
+def test_a_bookings_leaf_is_canonical(texts: list[str], numbers: list[int]) -> None:
+    booking, gpu, miner, booker, owner, hold, transfer, outcome, ended_by = texts
+    start, end, hour, fee_bps, held, used, price, fee, ended = numbers
+    document = {
+        "type": "aitbc/booking/v1",
+        "id": booking,
+        "gpu_id": gpu,
+        "miner_id": miner,
+        "booker": booker,
+        "owner": owner,
+        "start_ms": start,
+        "end_ms": end,
+        "hour_units": str(hour),
+        "fee_bps": fee_bps,
+        "hold_id": hold,
+        "held_units": str(held),
+        "used_ms": used,
+        "price_units": str(price),
+        "fee_units": str(fee),
+        "transfer_id": transfer,
+        "outcome": outcome,
+        "ended_by": ended_by,
+        "ended_at_ms": ended,
+    }
+    leaf = booking_leaf(
+        booking, gpu, miner, booker, owner, start, end, hour, fee_bps, hold, held, used, price, fee,
+        transfer, outcome, ended_by, ended,
+    )  # fmt: skip
+    assert leaf == rfc8785.dumps(document)
+
+
+def test_the_formats_booking_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs/formats/block.md").read_text()
+    data = text.partition('```\n{"booker"')[2].partition("\n```")[0].replace("\n", "")
+    document = json.loads('{"booker"' + data)
+    booking = read_booking(document)
+    assert booking_leaf(*booking) == rfc8785.dumps(document)
+    Rented().ended(booking)
+
+
 def test_every_character_is_written_canonically() -> None:
     plane = "".join(chr(code) for code in range(0x3000) if not 0xD800 <= code < 0xE000)
     leaf = transfer_leaf(plane, plane, plane, plane, 1, plane, plane, 2)
@@ -119,7 +165,7 @@ def test_a_receipts_leaf_is_canonical(name: str) -> None:
 
 
 def test_kinds_are_what_the_database_has() -> None:
-    assert (TRANSFER, RECEIPT, PARAMETER) == (0, 1, 2)
+    assert (TRANSFER, RECEIPT, PARAMETER, BOOKING) == (0, 1, 2, 3)
 
 
 def test_a_leaf_is_written_in_a_few_microseconds() -> None:
@@ -162,6 +208,7 @@ def test_numbers_of_kinds_are_given_for_good() -> None:
         0: "transfers",
         1: "receipts",
         2: "parameters",
+        3: "bookings",
         4: "proposals",
         5: "votes",
         6: "delegations",

@@ -13,6 +13,7 @@ from aitbc.core import transfer_ids
 from aitbc.core.ids import is_id, new_id
 from aitbc.core.transfer_ids import (
     ALLOCATED,
+    BOOKED,
     DEPOSIT,
     GRANT,
     GRANTED,
@@ -50,6 +51,7 @@ WRITTEN_IDS = (
 WRITTEN_REFERENCES = (
     (JOB, UUID, UUID, ("hold", "post", "fee", "void")),
     (DEPOSIT, "Rig_1.a", "deposit of miner Rig_1.a", ("hold", "void")),
+    (BOOKED, UUID, f"booking {UUID}", ("hold", "post", "fee", "void")),
     (PROPOSAL, UUID, f"proposal {UUID}", ("transfer", "hold", "post", "void")),
     (SIGNED, HASH, HASH, ("transfer",)),
     (SIGNED_FEE, HASH, f"fee:{HASH}", ("transfer",)),
@@ -101,6 +103,7 @@ def test_every_form_is_among_those_that_were_written() -> None:
         (DEPOSIT, ""),
         (DEPOSIT, "m" * 65),
         (DEPOSIT, "two words"),
+        (BOOKED, "booking-1"),
         (SIGNED, HASH.upper()),
         (SIGNED, HASH[:-1]),
         (SIGNED_FEE, "fee:" + HASH),

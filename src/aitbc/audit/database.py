@@ -14,6 +14,7 @@ from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
 from aitbc.audit.governance import check_governance
 from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
+from aitbc.audit.market import check_market
 from aitbc.audit.network import stored_network
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee, Work, check_registers
@@ -160,6 +161,8 @@ class Auditor:
         work = Work(self._tx, self._leaves.books.open_holds)
         check_jobs(self._tx, work, self._fee, report, self._progress)
         report.checked.append("jobs and payments")
+        check_market(self._tx, work, report, self._progress)
+        report.checked.append("GPUs and their bookings")
         check_governance(self._tx, self._leaves.ballots, work, report, self._progress)
         report.checked.append("proposals, votes with their power, and what was decided")
         check_registers(self._tx, work, report, self._progress)

@@ -57,7 +57,8 @@ AT = statement(
     )
 )
 CLOSED = "closed"  # up to when the books are closed for statements; nothing repeats it
-NAMES = ("accounts", "activity", CLOSED, "final", "jobs")
+UPTIME = "market"  # how long coordinators ran; nothing repeats it
+NAMES = ("accounts", "activity", CLOSED, "final", "jobs", UPTIME)
 
 
 class Activity:
@@ -182,6 +183,8 @@ def _counter_fault(tx: Tx, row: Any, activity: Activity, tree_size: int) -> str:
         return _jobs_fault(tx, row)
     if row.name == "final":
         return _final_fault(tx, row)
+    if row.name == UPTIME:
+        return "" if row.mark.isdigit() else "its mark is no time"
     if row.mark != "":
         return "it has a mark, and needs none"
     if row.name == CLOSED:

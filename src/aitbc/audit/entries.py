@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aitbc.audit.ballots import Ballots
-from aitbc.audit.books import Books, Line
+from aitbc.audit.books import Books, Line, Settlement
 from aitbc.audit.findings import Report, Wrong
 from aitbc.audit.paid import Paid
 from aitbc.audit.parameters import FEE, Change, History, explains, listed
 from aitbc.audit.receipts import ReceiptCheck
+from aitbc.audit.rented import Rented, read_booking
 from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.log.leaf import (
+    BOOKING,
     DELEGATION,
     KINDS,
     PARAMETER,
@@ -22,6 +24,7 @@ from aitbc.core.log.leaf import (
     RECEIPT,
     TRANSFER,
     VOTE,
+    booking_leaf,
     delegation_leaf,
     parameter_leaf,
     proposal_leaf,
@@ -87,12 +90,15 @@ BALLOTS = {
 class Entries:
     """Takes the entries one by one.
 
-    `seen`: how many were of each kind, in the order of `KINDS`, then of all others.
+    `seen`: how many were of each kind, in the order of `KINDS`, then of all others. `unrented`: payments for bookings
+    that were not there at the end.
     """
 
     def __init__(self, receipts: ReceiptCheck, report: Report) -> None:
         self.books = Books()
         self.paid = Paid()
+        self.unrented = 0
+        self._rented = Rented()
         self.ballots = Ballots()
         self.seen = [0] * (len(KINDS) + 1)
         self._receipts = receipts
@@ -119,6 +125,9 @@ class Entries:
             elif number == PARAMETER:
                 change = _read_change(document)
                 same = parameter_leaf(*change) == data
+            elif number == BOOKING:
+                booking = read_booking(document)
+                same = booking_leaf(*booking) == data
             elif number in BALLOTS:
                 values = BALLOTS[number].read(document)
                 same = BALLOTS[number].leaf(*values) == data
@@ -133,7 +142,7 @@ class Entries:
         if number == TRANSFER:
             self._newest_ms = line.created_at_ms
             self.books.apply(line)
-            self.paid.settled(self.books.settled())
+            self._settled(self.books.settled())
         elif number == RECEIPT:
             receipt_id = str(document["body"].get("receipt_id"))
             fields = self._receipts.check(receipt_id, body, signature["key_id"], signature["sig"])
@@ -143,6 +152,12 @@ class Entries:
             self._history.take(change)
         elif number in BALLOTS:
             BALLOTS[number].take(self.ballots, *values)
+        elif number == BOOKING:
+            self._rented.ended(booking)
+
+    def _settled(self, ended: list[Settlement]) -> None:
+        """Holds were settled: of bookings, or of jobs."""
+        self.paid.settled([one for one in ended if not self._rented.settled(one)])
 
     def _hold_to_history(self, index: int, started_at_ms: int, price_units: int, fee_units: int) -> None:
         if not explains(self._history.around(FEE, started_at_ms), price_units, fee_units):
@@ -150,7 +165,8 @@ class Entries:
 
     def close(self) -> None:
         """After the last entry. Raises Wrong."""
-        self.paid.settled(self.books.settled(all_of_them=True))
+        self._settled(self.books.settled(all_of_them=True))
+        self.unrented = self._rented.close(whole=False)
         self.paid.close(self._newest_ms)
         for at in range(0, len(self._unexplained), _OF_A_RECEIPT):
             index, started_at_ms, price_units, fee_units = self._unexplained[at : at + _OF_A_RECEIPT]

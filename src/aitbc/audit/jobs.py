@@ -24,7 +24,8 @@ SELECT j.id, j.client_id, j.miner_id, j.job_type, j.model, j.prompt_hash, j.stat
        j.price_units, j.unit_price_units, j.receipt_id, j.started_at_ms, j.finished_at_ms, j.manual_payment,
        j.prompt_bound, j.completion_bound, j.progress_tokens, j.progress_ms, j.paid_run_ms,
        j.max_price_units, j.fee_bps, j.queued, j.event_count, j.actor, j.cause, j.created_at_ms, p.id AS payment,
-       j.key_id, j.spend_period_ms, p.price_units AS payment_price, p.refunded_units, r.provider_id, r.units,
+       j.key_id, j.spend_period_ms, j.reservation, p.price_units AS payment_price, p.refunded_units, r.provider_id,
+       r.units,
        r.id AS receipt, r.created_at_ms AS issued_at_ms, r.body, r.price_units AS receipt_price,
        h.kind AS hold_kind, h.debit_id AS hold_debit, h.amount_units AS hold_units, h.ref AS hold_ref,
        e.id AS end_id, e.kind AS end_kind
@@ -188,6 +189,13 @@ def _check_job(row: Any) -> None:
         _check_against_receipt(row)
     else:
         _check_price_without_receipt(row)
+    if row.reservation and (row.hold_id, row.held_units, row.unit_price_units, row.price_units) != (
+        "",
+        0,
+        0,
+        0,
+    ):
+        raise Wrong("job", row.id, f"booking {row.reservation} pays for it, and it has a price or a hold")
     if row.hold_id:
         _check_hold(row)
     elif row.held_units and row.manual_payment:
@@ -228,7 +236,7 @@ def _check_against_receipt(row: Any) -> None:
         "completed_at": None if row.finished_at_ms is None else row.finished_at_ms // 1000,
     }
     if "payment" in body:  # version 2
-        stated["payment"] = "manual" if row.manual_payment else "auto"
+        stated["payment"] = "booking" if row.reservation else "manual" if row.manual_payment else "auto"
     for name, value in stated.items():
         if body.get(name) != value:
             raise Wrong("job", row.id, f"its {name} is {value!r}, its receipt says {body.get(name)!r}")

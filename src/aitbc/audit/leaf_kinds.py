@@ -15,13 +15,16 @@ from aitbc.audit.findings import Wrong
 from aitbc.audit.parameters import Change
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
+from aitbc.audit.rented import Ended, Rented
 from aitbc.core.log.leaf import (
+    BOOKING,
     DELEGATION,
     PARAMETER,
     PROPOSAL,
     RECEIPT,
     TRANSFER,
     VOTE,
+    booking_leaf,
     delegation_leaf,
     parameter_leaf,
     proposal_leaf,
@@ -39,6 +42,7 @@ class Auditing(NamedTuple):
     activity: Activity
     receipts: ReceiptCheck
     fee: Fee
+    rented: Rented
     ballots: Ballots
 
 
@@ -46,6 +50,7 @@ class Kind(ABC):
     """One kind of leaf. `columns` of `table`, of which the first is never NULL; `noun` for findings.
 
     `ref` is SQL of what the leaf names a row by: its first column, where a kind does not say otherwise.
+    `logged`: SQL that a row of the table has a leaf; all have where a kind does not say otherwise.
     """
 
     number: ClassVar[int]
@@ -53,6 +58,7 @@ class Kind(ABC):
     table: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
     ref: ClassVar[str]
+    logged: ClassVar[str] = "1 = 1"
 
     def __init_subclass__(cls) -> None:
         if "ref" not in vars(cls):
@@ -155,6 +161,39 @@ class ParameterKind(Kind):
         self._last = values[0]
 
 
+class BookingKind(Kind):
+    number = BOOKING
+    noun = "booking"
+    table = "bookings"
+    columns = (
+        "id",
+        "gpu_id",
+        "miner_id",
+        "booker_id",
+        "owner_id",
+        "start_ms",
+        "end_ms",
+        "hour_units",
+        "fee_bps",
+        "hold_id",
+        "held_units",
+        "used_ms",
+        "price_units",
+        "fee_units",
+        "transfer_id",
+        "detail",
+        "ended_by",
+        "ended_at_ms",
+    )
+    logged = "state <> 'active'"
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return booking_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.rented.ended(Ended(*values))
+
+
 class ProposalKind(Kind):
     number = PROPOSAL
     noun = "proposal"
@@ -198,6 +237,7 @@ KINDS: tuple[type[Kind], ...] = (
     TransferKind,
     ReceiptKind,
     ParameterKind,
+    BookingKind,
     ProposalKind,
     VoteKind,
     DelegationKind,

@@ -15,6 +15,7 @@ from aitbc.audit.jobs import check_settlement
 from aitbc.audit.leaf_kinds import KINDS, Auditing, Kind
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
+from aitbc.audit.rented import Rented
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.log import leaf as leaves
 from aitbc.core.log.merkle import HASH_BYTES, leaf_hash
@@ -38,12 +39,14 @@ UNSEALED = statement(
 LEAF_TWICE = statement(
     text("SELECT ref_id AS id FROM leaves GROUP BY ref_id HAVING COUNT(*) > 1 ORDER BY ref_id LIMIT 1")
 )
-ROWS = {kind: statement(text(f"SELECT COUNT(*) AS count FROM {kind.table}")) for kind in KINDS}
+ROWS = {
+    kind: statement(text(f"SELECT COUNT(*) AS count FROM {kind.table} WHERE {kind.logged}")) for kind in KINDS
+}
 WITHOUT_LEAF = {
     kind: statement(
         text(
             f"SELECT {kind.ref} AS id FROM {kind.table} WHERE NOT EXISTS (SELECT 1 FROM leaves l"
-            f" WHERE l.ref_id = {kind.ref} AND l.kind = {kind.number}) ORDER BY 1 LIMIT 1"
+            f" WHERE l.ref_id = {kind.ref} AND l.kind = {kind.number}) AND {kind.logged} ORDER BY 1 LIMIT 1"
         )
     )
     for kind in KINDS
@@ -64,8 +67,9 @@ class Leaves:
         self._tx = tx
         self._report = report
         self._progress = progress
+        self._rented = Rented()
         self.ballots = Ballots()
-        auditing = Auditing(self.books, self.activity, receipts, fee, self.ballots)
+        auditing = Auditing(self.books, self.activity, receipts, fee, self._rented, self.ballots)
         self._kinds: dict[int, tuple[Kind, slice]] = {}
         at = len(_OWN)
         for kind in KINDS:
@@ -104,9 +108,14 @@ class Leaves:
             raise Wrong("leaf", which, "its hash_head is not the beginning of its hash")
         self.seen[row.kind] += 1
         kind.take(values, row.leaf_index)
-        for ended in self.books.settled():
-            check_settlement(self._tx, ended)
+        self._settled()
         return hashed
+
+    def _settled(self, *, all_of_them: bool = False) -> None:
+        """What was paid, held to what it was for."""
+        for ended in self.books.settled(all_of_them=all_of_them):
+            if not self._rented.settled(ended):
+                check_settlement(self._tx, ended)
 
     def _name_changed(self, row: Any, which: Any, hashed: bytes, noun: str) -> None:
         """The row or its leaf was changed; the stored tile tells which. Raises Wrong."""
@@ -131,8 +140,8 @@ class Leaves:
             if len(page) < PAGE:
                 break
             after = int(page[-1].seq)
-        for ended in self.books.settled(all_of_them=True):
-            check_settlement(self._tx, ended)
+        self._settled(all_of_them=True)
+        self._rented.close(whole=True)
         self._report.counts["leaves"] = sum(self.seen.values())
         self._report.counts |= {leaves.KINDS[number].name: seen for number, seen in self.seen.items()}
         for kind in KINDS:

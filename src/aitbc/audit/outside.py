@@ -277,6 +277,9 @@ class Outsider:
         self._progress.stage("books", 0)
         books, paid = self._entries.books, self._entries.paid
         self._entries.close()
+        unrented = self._entries.unrented
+        if unrented:
+            self._report.not_checked.append(f"{unrented} payments for bookings that the log has not yet")
         accounts = len(books.balances.keys() | books.held.keys())
         self._report.counts |= {"accounts": accounts, "open_holds": len(books.open_holds)}
         self._report.checked.append("balances add up to zero, and none but the mint's is below")

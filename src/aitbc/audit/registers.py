@@ -17,12 +17,14 @@ from aitbc.audit.parameters import FEE, KNOWN, Change, History, explains, listed
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import fee_units
-from aitbc.core.transfer_ids import DEPOSIT, PROPOSAL
+from aitbc.core.transfer_ids import BOOKED, DEPOSIT, PROPOSAL
 
 PAGE = 1024
 NEVER = 2**63 - 1
 MAX_LEASES = 4096
 DAY_MS = 86_400_000
+
+HELD_FOR = (DEPOSIT, BOOKED, PROPOSAL)
 
 CHANGES = statement(
     text(f"SELECT {', '.join(Change._fields)} FROM parameter_changes ORDER BY number"), Change
@@ -127,16 +129,20 @@ class Work:
             done[1:] = done[1] + 1, done[2] + job.units, done[3] + run_ms
             self.accounts[job.provider_id] = self.accounts.get(job.provider_id, 0) + 1
         if self._days and job.finished_at_ms is not None and not job.price_units:
-            name = f"{rfc3339(job.finished_at_ms)[:10]} {job.client_id}"
-            if name in self.free:
+            name = f"{rfc3339(job.finished_at_ms)[:10]} {job.reservation or job.client_id}"
+            if name in self.free and not (job.reservation and job.receipt is not None):
                 self.free[name] += 1
         key = self.keys.get(job.key_id)
-        if key is None:
-            return
-        if key.account_id != job.client_id:
+        if key is not None and key.account_id != job.client_id:
             raise Wrong("job", job.id, f"its key {key.id} is {key.account_id}'s, its client {job.client_id}")
-        if key.id in self.spent and job.spend_period_ms and job.spend_period_ms == key.period_start_ms:
-            self.spent[key.id] += _counted(job)
+        self.spend(job.key_id, job.client_id, job.spend_period_ms, _counted(job))
+
+    def spend(self, key_id: str, account_id: str, period_ms: int, units: int) -> None:
+        """So much counts against the limit of a key of the account, if it has one and the period is its last."""
+        key = self.keys.get(key_id)
+        known = key is not None and key.account_id == account_id and key.id in self.spent
+        if key is not None and known and period_ms and period_ms == key.period_start_ms:
+            self.spent[key.id] += units
 
 
 def _counted(job: Any) -> int:
@@ -219,15 +225,15 @@ def _miner_fault(row: Any, work: Work) -> str:
 
 
 def _check_what_is_held(tx: Tx, work: Work, report: Report) -> None:
-    """Each open hold is a job's, or a miner's or a proposal's deposit; what other programs hold nothing here says."""
+    """Each open hold is a job's, a booking's, or a deposit; what other programs hold nothing here says."""
     others = 0
     for hold in sorted(work.open_holds):
         row = tx.one(PURPOSE, hold=hold)
-        if row is not None and (row.job is not None or DEPOSIT.fits(row.ref) or PROPOSAL.fits(row.ref)):
+        if row is not None and (row.job is not None or any(form.fits(row.ref) for form in HELD_FOR)):
             raise Wrong("transfer", hold, f"it holds money for {row.ref}, which has no such hold open")
         others += 1
     if others:
-        report.not_checked.append(f"what {others} open holds are for: neither for jobs nor for deposits")
+        report.not_checked.append(f"what {others} open holds are for: for no jobs, bookings or deposits")
 
 
 def _pages(tx: Tx, query: Any) -> Any:

@@ -23,6 +23,9 @@ FEWER = (
 )
 TRUST = "how far a miner is trusted with work after failures, which are not counted for good; no money"
 
+NOT_ENDED = "of a booking that has not ended; its leaf says it from then on"
+OFFER = "the owner's word about its GPU; a booking's price and miner are in its leaf"
+
 OUTSIDE: dict[str, dict[str, str]] = {
     "account_activity": {
         "marked": "up to where it was looked for balances to mark; the marks are recomputed"
@@ -53,6 +56,19 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "at_ms": "when the line came; the witness's own time is in the line",
         REMOVED: "of older blocks: the newest block's lines, which a policy's quorum asks for, stand for all before",
     },
+    "bookings": {
+        "clearing": "whether jobs of a booking that has ended are looked for again",
+        "counted_until_ms": "the latest heartbeat that was counted",
+        "end_ms": f"{NOT_ENDED}; by less than a minute",
+        "fee_bps": NOT_ENDED,
+        "key_id": "of a key without a limit",
+        "miner_id": NOT_ENDED,
+        "opened": "of one that ended without having been used",
+        "spend_period_ms": "of a key without a limit",
+        "start_ms": f"{NOT_ENDED}; by less than a minute",
+        "up_ms": "how long coordinators had run when it began, which nothing repeats",
+        "used_ms": NOT_ENDED,
+    },
     "counters": {
         "value": "of `closed`: up to when statements were read; what is booked later bears no earlier time",
         REMOVED: "of `closed`: as if no statement had been read yet",
@@ -60,6 +76,25 @@ OUTSIDE: dict[str, dict[str, str]] = {
     "free_jobs": {
         "jobs": "fewer than there were: such a row may be younger than its day",
         REMOVED: "kept for two days",
+    },
+    "gpus": {
+        **dict.fromkeys(
+            (
+                "capabilities",
+                "cards",
+                "cuda_version",
+                "description",
+                "memory_mb",
+                "miner_id",
+                "price_units",
+                "region",
+            ),
+            OFFER,
+        ),
+        "promised_ms": "by less than what changes its reliability",
+        "registered_at_ms": DATE,
+        "state": "available or offline, as its miner's heartbeats have it",
+        "updated_at_ms": DATE,
     },
     "idempotent_answers": dict.fromkeys(
         ("body", "created_at_ms", "key", "request_hash", "scope", "status", ADDED, REMOVED),
@@ -70,6 +105,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
     "job_results": {REMOVED: ERASED},
     "jobs": {
         "attempts": "how often it was tried, without what was not the miner's fault; its events have every claim",
+        "completion_bound": "of a job that a booking pays for: nothing is held for it",
         "excluded": "who failed it before, and gets it last; its events name them",
         "expires_at_ms": "moved with the clock's jumps",
         "key_id": "which of the client's keys submitted it",
@@ -85,6 +121,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "paid_run_ms": LEASE_PROGRESS,
         "progress_ms": LEASE_PROGRESS,
         "progress_tokens": LEASE_PROGRESS,
+        "prompt_bound": "of a job that a booking pays for: nothing is held for it",
         "rank": WISH,
         "region": WISH,
         "required_miner_id": WISH,

@@ -45,6 +45,7 @@ ENTRIES = {
     "miners": Entry("account", "miners", _CLIENT),
     "balance": Entry("account", "balance", _CLIENT),
     "payment": Entry("payments", "payment_app", _CLIENT),
+    "gpu": Entry("gpus", "gpu_app", _CLIENT),
     "statement": Entry("statement", "statement", _CLIENT),
     "receipt": Entry("receipts", "receipt_app", _CLIENT),
     "wallet": Entry("wallet_keys", "wallet_app", _CLIENT),

@@ -36,6 +36,11 @@ LEASE_EXPIRIES = Counter(
     "aitbc_lease_expiries_total", "Leases that ended without a result, by cause.", ("cause",)
 )
 JOBS_ENDED = Counter("aitbc_jobs_ended_total", "Jobs that ended, by status.", ("status",))
+BOOKINGS_ENDED = Counter(
+    "aitbc_bookings_ended_total",
+    "Bookings of GPUs that time ended, by outcome: ran_out, no_show or cancelled.",
+    ("outcome",),
+)
 WRITER_BATCH_SIZE = Histogram(
     "aitbc_writer_batch_size", "Writes that shared one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )

@@ -95,6 +95,7 @@ DEPOSIT = ReferenceForm(
     frozenset({"hold", "void"}),
     "A miner's id is 1 to 64 of A-Z a-z 0-9 . _ -",
 )
+BOOKED = ReferenceForm("booking ", UUID_V7, _HOLDING, "A booking's id is a UUID of version 7.")
 PROPOSAL = ReferenceForm("proposal ", UUID_V7, frozenset({"hold", "post", "void", "transfer"}), PROPOSAL_SAYS)
 SIGNED = ReferenceForm("", _HEX_64, _WALLETS, "A signed transaction's hash is 64 hex digits.")
 SIGNED_FEE = ReferenceForm("fee:", _HEX_64, _WALLETS, SIGNED.says)
@@ -107,13 +108,14 @@ REASON = ReferenceForm(
 REFERENCES = {
     "job": JOB,
     "deposit": DEPOSIT,
+    "booking": BOOKED,
     "proposal": PROPOSAL,
     "signed": SIGNED,
     "signed_fee": SIGNED_FEE,
     "reason": REASON,
 }
-"""Every form that a reference has: a job, a miner, a proposal (its deposit, and what it allots), what a wallet signed
-and the fee of that; and why money is made."""
+"""Every form that a reference has: a job, a miner, a booking, a proposal (its deposit, and what it allots), what a
+wallet signed and the fee of that; and why money is made."""
 
 GRANTED = REASON.of("devnet grant")
 

@@ -29,6 +29,7 @@ from aitbc.sdk.errors import (
     WaitTimeout,
 )
 from aitbc.sdk.governance import Delegation, Delegations, Parameter, Proposal, VoteCast, VotingPower
+from aitbc.sdk.gpus import GpuOffer, GpuPage, Order, OrderPage
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
 from aitbc.sdk.payments import Payment
@@ -52,6 +53,8 @@ __all__ = [
     "Delegations",
     "Explanation",
     "Gpu",
+    "GpuOffer",
+    "GpuPage",
     "Health",
     "InvalidRequest",
     "Job",
@@ -64,6 +67,8 @@ __all__ = [
     "MinerModel",
     "Movement",
     "NotFound",
+    "Order",
+    "OrderPage",
     "Page",
     "Parameter",
     "Payment",

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from aitbc.sdk import governance, operations, payments, receipt_operations
+from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -122,6 +123,14 @@ class AsyncClient:
     delegate = _awaiting(governance.delegate)
     delegations = _awaiting(governance.delegations)
     network_parameters = _awaiting(governance.network_parameters)
+    register_gpu = _awaiting(rentals.register_gpu)
+    gpus = _awaiting(rentals.gpus)
+    gpu = _awaiting(rentals.gpu)
+    book_gpu = _awaiting(rentals.book_gpu)
+    new_gpu_key = _awaiting(rentals.new_gpu_key)
+    release_gpu = _awaiting(rentals.release_gpu)
+    gpu_order = _awaiting(rentals.gpu_order)
+    gpu_orders = _awaiting(rentals.gpu_orders)
     receipts = _awaiting(receipt_operations.receipts)
     receipt = _awaiting(receipt_operations.receipt)
     job_receipts = _awaiting(receipt_operations.job_receipts)

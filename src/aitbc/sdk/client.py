@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from aitbc.sdk import governance, operations, payments, receipt_operations
+from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
 
@@ -122,6 +123,14 @@ class Client:
     delegate = _blocking(governance.delegate)
     delegations = _blocking(governance.delegations)
     network_parameters = _blocking(governance.network_parameters)
+    register_gpu = _blocking(rentals.register_gpu)
+    gpus = _blocking(rentals.gpus)
+    gpu = _blocking(rentals.gpu)
+    book_gpu = _blocking(rentals.book_gpu)
+    new_gpu_key = _blocking(rentals.new_gpu_key)
+    release_gpu = _blocking(rentals.release_gpu)
+    gpu_order = _blocking(rentals.gpu_order)
+    gpu_orders = _blocking(rentals.gpu_orders)
     receipts = _blocking(receipt_operations.receipts)
     receipt = _blocking(receipt_operations.receipt)
     job_receipts = _blocking(receipt_operations.job_receipts)

@@ -38,6 +38,8 @@ BODIES: dict[str, Any] = {
     "/v1/miner/results": {"miner_id": "m1", "results": [RESULT]},
     "/v1/miner/fail": {"miner_id": "m1", "job_id": "{job}", "cause": "ENGINE_ERROR", "lease_id": "x"},
     "/v1/payments": {"job_id": "{job}"},
+    "/v1/marketplace/gpu/register": {"model": "RTX 4090", "memory_gb": 24, "price_per_hour": 1},
+    "/v1/marketplace/gpu/{gpu_id}/book": {"duration_hours": 1},
     "/v1/payments/{payment_id}/refund": {},
     "/v1/users/challenge": {"wallet_address": "0x" + "1" * 40},
     "/v1/users/login": {"wallet_address": "0x" + "1" * 40, "message": "x", "signature": "x"},
@@ -105,7 +107,10 @@ class Scene:
         api.claim(miner, self.job)
 
     def caller(self, path: str) -> Headers:
-        of_miner = any(word in path for word in ("miner", "claim", "complete", "fail", "refund", "available"))
+        of_miner = any(
+            word in path
+            for word in ("miner", "claim", "complete", "fail", "refund", "available", "gpu/register")
+        )
         return self.callers[1] if of_miner else self.callers[0]
 
 

@@ -43,6 +43,7 @@ NAMES = ("m0", "m1", "m2")
 TYPES = ("llm_inference", "embedding")
 MODELS = ("x", "y")
 REGIONS = ("", "eu", "us")
+BOOKINGS = ("", "", "b0", "b1")
 
 # A miner names its models, or none and serves any: never both.
 offers = st.one_of(
@@ -54,8 +55,8 @@ offers = st.one_of(
     ),
 )
 miners = st.builds(
-    lambda name, region, memory, account, proven, context, asks: MinerProfile(
-        MinerNeeds(name, region, memory, account, proven),
+    lambda name, region, memory, account, proven, reservation, context, asks: MinerProfile(
+        MinerNeeds(name, region, memory, account, proven, reservation),
         tuple(Ask(*where, price, context) for where, price in sorted(asks.items())),
     ),
     st.sampled_from(NAMES),
@@ -63,6 +64,7 @@ miners = st.builds(
     st.integers(0, 3),
     st.sampled_from(("a0", "a1")),
     st.booleans(),
+    st.sampled_from(BOOKINGS),
     st.sampled_from((0, 1, 2, ANY_CONTEXT)),
     offers,
 )
@@ -77,12 +79,13 @@ WISHES: dict[str, st.SearchStrategy[Any]] = {
         set_of
     ),
     "min_context": st.integers(0, 3),
+    "reservation": st.sampled_from(BOOKINGS),
     "expires_at_ms": st.sampled_from((-1, 0, 1, 2)),
     "rank": st.integers(0, 2),
     "queued": st.sampled_from((1, 1, 1, 0)),
 }
 wishes = st.fixed_dictionaries(WISHES)
-TEXTS = ("id", "account_id", "region")
+TEXTS = ("id", "account_id", "region", "reservation")
 NUMBERS = ("memory_mb", "price_units", "context_length", "proven")
 
 
@@ -150,6 +153,7 @@ def test_miners_that_are_here_are_seen_as_matching_sees_them(db: Database, const
             "account_id": needs.account_id,
             "proven": int(needs.proven),
             "region": needs.region,
+            "reservation": needs.reservation,
             "memory_mb": needs.memory_mb,
             "price_units": ask.price_units,
             "context_length": 0 if ask.context == ANY_CONTEXT else ask.context,

@@ -17,6 +17,7 @@ from aitbc.coordinator.api.account import payments, statements, users
 from aitbc.coordinator.api.chain import explorer, log, rpc
 from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
 from aitbc.coordinator.api.dialects.by_role import client, miner
+from aitbc.coordinator.api.market import bookings, gpus
 from aitbc.coordinator.api.native.dialect import NATIVE
 from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.api.plumbing.gateway import Gateway
@@ -36,6 +37,8 @@ ROUTERS: tuple[Router, ...] = (
     payments.router,
     statements.router,
     users.router,
+    gpus.router,
+    bookings.router,
     governance.router,
     rpc.router,
     explorer.router,

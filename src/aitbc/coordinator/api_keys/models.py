@@ -1,6 +1,6 @@
 """Table of the API keys."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Text, text
 from sqlmodel import Field, SQLModel
 
 
@@ -9,6 +9,7 @@ class ApiKey(SQLModel, table=True):
 
     `previous_hash` is the secret before the last rotation, good until `previous_expires_at_ms`.
     `spent_units` counts against `limit_units` in the period that began at `period_start_ms`.
+    `booking_id`: the booking of a GPU that it gives access to, and to nothing else ('' for an ordinary key).
     """
 
     __tablename__ = "api_keys"
@@ -36,3 +37,4 @@ class ApiKey(SQLModel, table=True):
     limit_period: str | None = Field(sa_column=Column(Text))
     period_start_ms: int = Field(sa_column=Column(BigInteger, nullable=False))
     spent_units: int = Field(sa_column=Column(BigInteger, nullable=False))
+    booking_id: str = Field("", sa_column=Column(Text, nullable=False, server_default=text("''")))

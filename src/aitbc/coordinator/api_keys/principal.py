@@ -18,6 +18,7 @@ class Principal:
     `scopes` are the roles it may act in; an admin may also read everything.
     `limited` is False where the key has no spending limit, so that nothing needs to be reserved on it.
     `secret_hash` is of the key as it was shown ('' for a static key and a session): a rotation ends it.
+    `reservation` is the booking of a GPU whose key it is: it submits jobs there, and may nothing else ('' for others).
     `expires_at_ms` is when the credential that was shown stops working (None: never).
     """
 
@@ -28,6 +29,7 @@ class Principal:
     limited: bool = False
     expires_at_ms: int | None = None
     secret_hash: str = ""
+    reservation: str = ""
 
     @property
     def is_admin(self) -> bool:

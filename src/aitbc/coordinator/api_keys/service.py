@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from sqlalchemy import bindparam, delete, null, select, update
+from sqlalchemy import bindparam, delete, literal_column, null, select, update
 
 from aitbc.coordinator.api_keys.models import ApiKey
 from aitbc.coordinator.api_keys.principal import ROLES, Principal, Role
@@ -60,6 +60,7 @@ _BY_ID = statement(
         _K.expires_at_ms,
         _K.revoked_at_ms,
         _K.limit_units,
+        _K.booking_id,
     ).where(_K.id == bindparam("key_id"))
 )
 _given: Any = bindparam("given")
@@ -118,9 +119,12 @@ _LIST_COLUMNS = (
     _K.period_start_ms,
     _K.spent_units,
 )
-_LIST = statement(select(*_LIST_COLUMNS).order_by(_K.created_at_ms, _K.id))
+_ordinary = _K.booking_id == literal_column("''")
+_LIST = statement(select(*_LIST_COLUMNS).where(_ordinary).order_by(_K.created_at_ms, _K.id))
 _LIST_OF = statement(
-    select(*_LIST_COLUMNS).where(_K.account_id == bindparam("account_id")).order_by(_K.created_at_ms, _K.id)
+    select(*_LIST_COLUMNS)
+    .where(_K.account_id == bindparam("account_id"), _ordinary)
+    .order_by(_K.created_at_ms, _K.id)
 )
 _INFO = statement(select(*_LIST_COLUMNS).where(_K.id == bindparam("key_id")))
 
@@ -193,6 +197,7 @@ def authenticate(tx: Tx, key_text: str) -> Principal:
         limited=row.limit_units is not None,
         expires_at_ms=expires_at_ms,
         secret_hash=given,
+        reservation=row.booking_id,
     )
 
 
@@ -229,8 +234,11 @@ def create_key(
     expires_at_ms: int | None = None,
     limit_units: int | None = None,
     limit_period: str | None = None,
+    booking_id: str = "",
 ) -> NewKey:
     """A new key of an existing account. A limit needs both its amount and its period ("day" or "month", UTC).
+
+    `booking_id`: the booking of a GPU that it gives access to, and to nothing else.
 
     Raises InvalidRequest for an unknown role or period, a limit without period, or an expiry in the past.
     """
@@ -264,12 +272,13 @@ def create_key(
         limit_period=limit_period,
         period_start_ms=0,
         spent_units=0,
+        booking_id=booking_id,
     )
     return NewKey(key=key_text, key_id=key_id, account=account_id, role=role)
 
 
 def list_keys(tx: Tx, account_id: str | None = None) -> Sequence[KeyInfo]:
-    """All keys, or an account's, oldest first."""
+    """All keys, or an account's, oldest first; without those that bookings give."""
     rows: Sequence[Any] = tx.all(_LIST) if account_id is None else tx.all(_LIST_OF, account_id=account_id)
     return rows
 

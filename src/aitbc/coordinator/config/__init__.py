@@ -214,6 +214,19 @@ class Settings(BaseSettings):
     acceptance_window_s: float = Field(
         259_200, ge=0, le=31_536_000, description="A manual payment is released this long after the answer."
     )
+    booking_min_hours: float = Field(
+        0.25, gt=0, le=720, description="The shortest time that a GPU is booked for."
+    )
+    booking_max_hours: float = Field(
+        720, gt=0, le=8784, description="The longest time that a GPU is booked for."
+    )
+    booking_no_show_s: float = Field(
+        600,
+        ge=10,
+        le=86_400,
+        description="A booking whose GPU is not heard of for so long after its start is ended, and all money goes"
+        " back; only time in which a coordinator ran counts.",
+    )
     block_interval_s: float = Field(
         2, gt=0, le=3600, description="How often waiting transfers and receipts are sealed into a block."
     )

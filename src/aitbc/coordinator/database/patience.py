@@ -157,14 +157,16 @@ def ask_to_stop(connection: psycopg.Connection[Any]) -> None:
 def _ask(request: pq.abc.PGcancelConn) -> None:
     """Sends the request, and waits (not in libpq, which would keep all threads waiting) until it was taken."""
     until = time.monotonic() + PATIENCE_S
+    status: int = pq.PollingStatus.WRITING  # as libpq has it before the first look: not connected yet
     try:
         request.start()
-        while (status := request.poll()) in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
+        while status in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
             wanted = selectors.EVENT_READ if status == pq.PollingStatus.READING else selectors.EVENT_WRITE
             with selectors.DefaultSelector() as selector:
                 selector.register(request.socket, wanted)
                 if not selector.select(until - time.monotonic()):
                     break
+            status = request.poll()
     except (psycopg.Error, OSError):  # lost, or refused: nothing is left to ask for, or nobody to ask
         pass
     finally:

@@ -79,6 +79,23 @@ from aitbc.coordinator.errors.log import (
     ReceiptNotFound,
     WrongNetwork,
 )
+from aitbc.coordinator.errors.marketplace import (
+    BookingEnded,
+    BookingNotBegun,
+    BookingNotFound,
+    BookingTimeInvalid,
+    ForBookedJobs,
+    GpuBooked,
+    GpuInUse,
+    GpuNotBooked,
+    GpuNotFound,
+    GpuOffline,
+    MinerListed,
+    OwnGpu,
+    RentAboveCap,
+    TooManyBookings,
+    TooManyGpus,
+)
 from aitbc.coordinator.errors.miners import (
     MinerIdInUse,
     MinerInactive,

@@ -48,6 +48,7 @@ CAUSES = (
     "EXPIRED",
     "LEASE_EXPIRED",
     "MINER_LEFT",
+    "BOOKING_ENDED",
 )
 
 MAX_PRIORITY = 9

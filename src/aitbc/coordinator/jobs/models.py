@@ -29,6 +29,9 @@ def partial(name: str, *columns: str, where: str) -> Index:
 # What a claim filters on, carried in the queue's indexes so that jobs that do not fit are passed over
 # without touching their rows.
 MATCHED = tuple(constraint.column for constraint in CONSTRAINTS)
+# What every claim names by one value stands first: of other values' jobs it does not meet the entries either.
+EXACT = tuple(constraint.column for constraint in CONSTRAINTS if constraint.exact)
+_PASSED_OVER = tuple(column for column in MATCHED if column not in EXACT)
 
 
 class Job(SQLModel, table=True):
@@ -49,6 +52,7 @@ class Job(SQLModel, table=True):
     fee_bps        the network's share of the run's price, as it was in force when the miner got it, in basis points
                    (None: it does not run; also of runs that ended before this was kept).
     miner_session  the miner's session that was given the lease ('' for a miner that has none).
+    reservation    the booking of a GPU under which it runs ('' for none): it goes to that GPU alone, and is paid by it.
     """
 
     __tablename__ = "jobs"
@@ -62,8 +66,8 @@ class Job(SQLModel, table=True):
         CheckConstraint("(status = 'completed') = (receipt_id <> '')", name="completed_has_a_receipt"),
         CheckConstraint("held_units >= 0 AND max_price_units >= 0 AND price_units >= 0", name="money"),
         CheckConstraint("price_units <= held_units", name="price_within_hold"),
-        partial("ix_jobs_queue", "job_type", "model", "rank", "id", *MATCHED, where=QUEUED),
-        partial("ix_jobs_queue_any", "job_type", "rank", "id", *MATCHED, where=QUEUED),
+        partial("ix_jobs_queue", *EXACT, "job_type", "model", "rank", "id", *_PASSED_OVER, where=QUEUED),
+        partial("ix_jobs_queue_any", *EXACT, "job_type", "rank", "id", *_PASSED_OVER, where=QUEUED),
         # An index more is a tree more to change at every move of a job. What runs is little: the leases that
         # have ended are found among all of it.
         partial("ix_jobs_review", "review_at_ms", where=REVIEWED),
@@ -125,6 +129,7 @@ class Job(SQLModel, table=True):
     paid_run_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
     min_context: int = big(0, sa_column_kwargs={"server_default": "0"})
     fee_bps: int | None = big(None, nullable=True)
+    reservation: str = text("", sa_column_kwargs={"server_default": sql("''")})
     lease_ms: int | None = big(None, nullable=True)
 
 

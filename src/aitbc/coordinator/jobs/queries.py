@@ -22,7 +22,10 @@ SELECT_EVENTS = statement(select(table_of(JobEvent)).where(_e.job_id == bindpara
 _heads = union_all(
     *(
         select(func.min(_c.id).label("id")).where(
-            sql(QUEUED), _c.job_type == literal_column(f"'{name}'"), _c.rank == literal_column(str(rank))
+            sql(QUEUED),
+            _c.reservation == literal_column("''"),  # what waits for a booked GPU is its booker's business
+            _c.job_type == literal_column(f"'{name}'"),
+            _c.rank == literal_column(str(rank)),
         )
         for name in JOB_TYPES
         for rank in range(MAX_PRIORITY + 1)
@@ -39,7 +42,12 @@ RUNNING_BY_MINER = statement(
 )
 MAX_POSITION = 1_000  # places in the queue beyond which nobody counts
 _COMPLETED = _c.status == literal_column("'completed'")
-_queue_of_model = (sql(QUEUED), _c.job_type == bindparam("job_type"), _c.model == bindparam("model"))
+_queue_of_model = (
+    sql(QUEUED),
+    _c.reservation == bindparam("reservation"),
+    _c.job_type == bindparam("job_type"),
+    _c.model == bindparam("model"),
+)
 _before = union_all(
     select(literal_column("1").label("one"))
     .where(*_queue_of_model, _c.rank < bindparam("rank"))
@@ -89,18 +97,22 @@ def listed(
     limit: int,
     offset: int,
     before_id: str | None = None,
+    reservation: str = "",
 ) -> JobPage:
-    """A client's jobs (everybody's for None).
+    """A client's jobs (everybody's for None); of a booking where one is named.
 
     `before_id` continues below that job, whatever was submitted or changed its state meanwhile. Completed ones are
     looked for among LOOKED_AT jobs at a time, and counted among the newest MAX_COUNTED: nearly all are completed, but
     they may be few among many that failed.
     """
-    mine: list[Any] = [] if client_id is None else [_c.client_id == client_id]
+    # Jobs of a booking are younger than it: their ids are greater than its own.
+    booked = [_c.reservation == reservation, _c.id > reservation] if reservation else []
+    mine: list[Any] = [*([] if client_id is None else [_c.client_id == client_id]), *booked]
     below = [] if before_id is None else [_c.id < before_id]
     if status == "completed":
-        return _sought(tx, mine, below, _COMPLETED, _count_completed(tx, client_id), limit, offset)
-    where = list(mine) if status is None else _in_state(status, client_id)
+        total = _count_completed(tx, client_id, mine, booked)
+        return _sought(tx, mine, below, _COMPLETED, total, limit, offset)
+    where = list(mine) if status is None else [*_in_state(status, client_id), *booked]
     total = _count(tx, where)
     if status == "pending" and client_id is None:
         return _sought(tx, mine, below, _c.status == literal_column("'pending'"), total, limit, offset)
@@ -136,16 +148,15 @@ def _sought(
     return _page(rows, total, limit, str(seen.last) if seen.count == LOOKED_AT else None)
 
 
-def _count_completed(tx: Tx, client_id: str | None) -> int:
+def _count_completed(tx: Tx, client_id: str | None, mine: list[Any], booked: list[Any]) -> int:
     """Of the newest MAX_COUNTED jobs those that are in none of the states that have an index."""
-    mine: list[Any] = [] if client_id is None else [_c.client_id == client_id]
     newest = select(_c.id).where(*mine).order_by(_c.id.desc())
     oldest = tx.query(newest.limit(1).offset(MAX_COUNTED - 1))
     others = 0
     for status in WITH_INDEX:
         ids = _unindexed(_c.id) if status == "running" else _c.id
         among = [ids >= oldest[0].id] if oldest else []
-        others += _count(tx, [*_in_state(status, client_id), *among])
+        others += _count(tx, [*_in_state(status, client_id), *booked, *among])
     return max(0, _count(tx, mine) - others)
 
 
@@ -197,11 +208,18 @@ def position(tx: Tx, job: JobRow) -> int | None:
     """
     if not job.queued:
         return None
-    ahead = tx.one(AHEAD, job_type=job.job_type, model=job.model, rank=job.rank, job=job.id)
+    ahead = tx.one(
+        AHEAD,
+        reservation=job.reservation,
+        job_type=job.job_type,
+        model=job.model,
+        rank=job.rank,
+        job=job.id,
+    )
     return min(int(ahead.count) + 1, MAX_POSITION)
 
 
 def ahead_of_new(tx: Tx, job_type: str, model: str, rank: int) -> int:
     """How many queued jobs of the model would run before a new one of this rank; counted to MAX_POSITION."""
-    ahead = tx.one(AHEAD, job_type=job_type, model=model, rank=rank, job="~")
+    ahead = tx.one(AHEAD, reservation="", job_type=job_type, model=model, rank=rank, job="~")
     return min(int(ahead.count), MAX_POSITION)

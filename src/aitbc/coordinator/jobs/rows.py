@@ -56,6 +56,7 @@ class JobRow(NamedTuple):
     paid_run_ms: int
     min_context: int
     fee_bps: int | None
+    reservation: str
     lease_ms: int | None
 
     @property

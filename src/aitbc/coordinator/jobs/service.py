@@ -173,6 +173,7 @@ def create(
     hold_id: str,
     held_units: int,
     max_run_ms: int,
+    reservation: str = "",
 ) -> JobRow:
     """Writes a new job into the queue and says so to waiting miners."""
     job = JobRow(
@@ -220,6 +221,7 @@ def create(
         paid_run_ms=0,
         min_context=spec.min_context,
         fee_bps=None,
+        reservation=reservation,
         lease_ms=None,
     )
     tx.add(INSERT_JOB, job)

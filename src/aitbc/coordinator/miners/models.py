@@ -24,6 +24,7 @@ class Miner(SQLModel, table=True):
     strikes    failures since its last answer: it gets no work until `paused_until_ms`.
     delivered, failed, run_ms, units: what it did lately (see `jobs.matching.merit`).
     deposit    what its account holds for it while it is registered.
+    reservation the booking whose jobs alone it gets now ('' for none).
     """
 
     __tablename__ = "miners"
@@ -62,6 +63,7 @@ class Miner(SQLModel, table=True):
     units: int = big(0, sa_column_kwargs={"server_default": "0"})
     deposit_hold_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
     deposit_units: int = big(0, sa_column_kwargs={"server_default": "0"})
+    reservation: str = text("", sa_column_kwargs={"server_default": sql("''")})
 
 
 class Provider(SQLModel, table=True):

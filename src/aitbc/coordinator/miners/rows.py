@@ -38,6 +38,7 @@ class MinerRow(NamedTuple):
     units: int
     deposit_hold_id: str
     deposit_units: int
+    reservation: str
     approval: str
     allowance: int
     account_strikes: int

@@ -46,6 +46,7 @@ NEW: dict[str, Any] = {
     "units": 0,
     "deposit_hold_id": "",
     "deposit_units": 0,
+    "reservation": "",
 }
 """A miner's columns of this module when it registers for the first time."""
 

@@ -95,6 +95,9 @@ class Runtime:
             worker=SigningWorker(key),
             only_approved=settings.miner_admission == "approved",
             deposit_units=parse_ait(settings.miner_deposit),
+            min_booking_ms=round(settings.booking_min_hours * 3_600_000),
+            max_booking_ms=round(settings.booking_max_hours * 3_600_000),
+            no_show_ms=round(settings.booking_no_show_s * 1000),
         )
         idle_miners = IdleMiners()
         database.signals.listen(idle_miners.hear)

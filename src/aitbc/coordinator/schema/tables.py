@@ -11,6 +11,7 @@ import aitbc.coordinator.governance.models
 import aitbc.coordinator.idempotency.models
 import aitbc.coordinator.jobs.models
 import aitbc.coordinator.ledger.models
+import aitbc.coordinator.marketplace.models
 import aitbc.coordinator.miners.models
 import aitbc.coordinator.parameters.models
 import aitbc.coordinator.payments.models

@@ -12,6 +12,7 @@ from typing import NamedTuple
 TRANSFER = 0
 RECEIPT = 1
 PARAMETER = 2
+BOOKING = 3
 PROPOSAL = 4
 VOTE = 5
 DELEGATION = 6
@@ -34,6 +35,7 @@ KINDS = {
         LeafKind(TRANSFER, "transfers", "aitbc/transfer/v1"),
         LeafKind(RECEIPT, "receipts", "aitbc/receipt-leaf/v1"),
         LeafKind(PARAMETER, "parameters", "aitbc/parameter/v1"),
+        LeafKind(BOOKING, "bookings", "aitbc/booking/v1"),
         LeafKind(PROPOSAL, "proposals", "aitbc/proposal/v1"),
         LeafKind(VOTE, "votes", "aitbc/vote/v1"),
         LeafKind(DELEGATION, "delegations", "aitbc/delegation/v1"),
@@ -95,6 +97,40 @@ def parameter_leaf(
         f'{{"by":{_quote(by)},"effective_at_ms":{effective_at_ms},"name":{_quote(name)},"number":{number},'
         f'"reason":{_quote(reason)},"type":"aitbc/parameter/v1","value_after":"{value_after}",'
         f'"value_before":{before}}}'
+    ).encode()
+
+
+def booking_leaf(
+    booking_id: str,
+    gpu_id: str,
+    miner_id: str,
+    booker: str,
+    owner: str,
+    start_ms: int,
+    end_ms: int,
+    hour_units: int,
+    fee_bps: int,
+    hold_id: str,
+    held_units: int,
+    used_ms: int,
+    price_units: int,
+    fee_units: int,
+    transfer_id: str,
+    outcome: str,
+    ended_by: str,
+    ended_at_ms: int,
+) -> bytes:
+    """RFC 8785 of a booking of a GPU that has ended; amounts are written as strings, times are ms.
+
+    `outcome` is ran_out, released, cancelled or no_show; `ended_by` booker, owner, admin or coordinator.
+    """
+    return (
+        f'{{"booker":{_quote(booker)},"end_ms":{end_ms},"ended_at_ms":{ended_at_ms},"ended_by":{_quote(ended_by)},'
+        f'"fee_bps":{fee_bps},"fee_units":"{fee_units}","gpu_id":{_quote(gpu_id)},"held_units":"{held_units}",'
+        f'"hold_id":{_quote(hold_id)},"hour_units":"{hour_units}","id":{_quote(booking_id)},'
+        f'"miner_id":{_quote(miner_id)},"outcome":{_quote(outcome)},"owner":{_quote(owner)},'
+        f'"price_units":"{price_units}","start_ms":{start_ms},"transfer_id":{_quote(transfer_id)},'
+        f'"type":"aitbc/booking/v1","used_ms":{used_ms}}}'
     ).encode()
 
 

@@ -23,7 +23,7 @@ from aitbc.core.receipt.document import (
     Signature,
 )
 
-PAYMENTS = ("auto", "manual")
+PAYMENTS = ("auto", "manual", "booking")
 MAX_TEXT_CHARS = 256
 MAX_COUNT = 2**53 - 1
 
@@ -111,8 +111,8 @@ def _payment(document: dict[str, Any]) -> dict[str, Any]:
         return {}
     payment, after = document["payment"], document["release_after"]
     if payment not in PAYMENTS:
-        raise ReceiptInvalid("payment is neither auto nor manual")
-    if (after is None) != (payment == "auto"):
+        raise ReceiptInvalid(f"payment is none of {', '.join(PAYMENTS)}")
+    if (after is None) != (payment != "manual"):
         raise ReceiptInvalid("release_after is a time where the payment is manual, else null")
     return {"payment": payment, "release_after": None if after is None else _count(after, "release_after")}
 

@@ -22,6 +22,7 @@ from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import (
     AitbcError,
     Forbidden,
+    ForBookedJobs,
     KeyUnknown,
     RateLimited,
     SessionUnknown,
@@ -130,12 +131,14 @@ class KeyRing:
 class Auth:
     """A dependency: the caller, who must have one of `scopes` (none: any good key will do).
 
-    `admin` lets an admin key in as well. The request counts against the rate limit of the scope used.
+    `admin` lets an admin key in as well, `booked` the key that the booking of a GPU gives: for what is done with jobs.
+    The request counts against the rate limit of the scope used.
     """
 
-    def __init__(self, *scopes: str, admin: bool = False) -> None:
+    def __init__(self, *scopes: str, admin: bool = False, booked: bool = False) -> None:
         self.scopes = scopes
         self.admin = admin
+        self.booked = booked
 
     async def __call__(
         self,
@@ -153,6 +156,9 @@ class Auth:
         access: Access = request.scope["aitbc.access"]
         principal = await access.keys.identify(request)
         held = principal.scopes
+        if principal.reservation and not self.booked:
+            access.charge(request, principal.role, principal)
+            raise ForBookedJobs()
         used = next((scope for scope in self.scopes if scope in held), "")
         if not used:
             if "admin" in held and (self.admin or not self.scopes):
@@ -169,9 +175,11 @@ class Auth:
     @property
     def wanted(self) -> str:
         """What gets in, in words."""
-        if "user" in self.scopes:
-            return "a wallet user's session" + (" or an admin key" if self.admin else "")
-        return f"a {' or '.join(self.scopes)} key"
+        keys = [scope for scope in self.scopes if scope != "user"]
+        if len(keys) == len(self.scopes):
+            return f"a {' or '.join(keys)} key"
+        named = [*(f"a {key} key" for key in keys), *(["an admin key"] if self.admin else [])]
+        return " or ".join(["a wallet user's session", *named])
 
 
 class Access:
@@ -264,6 +272,12 @@ Client = Annotated[Principal, Security(Auth("client"))]
 """A client key."""
 ClientOrAdmin = Annotated[Principal, Security(Auth("client", admin=True))]
 """A client key, or an admin's."""
+JobClient = Annotated[Principal, Security(Auth("client", booked=True))]
+"""A client key, or that of a booked GPU: for what is done with jobs."""
+JobClientOrAdmin = Annotated[Principal, Security(Auth("client", admin=True, booked=True))]
+"""The same, or an admin's key."""
+JobKey = Annotated[Principal, Security(Auth(booked=True))]
+"""Any good key, or a session, or that of a booked GPU."""
 MinerKey = Annotated[Principal, Security(Auth("miner"))]
 """A miner key."""
 AnyKey = Annotated[Principal, Security(Auth())]

@@ -26,7 +26,8 @@ class Form(Generic[T]):
     """How a dialect answers with what an act gave.
 
     `body` makes the answer. `kept` makes what of it is kept under an Idempotency-Key, where that is not all of
-    it, and `again` the whole answer from what was kept: whoever repeats a request sends it along.
+    it, and `again` the whole answer from what was kept: whoever repeats a request sends it along. `secret`: what is
+    not kept is shown with the first answer alone.
     """
 
     status: int
@@ -34,6 +35,7 @@ class Form(Generic[T]):
     kept: Callable[[T], bytes] | None = None
     again: Callable[[bytes], bytes] = _as_it_is
     media_type: str = "application/json"
+    secret: bool = False
 
     def keep(self, value: T) -> Answer:
         return Answer(self.status, (self.kept or self.body)(value))
@@ -47,6 +49,14 @@ async def perform(
     if key is None:
         value = await request.runtime.db.write(act)
         return Response(form.body(value), form.status, media_type=form.media_type)
-    answer = await request.runtime.db.write(once, key, act, form.keep)
+    made: list[T] = []
+
+    def noted(tx: Tx) -> T:
+        made[:] = [act(tx)]  # it may be run again
+        return made[0]
+
+    answer = await request.runtime.db.write(once, key, noted, form.keep)
+    if form.secret and not answer.replayed:
+        return Response(form.body(made[0]), form.status, media_type=form.media_type)
     headers = REPLAYED if answer.replayed else None
     return Response(form.again(answer.body), answer.status, headers, form.media_type)

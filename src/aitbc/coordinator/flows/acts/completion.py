@@ -208,10 +208,17 @@ def _settle(
         result_hash=answer.result_hash,
         miner_signature=answer.signature,
         claimed_tokens=answer.claimed,
-        payment="manual" if job.manual_payment else "auto",
+        payment=_payment(job),
         release_after=escrow.release_after_s(tx, ctx, job) or None,
         network_id=ctx.network_id,
     )
+
+
+def _payment(job: JobRow) -> str:
+    """How the job is paid, as its receipt says it."""
+    if job.reservation:
+        return "booking"
+    return "manual" if job.manual_payment else "auto"
 
 
 def _check(tx: Tx, ctx: FlowContext, miner: MinerRow, job: JobRow, sent: ResultSubmission) -> _Answer:

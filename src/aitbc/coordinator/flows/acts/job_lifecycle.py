@@ -18,7 +18,7 @@ from aitbc.coordinator.errors import (
     QueueFull,
     ResultTooLarge,
 )
-from aitbc.coordinator.flows.shared import escrow, job_views, on_offer, own_jobs, parting, retries
+from aitbc.coordinator.flows.shared import escrow, job_views, on_offer, own_jobs, parting, rentals, retries
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.jobs import free
@@ -43,7 +43,8 @@ MESSAGE_CHARS = 500
 def submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec) -> JobRow:
     """Creates the job and holds its worst-case price.
 
-    Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded, FreeJobsUsedUp.
+    Raises InsufficientFunds, KeyLimitExceeded, QueueFull, InputQuotaExceeded, FreeJobsUsedUp; with a booking's key
+    BookingEnded and BookingNotBegun.
     """
     _require_free_jobs(tx, ctx, principal)
     if not jobs.has_room(tx, principal.account_id, ctx.max_pending_jobs):
@@ -105,11 +106,12 @@ def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
 
 def _require_free_jobs(tx: Tx, ctx: FlowContext, principal: Principal) -> None:
     """Raises FreeJobsUsedUp where too many of the account's jobs ended today without having paid for anything."""
-    if not free.has_room(tx, principal.account_id, ctx.max_free_jobs):
+    who = principal.reservation or principal.account_id
+    if not free.has_room(tx, who, ctx.max_free_jobs):
         ends_ms = free.day_ends_ms(tx.now_ms)
         raise FreeJobsUsedUp(
             limit=ctx.max_free_jobs,
-            ended=free.today(tx, principal.account_id),
+            ended=free.today(tx, who),
             resets_at=rfc3339(ends_ms),
             retry_after_s=max(1, (ends_ms - tx.now_ms) // 1000),
         )
@@ -132,7 +134,10 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
     job_id = new_id(tx.now_ms)
     cap_units = default_cap_units if spec.max_price_units is None else spec.max_price_units
     held_units = price_units(spec.prompt_bound + spec.completion_bound, cap_units)
-    if spec.manual_payment:
+    if principal.reservation:
+        _require_booking(tx, principal, spec)
+        held, held_units = None, 0  # the booking has paid for the machine
+    elif spec.manual_payment:
         escrow.check_exact(held_units)
         held = None
     else:
@@ -148,10 +153,20 @@ def _submit(tx: Tx, ctx: FlowContext, principal: Principal, spec: JobSpec, defau
         hold_id="" if held is None else held.id,
         held_units=0 if spec.manual_payment else held_units,
         max_run_ms=max_run_ms,
+        reservation=principal.reservation,
     )
     if spec.manual_payment:
         payments.open_pending(tx, new_id(tx.now_ms), job_id, principal.account_id, held_units)
     return job
+
+
+def _require_booking(tx: Tx, principal: Principal, spec: JobSpec) -> None:
+    """Raises BookingEnded, BookingNotBegun; InvalidRequest for a payment by hand, of which there is none."""
+    if tx.memo.get("booking") != principal.reservation:  # of a batch it is asked once
+        rentals.live(tx, principal.reservation)
+        tx.memo["booking"] = principal.reservation
+    if spec.manual_payment:
+        raise InvalidRequest("A booked GPU's jobs are paid by the booking.", field="payment")
 
 
 def _max_run_ms(ctx: FlowContext, spec: JobSpec) -> int:

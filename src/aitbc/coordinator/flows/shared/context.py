@@ -19,7 +19,9 @@ class FlowContext:
     `default_max_run_ms` and `max_max_run_ms` are how long a run may take where the job does not say, and at most;
     `worker` shares the signatures of batches; `on_offer` remembers for a moment what miners offer;
     `only_approved`: accounts that the operator has not approved get no work; `deposit_units` are held for each
-    registered miner. `network_id` is known once the coordinator has opened its database; nothing is signed before.
+    registered miner. A booking lasts `min_booking_ms` to `max_booking_ms`; one whose GPU is not heard of for
+    `no_show_ms` after its start is given back.
+    `network_id` is known once the coordinator has opened its database; nothing is signed before.
     """
 
     chain_id: str
@@ -36,6 +38,9 @@ class FlowContext:
     worker: SigningWorker | None = None
     only_approved: bool = False
     deposit_units: int = 0
+    min_booking_ms: int = 900_000
+    max_booking_ms: int = 720 * 3_600_000
+    no_show_ms: int = 600_000
     network_id: str = ""
     on_offer: OnOffer = field(default_factory=OnOffer, compare=False)
 
@@ -48,6 +53,11 @@ class FlowContext:
     def lapse_ms(self) -> int:
         """A miner that was not heard of for so long is inactive."""
         return self.lease_ms + 2 * self.heartbeat_ms
+
+    @property
+    def grace_ms(self) -> int:
+        """Between two heartbeats no further apart than this a booked machine was there."""
+        return 3 * self.heartbeat_ms
 
     def signatures(self, count: int) -> Signatures:
         """For the signatures of a batch of about `count` items."""

@@ -42,7 +42,7 @@ def pay(tx: Tx, ctx: FlowContext, job: JobRow, provider_id: str, price_units: in
 
     A manual payment only learns its price here: its payer releases it, or the acceptance window does.
     """
-    if not price_units:
+    if not price_units and not job.reservation:  # that of a booked GPU is paid by its booking
         free.count(tx, job.client_id)
     if not job.hold_id:
         return 0
@@ -84,8 +84,11 @@ def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> No
 
 
 def give_back(tx: Tx, job: JobRow) -> None:
-    """Frees the whole hold of a job that ended without an answer; its manual payment is refunded."""
-    free.count(tx, job.client_id)
+    """Frees the whole hold of a job that ended without an answer; its manual payment is refunded.
+
+    Of jobs of a booked GPU as many may end so as of an account's others, and they are counted for the booking.
+    """
+    free.count(tx, job.reservation or job.client_id)
     transfer_id = ""
     if job.hold_id:
         transfer_id = holds.give_back(tx, hold_of(job))

@@ -9,7 +9,9 @@ from aitbc.coordinator.miners import service as miners
 
 
 def is_owner(principal: Principal, job: JobRow) -> bool:
-    """Whether the caller may see all of the job and end it: its client, or an admin."""
+    """Whether the caller may see all of the job and end it: its client, or an admin. A booking's key: of its jobs."""
+    if principal.reservation:
+        return job.reservation == principal.reservation
     return job.client_id == principal.account_id or principal.is_admin
 
 

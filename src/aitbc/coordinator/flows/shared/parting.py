@@ -9,6 +9,7 @@ from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.flows.shared import holds
 from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.ledger.service import Hold
+from aitbc.coordinator.marketplace import gpus
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners import standing
 from aitbc.coordinator.miners.rows import MinerRow
@@ -41,10 +42,12 @@ def return_deposit(tx: Tx, miner: MinerRow) -> None:
 
 def forget(tx: Tx, miner: MinerRow) -> None:
     """Drops what an inactive miner said about itself: it has to register again. Its row goes too, unless
-    something refers to it: an answer, or a payment of its account's, which may be for a run of this miner's."""
+    something refers to it: an answer, a listed GPU, or a payment of its account's, which may be for a run of this
+    miner's."""
     return_deposit(tx, miner)
     answered = tx.one(ANSWERED, miner=miner.id) is not None
-    if answered or tx.one(WAS_PAID, account=miner.account_id) is not None:
+    listed = gpus.of_miner(tx, miner.id) is not None  # whoever had its id next would be let by the hour
+    if answered or listed or tx.one(WAS_PAID, account=miner.account_id) is not None:
         miners.strip(tx, miner)
     else:
         miners.remove(tx, miner)

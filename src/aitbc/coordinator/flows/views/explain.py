@@ -168,8 +168,9 @@ def _kept_off(tx: Tx, ctx: FlowContext, row: Serving, running: int, leases: int)
 class _Match:
     """Why miners that serve the model may not run one job. Most are alike, and are looked at once."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, passing: str = "") -> None:
         self._wanted = wanted
+        self._passing = passing
         self._personal = any(
             one.personal and wanted.limits[one.column] != one.nothing for one in RULES.constraints
         )
@@ -190,7 +191,7 @@ class _Match:
 
     def _reason(self, miner: Serving, proven: bool) -> str:
         needs, ask = self.candidate(miner, proven)
-        return RULES.reason_against(MinerProfile(needs, (ask,)), self._wanted)
+        return RULES.reason_against(MinerProfile(needs, (ask,)), self._wanted, self._passing)
 
 
 def _count(tx: Tx, ctx: FlowContext, wanted: Wanted) -> _Counted:
@@ -232,7 +233,7 @@ def _lack(ctx: FlowContext, some: Lacking) -> str:
 def _nearest_change(tx: Tx, kept: dict[str, list[Serving]], wanted: Wanted) -> Advice | None:
     """Tries one change at a time, the easiest for a client first. What one change mends is kept by one reason."""
     for one in RULES.by_ease:
-        match = _Match(wanted.but(**{one.column: one.nothing}))
+        match = _Match(wanted, passing=one.column)
         would = [
             match.candidate(row, proven)
             for row in kept.get(one.reason, ())

@@ -39,9 +39,16 @@ def owned(tx: Tx, ctx: FlowContext, principal: Principal, job_id: str) -> JobVie
 def listed(
     tx: Tx, principal: Principal, *, status: str | None, limit: int, offset: int, before_id: str | None
 ) -> ListedJobs:
-    """The account's jobs, everybody's for an admin."""
-    account_id = None if principal.is_admin else principal.account_id
-    page = queries.listed(tx, account_id, status=status, limit=limit, offset=offset, before_id=before_id)
+    """The account's jobs, everybody's for an admin; its booking's for the key of one."""
+    page = queries.listed(
+        tx,
+        None if principal.is_admin else principal.account_id,
+        status=status,
+        limit=limit,
+        offset=offset,
+        before_id=before_id,
+        reservation=principal.reservation,
+    )
     asked, answered = queries.payloads(tx, [row.id for row in page.rows])
     views = [JobView(row, asked.get(row.id), answered.get(row.id)) for row in page.rows]
     return ListedJobs(views, page.total, page.next_before)

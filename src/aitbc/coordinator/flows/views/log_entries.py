@@ -13,22 +13,25 @@ from aitbc.coordinator.chain.sealer import head
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
-from aitbc.coordinator.flows.shared import own_jobs
+from aitbc.coordinator.flows.shared import own_jobs, rentals
 from aitbc.coordinator.governance.models import Delegation, ProposalEvent, VoteCast
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
+from aitbc.coordinator.marketplace.models import Booking
 from aitbc.coordinator.parameters.models import REF, ParameterChange
 from aitbc.coordinator.receipts import service as receipts
 from aitbc.coordinator.receipts.models import Receipt
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
 from aitbc.core.log.leaf import (
+    BOOKING,
     DELEGATION,
     PARAMETER,
     PROPOSAL,
     RECEIPT,
     TRANSFER,
     VOTE,
+    booking_leaf,
     delegation_leaf,
     parameter_leaf,
     proposal_leaf,
@@ -40,6 +43,7 @@ from aitbc.core.log.leaf import (
 _l: Any = table_of(Leaf).c
 _t: Any = table_of(Transfer).c
 _r: Any = table_of(Receipt).c
+_b: Any = table_of(Booking).c
 _v: Any = table_of(VoteCast).c
 _d: Any = table_of(Delegation).c
 _range = (_l.leaf_index >= bindparam("first"), _l.leaf_index < bindparam("end"))
@@ -63,6 +67,11 @@ RECEIPTS_IN = statement(
     select(_l.leaf_index, _r.body, _r.key_id, _r.signature)
     .join(Receipt, _r.id == _l.ref_id)
     .where(_l.kind == RECEIPT, *_range)
+)
+BOOKINGS_IN = statement(
+    select(_l.leaf_index, *(_b[name] for name in rentals.LEAF_COLUMNS))
+    .join(Booking, _b.id == _l.ref_id)
+    .where(_l.kind == BOOKING, *_range)
 )
 CHANGES_IN = statement(
     select(_l.leaf_index, *table_of(ParameterChange).columns)
@@ -90,6 +99,7 @@ ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     TRANSFER: (TRANSFERS_IN, transfer_leaf),
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
     PARAMETER: (CHANGES_IN, parameter_leaf),
+    BOOKING: (BOOKINGS_IN, booking_leaf),
     PROPOSAL: (PROPOSALS_IN, proposal_leaf),
     VOTE: (VOTES_IN, vote_leaf),
     DELEGATION: (DELEGATIONS_IN, delegation_leaf),

@@ -29,6 +29,7 @@ class MinerNeeds(NamedTuple):
     memory_mb: int
     account_id: str = ""
     proven: bool = False
+    reservation: str = ""
 
 
 class Ask(NamedTuple):
@@ -43,14 +44,16 @@ class Ask(NamedTuple):
     context: int = ANY_CONTEXT
 
 
-MINER_COLUMNS = ("region", "memory_mb")
+MINER_COLUMNS = ("region", "memory_mb", "reservation")
 OFFER_COLUMNS = ("price_units", "context_length")
 """Columns of `miners` and `offers` that constraints go by, besides who the miner and its account are."""
 
 
 def needs_of(miner: Any, proven: bool) -> MinerNeeds:
     """The miner's side, from a row with `id`, `account_id` and MINER_COLUMNS."""
-    return MinerNeeds(miner.id, miner.region, miner.memory_mb, miner.account_id, proven)
+    return MinerNeeds(
+        miner.id, miner.region, miner.memory_mb, miner.account_id, proven, reservation=miner.reservation
+    )
 
 
 def ask_of(job_type: str, model: str, offer: Any) -> Ask:
@@ -103,6 +106,8 @@ class Constraint:
     of_client the client sets it, so that a warning may name it; else we do
     personal  goes by who the miner is, so that no two are alike
     signalled a `queued` signal carries it, so that no miner is woken in vain
+    exact     a claim asks for one value of it: it stands first in the queue's index, so that jobs of other values
+              cost a claim nothing, however many wait
     binds     the miner's values by their names in the claim's SQL
     allows    job's value, miner, ask: whether it is met
     claims    SQL of the same for a claim: from the job's column, with `binds` as parameters
@@ -118,6 +123,7 @@ class Constraint:
     of_client: bool = True
     personal: bool = False
     signalled: bool = True
+    exact: bool = False
     binds: Callable[[MinerNeeds, Ask], dict[str, Any]]
     allows: Callable[[Any, MinerNeeds, Ask], bool]
     claims: Callable[[Any], Any]
@@ -182,6 +188,19 @@ def _less_memory(_wanted: int, some: Sequence[Candidate]) -> Advice:
     return Advice("min_memory_gb", f"Lower min_memory_gb to {most / 1024:g}.")
 
 
+def _asked_units(needs: MinerNeeds, ask: Ask) -> int:
+    """What a job pays for 1000 tokens: nothing where its booking has paid for the machine."""
+    return 0 if needs.reservation else ask.price_units
+
+
+def _wait_for_the_booking(reservation: str, some: Sequence[Candidate]) -> Advice:
+    if reservation:
+        return Advice("wait", "The booked GPU does not take it now; no other one may.")
+    return Advice(
+        "wait", f"{len(some)} miner(s) that could run it are booked; they take others' jobs afterwards."
+    )
+
+
 def _wait_for_others(kept_from: str, _some: Sequence[Candidate]) -> Advice:
     hopeless = awaits_opinion(kept_from)
     then = "unless another comes in a few seconds, the job fails" if hopeless else "they may try again soon"
@@ -193,10 +212,10 @@ PRICE = Constraint(
     nothing=2**62,
     reason="PRICE_ABOVE_CAP",
     looked_at=4,
-    binds=lambda needs, ask: {"price": ask.price_units},
-    allows=lambda cap, needs, ask: bool(ask.price_units <= cap),
+    binds=lambda needs, ask: {"price": _asked_units(needs, ask)},
+    allows=lambda cap, needs, ask: bool(_asked_units(needs, ask) <= cap),
     claims=lambda column: column >= bindparam("price"),
-    here=lambda cap, here: here.offers.price_units <= cap,
+    here=lambda cap, here: (here.offers.price_units <= cap) | (here.miners.reservation != _NONE),
     ease=3,
     advise=_higher_price,
     shortage=Shortage(
@@ -290,5 +309,22 @@ EXCLUSION = Constraint(
     advise=_wait_for_others,
 )
 
-CONSTRAINTS = (PRICE, MEMORY, REGION, REQUIRED_MINER, CONTEXT, EXCLUSION)
+RESERVATION = Constraint(
+    column="reservation",
+    nothing="",
+    reason="RESERVED",
+    looked_at=6,
+    before_offer=True,
+    of_client=False,
+    personal=True,
+    exact=True,
+    binds=lambda needs, ask: {"reservation": needs.reservation},
+    allows=lambda reservation, needs, ask: reservation == needs.reservation,
+    claims=lambda column: column == bindparam("reservation"),
+    here=lambda reservation, here: here.miners.reservation == reservation,
+    ease=7,
+    advise=_wait_for_the_booking,
+)
+
+CONSTRAINTS = (PRICE, MEMORY, REGION, REQUIRED_MINER, CONTEXT, EXCLUSION, RESERVATION)
 """In the order of the queue's index: a new one goes to the end."""

@@ -139,18 +139,21 @@ class Rules:
 
     # --- the match ----------------------------------------------------------------------------------------
 
-    def reason_against(self, profile: MinerProfile, wanted: Wanted) -> str:
-        """The first of `reasons` that keeps the miner from the job; '' where nothing does."""
+    def reason_against(self, profile: MinerProfile, wanted: Wanted, passing: str = "") -> str:
+        """The first of `reasons` that keeps the miner from the job; '' where nothing does.
+
+        `passing`: a constraint (its column) that is taken to be met.
+        """
         needs, limits = profile.needs, wanted.limits
         ask = profile.ask_for(wanted)
         for column, allows, reason in self._before:
-            if not allows(limits[column], needs, ask or NO_ASK):
+            if not allows(limits[column], needs, ask or NO_ASK) and column != passing:
                 return reason
         if ask is None:
             served = any(ask.job_type == wanted.job_type for ask in profile.asks)
             return "MODEL_NOT_SERVED" if served else "JOB_TYPE_NOT_SERVED"
         for column, allows, reason in self._after:
-            if not allows(limits[column], needs, ask):
+            if not allows(limits[column], needs, ask) and column != passing:
                 return reason
         return ""
 

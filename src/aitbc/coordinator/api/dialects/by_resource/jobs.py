@@ -10,7 +10,7 @@ from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native.amounts import ait
 from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, READ, READ_ONE, errors
 from aitbc.coordinator.api.native.render import job_json, reply
-from aitbc.coordinator.api.plumbing.auth import AnyKey, Client, ClientOrAdmin
+from aitbc.coordinator.api.plumbing.auth import JobClient, JobClientOrAdmin, JobKey
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
@@ -32,14 +32,14 @@ router = Router(NATIVE, tags=["Jobs"])
     responses=CREATE,
     openapi_extra=IDEMPOTENT,
 )
-async def submit_job(request: ApiRequest, principal: Client, body: JobRequest) -> Response:
+async def submit_job(request: ApiRequest, principal: JobClient, body: JobRequest) -> Response:
     """Text from a prompt or a chat. The worst-case price is held until the job has ended."""
     return await native.submit(request, principal, body)
 
 
 @router.get("/v1/jobs", summary="List jobs", response_model=list[replies.Job], responses=READ)
 async def list_jobs(
-    request: ApiRequest, principal: ClientOrAdmin, query: Annotated[JobList, Query()]
+    request: ApiRequest, principal: JobClientOrAdmin, query: Annotated[JobList, Query()]
 ) -> Response:
     """The account's jobs (everybody's for an admin), newest first. X-Total-Count counts all that match.
 
@@ -58,7 +58,7 @@ async def list_jobs(
     responses=CREATE,
     openapi_extra=IDEMPOTENT,
 )
-async def submit_batch(request: ApiRequest, principal: Client, body: JobBatch) -> Response:
+async def submit_batch(request: ApiRequest, principal: JobClient, body: JobBatch) -> Response:
     """Each is admitted or refused by itself, in order."""
     return await native.submit_batch(request, principal, body)
 
@@ -69,7 +69,7 @@ async def submit_batch(request: ApiRequest, principal: Client, body: JobBatch) -
     response_model=replies.Quote,
     responses=errors(400, 401, 403, 413, 429, 503),
 )
-async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest) -> Response:
+async def quote_job(request: ApiRequest, principal: JobClient, body: AnyJobRequest) -> Response:
     """Eligible miners, prices and expected wait. Nothing is created and nothing is held."""
     quote = await acts.quote(request, body)
     asks = quote.asks_units
@@ -91,14 +91,14 @@ async def quote_job(request: ApiRequest, principal: Client, body: AnyJobRequest)
 
 
 @router.get("/v1/jobs/{job_id}", summary="Get job details", response_model=replies.Job, responses=READ_ONE)
-async def get_job(request: ApiRequest, principal: AnyKey, job_id: str) -> Response:
+async def get_job(request: ApiRequest, principal: JobKey, job_id: str) -> Response:
     """For the job's client, the miner that holds or answered it, and admins."""
     runtime = request.runtime
     return await native.job(await runtime.db.read(views.visible, runtime.context, principal, job_id))
 
 
 @router.post("/v1/jobs/{job_id}/cancel", summary="Cancel a job", response_model=replies.Job, responses=CHANGE)
-async def cancel_job(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
+async def cancel_job(request: ApiRequest, principal: JobClientOrAdmin, job_id: str) -> Response:
     """Ends a pending or running job; all that was held for it goes back."""
     runtime = request.runtime
     return await native.job(
@@ -113,7 +113,7 @@ async def cancel_job(request: ApiRequest, principal: ClientOrAdmin, job_id: str)
     responses={202: {"model": replies.Result, "description": "Not ended yet"}, **READ_ONE},
 )
 async def get_result(
-    request: ApiRequest, principal: ClientOrAdmin, job_id: str, query: Annotated[Wait, Query()]
+    request: ApiRequest, principal: JobClientOrAdmin, job_id: str, query: Annotated[Wait, Query()]
 ) -> Response:
     """200 once the job has ended, 202 before; with `wait` it answers when the job ends."""
     return await native.result(request, principal, job_id, query.wait)
@@ -125,7 +125,7 @@ async def get_result(
     response_model=list[replies.JobEvent],
     responses=READ_ONE,
 )
-async def list_events(request: ApiRequest, principal: AnyKey, job_id: str) -> Response:
+async def list_events(request: ApiRequest, principal: JobKey, job_id: str) -> Response:
     """What happened to the job, oldest first."""
     events = await request.runtime.db.read(views.history, principal, job_id)
     return reply([_event_json(event) for event in events])
@@ -149,7 +149,7 @@ def _event_json(event: Any) -> replies.JobEvent:
     response_model=replies.Explanation,
     responses=READ_ONE,
 )
-async def explain_job(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
+async def explain_job(request: ApiRequest, principal: JobClientOrAdmin, job_id: str) -> Response:
     """Counts of miners by what keeps each from the job, and the nearest change that would make it run."""
     found = await request.runtime.db.read(explaining.explain, request.runtime.context, principal, job_id)
     change = found.nearest_change

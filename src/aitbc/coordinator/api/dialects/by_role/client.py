@@ -5,7 +5,7 @@ from starlette.responses import Response
 from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native.dialect import CREATE, IDEMPOTENT, NATIVE, READ_ONE
 from aitbc.coordinator.api.native.render import receipt_json, reply
-from aitbc.coordinator.api.plumbing.auth import Client, ClientOrAdmin
+from aitbc.coordinator.api.plumbing.auth import JobClient, JobClientOrAdmin
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
 from aitbc.coordinator.api.plumbing.routing import Router
 from aitbc.coordinator.api.schemas import replies
@@ -24,7 +24,7 @@ router = Router(NATIVE, tags=["Client"])
     responses=CREATE,
     openapi_extra=IDEMPOTENT,
 )
-async def submit_job(request: ApiRequest, principal: Client, body: RoleJobRequest) -> Response:
+async def submit_job(request: ApiRequest, principal: JobClient, body: RoleJobRequest) -> Response:
     """Any job type. The worst-case price is held until the job has ended."""
     return await native.submit(request, principal, body)
 
@@ -35,7 +35,7 @@ async def submit_job(request: ApiRequest, principal: Client, body: RoleJobReques
     response_model=replies.Job,
     responses=READ_ONE,
 )
-async def job_status(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
+async def job_status(request: ApiRequest, principal: JobClientOrAdmin, job_id: str) -> Response:
     """The client's own job."""
     runtime = request.runtime
     return await native.job(await runtime.db.read(views.owned, runtime.context, principal, job_id))
@@ -47,7 +47,7 @@ async def job_status(request: ApiRequest, principal: ClientOrAdmin, job_id: str)
     response_model=list[replies.Receipt],
     responses=READ_ONE,
 )
-async def job_receipts(request: ApiRequest, principal: ClientOrAdmin, job_id: str) -> Response:
+async def job_receipts(request: ApiRequest, principal: JobClientOrAdmin, job_id: str) -> Response:
     """The job's one receipt, with the result that it covers; none before the job is completed.
 
     Its proof of inclusion is there once a block has sealed it.

@@ -47,7 +47,7 @@ class Receipt(Reply):
     prompt_hash: str
     result_hash: str
     claimed_tokens: list[int] | None
-    payment: NotRequired[Annotated[str, OneOf("auto", "manual")] | None]
+    payment: NotRequired[Annotated[str, OneOf("auto", "manual", "booking")] | None]
     release_after: NotRequired[int | None]
     miner_signature: MinerSignature | None
     signature: Signature

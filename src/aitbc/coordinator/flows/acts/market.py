@@ -1,0 +1,160 @@
+"""What time does to bookings: they begin, are counted, run out, and take their jobs with them; GPUs come and go.
+
+A round is several transactions of bounded size, each whole by itself, so any coordinator may do any of them at any
+time. Ends come before beginnings: a GPU goes from one booking to the next in one round.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import text as sql
+
+from aitbc.coordinator.database import Tx, statement
+from aitbc.coordinator.database.columns import among, table_of
+from aitbc.coordinator.errors import BookingEnded
+from aitbc.coordinator.flows.shared import rentals
+from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs.models import QUEUED, RUNNING, Job
+from aitbc.coordinator.jobs.rows import COLUMNS, JobRow
+from aitbc.coordinator.marketplace import bookings
+from aitbc.coordinator.marketplace.models import Gpu
+from aitbc.coordinator.miners.models import Miner
+
+BATCH = 100  # bookings of one transaction, so that others get their turn
+JOBS_BATCH = 200
+STATES_BATCH = 1_000
+
+_g: Any = table_of(Gpu).c
+_m: Any = table_of(Miner).c
+_j: Any = table_of(Job).c
+
+_of_miner = (_m.id == _g.miner_id) & (_m.account_id == _g.owner_id)
+_active = _m.status == literal_column("'active'")
+CAME = statement(
+    select(_g.id)
+    .join_from(Gpu, Miner, _of_miner)
+    .where(sql("gpus.state = 'offline' AND gpus.miner_id <> ''"), _active)
+    .limit(bindparam("count"))
+)
+WENT = statement(
+    select(_g.id)
+    .join_from(Miner, Gpu, _m.id == _g.miner_id)
+    .where(
+        _m.status.in_([literal_column("'draining'"), literal_column("'inactive'")]),
+        _g.state == literal_column("'available'"),
+    )
+    .limit(bindparam("count"))
+)
+
+
+def _becomes(state: str, *conditions: Any) -> Any:
+    """The GPUs among `gpus` of which that still holds; the miner of each is looked at again."""
+    is_active = select(_m.id).where(_of_miner, _active).exists()
+    return statement(
+        lambda dialect: (
+            update(Gpu)
+            .where(
+                among(dialect, "gpus.id", "gpus"),
+                *conditions,
+                is_active if state == "available" else ~is_active,
+            )
+            .values(state=literal_column(f"'{state}'"))
+        )
+    )
+
+
+COME = _becomes("available", _g.state == literal_column("'offline'"))
+GO = _becomes("offline", _g.state == literal_column("'available'"))
+WAITING_OF = statement(
+    select(*COLUMNS)
+    .where(sql(QUEUED), _j.reservation == bindparam("booking"))
+    .order_by(_j.id)
+    .limit(JOBS_BATCH),
+    JobRow,
+)
+RUNNING_OF = statement(
+    select(*COLUMNS)
+    .where(sql(RUNNING), _j.miner_id == bindparam("miner"), _j.reservation == bindparam("booking"))
+    .order_by(_j.id)
+    .limit(JOBS_BATCH),
+    JobRow,
+)
+
+
+class Round(NamedTuple):
+    """What one look did: bookings by what became of them, and whether more is due at once."""
+
+    outcomes: list[str]
+    more: bool
+
+
+def count(tx: Tx, ctx: FlowContext) -> int:
+    """Counts the time that coordinators ran, and of it what the booked machines were there; how many moved on."""
+    rentals.count_uptime(tx, ctx)
+    return rentals.count_all(tx, ctx)
+
+
+def end_due(tx: Tx, ctx: FlowContext) -> Round:
+    """Ends bookings that have run out, and those whose machine did not show up."""
+    due = bookings.due(tx, "ended", BATCH)
+    awaited = bookings.due(tx, "awaited", BATCH, up_before=rentals.uptime_ms(tx) - ctx.no_show_ms)
+    outcomes = []
+    for booking_id in dict.fromkeys((*due, *awaited)):
+        try:
+            outcomes.append(rentals.settle(tx, ctx, booking_id, "coordinator").detail)
+        except BookingEnded:  # somebody else was faster
+            continue
+    return Round(outcomes, BATCH in (len(due), len(awaited)))
+
+
+def begin_due(tx: Tx) -> bool:
+    """Bookings whose time has come have their GPUs from now on; True where more are due at once."""
+    due = bookings.due(tx, "unopened", BATCH)
+    begun = 0
+    for booking_id in due:
+        booking = bookings.get(tx, booking_id)
+        if booking is not None and booking.state == "active" and not booking.opened:
+            begun += rentals.begin(tx, booking)
+    return len(due) == BATCH and begun > 0
+
+
+def clear_jobs(tx: Tx) -> bool:
+    """Ends the jobs of bookings that have ended; True where more are left."""
+    left = JOBS_BATCH
+    due = bookings.due(tx, "clearing", BATCH)
+    for booking_id in due:
+        booking = bookings.get(tx, booking_id)
+        if booking is None:
+            continue
+        waiting = tx.all(WAITING_OF, booking=booking_id)
+        running = tx.all(RUNNING_OF, miner=booking.miner_id, booking=booking_id)
+        for job in (*running, *waiting):
+            jobs.end(tx, job, "cancelled", "BOOKING_ENDED", "coordinator")
+        left -= len(running) + len(waiting)
+        if len(waiting) < JOBS_BATCH and len(running) < JOBS_BATCH:
+            bookings.cleared(tx, booking_id)
+        if left <= 0:
+            return True
+    return len(due) == BATCH
+
+
+class Moved(NamedTuple):
+    """GPUs whose miners came or went since they were last looked at, by id."""
+
+    came: list[str]
+    went: list[str]
+
+
+def moved(tx: Tx) -> Moved:
+    """A look at which GPUs' miners are here; it writes nothing."""
+    came, went = tx.all(CAME, count=STATES_BATCH), tx.all(WENT, count=STATES_BATCH)
+    return Moved([row.id for row in came], [row.id for row in went])
+
+
+def follow(tx: Tx, found: Moved) -> int:
+    """Writes down what `moved` saw, where it still holds; how many GPUs changed."""
+    came = tx.run(COME, gpus=json.dumps(found.came)) if found.came else 0
+    went = tx.run(GO, gpus=json.dumps(found.went)) if found.went else 0
+    return came + went

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a fixture imports what it needs, so that the tests of pure 
     from aitbc.coordinator.api_keys.service import NewKey
     from aitbc.coordinator.database import Database
     from aitbc.core.clock import ManualClock
+    from tests.support.bitcoin import BitcoinNode
     from tests.support.databases import Databases
     from tests.support.postgres import Postgres
     from tests.support.server import ServerProcess
@@ -37,6 +38,15 @@ def postgres() -> Iterator[Postgres]:
 
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def bitcoin() -> Iterator[BitcoinNode]:
+    """One Bitcoin node on regtest for the whole run, started (in about a second) when the first test needs it."""
+    from tests.support.bitcoin import running_bitcoin
+
+    with running_bitcoin() as node:
+        yield node
 
 
 @pytest.fixture(scope="session")

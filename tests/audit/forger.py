@@ -13,7 +13,7 @@ from dataclasses import replace
 from aitbc.audit.leaf_kinds import BookingKind
 from aitbc.core.log.block import VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint
-from aitbc.core.log.leaf import booking_leaf, parameter_leaf, receipt_leaf, transfer_leaf
+from aitbc.core.log.leaf import bitcoin_credit_leaf, booking_leaf, parameter_leaf, receipt_leaf, transfer_leaf
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.network import Founding
@@ -30,6 +30,7 @@ MADE: dict[int, tuple[str, Callable[..., bytes]]] = {
     1: (RECEIPT, receipt_leaf),
     2: (CHANGE, parameter_leaf),
     3: (BOOKING, booking_leaf),
+    7: ("SELECT * FROM bitcoin_credits WHERE id = ?", bitcoin_credit_leaf),
 }
 
 
@@ -66,7 +67,8 @@ def reseal(db: sqlite3.Connection, key: PrivateKey, sizes: list[int] | None = No
         kinds = [kind for _seq, kind, _ref in leaves[:end]]
         new = kinds[last.tree_size :]
         root = root_of(hashes[:end])
-        others = (("bookings", new.count(3)), ("parameters", new.count(2)))
+        credits = (("bitcoin_credits", new.count(7)),) if 7 in new else ()
+        others = (*credits, ("bookings", new.count(3)), ("parameters", new.count(2)))
         header = BlockHeader(
             CHAIN, last.height + 1, last.hash, time_ms, last.tree_size, end, root.hex(),
             new.count(0), new.count(1), key.key_id, VERSION_2, others,

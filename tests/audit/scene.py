@@ -24,6 +24,7 @@ from aitbc.core.log.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from aitbc.core.transfer_ids import GRANT, GRANTED, MINTED, REASON
+from tests.audit import topups
 from tests.audit.rented_scene import rent
 from tests.coordinator.users.support import NativeWallet
 from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
@@ -75,6 +76,7 @@ def everything(scene: Scene) -> None:
     key = IdempotencyKey("alice", "once", "ab" * 32)
     db.write_sync(idempotency.begin, key)
     db.write_sync(idempotency.finish, key, 200, b"{}")
+    topups.everything(market)
     decide(market)
 
 

@@ -40,6 +40,8 @@ KINDS = {
     "api_keys": "(limit_units IS NULL) || (booking_id <> '')",
     "bookings": "detail || opened",
     "gpus": "state",
+    "bitcoin_outputs": "events || gone || (topup_id <> '')",
+    "topups": "state || (key_id <> '')",
     "proposals": "status || type",
     "proposal_events": "event",
 }
@@ -48,6 +50,8 @@ VALUES = {
     ("parameter_changes", "name"): ["'default_price_per_1k_tokens'"],
     ("miners", "account_id"): ["'bob'"],
     ("api_keys", "account_id"): ["'alice'"],
+    ("topups", "account_id"): ["'alice'"],
+    ("bitcoin_outputs", "topup_id"): ["(SELECT MIN(id) FROM topups WHERE key_id = '')"],
 }
 """Other values that a column may have, where the schema does not list them."""
 LARGE = ("jobs", "transfers", "payments", "job_events", "leaves", "blocks")

@@ -22,9 +22,6 @@ LATER: frozenset[Operation] = frozenset(
         ("GET", "/v1/marketplace/gpu/{}/reviews"),
         ("POST", "/v1/marketplace/gpu/{}/reviews"),
         ("GET", "/v1/marketplace/pricing/{}"),
-        # The exchange.
-        ("POST", "/v1/exchange/create-payment"),
-        ("GET", "/v1/exchange/payment-status/{}"),
     }
 )
 """Documented operations that are not served yet. The list only ever gets shorter."""

@@ -16,7 +16,14 @@ from aitbc.core import receipt, signing
 from aitbc.core.log import tiles
 from aitbc.core.log.block import VERSION, VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint, cosign
-from aitbc.core.log.leaf import delegation_leaf, parameter_leaf, proposal_leaf, transfer_leaf, vote_leaf
+from aitbc.core.log.leaf import (
+    bitcoin_credit_leaf,
+    delegation_leaf,
+    parameter_leaf,
+    proposal_leaf,
+    transfer_leaf,
+    vote_leaf,
+)
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.log.tlog_proof import format_proof
@@ -147,6 +154,36 @@ def _changes() -> list[dict[str, Any]]:
         }
         data = parameter_leaf(**change)
         made.append({"change": change, "bytes": data.decode(), "hash": leaf_hash(data).hex()})
+    return made
+
+
+def _credits() -> list[dict[str, Any]]:
+    """An output that is credited, reorganised away after half of it was spent, and credited again."""
+    outpoint = "5a1c3a2e7e0f7b1f6d8c9b0a1e2d3c4b5a69788796a5b4c3d2e1f00112233445:0"
+    made: list[dict[str, Any]] = []
+    for number, (kind, units, short) in enumerate(
+        (
+            ("credit", 5_000_000_000, 0),
+            ("reversal", 2_000_000_000, 3_000_000_000),
+            ("credit", 2_000_000_000, 0),
+        )
+    ):
+        credit = {
+            "entry_id": f"entry:btc:{outpoint}" + (f":{number}" if number else ""),
+            "kind": kind,
+            "outpoint": outpoint,
+            "topup_id": JOB,
+            "account": "alice",
+            "sat": 50_000,
+            "rate_units": 10_000_000_000_000,
+            "units": units,
+            "short_units": short,
+            "block_height": 930_123 + 2 * (number // 2),
+            "block_hash": hashlib.sha256(bytes([number // 2])).hexdigest(),
+            "created_at_ms": TIME_MS + 3000 * number,
+        }
+        data = bitcoin_credit_leaf(**credit)
+        made.append({"credit": credit, "bytes": data.decode(), "hash": leaf_hash(data).hex()})
     return made
 
 
@@ -287,6 +324,7 @@ def build() -> dict[str, Any]:
         **proofs,
         "blocks": _blocks(leaves),
         "parameters": _changes(),
+        "bitcoin_credits": _credits(),
         "governance": _governance(),
         "block_v2": _blocks(leaves, VERSION_2)[1],
         "cosigned": {"at_s": COSIGNED_AT_S, "checkpoint": str(note)},

@@ -56,6 +56,19 @@ def test_changes_of_parameters_are_leaves_too() -> None:
         assert hashlib.sha256(b"\x00" + leaf["bytes"].encode()).hexdigest() == leaf["hash"]
 
 
+def test_credits_of_bitcoin_outputs_are_leaves_too() -> None:
+    for leaf in VECTORS["bitcoin_credits"]:
+        values = {
+            {"entry_id": "id", "topup_id": "topup"}.get(name, name): str(value)
+            if name in ("sat", "rate_units", "units", "short_units")
+            else value
+            for name, value in leaf["credit"].items()
+        }
+        document = {"type": "aitbc/bitcoin-credit/v1", **values}
+        assert rfc8785.dumps(document).decode() == leaf["bytes"]
+        assert hashlib.sha256(b"\x00" + leaf["bytes"].encode()).hexdigest() == leaf["hash"]
+
+
 def test_governance_is_in_leaves_too() -> None:
     for leaf in VECTORS["governance"]:
         assert rfc8785.dumps(leaf["document"]).decode() == leaf["bytes"]
@@ -210,6 +223,8 @@ def test_the_page_shows_what_the_vectors_hold() -> None:
     shown = next(block for block in page.split("```\n") if block.startswith('{"by"'))
     assert shown.replace("\n", "") == VECTORS["parameters"][0]["bytes"]
     shown = next(block for block in page.split("```\n") if block.startswith('{"account"'))
+    assert shown.replace("\n", "") == VECTORS["bitcoin_credits"][0]["bytes"]
+    shown = next(block for block in page.split("```\n") if block.startswith('{"account":"alice","at_ms"'))
     assert shown.replace("\n", "") == VECTORS["governance"][0]["bytes"]
     members = {name for name in VECTORS if name not in ("about", "chain_id")}
     table = page.partition("## The vectors")[2]

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from aitbc.audit.rented import Rented, read_booking
 from aitbc.core import receipt, signing
 from aitbc.core.log.leaf import (
+    BITCOIN_CREDIT,
     BOOKING,
     KINDS,
     PARAMETER,
     RECEIPT,
     TRANSFER,
+    bitcoin_credit_leaf,
     booking_leaf,
     delegation_leaf,
     parameter_leaf,
@@ -137,6 +139,60 @@ def test_the_formats_booking_is_one() -> None:
     Rented().ended(booking)
 
 
+UNSIGNED = st.integers(0, 2**53 - 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    ANY,
+    ANY,
+    ANY,
+    ANY,
+    ANY,
+    UNSIGNED,
+    UNSIGNED,
+    UNSIGNED,
+    UNSIGNED,
+    UNSIGNED,
+    st.text("0123456789abcdef"),
+    UNSIGNED,
+)
+def test_a_bitcoin_credits_leaf_is_canonical(
+    entry_id: str,
+    kind: str,
+    outpoint: str,
+    topup: str,
+    account: str,
+    sat: int,
+    rate_units: int,
+    units: int,
+    short_units: int,
+    block_height: int,
+    block_hash: str,
+    created_at_ms: int,
+) -> None:
+    document = {
+        "type": "aitbc/bitcoin-credit/v1",
+        "id": entry_id,
+        "kind": kind,
+        "outpoint": outpoint,
+        "topup": topup,
+        "account": account,
+        "sat": str(sat),
+        "rate_units": str(rate_units),
+        "units": str(units),
+        "short_units": str(short_units),
+        "block_height": block_height,
+        "block_hash": block_hash,
+        "created_at_ms": created_at_ms,
+    }
+    amounts = (sat, rate_units, units, short_units)
+    leaf = bitcoin_credit_leaf(
+        entry_id, kind, outpoint, topup, account, *amounts, block_height, block_hash, created_at_ms
+    )
+    assert leaf == rfc8785.dumps(document)
+
+
 def test_every_character_is_written_canonically() -> None:
     plane = "".join(chr(code) for code in range(0x3000) if not 0xD800 <= code < 0xE000)
     leaf = transfer_leaf(plane, plane, plane, plane, 1, plane, plane, 2)
@@ -165,7 +221,7 @@ def test_a_receipts_leaf_is_canonical(name: str) -> None:
 
 
 def test_kinds_are_what_the_database_has() -> None:
-    assert (TRANSFER, RECEIPT, PARAMETER, BOOKING) == (0, 1, 2, 3)
+    assert (TRANSFER, RECEIPT, PARAMETER, BOOKING, BITCOIN_CREDIT) == (0, 1, 2, 3, 7)
 
 
 def test_a_leaf_is_written_in_a_few_microseconds() -> None:
@@ -212,4 +268,5 @@ def test_numbers_of_kinds_are_given_for_good() -> None:
         4: "proposals",
         5: "votes",
         6: "delegations",
+        7: "bitcoin_credits",
     }

@@ -13,6 +13,7 @@ from aitbc.core import transfer_ids
 from aitbc.core.ids import is_id, new_id
 from aitbc.core.transfer_ids import (
     ALLOCATED,
+    BITCOIN,
     BOOKED,
     DEPOSIT,
     GRANT,
@@ -27,6 +28,7 @@ from aitbc.core.transfer_ids import (
     SIGNED,
     SIGNED_FEE,
     TIMED,
+    TOPUP,
     IdForm,
     ReferenceForm,
     id_form,
@@ -34,7 +36,7 @@ from aitbc.core.transfer_ids import (
     reference_form,
     stored_id,
 )
-from tests.support.transfers import BOOKING, BTC, booking_of, declare, outpoint_of
+from tests.support.transfers import BOOKING, COIN, booking_of, declare, outpoint_of
 
 UUID = "019b7c1e-5a46-7000-8000-00000000000a"
 HASH = "ab" * 32
@@ -46,6 +48,8 @@ WRITTEN_IDS = (
     (GRANT, "client-0123abcd", "grant:client-0123abcd", ("mint",)),
     (GRANT, "0x" + "1f" * 20, "grant:0x" + "1f" * 20, ("mint",)),
     (MINTED, "2026:A.b_c-1", "minted:2026:A.b_c-1", ("mint",)),
+    (BITCOIN, f"{HASH}:0", f"btc:{HASH}:0", ("mint", "transfer")),
+    (BITCOIN, f"{HASH}:4294967295:13", f"btc:{HASH}:4294967295:13", ("mint", "transfer")),
     (ALLOCATED, UUID, f"allocated:{UUID}", ("transfer",)),
 )
 WRITTEN_REFERENCES = (
@@ -55,6 +59,7 @@ WRITTEN_REFERENCES = (
     (PROPOSAL, UUID, f"proposal {UUID}", ("transfer", "hold", "post", "void")),
     (SIGNED, HASH, HASH, ("transfer",)),
     (SIGNED_FEE, HASH, f"fee:{HASH}", ("transfer",)),
+    (TOPUP, UUID, f"topup:{UUID}", ("mint", "transfer")),
     (REASON, "devnet grant", "devnet grant", ("mint",)),
     (REASON, "Preis für „Ü“ — 1", "Preis für „Ü“ — 1", ("mint",)),
 )
@@ -141,7 +146,7 @@ def test_free_text_is_a_reference_of_what_is_made_alone() -> None:
 def test_named_ids_have_a_prefix_of_their_own_and_a_bound() -> None:
     """By which the next page is asked for, so that no longer one would be taken."""
     assert ID_CHARS >= MAX_ID_CHARS
-    named = [form for form in (*IDS.values(), BTC, BOOKING) if form.prefix]
+    named = [form for form in (*IDS.values(), COIN, BOOKING) if form.prefix]
     assert len({form.prefix for form in named}) == len(named)
     for form in named:
         assert form.prefix.endswith(":") and form.prefix[:-1].isalpha() and form.prefix.islower()
@@ -158,7 +163,7 @@ def test_a_kind_of_id_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> Non
     outpoint, booking = outpoint_of("a", 1), booking_of("b")
     assert id_form("mint", outpoint) is None is id_form("transfer", booking)
     declare(monkeypatch)
-    assert id_form("mint", outpoint) is BTC
+    assert id_form("mint", outpoint) is COIN
     assert id_form("hold", outpoint) is None, "of another kind of transfer"
     assert id_form("transfer", booking) is BOOKING
     assert (stored_id(outpoint), stored_id(booking)) == (outpoint, booking)

@@ -10,8 +10,8 @@ from aitbc.core.ids import UUID_V7
 from aitbc.core.transfer_ids import IDS, JOB, SIGNED, IdForm, Reference, TransferId, stored_id
 
 # Forms as a later part of the program would declare them, for what so far only transfers of tests are.
-BTC = IdForm(
-    "btc:",
+COIN = IdForm(
+    "coin:",
     re.compile(r"[0-9a-f]{64}:(?:0|[1-9][0-9]{0,9})", re.ASCII),
     frozenset({"mint", "transfer"}),
     "An outpoint is 64 hex digits, a colon and a number.",
@@ -39,7 +39,7 @@ def signed_of(name: str = "signed") -> Reference:
 
 
 def outpoint_of(name: str, output: int = 0) -> TransferId:
-    return BTC.of(f"{hashlib.sha256(name.encode()).hexdigest()}:{output}")
+    return COIN.of(f"{hashlib.sha256(name.encode()).hexdigest()}:{output}")
 
 
 def booking_of(name: str) -> TransferId:
@@ -48,7 +48,7 @@ def booking_of(name: str) -> TransferId:
 
 def declare(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on the program has bookings' and outpoints' ids."""
-    monkeypatch.setitem(IDS, "btc", BTC)
+    monkeypatch.setitem(IDS, "coin", COIN)
     monkeypatch.setitem(IDS, "booking", BOOKING)
 
 

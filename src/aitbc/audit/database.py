@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
+from aitbc.audit.bitcoin import check_bitcoin
 from aitbc.audit.blocks import BlockRow, Chain, Sealed
 from aitbc.audit.derived import check_marks, check_numbers
 from aitbc.audit.findings import Progress, Report, Unwatched, Wrong
@@ -167,6 +168,9 @@ class Auditor:
         report.checked.append("proposals, votes with their power, and what was decided")
         check_registers(self._tx, work, report, self._progress)
         report.checked.append("parameters, keys' limits, miners' work and deposits")
+        self._leaves.bitcoin.close()
+        check_bitcoin(self._tx, self._leaves.bitcoin, report, self._progress)
+        report.checked.append("credits of bitcoin outputs, and top-ups")
         check_wallets(self._tx, self._chain.network, report, self._progress)
         report.checked.append("transfers that wallets signed")
         check_numbers(self._tx, self._leaves.activity, self._tree.size, report, self._progress)

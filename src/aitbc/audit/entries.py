@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books, Line, Settlement
+from aitbc.audit.credits import BitcoinBooks, Entry
 from aitbc.audit.findings import Report, Wrong
 from aitbc.audit.paid import Paid
 from aitbc.audit.parameters import FEE, Change, History, explains, listed
@@ -16,6 +17,7 @@ from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.rented import Rented, read_booking
 from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.log.leaf import (
+    BITCOIN_CREDIT,
     BOOKING,
     DELEGATION,
     KINDS,
@@ -24,6 +26,7 @@ from aitbc.core.log.leaf import (
     RECEIPT,
     TRANSFER,
     VOTE,
+    bitcoin_credit_leaf,
     booking_leaf,
     delegation_leaf,
     parameter_leaf,
@@ -32,6 +35,7 @@ from aitbc.core.log.leaf import (
     transfer_leaf,
     vote_leaf,
 )
+from aitbc.core.transfer_ids import BITCOIN
 
 _NUMBERS = {kind.type: number for number, kind in KINDS.items()}
 _PLACES = {number: place for place, number in enumerate(KINDS)}
@@ -96,6 +100,7 @@ class Entries:
 
     def __init__(self, receipts: ReceiptCheck, report: Report) -> None:
         self.books = Books()
+        self.bitcoin = BitcoinBooks()
         self.paid = Paid()
         self.unrented = 0
         self._rented = Rented()
@@ -128,6 +133,9 @@ class Entries:
             elif number == BOOKING:
                 booking = read_booking(document)
                 same = booking_leaf(*booking) == data
+            elif number == BITCOIN_CREDIT:
+                credit = _read_credit(document)
+                same = bitcoin_credit_leaf(*credit) == data
             elif number in BALLOTS:
                 values = BALLOTS[number].read(document)
                 same = BALLOTS[number].leaf(*values) == data
@@ -142,6 +150,8 @@ class Entries:
         if number == TRANSFER:
             self._newest_ms = line.created_at_ms
             self.books.apply(line)
+            if BITCOIN.fits(line.id):
+                self.bitcoin.move(line)
             self._settled(self.books.settled())
         elif number == RECEIPT:
             receipt_id = str(document["body"].get("receipt_id"))
@@ -150,6 +160,8 @@ class Entries:
             self._hold_to_history(index, fields.started_at * 1000, fields.price_units, fields.fee_units)
         elif number == PARAMETER:
             self._history.take(change)
+        elif number == BITCOIN_CREDIT:
+            self.bitcoin.take(credit)
         elif number in BALLOTS:
             BALLOTS[number].take(self.ballots, *values)
         elif number == BOOKING:
@@ -175,6 +187,7 @@ class Entries:
                 what = f"the receipt's fee of {fee_units} units is not {listed(shares)} basis points of its price"
                 raise Wrong("leaf", index, what)
         self.books.close()
+        self.bitcoin.close()
         if self._history.unknown:
             self._report.not_checked.append(
                 f"{self._history.unknown} changes of parameters that are not known here, but for their order"
@@ -192,6 +205,23 @@ def _read_transfer(document: dict[str, Any]) -> Line:
     if type(created_at_ms) is not int:
         raise ValueError("created_at_ms is not an integer")
     return Line(**texts, amount_units=int(units), hold_id=hold_id, created_at_ms=created_at_ms)
+
+
+def _read_credit(document: dict[str, Any]) -> Entry:
+    numbers = {}
+    for name in ("sat", "rate_units", "units", "short_units"):
+        if not isinstance(document[name], str) or _UNITS.fullmatch(document[name]) is None:
+            raise ValueError(f"{name} is not a decimal integer")
+        numbers[name] = int(document[name])
+    texts = {name: document[name] for name in ("id", "kind", "outpoint", "block_hash")}
+    texts |= {"topup_id": document["topup"], "account_id": document["account"]}
+    whole = {name: document[name] for name in ("block_height", "created_at_ms")}
+    if any(type(text) is not str for text in texts.values()) or any(
+        type(n) is not int for n in whole.values()
+    ):
+        raise ValueError("a member is of another type")
+    known: dict[str, Any] = {**texts, **numbers, **whole}
+    return Entry(**known)
 
 
 def _read_change(document: dict[str, Any]) -> Change:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books, Line
+from aitbc.audit.credits import BitcoinBooks, Entry
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Wrong
 from aitbc.audit.parameters import Change
@@ -17,6 +18,7 @@ from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee
 from aitbc.audit.rented import Ended, Rented
 from aitbc.core.log.leaf import (
+    BITCOIN_CREDIT,
     BOOKING,
     DELEGATION,
     PARAMETER,
@@ -24,6 +26,7 @@ from aitbc.core.log.leaf import (
     RECEIPT,
     TRANSFER,
     VOTE,
+    bitcoin_credit_leaf,
     booking_leaf,
     delegation_leaf,
     parameter_leaf,
@@ -32,7 +35,7 @@ from aitbc.core.log.leaf import (
     transfer_leaf,
     vote_leaf,
 )
-from aitbc.core.transfer_ids import id_form, reference_form
+from aitbc.core.transfer_ids import BITCOIN, id_form, reference_form
 
 
 class Auditing(NamedTuple):
@@ -43,6 +46,7 @@ class Auditing(NamedTuple):
     receipts: ReceiptCheck
     fee: Fee
     rented: Rented
+    bitcoin: BitcoinBooks
     ballots: Ballots
 
 
@@ -89,6 +93,8 @@ class TransferKind(Kind):
         line = Line(*values)
         self._auditing.books.apply(line)
         _check_forms(line)
+        if BITCOIN.fits(line.id):
+            self._auditing.bitcoin.move(line)
         if leaf_index is not None:
             self._auditing.activity.add(leaf_index, line.debit, line.credit)
 
@@ -130,6 +136,19 @@ class ReceiptKind(Kind):
         if stored != stated or issued_at_ms // 1000 != fields.completed_at:
             raise Wrong("receipt", receipt_id, "its columns differ from what was signed")
         self._auditing.fee.check(receipt_id, fields.started_at, fields.price_units, fields.fee_units)
+
+
+class BitcoinCreditKind(Kind):
+    number = BITCOIN_CREDIT
+    noun = "bitcoin_credit"
+    table = "bitcoin_credits"
+    columns = Entry._fields
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return bitcoin_credit_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.bitcoin.take(Entry(*values))
 
 
 def _check_forms(line: Line) -> None:
@@ -241,4 +260,5 @@ KINDS: tuple[type[Kind], ...] = (
     ProposalKind,
     VoteKind,
     DelegationKind,
+    BitcoinCreditKind,
 )

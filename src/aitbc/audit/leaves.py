@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books
+from aitbc.audit.credits import BitcoinBooks
 from aitbc.audit.derived import Activity
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.jobs import check_settlement
@@ -57,11 +58,12 @@ TILE = statement(text("SELECT hashes FROM tiles WHERE level = 0 AND idx = :idx")
 class Leaves:
     """Takes the leaves in the order of the log.
 
-    `books`, `activity`, `ballots` and `seen` (leaves by kind) are what they add up to.
+    `books`, `bitcoin`, `activity`, `ballots` and `seen` (leaves by kind) are what they add up to.
     """
 
     def __init__(self, tx: Tx, receipts: ReceiptCheck, fee: Fee, report: Report, progress: Progress) -> None:
         self.books = Books()
+        self.bitcoin = BitcoinBooks()
         self.activity = Activity(tx)
         self.seen = {kind.number: 0 for kind in KINDS}
         self._tx = tx
@@ -69,7 +71,9 @@ class Leaves:
         self._progress = progress
         self._rented = Rented()
         self.ballots = Ballots()
-        auditing = Auditing(self.books, self.activity, receipts, fee, self._rented, self.ballots)
+        auditing = Auditing(
+            self.books, self.activity, receipts, fee, self._rented, self.bitcoin, self.ballots
+        )
         self._kinds: dict[int, tuple[Kind, slice]] = {}
         at = len(_OWN)
         for kind in KINDS:

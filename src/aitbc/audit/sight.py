@@ -21,6 +21,8 @@ OWNER = "the owner's or the operator's word about a key"
 FEWER = (
     "fewer than the receipts say: it is halved now and then, and older than the count may be what was done"
 )
+NODE = "what a Bitcoin node says: ask one; the credits that came of it are recomputed"
+WATCH = "how far the Bitcoin chain was looked at; with another value it is looked at again"
 TRUST = "how far a miner is trusted with work after failures, which are not counted for good; no money"
 
 NOT_ENDED = "of a booking that has not ended; its leaf says it from then on"
@@ -52,6 +54,31 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "low_units": "NULL, as of marks from before it was kept: it is added up again where it is asked for",
         REMOVED: "a statement adds up from the mark before it",
     },
+    "bitcoin_blocks": dict.fromkeys(("hash", "height", ADDED, REMOVED), WATCH),
+    "bitcoin_outputs": {
+        "id": "of one that was never credited",
+        **dict.fromkeys(("coinbase", "gone", "hash", "height", "late", "lost_height", ADDED, REMOVED), NODE),
+        "final": WATCH,
+        "forgiven": "the operator's word; what is owed is in the log",
+        "sat": "of one that was never credited",
+        "seen_at_ms": DATE,
+        "topup_id": "of one that was never credited",
+    },
+    "bitcoin_watch": dict.fromkeys(
+        (
+            "genesis",
+            "hash",
+            "height",
+            "id",
+            "scanned_height",
+            "scanned_number",
+            "version",
+            "whole_ms",
+            ADDED,
+            REMOVED,
+        ),
+        WATCH,
+    ),
     "cosignatures": {
         "at_ms": "when the line came; the witness's own time is in the line",
         REMOVED: "of older blocks: the newest block's lines, which a policy's quorum asks for, stand for all before",
@@ -199,5 +226,21 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ("created_at_ms", "name", "value", ADDED, REMOVED),
         "a secret of the coordinators, from which the codes of login texts are made",
     ),
+    "topups": {
+        "account_id": "of one for which nothing was credited",
+        "ait_units": "by less than a satoshi is worth",
+        "asked_ms": WATCH,
+        "created_at_ms": DATE,
+        "exception": "of one for which something is on its way",
+        "expires_at_ms": DATE,
+        "id": "of one for which nothing arrived",
+        "lock_over": "of one for which something arrived: outputs say themselves whether they came late",
+        "looked_height": WATCH,
+        "number": "of two that have not both an address of their own, as long as each is another",
+        "rate_units": "of one for which nothing was credited, by less than changes its price",
+        "state": "of one for which something is on its way",
+        "told_by_sat": "nothing: its amount on the common address may be another's by now",
+        "updated_at_ms": DATE,
+    },
     "users": {"created_at_ms": DATE, "last_login_ms": DATE},
 }

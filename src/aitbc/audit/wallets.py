@@ -13,7 +13,7 @@ from aitbc.audit.network import Network, is_old
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.core.canonical import loads_strict
 from aitbc.core.signing import public_from_text
-from aitbc.core.transfer_ids import ALLOCATED, SIGNED_FEE
+from aitbc.core.transfer_ids import ALLOCATED, BITCOIN, SIGNED_FEE
 from aitbc.core.wallet.address import kind_of, native_address
 from aitbc.core.wallet.transaction import Transaction, check_addresses, is_signed, read_transaction
 
@@ -56,6 +56,10 @@ def check_wallets(tx: Tx, network: Network, report: Report, progress: Progress) 
     seen = 0
     fees: dict[str, int] = {}  # by transaction: how many are still to come; its fee stands beside it, so few
     for row in _pages(tx, MOVED):
+        if BITCOIN.fits(
+            row.id
+        ):  # taken back after a reorganisation: held to its entry in the log by `audit.bitcoin`
+            continue
         report.at = ("transfer", row.id)
         if ALLOCATED.fits(row.id):
             continue  # a proposal decided it (`audit.governance`)

@@ -136,6 +136,9 @@ def _check_server() -> Iterator[Finding]:
         if chain.ok:
             yield _check_head(settings)
             yield _check_keys(settings)
+            from aitbc.cli.exchange import check_exchange
+
+            yield from check_exchange(settings)
 
 
 def _check_port(settings: Settings) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_OUTPUT = "5a1c3a2e7e0f7b1f6d8c9b0a1e2d3c4b5a69788796a5b4c3d2e1f00112233445:0"
 EXAMPLES = {
     "demo": "aitbc demo --once",
     "doctor": "aitbc doctor",
@@ -27,6 +28,7 @@ EXAMPLES = {
     "gpu book": "aitbc gpu book 019b7c1e-5a46-7000-8000-000000000002 2.5 --max-price 1",
     "gpu release": "aitbc gpu release 019b7c1e-5a46-7000-8000-000000000002",
     "gpu orders": "aitbc gpu orders --status active",
+    "topup": "aitbc topup 500",
     "statement": "aitbc statement --from 2026-01-01 --to 2026-02-01 --csv",
     "receipt show": "aitbc receipt show 019b7c1e-5d2e-7000-8000-000000000002 --result --save receipt.json",
     "receipt list": "aitbc receipt list --model aitbc-starter --limit 50",
@@ -65,6 +67,11 @@ EXAMPLES = {
     "ledger mint": 'aitbc ledger mint --to alice --amount 250 --reason "invoice 4711, paid by bank" --id invoice-4711',
     "ledger balance": "aitbc ledger balance alice",
     "ledger accounts": "aitbc ledger accounts --limit 20",
+    "exchange status": "aitbc exchange status",
+    "exchange unassigned": "aitbc exchange unassigned --json",
+    "exchange assign": f"aitbc exchange assign {_OUTPUT} 019b7c1e-5a46-7000-8000-000000000002",
+    "exchange owed": "aitbc exchange owed",
+    "exchange forgive": f"aitbc exchange forgive {_OUTPUT}",
     "parameter list": "aitbc parameter list",
     "parameter set": 'aitbc parameter set fee_bps 300 --reason "as the members decided in May"',
     "db upgrade": "aitbc db upgrade",

@@ -50,6 +50,25 @@ COSIGNATURES = Counter(
     "Answers of witnesses asked to cosign, by witness and outcome.",
     ("witness", "outcome"),
 )
+BITCOIN_LOOKS = Counter(
+    "aitbc_bitcoin_looks_total",
+    "Looks at the Bitcoin chain, by source and outcome: done, began, behind (nothing new to say), another (coordinator"
+    " was first) or failed.",
+    ("source", "outcome"),
+)
+BITCOIN_HEIGHT = Gauge("aitbc_bitcoin_height", "The last Bitcoin block that this coordinator looked at.")
+BITCOIN_AGE = Gauge(
+    "aitbc_bitcoin_age_seconds",
+    "Since the Bitcoin chain and its mempool were last looked at; 0: no exchange.",
+)
+OPEN_TOPUPS = Gauge("aitbc_open_topups", "Top-ups whose rate is still locked.")
+UNCREDITED_OUTPUTS = Gauge(
+    "aitbc_uncredited_outputs", "Bitcoin outputs that pay us and no top-up: an operator says whose they are."
+)
+OWED_OUTPUTS = Gauge(
+    "aitbc_owed_outputs",
+    "Bitcoin outputs whose credit was taken back after a reorganisation, but not in full.",
+)
 LOOP_ROUNDS = Counter(
     "aitbc_loop_rounds_total",
     "Rounds of the background loops, by outcome: done, failed, or waits (for the clock, or the log is refused).",

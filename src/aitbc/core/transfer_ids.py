@@ -82,11 +82,17 @@ MINTED = IdForm(
     _MINT,
     "A reference is 1 to 64 of A-Z a-z 0-9 . _ : - and begins with a letter or digit.",
 )
+BITCOIN = IdForm(
+    "btc:",
+    re.compile(r"[0-9a-f]{64}:[0-9]{1,10}(?::[1-9][0-9]{0,8})?", re.ASCII),
+    _MINT | _WALLETS,
+    "A bitcoin output is TXID:INDEX, with the number of its credit or reversal behind it but for the first.",
+)
 PROPOSAL_SAYS = "A proposal's id is a UUID of version 7."
 ALLOCATED = IdForm("allocated:", UUID_V7, _WALLETS, PROPOSAL_SAYS)
-IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED, "allocated": ALLOCATED}
-"""Every form that an id has: a time; and what happens once by its name, a grant, an operator's own number, what a
-proposal took out of the treasury."""
+IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED, "bitcoin": BITCOIN, "allocated": ALLOCATED}
+"""Every form that an id has: a time; and what happens once by its name, a grant, an operator's own number, a credit of
+a bitcoin output and its reversal, what a proposal took out of the treasury."""
 
 JOB = ReferenceForm("", UUID_V7, _HOLDING, "A job's id is a UUID of version 7.")
 DEPOSIT = ReferenceForm(
@@ -105,6 +111,7 @@ REASON = ReferenceForm(
     _MINT,
     f"A reason has 1 to {MAX_REASON_CHARS} characters; everybody can read it.",
 )
+TOPUP = ReferenceForm("topup:", UUID_V7, _MINT | _WALLETS, "A top-up's id is a UUID of version 7.")
 REFERENCES = {
     "job": JOB,
     "deposit": DEPOSIT,
@@ -112,10 +119,11 @@ REFERENCES = {
     "proposal": PROPOSAL,
     "signed": SIGNED,
     "signed_fee": SIGNED_FEE,
+    "topup": TOPUP,
     "reason": REASON,
 }
 """Every form that a reference has: a job, a miner, a booking, a proposal (its deposit, and what it allots), what a
-wallet signed and the fee of that; and why money is made."""
+wallet signed and the fee of that, a top-up with Bitcoin; and why money is made."""
 
 GRANTED = REASON.of("devnet grant")
 

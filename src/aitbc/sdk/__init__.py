@@ -28,6 +28,7 @@ from aitbc.sdk.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
+from aitbc.sdk.exchange import BitcoinOutput, BitcoinPayment, Rates
 from aitbc.sdk.governance import Delegation, Delegations, Parameter, Proposal, VoteCast, VotingPower
 from aitbc.sdk.gpus import GpuOffer, GpuPage, Order, OrderPage
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
@@ -46,6 +47,8 @@ __all__ = [
     "AuthenticationError",
     "Balance",
     "BatchItem",
+    "BitcoinOutput",
+    "BitcoinPayment",
     "Client",
     "Conflict",
     "CoordinatorUnreachable",
@@ -78,6 +81,7 @@ __all__ = [
     "Proposal",
     "Quote",
     "RateLimited",
+    "Rates",
     "Receipt",
     "ServerError",
     "Statement",

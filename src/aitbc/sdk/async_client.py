@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import governance, operations, payments, receipt_operations
+from aitbc.sdk import exchange, governance, operations, payments, receipt_operations
 from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
@@ -131,6 +131,10 @@ class AsyncClient:
     release_gpu = _awaiting(rentals.release_gpu)
     gpu_order = _awaiting(rentals.gpu_order)
     gpu_orders = _awaiting(rentals.gpu_orders)
+    rates = _awaiting(exchange.rates)
+    create_bitcoin_payment = _awaiting(exchange.create_bitcoin_payment)
+    bitcoin_payment = _awaiting(exchange.bitcoin_payment)
+    wait_for_bitcoin = _awaiting(exchange.wait_for_bitcoin)
     receipts = _awaiting(receipt_operations.receipts)
     receipt = _awaiting(receipt_operations.receipt)
     job_receipts = _awaiting(receipt_operations.job_receipts)

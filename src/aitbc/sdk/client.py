@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import governance, operations, payments, receipt_operations
+from aitbc.sdk import exchange, governance, operations, payments, receipt_operations
 from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
@@ -131,6 +131,10 @@ class Client:
     release_gpu = _blocking(rentals.release_gpu)
     gpu_order = _blocking(rentals.gpu_order)
     gpu_orders = _blocking(rentals.gpu_orders)
+    rates = _blocking(exchange.rates)
+    create_bitcoin_payment = _blocking(exchange.create_bitcoin_payment)
+    bitcoin_payment = _blocking(exchange.bitcoin_payment)
+    wait_for_bitcoin = _blocking(exchange.wait_for_bitcoin)
     receipts = _blocking(receipt_operations.receipts)
     receipt = _blocking(receipt_operations.receipt)
     job_receipts = _blocking(receipt_operations.job_receipts)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from aitbc import __version__
 from aitbc.coordinator.api import docs, governance, system
-from aitbc.coordinator.api.account import payments, statements, users
+from aitbc.coordinator.api.account import exchange, payments, statements, users
 from aitbc.coordinator.api.chain import explorer, log, rpc
 from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
 from aitbc.coordinator.api.dialects.by_role import client, miner
@@ -36,6 +36,7 @@ ROUTERS: tuple[Router, ...] = (
     miner.router,
     payments.router,
     statements.router,
+    exchange.router,
     users.router,
     gpus.router,
     bookings.router,

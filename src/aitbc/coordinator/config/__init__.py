@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from aitbc.coordinator.config.bitcoin import BitcoinSettings
 from aitbc.coordinator.config.environment import ENV_FILE, ByName, environment_name
 from aitbc.coordinator.config.lists import split_api_keys, split_witnesses
 from aitbc.core.money import parse_ait
@@ -36,7 +37,7 @@ class SettingsError(Exception):
     """One or more settings are wrong; the text has one line for each."""
 
 
-class Settings(BaseSettings):
+class Settings(BitcoinSettings):
     """Read-only settings. Each field is the environment variable of the same name in capitals."""
 
     model_config = SettingsConfigDict(env_file=ENV_FILE, extra="forbid", frozen=True)

@@ -37,6 +37,14 @@ from aitbc.coordinator.errors.base import (
     NotFound,
     error_table,
 )
+from aitbc.coordinator.errors.exchange import (
+    AccountOwes,
+    ExchangeBlind,
+    ExchangeOff,
+    NoAmountFree,
+    TooManyTopups,
+    TopupNotFound,
+)
 from aitbc.coordinator.errors.governance import (
     DelegationRefused,
     NotTheProposer,

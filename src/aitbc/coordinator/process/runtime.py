@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
@@ -13,6 +14,7 @@ from aitbc.coordinator.chain.network import NetworkRow
 from aitbc.coordinator.config import Settings
 from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import LogRefused, WrongNetwork
+from aitbc.coordinator.exchange.terms import Terms
 from aitbc.coordinator.flows.acts import expiry
 from aitbc.coordinator.flows.acts.onboarding import ensure_static_accounts
 from aitbc.coordinator.flows.shared.context import FlowContext
@@ -121,6 +123,11 @@ class Runtime:
         wanted = self.settings.log_url
         if wanted and new_origin("", "", wanted) != self.founded.origin:
             log.warning("log_origin_kept", origin=self.founded.origin, public_url=self.settings.public_url)
+
+    @cached_property
+    def exchange(self) -> Terms:
+        """What top-ups with Bitcoin go by."""
+        return Terms.of(self.settings)
 
     @property
     def network(self) -> NetworkRow:

@@ -13,6 +13,7 @@ TRANSFER = 0
 RECEIPT = 1
 PARAMETER = 2
 BOOKING = 3
+BITCOIN_CREDIT = 7
 PROPOSAL = 4
 VOTE = 5
 DELEGATION = 6
@@ -36,6 +37,7 @@ KINDS = {
         LeafKind(RECEIPT, "receipts", "aitbc/receipt-leaf/v1"),
         LeafKind(PARAMETER, "parameters", "aitbc/parameter/v1"),
         LeafKind(BOOKING, "bookings", "aitbc/booking/v1"),
+        LeafKind(BITCOIN_CREDIT, "bitcoin_credits", "aitbc/bitcoin-credit/v1"),
         LeafKind(PROPOSAL, "proposals", "aitbc/proposal/v1"),
         LeafKind(VOTE, "votes", "aitbc/vote/v1"),
         LeafKind(DELEGATION, "delegations", "aitbc/delegation/v1"),
@@ -131,6 +133,31 @@ def booking_leaf(
         f'"miner_id":{_quote(miner_id)},"outcome":{_quote(outcome)},"owner":{_quote(owner)},'
         f'"price_units":"{price_units}","start_ms":{start_ms},"transfer_id":{_quote(transfer_id)},'
         f'"type":"aitbc/booking/v1","used_ms":{used_ms}}}'
+    ).encode()
+
+
+def bitcoin_credit_leaf(
+    entry_id: str,
+    kind: str,
+    outpoint: str,
+    topup_id: str,
+    account: str,
+    sat: int,
+    rate_units: int,
+    units: int,
+    short_units: int,
+    block_height: int,
+    block_hash: str,
+    created_at_ms: int,
+) -> bytes:
+    """RFC 8785 of {account, block_hash, block_height, created_at_ms, id, kind, outpoint, rate_units, sat, short_units,
+    topup, type, units}: amounts and the rate as strings; the transfer's id stands behind `entry:` in `id`.
+    """
+    return (
+        f'{{"account":{_quote(account)},"block_hash":"{block_hash}","block_height":{block_height},'
+        f'"created_at_ms":{created_at_ms},"id":{_quote(entry_id)},"kind":{_quote(kind)},'
+        f'"outpoint":{_quote(outpoint)},"rate_units":"{rate_units}","sat":"{sat}","short_units":"{short_units}",'
+        f'"topup":{_quote(topup_id)},"type":"aitbc/bitcoin-credit/v1","units":"{units}"}}'
     ).encode()
 
 

@@ -51,4 +51,8 @@ def expose(now: Levels) -> tuple[bytes, str]:
     metrics.QUEUE_AGE.set(now.queue_age_s)
     metrics.REGISTERED_MINERS.set(now.miners_registered)
     metrics.ACTIVE_MINERS.set(now.miners_active)
+    metrics.OPEN_TOPUPS.set(now.open_topups)
+    metrics.UNCREDITED_OUTPUTS.set(now.nobodys_outputs)
+    metrics.OWED_OUTPUTS.set(now.owed_outputs)
+    metrics.BITCOIN_AGE.set(now.bitcoin_age_s)
     return generate_latest(), CONTENT_TYPE_LATEST

@@ -1,4 +1,4 @@
-"""What the gauges of /metrics show: how much is open and waiting, and how many miners there are."""
+"""What the gauges of /metrics show: how much is open and waiting, the miners, and the exchange."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,7 @@ from sqlalchemy import case, func, select
 
 from aitbc.coordinator.database import Tx, statement
 from aitbc.coordinator.database.columns import table_of
+from aitbc.coordinator.exchange import standing
 from aitbc.coordinator.jobs import queries
 from aitbc.coordinator.miners.models import Miner
 
@@ -27,6 +28,10 @@ class Levels(NamedTuple):
     queue_age_s: float
     miners_registered: int
     miners_active: int
+    open_topups: int
+    nobodys_outputs: int
+    owed_outputs: int
+    bitcoin_age_s: float
 
 
 def levels(tx: Tx) -> Levels:
@@ -35,4 +40,16 @@ def levels(tx: Tx) -> Levels:
     queue = queries.queue_state(tx)
     miners = tx.one(_MINERS)
     age_ms = 0 if queue.oldest_ms is None else max(0, tx.now_ms - queue.oldest_ms)
-    return Levels(pending, running, queue.depth, age_ms / 1000, int(miners.registered), int(miners.active))
+    bitcoin = standing.levels(tx)
+    return Levels(
+        pending,
+        running,
+        queue.depth,
+        age_ms / 1000,
+        int(miners.registered),
+        int(miners.active),
+        bitcoin.open_topups,
+        bitcoin.nobodys,
+        bitcoin.owed,
+        bitcoin.age_ms / 1000,
+    )

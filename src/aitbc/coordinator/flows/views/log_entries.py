@@ -13,6 +13,7 @@ from aitbc.coordinator.chain.sealer import head
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
+from aitbc.coordinator.exchange.models import BitcoinCredit
 from aitbc.coordinator.flows.shared import own_jobs, rentals
 from aitbc.coordinator.governance.models import Delegation, ProposalEvent, VoteCast
 from aitbc.coordinator.jobs import texts as job_texts
@@ -24,6 +25,7 @@ from aitbc.coordinator.receipts.models import Receipt
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core.log import tiles
 from aitbc.core.log.leaf import (
+    BITCOIN_CREDIT,
     BOOKING,
     DELEGATION,
     PARAMETER,
@@ -31,6 +33,7 @@ from aitbc.core.log.leaf import (
     RECEIPT,
     TRANSFER,
     VOTE,
+    bitcoin_credit_leaf,
     booking_leaf,
     delegation_leaf,
     parameter_leaf,
@@ -78,6 +81,11 @@ CHANGES_IN = statement(
     .join(ParameterChange, sql(REF) == _l.ref_id)
     .where(_l.kind == PARAMETER, *_range)
 )
+BITCOIN_CREDITS_IN = statement(
+    select(_l.leaf_index, *table_of(BitcoinCredit).columns)
+    .join(BitcoinCredit, table_of(BitcoinCredit).c.id == _l.ref_id)
+    .where(_l.kind == BITCOIN_CREDIT, *_range)
+)
 PROPOSALS_IN = statement(
     select(_l.leaf_index, *table_of(ProposalEvent).columns)
     .join(ProposalEvent, table_of(ProposalEvent).c.id == _l.ref_id)
@@ -100,6 +108,7 @@ ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
     PARAMETER: (CHANGES_IN, parameter_leaf),
     BOOKING: (BOOKINGS_IN, booking_leaf),
+    BITCOIN_CREDIT: (BITCOIN_CREDITS_IN, bitcoin_credit_leaf),
     PROPOSAL: (PROPOSALS_IN, proposal_leaf),
     VOTE: (VOTES_IN, vote_leaf),
     DELEGATION: (DELEGATIONS_IN, delegation_leaf),

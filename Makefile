@@ -41,4 +41,4 @@ mutants: setup ## Put small faults into the code, one at a time: do the tests no
 	@scripts/mutants $(ARGS)
 
 clean: ## Remove the virtual environment and the caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist src/aitbc.egg-info
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis mutants build dist src/aitbc.egg-info tests/support/bitcoin_node/node_modules

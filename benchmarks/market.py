@@ -22,6 +22,8 @@ from benchmarks.processes import Coordinator
 OWNERS = 1_000
 BOOKERS = 1_000
 OWNER_KEY = "bench-owner"
+ORDER_EVERY_MS = 8_640  # 10,000 a day
+PRICES = "prices of a model"
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
 MODELS = ("rtx4090", "rtx3090", "a100", "h100", "mi300x", "rtx6000adageneration", "l40s", "t4")
 REGIONS = ("eu", "us", "asia", "africa")
@@ -61,8 +63,9 @@ def market_rows(gpus: int, orders: int, booked: int, now_ms: int) -> list[str]:
     )
     i, of_gpu = "i", f"(i % {gpus})"
     active = f"i < {booked}"
-    start, end = f"CASE WHEN {active} THEN {now_ms - 3_600_000} ELSE i * 10 END", ""
-    end = f"CASE WHEN {active} THEN {now_ms + 3_600_000} ELSE i * 10 + 3600000 END"
+    before = f"({now_ms - 3_600_000} - ({orders} - i) * CAST({ORDER_EVERY_MS} AS BIGINT))"
+    start, end = f"CASE WHEN {active} THEN {now_ms - 3_600_000} ELSE {before} END", ""
+    end = f"CASE WHEN {active} THEN {now_ms + 3_600_000} ELSE {before} + 3600000 END"
     return [
         f"{NUMBERS.format(last=OWNERS - 1)} INSERT INTO accounts (id, kind, balance_units, held_units, created_at_ms)"
         f" SELECT {owner.format(i)}, 'user', 0, 0, 0 FROM n UNION ALL"
@@ -84,8 +87,9 @@ def market_rows(gpus: int, orders: int, booked: int, now_ms: int) -> list[str]:
         f" CASE WHEN {active} THEN 'active' ELSE 'completed' END, CASE WHEN {active} THEN 'running' ELSE 'ran_out' END,"
         f" {start}, {end}, 100, 250, 'h' || {gpu.format(i)}, 100, '', 0, '',"
         f" CASE WHEN {active} THEN 1 ELSE 0 END, 0, CASE WHEN {active} THEN {now_ms - 15_000} ELSE 0 END, 1000, 0, 0,"
-        f" '', CASE WHEN {active} THEN '' ELSE 'coordinator' END, CASE WHEN {active} THEN NULL ELSE i * 10 END, 0, 0"
-        " FROM n",
+        f" '', CASE WHEN {active} THEN '' ELSE 'coordinator' END,"
+        f" CASE WHEN {active} THEN NULL ELSE {before} + 3600000 END, 0, 0,"
+        f" {choice(MODELS, f'{of_gpu} * 7919 / 13')} FROM n",
     ]
 
 
@@ -104,6 +108,7 @@ def pages(gpus: int) -> dict[str, Callable[[random.Random], str]]:
         "none": lambda d: f"{base}&model=none-such&sort=-rating",
         "no such region": lambda d: f"{base}&region=nowhere&sort=reliability",
         "newest": lambda d: f"{base}&sort=newest&cursor=0~{1_000_000 + d.randrange(gpus)}",
+        PRICES: lambda d: f"/v1/marketplace/pricing/{d.choice(MODELS)}",
         "a GPU": lambda d: f"/v1/marketplace/gpu/{1_000_000 + d.randrange(gpus)}",
     }
 

@@ -49,7 +49,12 @@ FIGURES_OF = {
     "dispatch": (("dispatch_p50", "ms"), ("dispatch_p99", "ms"), ("memory", "MB")),
     "claims": (("claim_ratio", "ratio"),),
     "history": (("history_ratio", "ratio"),),
-    "market": (("market_p99", "ms"), ("market_pass", "ms"), ("booked_claims", "ratio")),
+    "market": (
+        ("market_p99", "ms"),
+        ("pricing_p99", "ms"),
+        ("market_pass", "ms"),
+        ("booked_claims", "ratio"),
+    ),
 }
 
 

@@ -20,10 +20,12 @@ def measure(plan: Plan, databases: Databases, folder: Path) -> list[Figure]:
     engine = databases.engine
     sizes = (plan.market_gpus, plan.market_orders, plan.explorer_requests)
     found = market.pages_ms(databases.fresh(), folder / "home", *sizes)
+    prices = found.pop(market.PRICES)
     worst = max(page["p99"] for page in found.values())
     rounds = market.pass_ms(databases.fresh(), plan.open_bookings, plan.rounds)
     return [
         median_figure("market_p99", engine, "ms", [worst], pages=found),
+        median_figure("pricing_p99", engine, "ms", [prices["p99"]], pages={market.PRICES: prices}),
         median_figure("market_pass", engine, "ms", rounds),
         _claims(plan, databases),
     ]

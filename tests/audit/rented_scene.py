@@ -21,7 +21,9 @@ def rent(market: Market) -> None:
     rentals.release(frank, rigs[3])
     rentals.passes(130, rigs[:2])
     rentals.release(frank, rigs[1])
+    rentals.review(frank, rigs[1], 2, "slow")
     rentals.passes(770, rigs[:1])
+    rentals.review(alice, rigs[0], 5)
     running = rentals.book(frank, rigs[0])
     rentals.book(alice, rigs[0], start_ms=market.clock.now_ms() + 2 * HOUR_MS)
     rentals.book(alice, rigs[3])  # begun, and not heard of yet

@@ -40,6 +40,7 @@ KINDS = {
     "api_keys": "(limit_units IS NULL) || (booking_id <> '')",
     "bookings": "detail || opened",
     "gpus": "state",
+    "reviews": "stars",
     "bitcoin_outputs": "events || gone || (topup_id <> '')",
     "topups": "state || (key_id <> '')",
     "proposals": "status || type",

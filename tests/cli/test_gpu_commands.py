@@ -39,3 +39,16 @@ def test_what_is_no_amount_or_time(alice: User) -> None:
     for words in (("--max-price", "much"), ("--start", "tomorrow")):
         refused = alice("gpu", "book", "any", "1", *words)
         assert (refused.code, words[0] in refused.err) == (2, True)
+
+
+def test_reviews_and_prices_are_shown(alice: User, network: Network) -> None:
+    gpu = rig(network)
+    refused = alice("gpu", "review", gpu.gpu_id, "5", "--text", "quick")
+    assert (refused.code != 0, "booked" in refused.err) == (True, True)
+    assert "3.50 of 5, 0 review(s)" in alice("gpu", "reviews", gpu.gpu_id).out
+    assert alice("gpu", "reviews", gpu.gpu_id, "--json").json == []
+    prices = alice("gpu", "pricing", "RTX 4090")
+    assert (prices.code, "suggested, AIT/hour" in prices.out) == (0, True)
+    assert alice("gpu", "pricing", "rtx4090", "--json").json["median_price"] > 0
+    assert alice("gpu", "pricing", "none such").code != 0
+    assert alice("gpu", "review", gpu.gpu_id, "6").code == 2

@@ -45,6 +45,9 @@ def test_both_clients_have_every_operation() -> None:
         "release_gpu",
         "gpu_order",
         "gpu_orders",
+        "review_gpu",
+        "gpu_reviews",
+        "gpu_pricing",
     }
     for client in (Client, AsyncClient):
         assert names <= set(vars(client))
@@ -94,3 +97,31 @@ def test_what_is_refused(dora: Any, gpu: GpuOffer, network: Network) -> None:
     dora.release_gpu(gpu.gpu_id)
     with pytest.raises(sdk.Conflict):
         dora.release_gpu(gpu.gpu_id, order.booking_id)
+
+
+def test_reviews_and_prices(dora: Any, gpu: GpuOffer, network: Network) -> None:
+    with pytest.raises(sdk.PermissionDenied) as refused:
+        dora.review_gpu(gpu.gpu_id, 5)
+    assert refused.value.code == "REVIEW_NEEDS_BOOKING"
+    order = dora.book_gpu(gpu.gpu_id, 1)
+    with pytest.raises(sdk.Conflict) as refused:
+        dora.review_gpu(gpu.gpu_id, 5, booking_id=order.booking_id)
+    assert refused.value.code == "BOOKING_NOT_SETTLED"
+    heard = {"X-Api-Key": network.carol.key}
+    while dora.gpu_order(order.booking_id).used_seconds == 0:
+        body = {"miner_id": gpu.miner_id}
+        httpx.post(f"{network.url}/v1/miner/heartbeat", headers=heard, json=body).raise_for_status()
+    assert dora.release_gpu(gpu.gpu_id, order.booking_id).status == "completed"
+    made = dora.review_gpu(gpu.gpu_id, 4, "quick")
+    changed = dora.review_gpu(gpu.gpu_id, 5, "quick and quiet", booking_id=order.booking_id)
+    assert (changed.review_id, changed.rating, changed.author) == (made.review_id, 5, "dora")
+    page = dora.gpu_reviews(gpu.gpu_id)
+    assert (page.items, page.rating, page.count) == ((changed,), 3.75, 1)
+    shown = dora.gpu(gpu.gpu_id)
+    assert (shown.rating, shown.reviews) == (3.75, 1)
+    prices = dora.gpu_pricing("geforce rtx-4090")
+    assert prices.min_price <= prices.median_price <= prices.max_price
+    assert 0 < prices.available <= prices.total
+    assert Decimal("0.8") <= prices.suggested_price / prices.median_price <= Decimal("1.2")
+    with pytest.raises(sdk.NotFound):
+        dora.gpu_pricing("none such")

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.api_keys.service import authenticate
-from aitbc.coordinator.flows.acts import gpu_booking
+from aitbc.coordinator.flows.acts import gpu_booking, gpu_review
 from aitbc.coordinator.flows.acts import market as clockwork
 from aitbc.coordinator.flows.acts.gpu_booking import Booked, Wish
 from aitbc.coordinator.marketplace import bookings, gpus
-from aitbc.coordinator.marketplace.rows import BookingRow, GpuRow, GpuSpec
+from aitbc.coordinator.marketplace.rows import BookingRow, GpuRow, GpuSpec, ReviewRow
 from tests.support.flows import Market, Provider
 
 HOUR_MS = 3_600_000
@@ -74,6 +74,17 @@ class Rentals:
 
     def release(self, who: Principal, rig: Rig, booking_id: str | None = None) -> BookingRow:
         return self.db.write_sync(gpu_booking.release, self.ctx, who, rig.gpu.id, booking_id)
+
+    def review(
+        self, who: Principal, rig: Rig, stars: int, text: str = "", booking_id: str | None = None
+    ) -> ReviewRow:
+        return self.db.write_sync(gpu_review.review, who, rig.gpu.id, booking_id, stars, text)
+
+    def used(self, who: Principal, rig: Rig, seconds: float = 60) -> BookingRow:
+        """A booking that is used for so long and released."""
+        booked = self.book(who, rig)
+        self.passes(seconds, [rig])
+        return self.release(who, rig, booked.booking.id)
 
     def holder(self, booked: Booked) -> Principal:
         """Who shows the key that the booking gave."""

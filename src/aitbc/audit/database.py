@@ -163,7 +163,7 @@ class Auditor:
         check_jobs(self._tx, work, self._fee, report, self._progress)
         report.checked.append("jobs and payments")
         check_market(self._tx, work, report, self._progress)
-        report.checked.append("GPUs and their bookings")
+        report.checked.append("GPUs, their bookings and their reviews")
         check_governance(self._tx, self._leaves.ballots, work, report, self._progress)
         report.checked.append("proposals, votes with their power, and what was decided")
         check_registers(self._tx, work, report, self._progress)

@@ -1,4 +1,5 @@
-"""GPUs and their bookings, held to each other, to the ledger, and to the miners that they have. Operator's side."""
+"""GPUs, their bookings and reviews, held to each other, to the ledger, and to the miners that they have. Operator's
+side."""
 
 from __future__ import annotations
 
@@ -11,13 +12,14 @@ from aitbc.audit.registers import Work
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.gpu_names import model_key
 from aitbc.core.money import BPS
+from aitbc.core.rating import rating_millis
 from aitbc.core.rental import HOUR_MS, rent_units
 from aitbc.core.transfer_ids import BOOKED
 
 PAGE = 500
 PRIOR_MS = 10 * HOUR_MS
 PRIOR_BPS = 9_000
-PRIOR_MILLIS = 3_500
+EDITABLE_MS = 7 * 24 * HOUR_MS
 STATES = ("available", "booked", "offline")
 STATE_OF = {
     "waiting": "active",
@@ -68,6 +70,13 @@ WHERE j.reservation <> '' AND (b.id IS NULL OR b.booker_id <> j.client_id
 """)
 )
 
+REVIEWS = statement(
+    text("""
+SELECT r.*, b.gpu_id AS booked_gpu, b.booker_id, b.state AS booked_state, b.used_ms, b.ended_at_ms
+FROM reviews r LEFT JOIN bookings b ON b.id = r.booking_id
+WHERE r.id > :after ORDER BY r.id LIMIT :count
+""")
+)
 STRAY_KEY = statement(
     text("""
 SELECT k.id, k.booking_id FROM api_keys k LEFT JOIN bookings b ON b.id = k.booking_id
@@ -77,7 +86,7 @@ WHERE k.booking_id <> '' AND (b.id IS NULL OR b.booker_id <> k.account_id) ORDER
 
 
 def check_market(tx: Tx, work: Work, report: Report, progress: Progress) -> None:
-    """Every booking, then every GPU, then the miners and jobs that are kept for bookings. Raises Wrong."""
+    """Every booking, review and GPU, then the miners and jobs that are kept for bookings. Raises Wrong."""
     progress.stage("market", 0)
     of_gpu: dict[str, list[int]] = {}  # bookings, ms used of those that have ended
     for row in _pages(tx, BOOKINGS):
@@ -89,9 +98,10 @@ def check_market(tx: Tx, work: Work, report: Report, progress: Progress) -> None
         sums = of_gpu.setdefault(row.gpu_id, [0, 0])
         sums[0] += 1
         sums[1] += row.used_ms if row.state != "active" else 0
+    said = _check_reviews(tx, report)
     for row in _pages(tx, GPUS):
         report.at = ("gpu", row.id)
-        fault = _gpu_fault(row, of_gpu.get(row.id, [0, 0]))
+        fault = _gpu_fault(row, of_gpu.get(row.id, [0, 0])) or _rating_fault(row, said.get(row.id, [0, 0]))
         if fault:
             raise Wrong("gpu", row.id, fault)
     for row in tx.all(RESERVED):
@@ -106,6 +116,36 @@ def check_market(tx: Tx, work: Work, report: Report, progress: Progress) -> None
         raise Wrong(
             "job", stray.id, f"it is of {stray.reservation}, which is not its client's, or not its miner's"
         )
+
+
+def _check_reviews(tx: Tx, report: Report) -> dict[str, list[int]]:
+    """Every review; by GPU how many, and the sum of their stars. Raises Wrong."""
+    said: dict[str, list[int]] = {}
+    for row in _pages(tx, REVIEWS):
+        report.at = ("review", row.id)
+        report.count("reviews")
+        if (row.gpu_id, row.author_id) != (row.booked_gpu, row.booker_id):
+            raise Wrong("review", row.id, f"booking {row.booking_id} is not its author's of this GPU")
+        if row.booked_state != "completed" or not row.used_ms:
+            raise Wrong("review", row.id, f"booking {row.booking_id} has not ended, or was not used")
+        if not row.created_at_ms <= row.updated_at_ms < row.created_at_ms + EDITABLE_MS:
+            raise Wrong("review", row.id, "it was changed before it was written, or after its time")
+        sums = said.setdefault(row.gpu_id, [0, 0])
+        sums[0] += 1
+        sums[1] += row.stars
+    return said
+
+
+def _rating_fault(row: Any, said: list[int]) -> str:
+    """What is wrong with a GPU's rating, or ''."""
+    if [row.reviews, row.stars] != said:
+        return f"it counts {row.reviews} reviews with {row.stars} stars, they come to {said}"
+    rating = rating_millis(row.stars, row.reviews)
+    return (
+        ""
+        if row.rating_millis == rating
+        else f"its rating is {row.rating_millis}, of its reviews it is {rating}"
+    )
 
 
 def _booking_fault(row: Any, work: Work) -> str:
@@ -159,8 +199,6 @@ def _gpu_fault(row: Any, sums: list[int]) -> str:
     booked = (row.booked_gpu, row.booked_state, row.booked_opened)
     if row.booking_id and booked != (row.id, "active", 1):
         return f"booking {row.booking_id} has it, and is not one of its own that has begun"
-    if (row.reviews, row.stars, row.rating_millis) != (0, 0, PRIOR_MILLIS):
-        return f"its rating is {row.rating_millis}, and it has no reviews"
     if row.miner_id and row.miner_account not in (None, row.owner_id):
         return f"its miner is {row.miner_account}'s"
     if not row.miner_id and row.state == "available":

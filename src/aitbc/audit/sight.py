@@ -90,6 +90,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "fee_bps": NOT_ENDED,
         "key_id": "of a key without a limit",
         "miner_id": NOT_ENDED,
+        "model_key": "of its GPU when it was booked, which its owner may say anew",
         "opened": "of one that ended without having been used",
         "spend_period_ms": "of a key without a limit",
         "start_ms": f"{NOT_ENDED}; by less than a minute",
@@ -217,6 +218,12 @@ OUTSIDE: dict[str, dict[str, str]] = {
     "providers": {
         **dict.fromkeys(("allowance", "approval", "paused_until_ms", "strikes"), TRUST),
         "delivered": FEWER,
+    },
+    "reviews": {
+        "created_at_ms": DATE,
+        "id": "nothing refers to it",
+        "text": "its author's word",
+        "updated_at_ms": DATE,
     },
     "sessions": dict.fromkeys(
         ("created_at_ms", "expires_at_ms", "id", "revoked_at_ms", "token_hash", "user_id", ADDED, REMOVED),

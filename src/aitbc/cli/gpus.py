@@ -1,4 +1,4 @@
-"""`aitbc gpu …`: GPUs by the hour: list, show, book and release; register one's own; orders."""
+"""`aitbc gpu …`: GPUs by the hour: list, show, book, release and review; prices; register one's own; orders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ MAX_GB = 16_384
 MAX_HOURS = 100_000
 
 gpu_app = typer.Typer(
-    no_args_is_help=True, help="GPUs by the hour: list, show, book, release, orders; register your own."
+    no_args_is_help=True,
+    help="GPUs by the hour: list, show, pricing, book, release, orders, review, reviews; register your own.",
 )
 
 GpuArgument = Annotated[
@@ -193,6 +194,81 @@ def orders(
         for one in page.items
     ]
     table(titles, rows)
+
+
+@gpu_app.command()
+def review(
+    gpu: GpuArgument,
+    rating: Annotated[int, typer.Argument(metavar="STARS", min=1, max=5, help="1 to 5.")],
+    text: Annotated[str, typer.Option(metavar="TEXT", help="How it was.")] = "",
+    booking: BookingOption = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Say how a GPU was that you booked and used; again within a week, to change it."""
+    with connect(url, key) as client:
+        made = client.review_gpu(gpu, rating, text, booking_id=booking)
+    if as_json:
+        print_json(plain(made.raw))
+        return
+    pairs(
+        [
+            ("review", made.review_id),
+            ("booking", made.booking_id),
+            ("stars", str(made.rating)),
+            ("text", made.text or None),
+            ("may be changed until", moment(made.editable_until)),
+        ]
+    )
+
+
+@gpu_app.command()
+def reviews(
+    gpu: GpuArgument,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Show what is said of a GPU, newest first."""
+    with connect(url, key) as client:
+        page = client.gpu_reviews(gpu, limit=limit)
+    if as_json:
+        print_json([plain(one.raw) for one in page.items])
+        return
+    table(
+        ["WHEN", "STARS", "BY", "TEXT"],
+        [[moment(one.updated_at) or "", str(one.rating), one.author, one.text] for one in page.items],
+    )
+    say(f"{page.rating:.2f} of 5, {page.count} review(s)")
+
+
+@gpu_app.command()
+def pricing(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help='However it is written: "RTX 4090".')],
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Show what an hour of a GPU model costs, and what is suggested."""
+    with connect(url, key) as client:
+        found = client.gpu_pricing(model)
+    if as_json:
+        print_json(plain(found.raw))
+        return
+    pairs(
+        [
+            ("model", found.model),
+            ("least, AIT/hour", ait(found.min_price)),
+            ("median, AIT/hour", ait(found.median_price)),
+            ("average, AIT/hour", ait(found.average_price)),
+            ("most, AIT/hour", ait(found.max_price)),
+            ("suggested, AIT/hour", ait(found.suggested_price)),
+            ("available", f"{found.available} of {found.total}"),
+            ("booked in 24 h", f"{found.utilisation:.1%}"),
+        ]
+    )
 
 
 def _amount(option: str, text: str | None) -> str | None:

@@ -30,6 +30,7 @@ from aitbc.sdk.errors import (
 )
 from aitbc.sdk.exchange import BitcoinOutput, BitcoinPayment, Rates
 from aitbc.sdk.governance import Delegation, Delegations, Parameter, Proposal, VoteCast, VotingPower
+from aitbc.sdk.gpu_market import GpuPricing, GpuReview, GpuReviewPage
 from aitbc.sdk.gpus import GpuOffer, GpuPage, Order, OrderPage
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
 from aitbc.sdk.models import Balance, Gpu, Health, Miner, MinerModel, Page, PriceRange, Quote, Receipt
@@ -58,6 +59,9 @@ __all__ = [
     "Gpu",
     "GpuOffer",
     "GpuPage",
+    "GpuPricing",
+    "GpuReview",
+    "GpuReviewPage",
     "Health",
     "InvalidRequest",
     "Job",

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import exchange, governance, operations, payments, receipt_operations
+from aitbc.sdk import exchange, governance, gpu_market, operations, payments, receipt_operations
 from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
@@ -131,6 +131,9 @@ class AsyncClient:
     release_gpu = _awaiting(rentals.release_gpu)
     gpu_order = _awaiting(rentals.gpu_order)
     gpu_orders = _awaiting(rentals.gpu_orders)
+    review_gpu = _awaiting(gpu_market.review_gpu)
+    gpu_reviews = _awaiting(gpu_market.gpu_reviews)
+    gpu_pricing = _awaiting(gpu_market.gpu_pricing)
     rates = _awaiting(exchange.rates)
     create_bitcoin_payment = _awaiting(exchange.create_bitcoin_payment)
     bitcoin_payment = _awaiting(exchange.bitcoin_payment)

@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import exchange, governance, operations, payments, receipt_operations
+from aitbc.sdk import exchange, governance, gpu_market, operations, payments, receipt_operations
 from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
@@ -131,6 +131,9 @@ class Client:
     release_gpu = _blocking(rentals.release_gpu)
     gpu_order = _blocking(rentals.gpu_order)
     gpu_orders = _blocking(rentals.gpu_orders)
+    review_gpu = _blocking(gpu_market.review_gpu)
+    gpu_reviews = _blocking(gpu_market.gpu_reviews)
+    gpu_pricing = _blocking(gpu_market.gpu_pricing)
     rates = _blocking(exchange.rates)
     create_bitcoin_payment = _blocking(exchange.create_bitcoin_payment)
     bitcoin_payment = _blocking(exchange.bitcoin_payment)

@@ -29,6 +29,7 @@ OF_GPUS = [
     ("POST", "/v1/marketplace/gpu/register"),
     ("POST", "/v1/marketplace/gpu/{gpu_id}/book"),
     ("POST", "/v1/marketplace/gpu/{gpu_id}/release"),
+    ("POST", "/v1/marketplace/gpu/{gpu_id}/reviews"),
     ("GET", "/v1/marketplace/orders"),
     ("GET", "/v1/marketplace/orders/{booking_id}"),
     ("POST", "/v1/marketplace/orders/{booking_id}/access"),

@@ -43,7 +43,7 @@ async def ends_with_the_error(kind: str, url: str, timeout_s: float = SHORT_S) -
         began = time.monotonic()
         with pytest.raises(SourceError) as caught:
             await way
-        assert time.monotonic() - began < timeout_s + 2
+        assert time.monotonic() - began < timeout_s + 5
         said.append(str(caught.value))
         assert SECRET not in said[-1]
         assert url not in said[-1]

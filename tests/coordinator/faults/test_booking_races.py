@@ -11,6 +11,7 @@ from aitbc.coordinator.database import Database
 from aitbc.coordinator.errors import AitbcError
 from aitbc.coordinator.flows.acts import gpu_booking
 from aitbc.coordinator.flows.acts.gpu_booking import Wish
+from aitbc.coordinator.flows.views import gpus as views
 from aitbc.core.clock import ManualClock
 from tests.conftest import START_MS
 from tests.coordinator.faults.test_races import codes, opened, race
@@ -89,6 +90,24 @@ def test_a_job_and_the_bookings_end(market: Market) -> None:
         rentals.round()
         for job in answers[:-1]:
             assert isinstance(job, str) or market.job(job.id).cause == "BOOKING_ENDED"
+    market.check()
+
+
+def test_two_reviews_of_one_booking(market: Market) -> None:
+    """One is kept, whichever came last, and counted once; reviews of other bookings of the GPU lose nothing to it."""
+    rentals = Rentals(market)
+    rentals.round()
+    rig, alice, carol = rentals.rig(), market.client("alice"), market.client("carol")
+    for who in (alice, carol):
+        rentals.used(who, rig)
+    answers = race(
+        [lambda w=who, n=n: rentals.review(w, rig, n) for who in (alice, carol) for n in (1, 3, 5) * 4]
+    )
+    assert codes(answers) == {"ok": 24}
+    assert len({answer.id for answer in answers}) == 2
+    shown = market.db.read_sync(views.reviews_of, rig.gpu.id, None, 10)
+    assert sorted(row.author_id for row in shown.rows) == ["alice", "carol"]
+    assert (shown.gpu.reviews, shown.gpu.stars) == (2, sum(row.stars for row in shown.rows))
     market.check()
 
 

@@ -17,7 +17,7 @@ from aitbc.coordinator.api.account import exchange, payments, statements, users
 from aitbc.coordinator.api.chain import explorer, log, rpc
 from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
 from aitbc.coordinator.api.dialects.by_role import client, miner
-from aitbc.coordinator.api.market import bookings, gpus
+from aitbc.coordinator.api.market import bookings, gpus, reviews
 from aitbc.coordinator.api.native.dialect import NATIVE
 from aitbc.coordinator.api.plumbing.dialect import Dialect
 from aitbc.coordinator.api.plumbing.gateway import Gateway
@@ -40,6 +40,7 @@ ROUTERS: tuple[Router, ...] = (
     users.router,
     gpus.router,
     bookings.router,
+    reviews.router,
     governance.router,
     rpc.router,
     explorer.router,

@@ -125,7 +125,7 @@ class Bitcoind:
         return blocks, seen
 
     async def _block(self, hashed: str, scripts: Set[bytes]) -> Block:
-        body = await self._post(self._request("getblock", hashed, False), MAX_BLOCK_BYTES)
+        body = await self._post(self._request("getblock", hashed, 0), MAX_BLOCK_BYTES)
         # A large block takes a tenth of a second to read, in which others are to be served.
         block = await asyncio.to_thread(_read_block, body, scripts)
         if block.hash != hashed:
@@ -142,7 +142,11 @@ class Bitcoind:
                 self._mempool.add(txid, transaction)
         if len(new) > MOST_NEW:
             return None
-        return await asyncio.to_thread(self._mempool.outputs_to, scripts)
+        try:
+            return await asyncio.to_thread(self._mempool.outputs_to, scripts)
+        except asyncio.CancelledError:
+            self._mempool = Mempool()  # the thread still works on the other one
+            raise
 
     async def _transactions(self, txids: list[str]) -> list[tuple[str, Transaction]]:
         """Those that it still has."""

@@ -5,6 +5,9 @@ from collections.abc import Set
 from aitbc.coordinator.bitcoin import raw
 from aitbc.coordinator.bitcoin.raw import Output, Transaction
 
+FEW = 8
+"""Scripts that are looked for one by one."""
+
 
 class Mempool:
     """Transactions of a mempool as they were last listed; of each only its outputs are kept, a few hundred bytes."""
@@ -30,8 +33,10 @@ class Mempool:
         new = scripts - self._asked
         if new:
             self._asked |= new
-            for txid in self._kept:
-                self._look(txid, new)
+            for txid, transaction in self._kept.items():
+                # To look for a script's bytes is ten times as quick as to read the outputs.
+                if len(new) > FEW or any(script in transaction.outputs for script in new):
+                    self._look(txid, new)
         return [output for found in self._found.values() for output in found if output.script in scripts]
 
     def _look(self, txid: str, scripts: Set[bytes]) -> None:

@@ -86,3 +86,31 @@ class TooManyBookings(AitbcError):
 
 class ForBookedJobs(Forbidden):
     template = "This key submits jobs to a booked GPU, and does nothing else."
+
+
+class GpuModelNotFound(NotFound):
+    code = "GPU_MODEL_NOT_FOUND"
+    template = "No GPU of this model is listed: {model}"
+
+
+class ReviewNeedsBooking(Forbidden):
+    code = "REVIEW_NEEDS_BOOKING"
+    template = "Only who has booked this GPU may review it."
+
+
+class BookingNotSettled(AitbcError):
+    status = 409
+    code = "BOOKING_NOT_SETTLED"
+    template = "Only a booking that has ended is reviewed."
+
+
+class BookingUnused(AitbcError):
+    status = 409
+    code = "BOOKING_UNUSED"
+    template = "Nothing of this booking was used, so there is nothing to review."
+
+
+class ReviewFinal(AitbcError):
+    status = 409
+    code = "REVIEW_FINAL"
+    template = "This review could be changed until {until}."

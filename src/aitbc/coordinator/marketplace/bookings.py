@@ -15,6 +15,7 @@ from aitbc.coordinator.marketplace.models import (
     STATE_OF,
     TRANSITIONS,
     UNOPENED,
+    USED,
     Booking,
 )
 from aitbc.coordinator.marketplace.rows import BOOKING_COLUMNS, BookingRow
@@ -64,6 +65,13 @@ OF_BOOKER = statement(
 )
 EVER_OF_BOOKER = statement(
     select(_b.id).where(_b.gpu_id == bindparam("gpu"), _b.booker_id == bindparam("booker")).limit(1)
+)
+NEWEST_USED = statement(
+    select(*BOOKING_COLUMNS)
+    .where(sql(USED), _b.gpu_id == bindparam("gpu"), _b.booker_id == bindparam("booker"))
+    .order_by(_b.id.desc())
+    .limit(1),
+    BookingRow,
 )
 NOT_ENDED = statement(select(_b.id).where(_active, _b.gpu_id == bindparam("gpu")).limit(1))
 ACTIVE_OF_BOOKER = statement(
@@ -163,6 +171,12 @@ def of_booker(tx: Tx, gpu_id: str, booker_id: str) -> BookingRow | None:
 def ever_booked(tx: Tx, gpu_id: str, booker_id: str) -> bool:
     """Whether the account has ever booked the GPU."""
     return tx.one(EVER_OF_BOOKER, gpu=gpu_id, booker=booker_id) is not None
+
+
+def newest_used(tx: Tx, gpu_id: str, booker_id: str) -> BookingRow | None:
+    """The account's newest booking of the GPU that has ended and was used; None where it has none."""
+    row: BookingRow | None = tx.one(NEWEST_USED, gpu=gpu_id, booker=booker_id)
+    return row
 
 
 def any_not_ended(tx: Tx, gpu_id: str) -> bool:

@@ -1,10 +1,11 @@
-"""GPUs that are let by the hour, and their bookings."""
+"""GPUs that are let by the hour, their bookings, and what the bookers say of them."""
 
 from sqlalchemy import CheckConstraint, Index
 from sqlalchemy import text as sql
 from sqlmodel import SQLModel
 
 from aitbc.coordinator.database.columns import big, listed, small, text
+from aitbc.core.rating import PRIOR_MILLIS
 
 GPU_STATES = ("available", "booked", "offline")
 TRANSITIONS: dict[str, tuple[str, ...]] = {
@@ -31,7 +32,7 @@ DETAILS = tuple(TRANSITIONS)
 STATES = tuple(dict.fromkeys(STATE_OF.values()))
 ENDERS = ("booker", "owner", "admin", "coordinator")
 
-PRIOR_RATING_MILLIS = 3_500
+PRIOR_RATING_MILLIS = PRIOR_MILLIS
 """The rating of a GPU without reviews, in thousandths of a star."""
 PRIOR_RELIABILITY_BPS = 9_000
 """The reliability of a GPU that was never booked, in basis points."""
@@ -41,6 +42,8 @@ UNOPENED = "state = 'active' AND opened = 0"
 OPEN = "state = 'active' AND opened = 1"
 AWAITED = "state = 'active' AND opened = 1 AND counted_until_ms = 0"
 CLEARING = "clearing = 1"
+USED = "state = 'completed' AND used_ms > 0"
+"""Of bookings: those that may be reviewed."""
 WITH_MINER = "miner_id <> ''"
 OFFLINE = "state = 'offline' AND miner_id <> ''"
 
@@ -52,10 +55,10 @@ def partial(name: str, *columns: str, where: str, unique: bool = False) -> Index
     return Index(name, *columns, unique=unique, sqlite_where=sql(where), postgresql_where=sql(where))
 
 
-def sorted_by(*first: str) -> Index:
+def sorted_by(*first: str, also: tuple[str, ...] = ()) -> Index:
     """The index of a list in this order."""
     rest = (column for column in LISTED if column not in first)
-    return Index(f"ix_gpus_{first[0]}", *first, "id", *rest)
+    return Index(f"ix_gpus_{first[0]}", *first, "id", *rest, *also)
 
 
 class Gpu(SQLModel, table=True):
@@ -84,7 +87,7 @@ class Gpu(SQLModel, table=True):
         partial("ix_gpus_offline", "id", "miner_id", where=OFFLINE),
         Index("ix_gpus_owner", "owner_id", "id"),
         sorted_by("price_units"),
-        sorted_by("model_key", "price_units"),
+        sorted_by("model_key", "price_units", also=("registered_at_ms",)),  # the prices of a model, too
         sorted_by("memory_mb"),
         sorted_by("rating_millis"),
         sorted_by("reliability_bps"),
@@ -129,6 +132,7 @@ class Booking(SQLModel, table=True):
     price_units, fee_units, transfer_id   what it came to, and the ledger's post or void
     ended_by        who ended it ('' before)
     clearing        1 while jobs of it are still to be ended
+    model_key       that of its GPU when it was booked
     """
 
     __tablename__ = "bookings"
@@ -153,6 +157,8 @@ class Booking(SQLModel, table=True):
         Index("ix_bookings_owner", "owner_id", "id", "state"),
         Index("ix_bookings_state", "state", "id"),
         Index("ix_bookings_gpu", "gpu_id", "id"),
+        Index("ix_bookings_model", "model_key", "state", "ended_at_ms", "start_ms", "end_ms"),
+        partial("ix_bookings_used", "booker_id", "gpu_id", "id", where=USED),
         {"sqlite_with_rowid": False},
     )
 
@@ -183,3 +189,25 @@ class Booking(SQLModel, table=True):
     ended_at_ms: int | None = big(None, nullable=True)
     clearing: int = small(0)
     created_at_ms: int = big()
+    model_key: str = text("", sa_column_kwargs={"server_default": sql("''")})
+
+
+class Review(SQLModel, table=True):
+    """What a booker says of a GPU after a booking that was used: 1 to 5 stars, and a text that may be empty."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (
+        CheckConstraint("stars BETWEEN 1 AND 5", name="stars"),
+        CheckConstraint("updated_at_ms >= created_at_ms", name="time"),
+        Index("ux_reviews_booking", "booking_id", unique=True),
+        Index("ix_reviews_gpu", "gpu_id", "id"),
+    )
+
+    id: str = text(primary_key=True)
+    gpu_id: str = text(foreign_key="gpus.id")
+    booking_id: str = text(foreign_key="bookings.id")
+    author_id: str = text(foreign_key="accounts.id")
+    stars: int = small()
+    created_at_ms: int = big()
+    updated_at_ms: int = big()
+    text: str = text()

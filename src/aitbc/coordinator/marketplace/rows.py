@@ -1,9 +1,9 @@
-"""A GPU and a booking as the database holds them, and what a registration says."""
+"""A GPU, a booking and a review as the database holds them, and what a registration says."""
 
 from typing import NamedTuple
 
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.marketplace.models import Booking, Gpu
+from aitbc.coordinator.marketplace.models import Booking, Gpu, Review
 
 
 class GpuRow(NamedTuple):
@@ -64,6 +64,20 @@ class BookingRow(NamedTuple):
     ended_at_ms: int | None
     clearing: int
     created_at_ms: int
+    model_key: str
+
+
+class ReviewRow(NamedTuple):
+    """Every column of `reviews`, in the table's order."""
+
+    id: str
+    gpu_id: str
+    booking_id: str
+    author_id: str
+    stars: int
+    created_at_ms: int
+    updated_at_ms: int
+    text: str
 
 
 class GpuSpec(NamedTuple):
@@ -86,6 +100,11 @@ class GpuSpec(NamedTuple):
 
 GPU_COLUMNS = list(table_of(Gpu).columns)
 BOOKING_COLUMNS = list(table_of(Booking).columns)
-for _row, _columns in ((GpuRow, GPU_COLUMNS), (BookingRow, BOOKING_COLUMNS)):
+REVIEW_COLUMNS = list(table_of(Review).columns)
+for _row, _columns in (
+    (GpuRow, GPU_COLUMNS),
+    (BookingRow, BOOKING_COLUMNS),
+    (ReviewRow, REVIEW_COLUMNS),
+):
     if _row._fields != tuple(column.name for column in _columns):
         raise RuntimeError(f"{_row.__name__} and its table have drifted apart")

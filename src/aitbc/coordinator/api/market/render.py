@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from aitbc.coordinator.api.native.amounts import ait
 from aitbc.coordinator.api.schemas import market as schemas
 from aitbc.coordinator.flows.views.gpus import Order
-from aitbc.coordinator.marketplace.rows import GpuRow
+from aitbc.coordinator.marketplace.pricing import ModelPrices
+from aitbc.coordinator.marketplace.reviews import EDITABLE_MS
+from aitbc.coordinator.marketplace.rows import GpuRow, ReviewRow
 from aitbc.core.clock import rfc3339
 from aitbc.core.rental import HOUR_MS
 
@@ -30,11 +32,47 @@ def gpu_json(row: GpuRow) -> schemas.Gpu:
         "description": row.description,
         "status": row.state,
         "available": row.state == "available",
-        "rating": {"average": row.rating_millis / 1000, "count": row.reviews},
+        "rating": rating_json(row),
         "reliability": row.reliability_bps / 10_000,
         "bookings": row.bookings,
         "registered_at": rfc3339(row.registered_at_ms),
         "updated_at": rfc3339(row.updated_at_ms),
+    }
+
+
+def rating_json(row: GpuRow) -> schemas.Rating:
+    """What a GPU's reviews come to."""
+    return {"average": row.rating_millis / 1000, "count": row.reviews}
+
+
+def review_json(row: ReviewRow) -> schemas.Review:
+    """A review as everybody sees it."""
+    return {
+        "review_id": row.id,
+        "id": row.id,
+        "gpu_id": row.gpu_id,
+        "booking_id": row.booking_id,
+        "author": row.author_id,
+        "rating": row.stars,
+        "text": row.text,
+        "created_at": rfc3339(row.created_at_ms),
+        "updated_at": rfc3339(row.updated_at_ms),
+        "editable_until": rfc3339(row.created_at_ms + EDITABLE_MS),
+    }
+
+
+def pricing_json(model: str, prices: ModelPrices) -> schemas.ModelPricing:
+    """What the GPUs of a model cost; `model` as it was asked for."""
+    return {
+        "model": model,
+        "min_price": ait(prices.least_units),
+        "max_price": ait(prices.most_units),
+        "median_price": ait(prices.median_units),
+        "average_price": ait(prices.mean_units),
+        "available": prices.available,
+        "total": prices.total,
+        "utilisation": prices.utilisation_bps / 10_000,
+        "suggested_price": ait(prices.suggested_units),
     }
 
 

@@ -22,6 +22,7 @@ MAX_MODEL_CHARS = 128
 MAX_REGION_CHARS = 64
 MAX_CUDA_CHARS = 32
 MAX_DESCRIPTION_CHARS = 2_000
+MAX_REVIEW_CHARS = 2_000
 MAX_CAPABILITIES = 32
 MAX_CAPABILITY_CHARS = 64
 MAX_COUNT = 1_024
@@ -80,6 +81,7 @@ Region = Annotated[str, Field(max_length=MAX_REGION_CHARS), AfterValidator(_clea
 Cuda = Annotated[str, Field(max_length=MAX_CUDA_CHARS), AfterValidator(_clean)]
 Capability = Annotated[str, Field(max_length=MAX_CAPABILITY_CHARS), AfterValidator(_clean)]
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARS), AfterValidator(_clean)]
+ReviewText = Annotated[str, Field(max_length=MAX_REVIEW_CHARS), AfterValidator(_clean)]
 HourPrice = Annotated[
     int,
     BeforeValidator(_hour_price),
@@ -171,6 +173,25 @@ class ReleaseGpu(QueryFields):
         max_length=ID_CHARS,
         description="Left out: your next booking of the GPU; for its owner the one that has it now.",
     )
+
+
+class ReviewGpu(Body):
+    """What a booker says of a GPU."""
+
+    rating: int = Field(ge=1, le=5, description="Stars.")
+    text: ReviewText = ""
+    booking_id: str | None = Field(
+        None,
+        max_length=ID_CHARS,
+        description="Left out: your newest booking of the GPU that has ended and was used.",
+    )
+
+
+class ReviewList(QueryFields):
+    """Which part of a GPU's reviews."""
+
+    limit: int = Field(20, ge=1, le=MAX_LIMIT)
+    cursor: str | None = Field(None, max_length=ID_CHARS, description="next_cursor of the page before.")
 
 
 class GpuList(QueryFields):
@@ -300,3 +321,47 @@ class Access(Reply):
 class Booked(Order):
     access: Annotated[Access | None, Field(description="Null in a dry run.")]
     dry_run: bool
+
+
+class Review(Reply):
+    """What a booker says of a GPU, after a booking that was used."""
+
+    review_id: str
+    id: str
+    gpu_id: str
+    booking_id: str
+    author: str
+    rating: Annotated[int, Field(description="1 to 5 stars.")]
+    text: str
+    created_at: str
+    updated_at: str
+    editable_until: Annotated[str, Field(description="Until then its author may post it anew.")]
+
+
+class ReviewPage(Reply):
+    gpu_id: str
+    rating: Rating
+    reviews: list[Review]
+    next_cursor: str | None
+
+
+class ModelPricing(Reply):
+    """What an hour of a GPU model costs, in AIT: of the GPUs on offer, or of all listed where none is."""
+
+    model: str
+    min_price: float
+    max_price: float
+    median_price: float
+    average_price: float
+    available: Annotated[int, Field(description="GPUs that can be booked now.")]
+    total: Annotated[int, Field(description="GPUs listed, those that are booked or offline too.")]
+    utilisation: Annotated[
+        float, Field(description="The part of the offered time of the last 24 hours that was booked; 0 to 1.")
+    ]
+    suggested_price: Annotated[
+        float,
+        Field(
+            description="The median times 0.8 where nothing is booked, 1 at half, 1.2 where all is; "
+            "weighted with one GPU's day, booked half of it."
+        ),
+    ]

@@ -148,6 +148,7 @@ def book(tx: Tx, ctx: FlowContext, principal: Principal, wish: Wish) -> Booked:
             ended_at_ms=None,
             clearing=0,
             created_at_ms=tx.booked_ms,  # that of its hold
+            model_key=gpu.model_key,
         ),
     )
     if start_ms <= tx.now_ms:

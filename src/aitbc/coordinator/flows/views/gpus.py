@@ -1,15 +1,18 @@
-"""GPUs and bookings as they are shown."""
+"""GPUs, bookings, reviews and prices as they are shown."""
 
 from typing import NamedTuple
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
-from aitbc.coordinator.errors import BookingNotFound, GpuNotFound
+from aitbc.coordinator.errors import BookingNotFound, GpuModelNotFound, GpuNotFound
 from aitbc.coordinator.flows.shared import rentals
 from aitbc.coordinator.flows.shared.context import FlowContext
-from aitbc.coordinator.marketplace import bookings, gpus, queries
+from aitbc.coordinator.marketplace import bookings, gpus, queries, reviews
+from aitbc.coordinator.marketplace import pricing as prices
+from aitbc.coordinator.marketplace.pricing import ModelPrices
 from aitbc.coordinator.marketplace.queries import After, GpuFilter
-from aitbc.coordinator.marketplace.rows import BookingRow, GpuRow
+from aitbc.coordinator.marketplace.rows import BookingRow, GpuRow, ReviewRow
+from aitbc.core.gpu_names import model_key
 
 
 class ListedGpus(NamedTuple):
@@ -24,6 +27,13 @@ class GpuState(NamedTuple):
 
     row: GpuRow
     busy: list[tuple[int, int]]
+
+
+class GpuReviews(NamedTuple):
+    """A page of what is said of a GPU, newest first."""
+
+    gpu: GpuRow
+    rows: list[ReviewRow]
 
 
 class Order(NamedTuple):
@@ -47,6 +57,23 @@ def show(tx: Tx, gpu_id: str) -> GpuState:
     if row is None:
         raise GpuNotFound(gpu_id=gpu_id)
     return GpuState(row, bookings.busy(tx, gpu_id))
+
+
+def reviews_of(tx: Tx, gpu_id: str, before_id: str | None, limit: int) -> GpuReviews:
+    """Raises GpuNotFound."""
+    row = gpus.get(tx, gpu_id)
+    if row is None:
+        raise GpuNotFound(gpu_id=gpu_id)
+    return GpuReviews(row, reviews.page(tx, gpu_id, before_id, limit))
+
+
+def pricing(tx: Tx, model: str) -> ModelPrices:
+    """What GPUs of this model cost, however its name is written. Raises GpuModelNotFound."""
+    key = model_key(model)
+    found = prices.of_model(tx, key) if key else None
+    if found is None:
+        raise GpuModelNotFound(model=model)
+    return found
 
 
 def orders(

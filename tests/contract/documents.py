@@ -16,14 +16,7 @@ Json = dict[str, Any]
 Operation = tuple[str, str]
 """(METHOD, path), the names of path parameters left out: they may differ."""
 
-LATER: frozenset[Operation] = frozenset(
-    {
-        # Reviews and prices of GPUs.
-        ("GET", "/v1/marketplace/gpu/{}/reviews"),
-        ("POST", "/v1/marketplace/gpu/{}/reviews"),
-        ("GET", "/v1/marketplace/pricing/{}"),
-    }
-)
+LATER: frozenset[Operation] = frozenset()
 """Documented operations that are not served yet. The list only ever gets shorter."""
 
 

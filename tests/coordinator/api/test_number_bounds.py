@@ -149,7 +149,8 @@ def test_numbers_of_bodies(api: Market) -> None:
             for number in ODD:
                 body = written(BODIES[path], way, number, scene.job)
                 answer = api.call(method, url, headers, content=body)
-                assert answer.status_code < 500, (path, way, number[:30], answer.text)
+                off = answer.status_code == 503 and answer.json()["error_code"] == "EXCHANGE_OFF"
+                assert answer.status_code < 500 or off, (path, way, number[:30], answer.text)
                 tried += 1
     assert tried > 1000
 

@@ -162,7 +162,7 @@ class Auditor:
         work = Work(self._tx, self._leaves.books.open_holds)
         check_jobs(self._tx, work, self._fee, report, self._progress)
         report.checked.append("jobs and payments")
-        check_market(self._tx, work, report, self._progress)
+        check_market(self._tx, work, self._fee, report, self._progress)
         report.checked.append("GPUs, their bookings and their reviews")
         check_governance(self._tx, self._leaves.ballots, work, report, self._progress)
         report.checked.append("proposals, votes with their power, and what was decided")

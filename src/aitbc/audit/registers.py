@@ -101,6 +101,13 @@ class Fee:
             what = f"its fee is {job.fee_bps} basis points; when its run began it was {listed(shares)}"
             raise Wrong("job", job.id, what)
 
+    def check_booking(self, booking: Any) -> None:
+        """Of a GPU's booking. Raises Wrong where the fee that was fixed for it was not in force when it was made."""
+        shares = self._history.around(FEE, booking.created_at_ms)
+        if booking.fee_bps not in (range(KNOWN[FEE][1] + 1) if None in shares else shares):
+            what = f"its fee is {booking.fee_bps} basis points; when it was made it was {listed(shares)}"
+            raise Wrong("booking", booking.id, what)
+
 
 class Work:
     """What the jobs add up to: by miner, by account, by day without payment, by key with a limit.

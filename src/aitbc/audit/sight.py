@@ -87,7 +87,6 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "clearing": "whether jobs of a booking that has ended are looked for again",
         "counted_until_ms": "the latest heartbeat that was counted",
         "end_ms": f"{NOT_ENDED}; by less than a minute",
-        "fee_bps": NOT_ENDED,
         "key_id": "of a key without a limit",
         "miner_id": NOT_ENDED,
         "model_key": "of its GPU when it was booked, which its owner may say anew",

@@ -22,7 +22,18 @@ from benchmarks import machine, report
 from benchmarks.databases import Databases, Postgres, running_postgres
 from benchmarks.figures import ENGINES, Figure, Plan, missing
 from benchmarks.processes import MeasurementFailed
-from benchmarks.rows import claims, dispatch, exchange, history, log, market, peers, throughput, verification
+from benchmarks.rows import (
+    claims,
+    dispatch,
+    exchange,
+    history,
+    log,
+    market,
+    peers,
+    power,
+    throughput,
+    verification,
+)
 
 PARTS = (
     "throughput",
@@ -37,6 +48,7 @@ PARTS = (
     "explorer",
     "market",
     "exchange",
+    "governance",
 )
 FIGURES_OF = {
     "throughput": (
@@ -137,6 +149,7 @@ def measure_all(plan: Plan, parts: tuple[str, ...], engines: tuple[str, ...]) ->
             ("chain", log.measure_sealing),
             ("audit", log.measure_audit),
             ("explorer", log.measure_explorer),
+            ("governance", power.measure),
         ):
             if name in parts:
                 run.part(name, "", partial(measure, plan, folder / name))

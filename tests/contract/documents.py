@@ -16,18 +16,7 @@ Json = dict[str, Any]
 Operation = tuple[str, str]
 """(METHOD, path), the names of path parameters left out: they may differ."""
 
-LATER: frozenset[Operation] = frozenset(
-    {
-        # Governance.
-        ("POST", "/v1/governance/proposals"),
-        ("GET", "/v1/governance/proposals"),
-        ("GET", "/v1/governance/proposals/{}"),
-        ("POST", "/v1/governance/vote"),
-        ("GET", "/v1/governance/voting-power/{}"),
-        ("GET", "/v1/governance/parameters"),
-        ("POST", "/v1/governance/execute/{}"),
-    }
-)
+LATER: frozenset[Operation] = frozenset()
 """Documented operations that are not served yet. The list only ever gets shorter."""
 
 

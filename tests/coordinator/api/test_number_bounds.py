@@ -46,7 +46,6 @@ BODIES: dict[str, Any] = {
     "/v1/users/challenge": {"wallet_address": "0x" + "1" * 40},
     "/v1/users/login": {"wallet_address": "0x" + "1" * 40, "message": "x", "signature": "x"},
     "/v1/users/me/keys": {},
-    "/v1/exchange/create-payment": {"amount": 1},
     "/v1/governance/proposals": {"type": "text", "title": "x"},
     "/v1/governance/vote": {"proposal_id": "x", "choice": "for"},
     "/v1/governance/delegate": {"delegate": None},

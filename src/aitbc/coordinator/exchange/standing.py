@@ -15,7 +15,11 @@ from aitbc.coordinator.exchange.watch import WatchRow
 _o = table_of(BitcoinOutput).c
 UNPLACED = statement(select(_o.script, _o.height).where(sql(OPEN), _o.gone == literal_column("0")).distinct())
 OPEN_TOPUPS = statement(select(func.count().label("count")).select_from(Topup).where(sql(LOCKED)))
-NOBODYS = statement(select(func.count().label("count")).where(_o.topup_id == literal_column("''")))
+NOBODYS = statement(
+    select(func.count().label("count")).where(
+        _o.topup_id == literal_column("''"), _o.gone == literal_column("0")
+    )
+)
 OWED = statement(select(func.count().label("count")).select_from(BitcoinOutput).where(sql(FLAGGED)))
 PAGE = 10_000
 

@@ -118,6 +118,11 @@ ASKED = statement(
         .values(looked_height=bindparam("height"), asked_ms=bindparam("now"))
     )
 )
+LOOK_AGAIN = statement(
+    update(Topup)
+    .where(_t.looked_height > bindparam("common"))
+    .values(looked_height=bindparam("height"))
+)
 SCRIPTS_FROM = statement(
     select(_t.number, _t.script)
     .where(_t.number >= bindparam("number"))
@@ -216,6 +221,11 @@ def free_amounts(tx: Tx) -> int:
 def looked_at(tx: Tx, scripts: Sequence[str], height: int) -> None:
     """These addresses were asked for by themselves, up to this block."""
     tx.run(ASKED, scripts=listing(scripts), height=height, now=tx.now_ms)
+
+
+def look_again(tx: Tx, above: int) -> int:
+    """Blocks above this one left the chain: what is in others in their place was not looked at for any address."""
+    return tx.run(LOOK_AGAIN, common=above, height=above)
 
 
 def listing(values: Iterable[str]) -> str:

@@ -49,6 +49,7 @@ def record(tx: Tx, terms: Terms, plan: Plan, look: Look) -> Recorded:
         return Recorded(False)
     if plan.reorganised:
         outputs.unplace_above(tx, plan.common.height)
+        topups.look_again(tx, plan.common.height)
     watch.forget(tx, plan.common.height, head.height)
     watch.remember(tx, [block for block in look.blocks if block.height > plan.common.height])
     seen = _take(tx, look)
@@ -61,7 +62,7 @@ def record(tx: Tx, terms: Terms, plan: Plan, look: Look) -> Recorded:
     found = outputs.still_open(tx)
     if look.whole:
         found = _gone(tx, plan, found, seen)
-    return _settle(tx, terms, head.height, found)
+    return _settle(tx, terms, plan, head.height, found)
 
 
 def _moved(plan: Plan, look: Look, head: BlockRef) -> watch.WatchRow:
@@ -97,9 +98,12 @@ def _take(tx: Tx, look: Look) -> set[str]:
 
 
 def _whose(tx: Tx, new: list[Seen]) -> list[TopupRow | None]:
-    """The top-up that each output pays: by its address, or on the common one by its amount."""
+    """The top-up that each output pays: on the common address by its amount, else by its address.
+
+    In this order, for the address that an operator named first may be one of the key that he gave later.
+    """
     own = topups.with_scripts(tx, {one.script.hex() for one in new}) if new else {}
-    return [own.get(one.script.hex()) or topups.told_by(tx, one.script.hex(), one.sat) for one in new]
+    return [topups.told_by(tx, one.script.hex(), one.sat) or own.get(one.script.hex()) for one in new]
 
 
 def _gone(tx: Tx, plan: Plan, found: list[OutputRow], seen: set[str]) -> list[OutputRow]:
@@ -121,12 +125,12 @@ class _Case(NamedTuple):
     decision: Decision
 
 
-def _settle(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> Recorded:
+def _settle(tx: Tx, terms: Terms, plan: Plan, tip_height: int, found: list[OutputRow]) -> Recorded:
     """Decides about every top-up of which an output is open, and books it: as many as one transaction may.
 
     Credits come first, so that reversals find all that is there.
     """
-    cases, more = _booked_now(_cases(tx, terms, tip_height, found))
+    cases, more = _booked_now(_cases(tx, terms, plan, tip_height, found))
     cases = [case for case in cases if _credit_all(tx, terms, case)]
     final = [row.id for row in found if not row.topup_id and (row.gone or _deep(row, tip_height))]
     for topup, own, decision in cases:
@@ -140,14 +144,14 @@ def _settle(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> Re
     return Recorded(True, more, credited, sum(len(case.decision.reverse) for case in cases))
 
 
-def _cases(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> list[_Case]:
+def _cases(tx: Tx, terms: Terms, plan: Plan, tip_height: int, found: list[OutputRow]) -> list[_Case]:
     by_topup = _whole(tx, found)
     rows = topups.many(tx, by_topup)
     needed = terms.needed
     cases = []
     for topup_id, own in by_topup.items():
         topup = rows[topup_id]
-        facts = [_fact(terms, topup, row) for row in own]
+        facts = [_fact(terms, plan, topup, row) for row in own]
         decision = decide(topup.sat, topup.lock_over == 1, facts, tip_height, needed)
         cases.append(_Case(topup, {row.id: row for row in own}, decision))
     return cases
@@ -175,8 +179,9 @@ def _whole(tx: Tx, found: Iterable[OutputRow]) -> dict[str, list[OutputRow]]:
     return by_topup
 
 
-def _fact(terms: Terms, topup: TopupRow, row: OutputRow) -> Output:
-    return row.fact(too_large=not terms.is_creditable(row.sat, _rate(terms, topup, row)))
+def _fact(terms: Terms, plan: Plan, topup: TopupRow, row: OutputRow) -> Output:
+    too_large = not terms.is_creditable(row.sat, _rate(terms, topup, row))
+    return row.fact(too_large, plan.asked_for(row.script))
 
 
 def _rate(terms: Terms, topup: TopupRow, row: OutputRow) -> int:

@@ -168,3 +168,31 @@ def test_what_is_in_a_block_in_the_place_of_one_that_was_looked_at_is_found(mark
         assert [await x.state(topup) for topup in made] == [("confirmed", "none")] * 4
 
     asked_by_address(market, 3).run(scenario)
+
+
+def test_many_payments_on_their_way_keep_no_other_from_being_looked_for(market: Market) -> None:
+    """One transaction with a small fee, to more addresses than a server is asked for at once, may wait for weeks."""
+    strangers, client = [market.client(f"stranger{at}", 0) for at in range(3)], market.client("client", 0)
+
+    async def scenario(x: Exchange) -> None:
+        for stranger in strangers:
+            made = [await x.topup(stranger, sat=SMALL) for _ in range(4)]
+            x.chain.pay(*[(bytes.fromhex(topup.script), 300) for topup in made])
+            for _ in range(3):
+                await x.pass_time(10)
+        topup, late = await x.topup(client, sat=SMALL), await x.topup(client, sat=SMALL)
+        paid = x.pay(topup)
+        x.chain.mine(only=[paid])
+        for _ in range(4):
+            await x.pass_time(10)
+        assert await x.state(topup) == ("confirmed", "none")
+        for _ in range(8):
+            await x.pass_time(3601)
+        assert await x.state(late) == ("expired", "none")
+        paid = x.pay(late)
+        x.chain.mine(only=[paid])
+        for _ in range(12):
+            await x.pass_time(10)
+        assert await x.state(late) == ("confirmed", "late")
+
+    asked_by_address(market, 9).run(scenario)

@@ -77,7 +77,7 @@ def levels(tx: Tx) -> Levels:
 def to_ask(tx: Tx, most: int, common_height: int) -> dict[str, int]:
     """For a source that is asked for addresses: which, and up to which block each was looked at.
 
-    Those of outputs on their way first, and of outputs in blocks above `common_height`, which left the chain.
+    Needed are those of outputs on their way, and of outputs in blocks above `common_height`, which left the chain.
     """
     moving = [row.script for row in tx.all(UNPLACED) if not 0 <= row.height <= common_height]
     return topups.to_ask(tx, dict.fromkeys(moving), most)

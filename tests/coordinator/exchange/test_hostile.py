@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from aitbc.coordinator.bitcoin.source import Look
 from aitbc.coordinator.database import Tx
-from aitbc.coordinator.errors import InvalidRequest
+from aitbc.coordinator.errors import ExchangeBlind, InvalidRequest
 from aitbc.coordinator.exchange import outputs
 from aitbc.coordinator.flows.acts import exchange as acts
 from aitbc.coordinator.ledger import service as ledger
@@ -196,3 +199,42 @@ def test_many_payments_on_their_way_keep_no_other_from_being_looked_for(market: 
         assert await x.state(late) == ("confirmed", "late")
 
     asked_by_address(market, 9).run(scenario)
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_an_address_that_strangers_crowd_stops_no_other(market: Market, common: bool) -> None:
+    """Of the crowded one nothing is taken for gone, and no lock ends; of the others everything is as always."""
+    stranger, client = market.client("stranger", 0), market.client("client", 0)
+
+    async def scenario(x: Exchange) -> None:
+        crowded = await x.topup(stranger, sat=SMALL)
+        x.pay(crowded)
+        await x.look()
+        script = bytes.fromhex(crowded.script)
+
+        def lie(look: Look) -> Look:
+            seen = tuple(one for one in look.seen if one.script != script or one.block)
+            return replace(look, seen=seen, crowded=frozenset({script}))
+
+        x.source.lie = lie
+        await x.pass_time(10)
+        assert [row.gone for row in await x.outputs(crowded)] == [0]
+        if common:
+            await x.pass_time(3600)
+            with pytest.raises(ExchangeBlind):
+                await x.topup(client, sat=SMALL)
+            return
+        topup, unpaid = await x.topup(client, sat=SMALL), await x.topup(client, sat=SMALL)
+        x.pay(topup)
+        await x.look()
+        assert await x.state(topup) == ("seen", "none")
+        x.chain.mine(only=x.chain.mempool[1:])
+        await x.pass_time(3601)
+        assert [await x.state(one) for one in (topup, unpaid)] == [("confirmed", "none"), ("expired", "none")]
+        assert await x.topup(client, sat=SMALL)
+        del x.chain.mempool[:]
+        x.source.lie = None
+        await x.look()
+        assert await x.state(crowded) == ("invalid", "replaced")
+
+    asked_by_address(market, 9, **({"bitcoin_address": ADDRESS} if common else {})).run(scenario)

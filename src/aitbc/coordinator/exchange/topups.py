@@ -119,9 +119,7 @@ ASKED = statement(
     )
 )
 LOOK_AGAIN = statement(
-    update(Topup)
-    .where(_t.looked_height > bindparam("common"))
-    .values(looked_height=bindparam("height"))
+    update(Topup).where(_t.looked_height > bindparam("common")).values(looked_height=bindparam("height"))
 )
 SCRIPTS_FROM = statement(
     select(_t.number, _t.script)

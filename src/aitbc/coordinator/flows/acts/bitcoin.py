@@ -45,7 +45,7 @@ class Recorded(NamedTuple):
 def record(tx: Tx, terms: Terms, plan: Plan, look: Look) -> Recorded:
     """Takes over a look that `looking.check` has found sound. Raises SourceError where it contradicts what is known."""
     head = plan.head(look)
-    if not watch.move(tx, plan.watch, _moved(plan, look, head)):
+    if not watch.move(tx, plan.watch, _moved(terms, plan, look, head)):
         return Recorded(False)
     if plan.reorganised:
         outputs.unplace_above(tx, plan.common.height)
@@ -53,27 +53,29 @@ def record(tx: Tx, terms: Terms, plan: Plan, look: Look) -> Recorded:
     watch.forget(tx, plan.common.height, head.height)
     watch.remember(tx, [block for block in look.blocks if block.height > plan.common.height])
     seen = _take(tx, look)
+    crowded = {script.hex() for script in look.crowded}
     if look.whole:
-        scripts = None if plan.scripts is None else sorted(plan.scripts)
-        topups.end_locks(tx, plan.began_ms, scripts)
+        topups.end_locks(tx, plan.began_ms, None if plan.scripts is None else sorted(plan.scripts - crowded))
         topups.free_amounts(tx)
-        if scripts is not None:
-            topups.looked_at(tx, scripts, look.upto.height)
+        if plan.scripts is not None:
+            topups.looked_at(tx, sorted(plan.scripts), look.upto.height)
     found = outputs.still_open(tx)
     if look.whole:
-        found = _gone(tx, plan, found, seen)
+        found = _gone(tx, plan, found, seen, crowded)
     return _settle(tx, terms, plan, head.height, found)
 
 
-def _moved(plan: Plan, look: Look, head: BlockRef) -> watch.WatchRow:
+def _moved(terms: Terms, plan: Plan, look: Look, head: BlockRef) -> watch.WatchRow:
     before = plan.watch
     everything = plan.scripts is None
+    # Of the address for all, what is new has to be seen: on others only those who crowd them lose by it.
+    clear = look.whole and (terms.named is None or terms.named.script not in look.crowded)
     return before._replace(
         height=head.height,
         hash=head.hash,
         scanned_height=look.upto.height if everything else min(before.scanned_height, plan.common.height),
         scanned_number=plan.number if everything else before.scanned_number,
-        whole_ms=plan.began_ms if look.whole else before.whole_ms,
+        whole_ms=plan.began_ms if clear else before.whole_ms,
     )
 
 
@@ -106,12 +108,16 @@ def _whose(tx: Tx, new: list[Seen]) -> list[TopupRow | None]:
     return [topups.told_by(tx, one.script.hex(), one.sat) or own.get(one.script.hex()) for one in new]
 
 
-def _gone(tx: Tx, plan: Plan, found: list[OutputRow], seen: set[str]) -> list[OutputRow]:
+def _gone(tx: Tx, plan: Plan, found: list[OutputRow], seen: set[str], crowded: set[str]) -> list[OutputRow]:
     """What is in no block, was looked for and was not there."""
     gone = {
         row.id
         for row in found
-        if row.height < 0 and not row.gone and row.id not in seen and plan.asked_for(row.script)
+        if row.height < 0
+        and not row.gone
+        and row.id not in seen
+        and plan.asked_for(row.script)
+        and row.script not in crowded
     }
     outputs.are_gone(tx, gone)
     return [row._replace(gone=1) if row.id in gone else row for row in found]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from aitbc.audit.database import audit
 from aitbc.coordinator.bitcoin.source import Look
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import ExchangeBlind, InvalidRequest
@@ -15,7 +16,7 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.core.bitcoin import units_of
 from tests.support.exchange import ADDRESS, RATE, Exchange, FakeChain, FakeSource, account_key
-from tests.support.flows import Market
+from tests.support.flows import CHAIN, Market
 from tests.support.transfers import id_of, signed_of
 
 AIT = 100_000_000
@@ -93,10 +94,12 @@ def test_an_output_worth_no_unit_stops_nothing(market: Market) -> None:
         topup = await x.topup(client, sat=SMALL)
         x.pay(topup, 1)
         await x.mine()
-        other = await x.topup(client, sat=SMALL)
+        other = await x.topup(client, sat=SMALL + 1)
         x.pay(other)
         await x.mine()
         assert await x.state(other) == ("confirmed", "none")
+        report = await market.db.read(audit, CHAIN)
+        assert report.ok, report.problems
 
     Exchange(market, rate="0.5").run(scenario)
 

@@ -92,9 +92,7 @@ def speed_bps(facts: Facts) -> int:
 
 def score_bps(facts: Facts) -> int:
     """The number, 0 to BPS: FORMULA over the parts, rounded down."""
-    return (
-        5 * answers_bps(facts) + 2 * uptime_bps(facts) + 2 * bookings_bps(facts) + speed_bps(facts)
-    ) // 10
+    return (5 * answers_bps(facts) + 2 * uptime_bps(facts) + 2 * bookings_bps(facts) + speed_bps(facts)) // 10
 
 
 def in_dispatch_bps(facts: Facts) -> int:

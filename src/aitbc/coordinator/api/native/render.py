@@ -16,14 +16,14 @@ from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.flows.shared.on_offer import Warned
 from aitbc.coordinator.flows.shared.trust import WORDS, Room
 from aitbc.coordinator.flows.views.miners import ListedMiner, MinerRecord
-from aitbc.coordinator.miners import reputation
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.coordinator.miners import reputation
 from aitbc.coordinator.miners.rows import MinerRow, OfferRow
-from aitbc.core.money import BPS
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core import jobspec
 from aitbc.core.clock import rfc3339
+from aitbc.core.money import BPS
 from aitbc.core.receipt import document_text
 
 __all__ = [

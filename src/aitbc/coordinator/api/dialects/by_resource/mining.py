@@ -7,7 +7,15 @@ from starlette.responses import Response
 
 from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native import miners as native_miners
-from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, PUBLIC, PUBLIC_ONE, READ_ONE
+from aitbc.coordinator.api.native.dialect import (
+    CHANGE,
+    CREATE,
+    IDEMPOTENT,
+    NATIVE,
+    PUBLIC,
+    PUBLIC_ONE,
+    READ_ONE,
+)
 from aitbc.coordinator.api.native.render import job_json, listed_miner_json, miner_record_json, reply
 from aitbc.coordinator.api.plumbing.auth import MinerKey
 from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s

@@ -29,12 +29,12 @@ from aitbc.coordinator.api.schemas.replies.miners import (
     HeldJob,
     Lease,
     ListedMiner,
-    MinerRecord,
-    Reputation,
-    ReputationPart,
     Miner,
+    MinerRecord,
     MinerState,
     Model,
+    Reputation,
+    ReputationPart,
     Standing,
 )
 from aitbc.coordinator.api.schemas.replies.receipts import (

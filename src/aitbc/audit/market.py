@@ -54,9 +54,10 @@ WHERE g.id > :after ORDER BY g.id LIMIT :count
 """)
 )
 KEPT = statement(
-    text(
-        "SELECT id, account_id, promised_ms, served_ms FROM miners WHERE promised_ms <> 0 OR served_ms <> 0 ORDER BY id"
-    )
+    text("""
+SELECT id, account_id, promised_ms, served_ms FROM miners
+WHERE promised_ms <> 0 OR served_ms <> 0 ORDER BY id
+""")
 )
 RESERVED = statement(
     text("""

@@ -113,7 +113,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Miner:
-    """A miner of the public list. `reputation` (0 to 1) and how many tries it stands on where one miner was asked for."""
+    """A miner of the public list; asked for alone also its `reputation` (0 to 1), and how many tries that stands on."""
 
     miner_id: str
     status: str

@@ -1,8 +1,8 @@
 """How long a miner was here, and how long it was missing, read off its heartbeats.
 
 Time between two signs of life counts as here. A miner that fell silent is missing from when that was noticed until it
-is heard of again, counted in time in which a coordinator ran: an outage is nobody's fault. Who deregistered said that it
-goes, and is not missing.
+is heard of again, counted in time in which a coordinator ran: an outage is nobody's fault. Who deregistered has said
+that it goes, and is not missing.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from aitbc.coordinator.miners.rows import MinerRow
 MEMORY_MS = 30 * 86_400_000
 """Once so much is known, half of it is forgotten: what was long ago counts less."""
 LONGEST_GAP_MS = 300_000
-"""Between signs of life further apart than this a miner that did not lapse was neither here nor missing: nobody looked."""
+"""Signs of life further apart, of a miner that did not lapse, say nothing: nobody looked meanwhile."""
 
 _m: Any = table_of(Miner).c
 _seen: Any = bindparam("seen")

@@ -1,8 +1,9 @@
 """Idle miners: those that wait for work in this process, and which of them a newly queued job wakes.
 
-One job wakes one miner: of those that fit the one that costs its client least, all told (`Merit.cost`), and
-among equals the one of the better reputation, then the one that has waited longest. Miners that have not proven themselves come after those that
-have, but for every NEWCOMER_TURN-th job: so a stranger with a price of zero gets a share and not everything.
+One job wakes one miner: of those that fit the one that costs its client least, all told (`Merit.cost`), among equals
+the one of the better reputation (`Merit.rank`), and then the one that has waited longest. Miners that have not proven
+themselves come after those that have, but for every NEWCOMER_TURN-th job: so a stranger with a price of zero gets a
+share and not everything.
 A job that might not fit into the context of some goes to one that surely holds it, if such a one waits.
 The database still decides who gets the job; a miner that wakes in vain waits on.
 """

@@ -56,6 +56,7 @@ ROWS = (
     ),
     Row("market_pass", "a round of the market's clock, 10,000 open bookings", 1000, operator.le, 0, " ms"),
     Row("booked_claims", "claims/s with 1,000 booked GPUs ÷ with none", 0.95, digits=2),
+    Row("power_p99", "an account's voting power at 1,000,000 accounts, p99", 30, operator.le, 1, " ms"),
     Row("whole", "whole jobs/s, 32 connections"),
     Row("single", "whole jobs/s, one connection, one job at a time"),
     Row("noop", "no-op POST/s as FastAPI runs it"),

@@ -22,7 +22,7 @@ from benchmarks import machine, report
 from benchmarks.databases import Databases, Postgres, running_postgres
 from benchmarks.figures import ENGINES, Figure, Plan, missing
 from benchmarks.processes import MeasurementFailed
-from benchmarks.rows import claims, dispatch, history, log, market, peers, throughput, verification
+from benchmarks.rows import claims, dispatch, history, log, market, peers, power, throughput, verification
 
 PARTS = (
     "throughput",
@@ -36,6 +36,7 @@ PARTS = (
     "audit",
     "explorer",
     "market",
+    "governance",
 )
 FIGURES_OF = {
     "throughput": (
@@ -135,6 +136,7 @@ def measure_all(plan: Plan, parts: tuple[str, ...], engines: tuple[str, ...]) ->
             ("chain", log.measure_sealing),
             ("audit", log.measure_audit),
             ("explorer", log.measure_explorer),
+            ("governance", power.measure),
         ):
             if name in parts:
                 run.part(name, "", partial(measure, plan, folder / name))

@@ -45,6 +45,10 @@ BODIES: dict[str, Any] = {
     "/v1/users/challenge": {"wallet_address": "0x" + "1" * 40},
     "/v1/users/login": {"wallet_address": "0x" + "1" * 40, "message": "x", "signature": "x"},
     "/v1/users/me/keys": {},
+    "/v1/exchange/create-payment": {"amount": 1},
+    "/v1/governance/proposals": {"type": "text", "title": "x"},
+    "/v1/governance/vote": {"proposal_id": "x", "choice": "for"},
+    "/v1/governance/delegate": {"delegate": None},
     "/rpc/sendTx": {"version": "aitbc/transaction/v1", "chain_id": "ait-devnet", "nonce": 1},
 }
 MORE_PLACES = {
@@ -145,7 +149,8 @@ def test_numbers_of_bodies(api: Market) -> None:
             for number in ODD:
                 body = written(BODIES[path], way, number, scene.job)
                 answer = api.call(method, url, headers, content=body)
-                assert answer.status_code < 500, (path, way, number[:30], answer.text)
+                off = answer.status_code == 503 and answer.json()["error_code"] == "EXCHANGE_OFF"
+                assert answer.status_code < 500 or off, (path, way, number[:30], answer.text)
                 tried += 1
     assert tried > 1000
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from aitbc.coordinator.bitcoin import bitcoind
 from aitbc.coordinator.bitcoin.bitcoind import Bitcoind
+from aitbc.coordinator.bitcoin.mempool import Mempool
 from aitbc.coordinator.bitcoin.opening import open_source
 from aitbc.coordinator.bitcoin.source import BlockRef, SourceError
 from aitbc.coordinator.config import Settings
@@ -267,3 +270,35 @@ def test_credentials_are_of_the_url_or_of_the_cookie_file(
     assert run(opened.tip()) == tip
     run(opened.close())
     run(source.close())
+
+
+def test_a_look_that_is_given_up_leaves_nothing_half_known(
+    view: View, bitcoin: BitcoinNode, place: NewPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends while a thread still looks through the mempool for an address; the next look knows all the same."""
+    first, second = place(), place()
+    sent = bitcoin.pay_all([(first.address, 1000), (second.address, 2000)])
+    assert len(view.pays(first)) == 1
+    began, go_on = threading.Event(), threading.Event()
+    look_through = Mempool._look
+
+    def slowly(self: Mempool, txid: str, scripts: Set[bytes]) -> None:
+        began.set()
+        go_on.wait(10)
+        look_through(self, txid, scripts)
+
+    monkeypatch.setattr(Mempool, "_look", slowly)
+
+    async def give_up() -> None:
+        look = asyncio.create_task(view.source.look({second.script}, view.after, 20))
+        await asyncio.to_thread(began.wait, 10)
+        look.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await look
+        monkeypatch.undo()
+        again = await view.source.look({second.script}, view.after, 20)
+        assert [(seen.txid, seen.sat) for seen in again.seen] == [(sent.txid, 2000)]
+        assert not go_on.is_set()
+        go_on.set()
+
+    view.run(give_up())

@@ -197,7 +197,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ADDED: "anybody may register one; it has done nothing yet",
     },
     "miner_failures": dict.fromkeys(
-        ("cause", "count", "miner_id", ADDED, REMOVED), "why its tries failed, which are not counted for good"
+        ("cause", "count", ADDED, REMOVED), "why its tries failed, which are not counted for good"
     ),
     "network": {"id": "always 1, and nothing refers to it"},
     "offers": dict.fromkeys(

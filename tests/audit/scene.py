@@ -24,9 +24,9 @@ from aitbc.core.log.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from aitbc.core.transfer_ids import GRANT, GRANTED, MINTED, REASON
-from tests.audit import topups
 from tests.audit.rented_scene import rent
 from tests.coordinator.users.support import NativeWallet
+from tests.support import topups
 from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
 from tests.support.governance import TEXT, Assembly
 

@@ -241,3 +241,22 @@ def test_an_address_that_strangers_crowd_stops_no_other(market: Market, common: 
         assert await x.state(crowded) == ("invalid", "replaced")
 
     asked_by_address(market, 9, **({"bitcoin_address": ADDRESS} if common else {})).run(scenario)
+
+
+def test_what_a_server_tells_some_blocks_too_late_is_found(market: Market) -> None:
+    """Of several servers behind one name, one may have the tip and another not yet the transactions in it."""
+    client = market.client(units=0)
+
+    async def scenario(x: Exchange) -> None:
+        topup = await x.topup(client, sat=SMALL)
+        x.pay(topup)
+        await x.look()
+        x.source.lie = lambda look: replace(look, seen=tuple(replace(one, block=None) for one in look.seen))
+        await x.mine()
+        assert await x.state(topup) == ("seen", "none")
+        await x.mine(2)
+        x.source.lie = None
+        await x.look()
+        assert await x.state(topup) == ("confirmed", "none")
+
+    asked_by_address(market, 9).run(scenario)

@@ -260,3 +260,18 @@ def test_what_a_server_tells_some_blocks_too_late_is_found(market: Market) -> No
         assert await x.state(topup) == ("confirmed", "none")
 
     asked_by_address(market, 9).run(scenario)
+
+
+def test_what_was_paid_before_a_payment_was_asked_for_is_not_its_own(market: Market) -> None:
+    """Everybody sees what the common address is paid, and could ask for as much just after."""
+    client = market.client(units=0)
+
+    async def scenario(x: Exchange) -> None:
+        assert x.terms.named is not None
+        x.chain.pay((x.terms.named.script, SMALL))
+        await x.mine(2)
+        topup = await x.topup(client, sat=SMALL)
+        await x.mine(3)
+        assert await x.state(topup) == ("pending", "none")
+
+    asked_by_address(market, 9, bitcoin_address=ADDRESS).run(scenario)

@@ -26,8 +26,6 @@ MOST_BLOCKS = 20
 """That one look reads: what came in some hours. More are read in the next."""
 FIRST_BLOCKS = 24
 """Known from the start, so that a reorganisation just after it is followed."""
-BLOCKS_AGAIN = 6
-"""That are asked for once more by address: a server, or one of several, may have the tip before what is in it."""
 ROUND_TIMEOUTS = 12
 """A round may take so many of BITCOIN_TIMEOUT_S in all."""
 
@@ -124,8 +122,7 @@ class Watcher:
             after = await _block_at(source, common, from_height)
             return Plan(row, common, after, found.number, None, began_ms)
         asked = await self.runtime.db.read(standing.to_ask, source.most_scripts, common.height)
-        from_height = max(0, min([common.height, *asked.values()]) - BLOCKS_AGAIN)
-        after = await _block_at(source, common, from_height)
+        after = await _block_at(source, common, min([common.height, *asked.values()]))
         return Plan(row, common, after, 0, frozenset(asked), began_ms)
 
 

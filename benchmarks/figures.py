@@ -36,6 +36,8 @@ class Plan:
     market_gpus: int = 100_000
     market_orders: int = 1_000_000
     open_bookings: int = 10_000
+    open_payments: int = 10_000
+    voting_accounts: int = 1_000_000
 
     @classmethod
     def for_development(cls) -> Plan:
@@ -58,6 +60,8 @@ class Plan:
             market_gpus=10_000,
             market_orders=50_000,
             open_bookings=10_000,
+            open_payments=10_000,
+            voting_accounts=20_000,
         )
 
 

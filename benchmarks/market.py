@@ -24,7 +24,7 @@ BOOKERS = 1_000
 OWNER_KEY = "bench-owner"
 ORDER_EVERY_MS = 8_640  # 10,000 a day
 PRICES = "prices of a model"
-NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
 MODELS = ("rtx4090", "rtx3090", "a100", "h100", "mi300x", "rtx6000adageneration", "l40s", "t4")
 REGIONS = ("eu", "us", "asia", "africa")
 

@@ -54,8 +54,10 @@ ROWS = (
     Row(
         "pricing_p99", "prices of a model, 100,000 GPUs and 1,000,000 orders, p99", 30, operator.le, 1, " ms"
     ),
+    Row("exchange_pass", "a round at the Bitcoin chain, 10,000 open payments", 1000, operator.le, 0, " ms"),
     Row("market_pass", "a round of the market's clock, 10,000 open bookings", 1000, operator.le, 0, " ms"),
     Row("booked_claims", "claims/s with 1,000 booked GPUs ÷ with none", 0.95, digits=2),
+    Row("power_p99", "an account's voting power at 1,000,000 accounts, p99", 30, operator.le, 1, " ms"),
     Row("whole", "whole jobs/s, 32 connections"),
     Row("single", "whole jobs/s, one connection, one job at a time"),
     Row("noop", "no-op POST/s as FastAPI runs it"),

@@ -22,7 +22,18 @@ from benchmarks import machine, report
 from benchmarks.databases import Databases, Postgres, running_postgres
 from benchmarks.figures import ENGINES, Figure, Plan, missing
 from benchmarks.processes import MeasurementFailed
-from benchmarks.rows import claims, dispatch, history, log, market, peers, throughput, verification
+from benchmarks.rows import (
+    claims,
+    dispatch,
+    exchange,
+    history,
+    log,
+    market,
+    peers,
+    power,
+    throughput,
+    verification,
+)
 
 PARTS = (
     "throughput",
@@ -36,6 +47,8 @@ PARTS = (
     "audit",
     "explorer",
     "market",
+    "exchange",
+    "governance",
 )
 FIGURES_OF = {
     "throughput": (
@@ -48,6 +61,7 @@ FIGURES_OF = {
     "dispatch": (("dispatch_p50", "ms"), ("dispatch_p99", "ms"), ("memory", "MB")),
     "claims": (("claim_ratio", "ratio"),),
     "history": (("history_ratio", "ratio"),),
+    "exchange": (("exchange_pass", "ms"),),
     "market": (
         ("market_p99", "ms"),
         ("pricing_p99", "ms"),
@@ -135,6 +149,7 @@ def measure_all(plan: Plan, parts: tuple[str, ...], engines: tuple[str, ...]) ->
             ("chain", log.measure_sealing),
             ("audit", log.measure_audit),
             ("explorer", log.measure_explorer),
+            ("governance", power.measure),
         ):
             if name in parts:
                 run.part(name, "", partial(measure, plan, folder / name))
@@ -156,6 +171,8 @@ def _measure_engine(run: Run, parts: tuple[str, ...], databases: Databases, fold
         run.part("history", engine, lambda: history.measure(plan, databases, folder / "history"))
     if "market" in parts:
         run.part("market", engine, lambda: market.measure(plan, databases, folder / "market"))
+    if "exchange" in parts:
+        run.part("exchange", engine, lambda: exchange.measure(plan, databases))
 
 
 def main() -> None:

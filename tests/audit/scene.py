@@ -8,7 +8,9 @@ from aitbc.coordinator.api_keys import service as accounts
 from aitbc.coordinator.chain import sealer, witnessing
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.flows.acts import completion, payment, wallet_transfer
+from aitbc.coordinator.flows.acts import governance as acts
 from aitbc.coordinator.flows.acts.completion import ResultSubmission
+from aitbc.coordinator.flows.acts.governance import Draft
 from aitbc.coordinator.flows.views import activity
 from aitbc.coordinator.idempotency import service as idempotency
 from aitbc.coordinator.idempotency.service import IdempotencyKey
@@ -22,10 +24,11 @@ from aitbc.core.log.note import COSIGNATURE_V1, Verifier, parse_note
 from aitbc.core.receipt import result_statement
 from aitbc.core.signing import PrivateKey, encode_b64, public_to_text
 from aitbc.core.transfer_ids import GRANT, GRANTED, MINTED, REASON
-from tests.audit import topups
 from tests.audit.rented_scene import rent
 from tests.coordinator.users.support import NativeWallet
+from tests.support import topups
 from tests.support.flows import CHAIN, KEY, NETWORK_ID, Market, Provider, found
+from tests.support.governance import TEXT, Assembly
 
 MINER_KEY = PrivateKey.from_seed(b"\x05" * 32)
 WITNESS_KEY = PrivateKey.from_seed(b"\x06" * 32)
@@ -74,6 +77,35 @@ def everything(scene: Scene) -> None:
     db.write_sync(idempotency.begin, key)
     db.write_sync(idempotency.finish, key, 200, b"{}")
     topups.everything(market)
+    decide(market)
+
+
+def decide(market: Market) -> None:
+    """Proposals in every state, with votes by the one whose power it is and by another."""
+    assembly = Assembly(
+        market, delay_s=60, voting_s=3_600, deposit=1_000, min_power=0, age_s=1, quorum_bps=100
+    )
+    ina, jon = market.client("ina"), market.client("jon", limit=10**6)
+    assembly.delegate(ina, "alice")
+    assembly.delegate(ina, "jon")
+    market.clock.advance(10)
+    fee = Draft("parameter_change", "A fee", "", "fee_bps", 1_100)
+    fund = Draft("fund_allocation", "A gift", "Why not", recipient_id="jon", amount_units=500)
+    motions = [assembly.opened(jon, draft) for draft in (fee, fund, TEXT, fund._replace(amount_units=10**12))]
+    for row in motions:
+        assembly.vote(jon, row)
+        if row.type == "text":
+            assembly.vote(ina, row, "abstain")
+    lost = assembly.opened(ina)
+    for row in (*motions, lost):
+        assembly.ended(row)
+    for row in motions:
+        if row.type != "text":
+            assembly.executed(row)
+    open_one = assembly.opened(jon)
+    assembly.vote(jon, open_one, "against")
+    market.db.write_sync(acts.cancel, ina, assembly.propose(ina).id)
+    assembly.propose(jon, fee)
 
 
 def _mint_many(tx: Tx, count: int) -> None:

@@ -109,7 +109,7 @@ def test_a_block_counts_what_is_in_it(served: Served) -> None:
             f"{transfers - 1} transfers and {receipts + 1} rec",
         ),
         ({"others": (("parameters", 1),), "transactions": transfers + 1}, f"{transfers + 1} transfers and"),
-        ({"others": (("votes", 2),)}, "2 of other kinds"),
+        ({"others": (("wishes", 2),)}, "2 of other kinds"),
     ):
         served.change = counting(1, **counts)
         wrong = audited(served).wrong

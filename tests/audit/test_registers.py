@@ -22,8 +22,7 @@ def wrong_of(market: Market) -> str:
 
 
 def test_the_auditors_parameters_are_the_coordinators() -> None:
-    assert {name: (one.default, one.high) for name, one in DEFINITIONS.items()} == KNOWN
-    assert all(one.low == 0 for one in DEFINITIONS.values())
+    assert {name: (one.default, one.high, one.low) for name, one in DEFINITIONS.items()} == KNOWN
 
 
 @pytest.mark.parametrize("bps", [250, 999, 5_000])

@@ -43,6 +43,8 @@ KINDS = {
     "reviews": "stars",
     "bitcoin_outputs": "events || gone || (topup_id <> '')",
     "topups": "state || (key_id <> '')",
+    "proposals": "status || type",
+    "proposal_events": "event",
 }
 """What tells rows of a table apart that the audit looks at in different ways."""
 VALUES = {

@@ -115,7 +115,7 @@ CRIMES: dict[str, list[str]] = {
     "a wallet's nonce goes back": ["UPDATE users SET nonce = 1 WHERE nonce > 1"],
     "another network's id": [f"UPDATE network SET network_id = '{'ab' * 32}'"],
     "a parameter of no meaning": [
-        "INSERT INTO parameter_changes VALUES (9, 'mint_for_bob', NULL, 1, 1, 'operator', 'because')"
+        "INSERT INTO parameter_changes VALUES (99, 'mint_for_bob', NULL, 1, 1, 'operator', 'because')"
     ],
     "a change that nobody decided": [
         "INSERT INTO parameter_changes SELECT number + 1, 'fee_bps', 1000, 0, effective_at_ms, by, reason"

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from aitbc.coordinator.database import sqlite_path
-from benchmarks import explorer
+from benchmarks import explorer, governance
 from benchmarks.databases import Databases
 from benchmarks.fill import fill_finished, fill_pending
 from benchmarks.processes import Coordinator, LoadClient, environment
@@ -55,3 +55,8 @@ def test_filled_databases_add_up(tmp_path: Path) -> None:
 def test_the_explorers_pages_are_there_at_any_size(tmp_path: Path) -> None:
     found = explorer.measure(tmp_path, 1_500, 2)
     assert found["pages"]
+
+
+def test_voting_power_is_there_at_any_size(tmp_path: Path) -> None:
+    found = governance.measure(tmp_path, 300, 1_200, 2)
+    assert found["powers"]

@@ -302,3 +302,30 @@ def test_a_payment_by_hand(alice: User) -> None:
     assert alice("payment", "refund", job_id, "--amount", "much").code == 2
     assert alice("payment", "refund", job_id).code == 4
     assert "released (manual)" in alice("payment", "release", job_id).out
+
+
+def test_governance(alice: User, network: Network) -> None:
+    network.govern()
+    made = alice("governance", "propose", "A fee", "--parameter", "fee_bps", "--value", "300", "--json").json
+    proposal_id = made["proposal_id"]
+    shown = alice("governance", "show", proposal_id)
+    assert "fee_bps: 250 -> 300 basis points" in shown.out and shown.code == 0
+    assert proposal_id in alice("governance", "list", "--status", "pending").out
+    assert alice("governance", "list", "--json").json[0]["proposal_id"] == proposal_id
+    early = alice("governance", "vote", proposal_id, "for")
+    assert early.code == 4 and "VOTING_NOT_OPEN" in early.err
+    assert alice("governance", "vote", proposal_id, "maybe").code == 2
+    assert alice("governance", "execute", proposal_id).code == 4
+    assert "cancelled" in alice("governance", "cancel", proposal_id).out
+    assert alice("governance", "propose", "A gift", "--to", "bob").code == 2
+    assert alice("governance", "propose", "A gift", "--to", "bob", "--amount", "much").code == 2
+    gift = alice("governance", "propose", "A gift", "--to", "bob", "--amount", "2.5", "--json").json
+    assert gift["type"] == "fund_allocation"
+    assert alice("governance", "cancel", gift["id"]).code == 0
+    assert "power, AIT" in alice("governance", "power", "alice", "--proposal", proposal_id).out
+    assert alice("governance", "delegate", "bob").out == "alice -> bob\n"
+    assert "alice" in alice("governance", "delegations", "bob").out
+    assert alice("governance", "delegate").code == 2
+    assert alice("governance", "delegate", "--nobody").out == "alice -> nobody\n"
+    assert "governance_quorum_bps" in alice("governance", "parameters").out
+    assert alice("governance", "parameters", "--json").json[0]["name"] == "fee_bps"

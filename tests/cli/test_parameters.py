@@ -32,7 +32,7 @@ def listed(operator: User) -> dict[str, Any]:
 
 def test_the_list_says_what_each_is(operator: User) -> None:
     found = listed(operator)
-    assert list(found) == NAMES
+    assert list(found)[: len(NAMES)] == NAMES
     assert found["fee_bps"] == {
         "name": "fee_bps",
         "value": 250,

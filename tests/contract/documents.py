@@ -16,30 +16,7 @@ Json = dict[str, Any]
 Operation = tuple[str, str]
 """(METHOD, path), the names of path parameters left out: they may differ."""
 
-LATER: frozenset[Operation] = frozenset(
-    {
-        # The marketplace of GPUs.
-        ("POST", "/v1/marketplace/gpu/register"),
-        ("GET", "/v1/marketplace/gpu/list"),
-        ("GET", "/v1/marketplace/gpu/{}"),
-        ("POST", "/v1/marketplace/gpu/{}/book"),
-        ("POST", "/v1/marketplace/gpu/{}/release"),
-        ("GET", "/v1/marketplace/gpu/{}/reviews"),
-        ("POST", "/v1/marketplace/gpu/{}/reviews"),
-        ("GET", "/v1/marketplace/orders"),
-        ("GET", "/v1/marketplace/pricing/{}"),
-        # Governance and the exchange.
-        ("POST", "/v1/governance/proposals"),
-        ("GET", "/v1/governance/proposals"),
-        ("GET", "/v1/governance/proposals/{}"),
-        ("POST", "/v1/governance/vote"),
-        ("GET", "/v1/governance/voting-power/{}"),
-        ("GET", "/v1/governance/parameters"),
-        ("POST", "/v1/governance/execute/{}"),
-        ("POST", "/v1/exchange/create-payment"),
-        ("GET", "/v1/exchange/payment-status/{}"),
-    }
-)
+LATER: frozenset[Operation] = frozenset()
 """Documented operations that are not served yet. The list only ever gets shorter."""
 
 

@@ -16,7 +16,14 @@ from aitbc.core import receipt, signing
 from aitbc.core.log import tiles
 from aitbc.core.log.block import VERSION, VERSION_2, BlockHeader, genesis
 from aitbc.core.log.checkpoint import Checkpoint, cosign
-from aitbc.core.log.leaf import bitcoin_credit_leaf, parameter_leaf, transfer_leaf
+from aitbc.core.log.leaf import (
+    bitcoin_credit_leaf,
+    delegation_leaf,
+    parameter_leaf,
+    proposal_leaf,
+    transfer_leaf,
+    vote_leaf,
+)
 from aitbc.core.log.merkle import leaf_hash, root_of
 from aitbc.core.log.note import Note, Verifier, sign_note
 from aitbc.core.log.tlog_proof import format_proof
@@ -180,6 +187,28 @@ def _credits() -> list[dict[str, Any]]:
     return made
 
 
+def _governance() -> list[dict[str, Any]]:
+    proposal = JOB
+    leaves = [
+        vote_leaf(f"vote:{proposal}:1", "alice", "alice", "for", 100_000_000, TIME_MS + 4_000),
+        proposal_leaf(f"proposal:{proposal}:2", "opened", TIME_MS + 3_000, "", "{}"),
+        proposal_leaf(
+            f"proposal:{proposal}:5",
+            "queued",
+            TIME_MS + 5_000,
+            "",
+            '{"execute_after_ms":"1767330000000","execute_by_ms":"1767340000000"}',
+        ),
+        vote_leaf(f"vote:{proposal}:2", ODD_TEXT, "bob", "veto", 2**53 - 1, TIME_MS),
+        delegation_leaf("delegation:1:alice", "alice", "bob", TIME_MS),
+        delegation_leaf(f"delegation:2:{ODD_TEXT}", ODD_TEXT, "", TIME_MS),
+    ]
+    return [
+        {"document": json.loads(leaf), "bytes": leaf.decode(), "hash": leaf_hash(leaf).hex()}
+        for leaf in leaves
+    ]
+
+
 def _hashes(leaves: Sequence[dict[str, Any]]) -> list[bytes]:
     return [bytes.fromhex(leaf["hash"]) for leaf in leaves]
 
@@ -296,6 +325,7 @@ def build() -> dict[str, Any]:
         "blocks": _blocks(leaves),
         "parameters": _changes(),
         "bitcoin_credits": _credits(),
+        "governance": _governance(),
         "block_v2": _blocks(leaves, VERSION_2)[1],
         "cosigned": {"at_s": COSIGNED_AT_S, "checkpoint": str(note)},
         "proof": {"index": size - 2, "text": format_proof(size - 2, path, str(note))},

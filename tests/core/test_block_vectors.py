@@ -69,6 +69,12 @@ def test_credits_of_bitcoin_outputs_are_leaves_too() -> None:
         assert hashlib.sha256(b"\x00" + leaf["bytes"].encode()).hexdigest() == leaf["hash"]
 
 
+def test_governance_is_in_leaves_too() -> None:
+    for leaf in VECTORS["governance"]:
+        assert rfc8785.dumps(leaf["document"]).decode() == leaf["bytes"]
+        assert hashlib.sha256(b"\x00" + leaf["bytes"].encode()).hexdigest() == leaf["hash"]
+
+
 def check_proofs(vectors: dict[str, Any], tree: Tree) -> None:
     for vector in vectors["inclusion"]:
         path = tree.path(vector["index"], vector["size"])
@@ -218,6 +224,8 @@ def test_the_page_shows_what_the_vectors_hold() -> None:
     assert shown.replace("\n", "") == VECTORS["parameters"][0]["bytes"]
     shown = next(block for block in page.split("```\n") if block.startswith('{"account"'))
     assert shown.replace("\n", "") == VECTORS["bitcoin_credits"][0]["bytes"]
+    shown = next(block for block in page.split("```\n") if block.startswith('{"account":"alice","at_ms"'))
+    assert shown.replace("\n", "") == VECTORS["governance"][0]["bytes"]
     members = {name for name in VECTORS if name not in ("about", "chain_id")}
     table = page.partition("## The vectors")[2]
     assert all(f"`{name}`" in table for name in members)

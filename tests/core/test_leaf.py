@@ -14,14 +14,18 @@ from aitbc.core import receipt, signing
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
     BOOKING,
+    KINDS,
     PARAMETER,
     RECEIPT,
     TRANSFER,
     bitcoin_credit_leaf,
     booking_leaf,
+    delegation_leaf,
     parameter_leaf,
+    proposal_leaf,
     receipt_leaf,
     transfer_leaf,
+    vote_leaf,
 )
 from tests.core.receipt_vectors import COORDINATOR, JOBS
 
@@ -229,3 +233,40 @@ def test_a_leaf_is_written_in_a_few_microseconds() -> None:
             transfer_leaf("01900000-x:fee", "fee", "alice", "system:treasury", 12345, "h-1", "job 17", 17)
         best = min(best, (time.perf_counter() - started) / 200)
     assert best < 4e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY, ANY, ANY, ANY, st.integers(0, 2**53 - 1), st.integers(0, 2**53 - 1))
+def test_leaves_of_governance_are_canonical(
+    one: str, other: str, by: str, choice: str, units: int, at_ms: int
+) -> None:
+    vote = {
+        "id": one,
+        "account": other,
+        "by": by,
+        "choice": choice,
+        "power_units": str(units),
+        "at_ms": at_ms,
+    }
+    assert vote_leaf(one, other, by, choice, units, at_ms) == rfc8785.dumps({"type": "aitbc/vote/v1", **vote})
+    event = {"id": one, "event": choice, "at_ms": at_ms, "by": by, "body": {"why": other}}
+    body = rfc8785.dumps(event["body"]).decode()
+    expected = rfc8785.dumps({"type": "aitbc/proposal/v1", **event})
+    assert proposal_leaf(one, choice, at_ms, by, body) == expected
+    delegation = {"id": one, "delegator": other, "delegate": by, "at_ms": at_ms}
+    expected = rfc8785.dumps({"type": "aitbc/delegation/v1", **delegation})
+    assert delegation_leaf(one, other, by, at_ms) == expected
+
+
+def test_numbers_of_kinds_are_given_for_good() -> None:
+    named = {number: kind.name for number, kind in KINDS.items()}
+    assert named == {
+        0: "transfers",
+        1: "receipts",
+        2: "parameters",
+        3: "bookings",
+        4: "proposals",
+        5: "votes",
+        6: "delegations",
+        7: "bitcoin_credits",
+    }

@@ -12,6 +12,7 @@ from aitbc.coordinator.api.schemas.queries import ID_CHARS
 from aitbc.core import transfer_ids
 from aitbc.core.ids import is_id, new_id
 from aitbc.core.transfer_ids import (
+    ALLOCATED,
     BITCOIN,
     BOOKED,
     DEPOSIT,
@@ -21,6 +22,7 @@ from aitbc.core.transfer_ids import (
     JOB,
     MAX_ID_CHARS,
     MINTED,
+    PROPOSAL,
     REASON,
     REFERENCES,
     SIGNED,
@@ -48,11 +50,13 @@ WRITTEN_IDS = (
     (MINTED, "2026:A.b_c-1", "minted:2026:A.b_c-1", ("mint",)),
     (BITCOIN, f"{HASH}:0", f"btc:{HASH}:0", ("mint", "transfer")),
     (BITCOIN, f"{HASH}:4294967295:13", f"btc:{HASH}:4294967295:13", ("mint", "transfer")),
+    (ALLOCATED, UUID, f"allocated:{UUID}", ("transfer",)),
 )
 WRITTEN_REFERENCES = (
     (JOB, UUID, UUID, ("hold", "post", "fee", "void")),
     (DEPOSIT, "Rig_1.a", "deposit of miner Rig_1.a", ("hold", "void")),
     (BOOKED, UUID, f"booking {UUID}", ("hold", "post", "fee", "void")),
+    (PROPOSAL, UUID, f"proposal {UUID}", ("transfer", "hold", "post", "void")),
     (SIGNED, HASH, HASH, ("transfer",)),
     (SIGNED_FEE, HASH, f"fee:{HASH}", ("transfer",)),
     (TOPUP, UUID, f"topup:{UUID}", ("mint", "transfer")),

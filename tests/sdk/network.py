@@ -17,6 +17,7 @@ import pytest
 from aitbc.coordinator.api_keys.service import NewKey
 from aitbc.coordinator.database import Database
 from aitbc.coordinator.flows.acts.onboarding import issue_key
+from aitbc.coordinator.parameters.service import set_value
 from aitbc.coordinator.schema.migrate import upgrade
 from tests.support.server import ServerProcess
 
@@ -94,6 +95,16 @@ class Network:
             return database.write_sync(
                 lambda tx: issue_key(tx, role=role, account_id=account, grant_units=GRANT_UNITS)
             )
+        finally:
+            database.close()
+
+    def govern(self) -> None:
+        """Whoever has something may propose, for a small deposit; a vote opens in a minute."""
+        database = Database.open(self.database_url)
+        rules = {"age_s": 0, "min_power": 1, "deposit": 100_000_000, "delay_s": 60}
+        try:
+            for name, value in rules.items():
+                database.write_sync(set_value, f"governance_{name}", value, "operator", "for a test")
         finally:
             database.close()
 

@@ -114,6 +114,36 @@ def test_a_statement_adds_up(dora: Any) -> None:
         dora.statement(datetime(2026, 1, 1))
 
 
+def test_governance(dora: Any, network: Network) -> None:
+    network.govern()
+    held = dora.balance().held
+    made = dora.propose("A fee", type="parameter_change", parameter="fee_bps", value=300)
+    assert (made.status, made.proposer, made.parameter, made.value) == ("pending", "dora", "fee_bps", 300)
+    assert made.votes == dict.fromkeys(("for", "against", "abstain", "veto"), Decimal(0))
+    assert made.raw["change"]["before"] == 250 and dora.balance().held == held + 1
+    assert dora.proposal(made.proposal_id) == made == dora.proposals(status="pending", limit=1)[0]
+    with pytest.raises(sdk.Conflict):
+        dora.vote(made.proposal_id, "for")
+    with pytest.raises(sdk.Conflict):
+        dora.execute_proposal(made.proposal_id)
+    assert dora.cancel_proposal(made.proposal_id).status == "cancelled" and dora.balance().held == held
+    gift = dora.propose("A gift", type="fund_allocation", recipient="alice", amount="2.5")
+    assert (gift.amount, gift.recipient) == (Decimal("2.5"), "alice")
+    second = dora.proposals(limit=1)
+    assert second.items == (gift,) and dora.proposals(limit=1, cursor=second.next_cursor)[0] != gift
+    power = dora.voting_power("dora", proposal_id=gift.proposal_id)
+    assert power.own == dora.balance().balance and power.delegate is None
+    assert dora.cancel_proposal(gift.proposal_id).status == "cancelled"
+    assert dora.delegate("alice").delegate == "alice"
+    assert [one.delegator for one in dora.delegations("alice").delegators] == ["dora"]
+    assert dora.delegate(None).delegate is None and dora.delegations("dora").delegate is None
+    parameters = {one.name: one for one in dora.network_parameters()}
+    assert parameters["governance_age_s"].changed_by == "operator"
+    assert (parameters["fee_bps"].value, parameters["fee_bps"].maximum) == (250, 5000)
+    with pytest.raises(sdk.InvalidRequest):
+        dora.propose("Nothing", type="parameter_change", parameter="gravity", value=1)
+
+
 def test_a_payment_by_hand(dora: Any, network: Network) -> None:
     job = dora.submit("hello", model=MODEL, max_tokens=16, payment="manual")
     assert dora.payment(job.job_id).status == "pending"

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.audit.lows import least
 from aitbc.coordinator.database import Tx, statement
 
 PAGE = 1024
@@ -34,7 +35,7 @@ FINAL_AFTER = statement(
 )
 MARKS = statement(
     text(
-        "SELECT account_id, at_ms, in_units, out_units, movements FROM balance_marks"
+        "SELECT account_id, at_ms, in_units, out_units, movements, low_units FROM balance_marks"
         " WHERE account_id > :account OR (account_id = :account AND at_ms > :at)"
         " ORDER BY account_id, at_ms LIMIT :count"
     )
@@ -136,19 +137,22 @@ def check_marks(tx: Tx, report: Report, progress: Progress) -> None:
     """What accounts had received and paid by the moments for which that is kept. Raises Wrong."""
     progress.stage("marks", 0)
     closed = next((row.value for row in tx.all(COUNTERS) if row.name == CLOSED), None)
-    account, at_ms, received, paid, movements = "", 0, 0, 0, 0
+    account, at_ms, received, paid, movements, had = "", 0, 0, 0, 0, 0
     while True:
         page = tx.all(MARKS, account=account, at=at_ms, count=PAGE)
         for row in page:
             name = f"{row.account_id} {row.at_ms}"
             report.at = ("mark", name)
             if row.account_id != account:
-                account, at_ms, received, paid, movements = row.account_id, 0, 0, 0, 0
+                account, at_ms, received, paid, movements, had = row.account_id, 0, 0, 0, 0, 0
             span = {"account": account, "since": at_ms, "before": row.at_ms}
             out, into = (tx.one(MOVED[side], **span) for side in ("debit_id", "credit_id"))
             received, paid = received + int(into.units), paid + int(out.units)
             movements += int(into.movements) + int(out.movements)
-            at_ms = row.at_ms
+            low = least(tx, account, at_ms, row.at_ms, had)
+            if row.low_units not in (None, low):
+                raise Wrong("mark", name, f"it says that {row.low_units} units were the least, it was {low}")
+            at_ms, had = row.at_ms, received - paid
             if (row.in_units, row.out_units, row.movements) != (received, paid, movements):
                 said = f"it says {row.in_units} in, {row.out_units} out in {row.movements} movements"
                 raise Wrong("mark", name, f"{said}, they are {received}, {paid} in {movements}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books, Line, Settlement
 from aitbc.audit.credits import BitcoinBooks, Entry
 from aitbc.audit.findings import Report, Wrong
@@ -17,15 +19,21 @@ from aitbc.core.canonical import encode, loads_strict
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
     BOOKING,
+    DELEGATION,
     KINDS,
     PARAMETER,
+    PROPOSAL,
     RECEIPT,
     TRANSFER,
+    VOTE,
     bitcoin_credit_leaf,
     booking_leaf,
+    delegation_leaf,
     parameter_leaf,
+    proposal_leaf,
     receipt_leaf,
     transfer_leaf,
+    vote_leaf,
 )
 from aitbc.core.transfer_ids import BITCOIN
 
@@ -35,6 +43,52 @@ _TYPE = re.compile(r"aitbc/[a-z][a-z0-9-]{0,31}/v[1-9][0-9]{0,3}", re.ASCII)
 _UNITS = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _VALUE = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _OF_A_RECEIPT = 4  # numbers that are kept of one whose fee is not explained yet
+
+
+class _Ballot(NamedTuple):
+    """A kind of governance: how its entry is read, written again, and taken."""
+
+    read: Callable[[dict[str, Any]], tuple[Any, ...]]
+    leaf: Callable[..., bytes]
+    take: Callable[..., None]
+
+
+def _read_event(document: dict[str, Any]) -> tuple[Any, ...]:
+    body = encode(document["body"]).decode()
+    return (*_texts(document, "id", "event"), _time(document), *_texts(document, "by"), body)
+
+
+def _read_vote(document: dict[str, Any]) -> tuple[Any, ...]:
+    units = document["power_units"]
+    if not isinstance(units, str) or _UNITS.fullmatch(units) is None:
+        raise ValueError("power_units is not a decimal integer")
+    return (*_texts(document, "id", "account", "by", "choice"), int(units), _time(document))
+
+
+def _read_delegation(document: dict[str, Any]) -> tuple[Any, ...]:
+    return (*_texts(document, "id", "delegator", "delegate"), _time(document))
+
+
+def _texts(document: dict[str, Any], *names: str) -> tuple[str, ...]:
+    found = tuple(document[name] for name in names)
+    if any(type(text) is not str for text in found):
+        raise ValueError("a member is not a string")
+    return found
+
+
+def _time(document: dict[str, Any]) -> int:
+    at_ms = document["at_ms"]
+    if type(at_ms) is not int:
+        raise ValueError("at_ms is not an integer")
+    return at_ms
+
+
+BALLOTS = {
+    PROPOSAL: _Ballot(_read_event, proposal_leaf, Ballots.event),
+    VOTE: _Ballot(_read_vote, vote_leaf, Ballots.vote),
+    DELEGATION: _Ballot(_read_delegation, delegation_leaf, Ballots.delegation),
+}
+"""What decides is held to its own rules; with how much power is for those who have the ledger by accounts."""
 
 
 class Entries:
@@ -50,6 +104,7 @@ class Entries:
         self.paid = Paid()
         self.unrented = 0
         self._rented = Rented()
+        self.ballots = Ballots()
         self.seen = [0] * (len(KINDS) + 1)
         self._receipts = receipts
         self._report = report
@@ -81,6 +136,9 @@ class Entries:
             elif number == BITCOIN_CREDIT:
                 credit = _read_credit(document)
                 same = bitcoin_credit_leaf(*credit) == data
+            elif number in BALLOTS:
+                values = BALLOTS[number].read(document)
+                same = BALLOTS[number].leaf(*values) == data
             else:  # what it does, others know
                 same = encode(document) == data
         except (KeyError, TypeError, ValueError) as error:
@@ -104,6 +162,8 @@ class Entries:
             self._history.take(change)
         elif number == BITCOIN_CREDIT:
             self.bitcoin.take(credit)
+        elif number in BALLOTS:
+            BALLOTS[number].take(self.ballots, *values)
         elif number == BOOKING:
             self._rented.ended(booking)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books, Line
 from aitbc.audit.credits import BitcoinBooks, Entry
 from aitbc.audit.derived import Activity
@@ -19,14 +20,20 @@ from aitbc.audit.rented import Ended, Rented
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
     BOOKING,
+    DELEGATION,
     PARAMETER,
+    PROPOSAL,
     RECEIPT,
     TRANSFER,
+    VOTE,
     bitcoin_credit_leaf,
     booking_leaf,
+    delegation_leaf,
     parameter_leaf,
+    proposal_leaf,
     receipt_leaf,
     transfer_leaf,
+    vote_leaf,
 )
 from aitbc.core.transfer_ids import BITCOIN, id_form, reference_form
 
@@ -40,6 +47,7 @@ class Auditing(NamedTuple):
     fee: Fee
     rented: Rented
     bitcoin: BitcoinBooks
+    ballots: Ballots
 
 
 class Kind(ABC):
@@ -205,4 +213,52 @@ class BookingKind(Kind):
         self._auditing.rented.ended(Ended(*values))
 
 
-KINDS: tuple[type[Kind], ...] = (TransferKind, ReceiptKind, ParameterKind, BookingKind, BitcoinCreditKind)
+class ProposalKind(Kind):
+    number = PROPOSAL
+    noun = "proposal"
+    table = "proposal_events"
+    columns = ("id", "event", "at_ms", "by", "body")
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return proposal_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.ballots.event(*values)
+
+
+class VoteKind(Kind):
+    number = VOTE
+    noun = "vote"
+    table = "votes_cast"
+    columns = ("id", "account_id", "by", "choice", "power_units", "at_ms")
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return vote_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.ballots.vote(*values)
+
+
+class DelegationKind(Kind):
+    number = DELEGATION
+    noun = "delegation"
+    table = "delegations"
+    columns = ("id", "delegator_id", "delegate_id", "at_ms")
+
+    def encode(self, values: tuple[Any, ...]) -> bytes:
+        return delegation_leaf(*values)
+
+    def take(self, values: tuple[Any, ...], leaf_index: int | None) -> None:
+        self._auditing.ballots.delegation(*values)
+
+
+KINDS: tuple[type[Kind], ...] = (
+    TransferKind,
+    ReceiptKind,
+    ParameterKind,
+    BookingKind,
+    ProposalKind,
+    VoteKind,
+    DelegationKind,
+    BitcoinCreditKind,
+)

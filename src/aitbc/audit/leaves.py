@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from aitbc.audit.ballots import Ballots
 from aitbc.audit.books import Books
 from aitbc.audit.credits import BitcoinBooks
 from aitbc.audit.derived import Activity
@@ -57,7 +58,7 @@ TILE = statement(text("SELECT hashes FROM tiles WHERE level = 0 AND idx = :idx")
 class Leaves:
     """Takes the leaves in the order of the log.
 
-    `books`, `bitcoin`, `activity` and `seen` (leaves by kind) are what they add up to.
+    `books`, `bitcoin`, `activity`, `ballots` and `seen` (leaves by kind) are what they add up to.
     """
 
     def __init__(self, tx: Tx, receipts: ReceiptCheck, fee: Fee, report: Report, progress: Progress) -> None:
@@ -69,7 +70,10 @@ class Leaves:
         self._report = report
         self._progress = progress
         self._rented = Rented()
-        auditing = Auditing(self.books, self.activity, receipts, fee, self._rented, self.bitcoin)
+        self.ballots = Ballots()
+        auditing = Auditing(
+            self.books, self.activity, receipts, fee, self._rented, self.bitcoin, self.ballots
+        )
         self._kinds: dict[int, tuple[Kind, slice]] = {}
         at = len(_OWN)
         for kind in KINDS:

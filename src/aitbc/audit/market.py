@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
-from aitbc.audit.registers import Work
+from aitbc.audit.registers import Fee, Work
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.gpu_names import model_key
 from aitbc.core.money import BPS
@@ -92,7 +92,7 @@ WHERE k.booking_id <> '' AND (b.id IS NULL OR b.booker_id <> k.account_id) ORDER
 )
 
 
-def check_market(tx: Tx, work: Work, report: Report, progress: Progress) -> None:
+def check_market(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progress) -> None:
     """Every booking, review and GPU, then the miners and jobs that are kept for bookings. Raises Wrong."""
     progress.stage("market", 0)
     of_gpu: dict[str, list[int]] = {}  # bookings, ms used of those that have ended
@@ -102,6 +102,7 @@ def check_market(tx: Tx, work: Work, report: Report, progress: Progress) -> None
         fault = _booking_fault(row, work)
         if fault:
             raise Wrong("booking", row.id, fault)
+        fee.check_booking(row)
         sums = of_gpu.setdefault(row.gpu_id, [0, 0])
         sums[0] += 1
         sums[1] += row.used_ms if row.state != "active" else 0

@@ -9,6 +9,7 @@ from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Wrong
 from aitbc.core.clock import rfc3339
 from aitbc.core.receipt import ReceiptFields
+from aitbc.core.transfer_ids import PROPOSAL
 
 LATE_S = 86_400
 """How long after its time a manual payment may be released: coordinators are down now and then."""
@@ -74,7 +75,7 @@ class Paid:
             stated = self._receipts.pop(ended.ref, None)
             if stated is not None:
                 self._compare(stated, ended)
-            elif ended.total_units:
+            elif ended.total_units and not PROPOSAL.fits(ended.ref):
                 self._ended[ended.ref] = ended
 
     def close(self, newest_ms: int) -> None:

@@ -9,13 +9,25 @@ from aitbc.audit.findings import Wrong
 from aitbc.core.money import UNITS_PER_AIT, fee_units
 from aitbc.core.receipt.proof import VALIDITY_TOLERANCE_MS
 
+DAY_S = 86_400
 KNOWN = {
-    "fee_bps": (250, 5_000),
-    "default_price_per_1k_tokens": (UNITS_PER_AIT // 100, 1_000_000 * UNITS_PER_AIT),
-    "default_max_price_per_1k_tokens": (UNITS_PER_AIT // 10, 1_000_000 * UNITS_PER_AIT),
-    "min_transaction_fee": (UNITS_PER_AIT // 1_000, 1_000 * UNITS_PER_AIT),
+    "fee_bps": (250, 5_000, 0),
+    "default_price_per_1k_tokens": (UNITS_PER_AIT // 100, 1_000_000 * UNITS_PER_AIT, 0),
+    "default_max_price_per_1k_tokens": (UNITS_PER_AIT // 10, 1_000_000 * UNITS_PER_AIT, 0),
+    "min_transaction_fee": (UNITS_PER_AIT // 1_000, 1_000 * UNITS_PER_AIT, 0),
+    "lease_s": (60, 3_600, 30),
+    "governance_quorum_bps": (1_000, 10_000, 100),
+    "governance_threshold_bps": (5_000, 9_000, 5_000),
+    "governance_delay_s": (DAY_S, 30 * DAY_S, 60),
+    "governance_voting_s": (7 * DAY_S, 90 * DAY_S, 3_600),
+    "governance_extension_s": (DAY_S, 30 * DAY_S, 0),
+    "governance_timelock_s": (2 * DAY_S, 90 * DAY_S, 3_600),
+    "governance_window_s": (14 * DAY_S, 90 * DAY_S, DAY_S),
+    "governance_deposit": (100 * UNITS_PER_AIT, 1_000_000 * UNITS_PER_AIT, 0),
+    "governance_min_power": (100 * UNITS_PER_AIT, 1_000_000 * UNITS_PER_AIT, 0),
+    "governance_age_s": (7 * DAY_S, 90 * DAY_S, 0),
 }
-"""Each parameter's default and its highest value; the lowest is 0."""
+"""Each parameter's default, its highest and its lowest value."""
 FEE = "fee_bps"
 
 
@@ -69,7 +81,9 @@ class History:
         if not all(isinstance(text, str) and text for text in (name, by, reason)):
             return "it has no name, nobody made it, or it has no reason"
         if name in KNOWN:
-            if not all(0 <= value <= KNOWN[name][1] for value in (before, after) if value is not None):
+            if not all(
+                KNOWN[name][2] <= value <= KNOWN[name][1] for value in (before, after) if value is not None
+            ):
                 return f"{name} cannot be {after}, or have been {before}"
         elif self.unknown is None:
             return f"there is no parameter {name[:64]}"

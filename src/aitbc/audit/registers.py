@@ -17,12 +17,14 @@ from aitbc.audit.parameters import FEE, KNOWN, Change, History, explains, listed
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
 from aitbc.core.money import fee_units
-from aitbc.core.transfer_ids import BOOKED, DEPOSIT
+from aitbc.core.transfer_ids import BOOKED, DEPOSIT, PROPOSAL
 
 PAGE = 1024
 NEVER = 2**63 - 1
 MAX_LEASES = 4096
 DAY_MS = 86_400_000
+
+HELD_FOR = (DEPOSIT, BOOKED, PROPOSAL)
 
 CHANGES = statement(
     text(f"SELECT {', '.join(Change._fields)} FROM parameter_changes ORDER BY number"), Change
@@ -98,6 +100,13 @@ class Fee:
         if job.fee_bps not in (range(KNOWN[FEE][1] + 1) if None in shares else shares):
             what = f"its fee is {job.fee_bps} basis points; when its run began it was {listed(shares)}"
             raise Wrong("job", job.id, what)
+
+    def check_booking(self, booking: Any) -> None:
+        """Of a GPU's booking. Raises Wrong where the fee that was fixed for it was not in force when it was made."""
+        shares = self._history.around(FEE, booking.created_at_ms)
+        if booking.fee_bps not in (range(KNOWN[FEE][1] + 1) if None in shares else shares):
+            what = f"its fee is {booking.fee_bps} basis points; when it was made it was {listed(shares)}"
+            raise Wrong("booking", booking.id, what)
 
 
 class Work:
@@ -224,11 +233,11 @@ def _miner_fault(row: Any, work: Work) -> str:
 
 
 def _check_what_is_held(tx: Tx, work: Work, report: Report) -> None:
-    """Each open hold is an open job's, a booking's or a miner's deposit; what other programs hold nothing here says."""
+    """Each open hold is a job's, a booking's, or a deposit; what other programs hold nothing here says."""
     others = 0
     for hold in sorted(work.open_holds):
         row = tx.one(PURPOSE, hold=hold)
-        if row is not None and (row.job is not None or DEPOSIT.fits(row.ref) or BOOKED.fits(row.ref)):
+        if row is not None and (row.job is not None or any(form.fits(row.ref) for form in HELD_FOR)):
             raise Wrong("transfer", hold, f"it holds money for {row.ref}, which has no such hold open")
         others += 1
     if others:

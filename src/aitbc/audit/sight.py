@@ -50,7 +50,10 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ADDED: OWNER,
         REMOVED: OWNER,
     },
-    "balance_marks": {REMOVED: "a statement adds up from the mark before it"},
+    "balance_marks": {
+        "low_units": "NULL, as of marks from before it was kept: it is added up again where it is asked for",
+        REMOVED: "a statement adds up from the mark before it",
+    },
     "bitcoin_blocks": dict.fromkeys(("hash", "height", ADDED, REMOVED), WATCH),
     "bitcoin_outputs": {
         "id": "of one that was never credited",
@@ -84,7 +87,6 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "clearing": "whether jobs of a booking that has ended are looked for again",
         "counted_until_ms": "the latest heartbeat that was counted",
         "end_ms": f"{NOT_ENDED}; by less than a minute",
-        "fee_bps": NOT_ENDED,
         "key_id": "of a key without a limit",
         "miner_id": NOT_ENDED,
         "model_key": "of its GPU when it was booked, which its owner may say anew",
@@ -136,6 +138,7 @@ OUTSIDE: dict[str, dict[str, str]] = {
         "key_id": "which of the client's keys submitted it",
         "lease_expires_at_ms": LEASE,
         "lease_id": LEASE,
+        "lease_ms": LEASE,
         "max_run_ms": LEASE,
         "max_price_units": "by less than what changes the hold that was rounded up from it",
         "message": "what a miner said about a failure",
@@ -205,6 +208,12 @@ OUTSIDE: dict[str, dict[str, str]] = {
         OWN_WORD,
     ),
     "payments": {"id": "of one that waits for its escrow: its hold will have the same id"},
+    "proposals": {
+        "deposit_key_id": "of a key without a limit, against which nothing counts",
+        "deposit_period_ms": "of a key without a limit",
+        "due_ms": "of one that is queued: when it is tried again",
+        "reason": "why it could not be executed when that was last tried",
+    },
     "providers": {
         **dict.fromkeys(("allowance", "approval", "paused_until_ms", "strikes"), TRUST),
         "delivered": FEWER,

@@ -13,7 +13,7 @@ from aitbc.audit.network import Network, is_old
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.core.canonical import loads_strict
 from aitbc.core.signing import public_from_text
-from aitbc.core.transfer_ids import BITCOIN, SIGNED_FEE
+from aitbc.core.transfer_ids import ALLOCATED, BITCOIN, SIGNED_FEE
 from aitbc.core.wallet.address import kind_of, native_address
 from aitbc.core.wallet.transaction import Transaction, check_addresses, is_signed, read_transaction
 
@@ -61,6 +61,8 @@ def check_wallets(tx: Tx, network: Network, report: Report, progress: Progress) 
         ):  # taken back after a reorganisation: held to its entry in the log by `audit.bitcoin`
             continue
         report.at = ("transfer", row.id)
+        if ALLOCATED.fits(row.id):
+            continue  # a proposal decided it (`audit.governance`)
         if row.hash is None:
             raise _unsigned(tx, row)
         if row.ref == row.hash:

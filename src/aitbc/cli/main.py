@@ -50,6 +50,7 @@ ENTRIES = {
     "statement": Entry("statement", "statement", _CLIENT),
     "receipt": Entry("receipts", "receipt_app", _CLIENT),
     "wallet": Entry("wallet_keys", "wallet_app", _CLIENT),
+    "governance": Entry("governance", "governance_app", _CLIENT),
     "policy": Entry("policy", "policy_app", _CLIENT),
     "miner": Entry("miner", "miner_app", _MINER),
     "serve": Entry("serve", "serve", _OPERATOR),

@@ -88,9 +88,11 @@ BITCOIN = IdForm(
     _MINT | _WALLETS,
     "A bitcoin output is TXID:INDEX, with the number of its credit or reversal behind it but for the first.",
 )
-IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED, "bitcoin": BITCOIN}
+PROPOSAL_SAYS = "A proposal's id is a UUID of version 7."
+ALLOCATED = IdForm("allocated:", UUID_V7, _WALLETS, PROPOSAL_SAYS)
+IDS = {"timed": TIMED, "grant": GRANT, "minted": MINTED, "bitcoin": BITCOIN, "allocated": ALLOCATED}
 """Every form that an id has: a time; and what happens once by its name, a grant, an operator's own number, a credit of
-a bitcoin output and its reversal."""
+a bitcoin output and its reversal, what a proposal took out of the treasury."""
 
 JOB = ReferenceForm("", UUID_V7, _HOLDING, "A job's id is a UUID of version 7.")
 DEPOSIT = ReferenceForm(
@@ -100,6 +102,7 @@ DEPOSIT = ReferenceForm(
     "A miner's id is 1 to 64 of A-Z a-z 0-9 . _ -",
 )
 BOOKED = ReferenceForm("booking ", UUID_V7, _HOLDING, "A booking's id is a UUID of version 7.")
+PROPOSAL = ReferenceForm("proposal ", UUID_V7, frozenset({"hold", "post", "void", "transfer"}), PROPOSAL_SAYS)
 SIGNED = ReferenceForm("", _HEX_64, _WALLETS, "A signed transaction's hash is 64 hex digits.")
 SIGNED_FEE = ReferenceForm("fee:", _HEX_64, _WALLETS, SIGNED.says)
 REASON = ReferenceForm(
@@ -113,13 +116,14 @@ REFERENCES = {
     "job": JOB,
     "deposit": DEPOSIT,
     "booking": BOOKED,
+    "proposal": PROPOSAL,
     "signed": SIGNED,
     "signed_fee": SIGNED_FEE,
     "topup": TOPUP,
     "reason": REASON,
 }
-"""Every form that a reference has: a job, a miner, a booking, what a wallet signed and the fee of that, a top-up with
-Bitcoin; and why money is made."""
+"""Every form that a reference has: a job, a miner, a booking, a proposal (its deposit, and what it allots), what a
+wallet signed and the fee of that, a top-up with Bitcoin; and why money is made."""
 
 GRANTED = REASON.of("devnet grant")
 

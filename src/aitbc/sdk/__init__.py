@@ -29,6 +29,7 @@ from aitbc.sdk.errors import (
     WaitTimeout,
 )
 from aitbc.sdk.exchange import BitcoinOutput, BitcoinPayment, Rates
+from aitbc.sdk.governance import Delegation, Delegations, Parameter, Proposal, VoteCast, VotingPower
 from aitbc.sdk.gpu_market import GpuPricing, GpuReview, GpuReviewPage
 from aitbc.sdk.gpus import GpuOffer, GpuPage, Order, OrderPage
 from aitbc.sdk.job_models import BatchItem, Explanation, Job, JobEvent, JobWarning
@@ -52,6 +53,8 @@ __all__ = [
     "Client",
     "Conflict",
     "CoordinatorUnreachable",
+    "Delegation",
+    "Delegations",
     "Explanation",
     "Gpu",
     "GpuOffer",
@@ -74,10 +77,12 @@ __all__ = [
     "Order",
     "OrderPage",
     "Page",
+    "Parameter",
     "Payment",
     "PaymentRequired",
     "PermissionDenied",
     "PriceRange",
+    "Proposal",
     "Quote",
     "RateLimited",
     "Rates",
@@ -85,6 +90,8 @@ __all__ = [
     "ServerError",
     "Statement",
     "UnexpectedAnswer",
+    "VoteCast",
+    "VotingPower",
     "WaitTimeout",
     "chat_job",
     "embedding_job",

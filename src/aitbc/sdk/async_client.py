@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import exchange, gpu_market, operations, payments, receipt_operations
+from aitbc.sdk import exchange, governance, gpu_market, operations, payments, receipt_operations
 from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
@@ -113,6 +113,16 @@ class AsyncClient:
     open_payment = _awaiting(payments.open_payment)
     release_payment = _awaiting(payments.release_payment)
     refund_payment = _awaiting(payments.refund_payment)
+    propose = _awaiting(governance.propose)
+    proposals = _awaiting(governance.proposals)
+    proposal = _awaiting(governance.proposal)
+    cancel_proposal = _awaiting(governance.cancel_proposal)
+    vote = _awaiting(governance.vote)
+    execute_proposal = _awaiting(governance.execute_proposal)
+    voting_power = _awaiting(governance.voting_power)
+    delegate = _awaiting(governance.delegate)
+    delegations = _awaiting(governance.delegations)
+    network_parameters = _awaiting(governance.network_parameters)
     register_gpu = _awaiting(rentals.register_gpu)
     gpus = _awaiting(rentals.gpus)
     gpu = _awaiting(rentals.gpu)

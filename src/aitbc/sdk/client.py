@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from aitbc.sdk import exchange, gpu_market, operations, payments, receipt_operations
+from aitbc.sdk import exchange, governance, gpu_market, operations, payments, receipt_operations
 from aitbc.sdk import gpus as rentals
 from aitbc.sdk.http import describe, failure_of, httpx_arguments, httpx_options, make_policy, reply_of
 from aitbc.sdk.transport import Flow, HttpReply, HttpRequest, Sleep, TryFailed, drive
@@ -113,6 +113,16 @@ class Client:
     open_payment = _blocking(payments.open_payment)
     release_payment = _blocking(payments.release_payment)
     refund_payment = _blocking(payments.refund_payment)
+    propose = _blocking(governance.propose)
+    proposals = _blocking(governance.proposals)
+    proposal = _blocking(governance.proposal)
+    cancel_proposal = _blocking(governance.cancel_proposal)
+    vote = _blocking(governance.vote)
+    execute_proposal = _blocking(governance.execute_proposal)
+    voting_power = _blocking(governance.voting_power)
+    delegate = _blocking(governance.delegate)
+    delegations = _blocking(governance.delegations)
+    network_parameters = _blocking(governance.network_parameters)
     register_gpu = _blocking(rentals.register_gpu)
     gpus = _blocking(rentals.gpus)
     gpu = _blocking(rentals.gpu)

@@ -109,7 +109,7 @@ class Rates:
     min_btc: Decimal
     max_btc: Decimal
     lock_s: int
-    block_height: int | None
+    bitcoin_height: int | None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -122,7 +122,7 @@ class Rates:
             min_btc=get.money("min_btc"),
             max_btc=get.money("max_btc"),
             lock_s=get.integer("lock_s"),
-            block_height=get.opt_integer("block_height"),
+            bitcoin_height=get.opt_integer("bitcoin_height"),
             raw=get.data,
         )
 

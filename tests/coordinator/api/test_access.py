@@ -10,6 +10,7 @@ from aitbc.core.clock import ManualClock
 from tests.coordinator.api.conftest import sqlite_only
 from tests.coordinator.api.support import Headers, Market, expect_error
 from tests.coordinator.api.test_exchange import OF_EXCHANGE
+from tests.coordinator.api.test_governance import OF_GOVERNANCE
 from tests.coordinator.api.test_gpus import OF_GPUS
 from tests.coordinator.api.test_payments import OF_PAYMENTS
 from tests.coordinator.api.test_users import OF_USERS
@@ -126,7 +127,7 @@ def test_the_table_has_every_protected_operation(api: Market) -> None:
     document = api.get("/openapi.json").json()
     listed = {
         (method, path.partition("?")[0])
-        for method, path, *_ in [*PROTECTED, *OF_USERS, *OF_PAYMENTS, *OF_GPUS, *OF_EXCHANGE]
+        for method, path, *_ in [*PROTECTED, *OF_USERS, *OF_PAYMENTS, *OF_GPUS, *OF_EXCHANGE, *OF_GOVERNANCE]
     }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -179,7 +179,7 @@ def test_the_rates_are_public(begin: Begin) -> None:
         3600,
     )
     assert [rule["blocks"] for rule in rates["confirmations"]] == [2, 4, 8]
-    assert (rates["min_btc"], rates["block_height"]) == (0.00001, 0)
+    assert (rates["min_btc"], rates["bitcoin_height"]) == (0.00001, 0)
 
 
 def test_without_an_exchange_it_says_so(api: Market) -> None:

@@ -38,6 +38,7 @@ BODIES: dict[str, Any] = {
     "/v1/miner/results": {"miner_id": "m1", "results": [RESULT]},
     "/v1/miner/fail": {"miner_id": "m1", "job_id": "{job}", "cause": "ENGINE_ERROR", "lease_id": "x"},
     "/v1/payments": {"job_id": "{job}"},
+    "/v1/exchange/create-payment": {"amount": 5, "btc_amount": 5},
     "/v1/marketplace/gpu/register": {"model": "RTX 4090", "memory_gb": 24, "price_per_hour": 1},
     "/v1/marketplace/gpu/{gpu_id}/book": {"duration_hours": 1},
     "/v1/marketplace/gpu/{gpu_id}/reviews": {"rating": 5},
@@ -45,6 +46,9 @@ BODIES: dict[str, Any] = {
     "/v1/users/challenge": {"wallet_address": "0x" + "1" * 40},
     "/v1/users/login": {"wallet_address": "0x" + "1" * 40, "message": "x", "signature": "x"},
     "/v1/users/me/keys": {},
+    "/v1/governance/proposals": {"type": "text", "title": "x"},
+    "/v1/governance/vote": {"proposal_id": "x", "choice": "for"},
+    "/v1/governance/delegate": {"delegate": None},
     "/rpc/sendTx": {"version": "aitbc/transaction/v1", "chain_id": "ait-devnet", "nonce": 1},
 }
 MORE_PLACES = {
@@ -145,7 +149,8 @@ def test_numbers_of_bodies(api: Market) -> None:
             for number in ODD:
                 body = written(BODIES[path], way, number, scene.job)
                 answer = api.call(method, url, headers, content=body)
-                assert answer.status_code < 500, (path, way, number[:30], answer.text)
+                off = answer.status_code == 503 and answer.json()["error_code"] == "EXCHANGE_OFF"
+                assert answer.status_code < 500 or off, (path, way, number[:30], answer.text)
                 tried += 1
     assert tried > 1000
 

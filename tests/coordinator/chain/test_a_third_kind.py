@@ -31,41 +31,41 @@ from tests.support.flows import (
 
 __all__ = ["database_url", "ids_of_this_time", "market", "memory_folder"]
 
-VOTE = leaf.LeafKind(77, "votes", "aitbc/vote/v1")
-DATA = b'{"choice":"yes","type":"aitbc/vote/v1"}'
+WISH = leaf.LeafKind(77, "wishes", "aitbc/wish/v1")
+DATA = b'{"choice":"yes","type":"aitbc/wish/v1"}'
 _l: Any = table_of(Leaf).c
 
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(leaf.KINDS, VOTE.number, VOTE)
+    monkeypatch.setitem(leaf.KINDS, WISH.number, WISH)
     rows = statement(
         select(_l.leaf_index, literal_column("0")).where(
-            _l.kind == literal_column(str(VOTE.number)),
+            _l.kind == literal_column(str(WISH.number)),
             *log_entries._range,
         )
     )
-    monkeypatch.setitem(log_entries.ENTRIES, VOTE.number, (rows, lambda _nothing: DATA))
+    monkeypatch.setitem(log_entries.ENTRIES, WISH.number, (rows, lambda _nothing: DATA))
 
 
 def test_it_needs_its_entries_alone(known: None, db: Database, market: Market) -> None:
     db.write_sync(found)
     client, miner = market.client(), market.miner()
     market.complete(miner, market.claim(miner, market.submit(client).id).id)
-    db.write_sync(service.append, VOTE.number, "vote-1", DATA)
+    db.write_sync(service.append, WISH.number, "wish-1", DATA)
     made = db.read_sync(sealer.draft, CHAIN, KEY)
     assert made is not None and db.write_sync(sealer.seal, made)
     block = made.block
     contents = json.loads(block.contents)
     assert contents["parameters"] == 2, "the fees that tests set"
-    assert contents["votes"] == 1 == block.receipts
+    assert contents["wishes"] == 1 == block.receipts
     assert contents["transfers"] == block.transactions == block.tree_size - 4
-    place = db.read_sync(proofs.place_of, "vote-1")
+    place = db.read_sync(proofs.place_of, "wish-1")
     assert place is not None and place.hash == leaf_hash(DATA).hex()
-    assert db.read_sync(proofs.proof_of, "vote-1", 1.0)
+    assert db.read_sync(proofs.proof_of, "wish-1", 1.0)
     bundle = db.read_sync(log_entries.tile_bytes, tile_path(BUNDLE, 0, block.tree_size))
     assert DATA in bundle
-    assert db.read_sync(explorer.search, place.hash) == [] == db.read_sync(explorer.search, "vote-1")
+    assert db.read_sync(explorer.search, place.hash) == [] == db.read_sync(explorer.search, "wish-1")
     with pytest.raises(TransactionNotFound):
         db.read_sync(transactions.find, place.hash)
     wrong = db.read_sync(audit, CHAIN).wrong

@@ -93,6 +93,24 @@ def test_a_job_and_the_bookings_end(market: Market) -> None:
     market.check()
 
 
+def test_many_clocks_end_and_begin_each_booking_once(market: Market) -> None:
+    rentals = Rentals(market)
+    rentals.round()
+    alice = market.client(units=40 * HOUR_UNITS)
+    rigs = [rentals.rig(f"m{n}") for n in range(20)]
+    now = market.clock.now_ms()
+    ending = [rentals.book(alice, rig) for rig in rigs]
+    coming = [rentals.book(alice, rig, start_ms=now + HOUR_MS) for rig in rigs]
+    rentals.passes(30, rigs)
+    market.clock.advance(3_570)
+    outcomes = race([rentals.round for _ in range(8)])
+    assert Counter(outcome for found in outcomes for outcome in found) == {"ran_out": 20}
+    assert {rentals.booking(one).price_units for one in ending} == {HOUR_UNITS // 60}
+    for rig, booked in zip(rigs, coming, strict=True):
+        assert (rentals.gpu(rig).booking_id, rentals.booking(booked).opened) == (booked.booking.id, 1)
+    market.check()
+
+
 def test_two_reviews_of_one_booking(market: Market) -> None:
     """One is kept, whichever came last, and counted once; reviews of other bookings of the GPU lose nothing to it."""
     rentals = Rentals(market)

@@ -12,10 +12,14 @@ from sqlalchemy import text
 from aitbc.coordinator.database import Database, Tx
 from aitbc.coordinator.errors import AitbcError, StorageUnavailable
 from aitbc.coordinator.ledger import service as ledger
-from tests.coordinator.faults.acts import ACTS, Act, Scene
+from tests.coordinator.faults.acts import ACTS as OF_JOBS
+from tests.coordinator.faults.acts import Act, Scene
+from tests.coordinator.faults.bitcoin_acts import BITCOIN_ACTS
 from tests.coordinator.faults.injection import COMMIT_AFTER, COMMIT_BEFORE, Faults
+from tests.coordinator.faults.rental_acts import RENTAL_ACTS
 from tests.support.flows import Market, in_loop
 
+ACTS = {**OF_JOBS, **RENTAL_ACTS, **BITCOIN_ACTS}
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("name", ACTS)]
 MOST_STATEMENTS = 60
 

@@ -156,6 +156,7 @@ def test_what_a_claim_makes_of_a_job(market: Market, client: Principal, first: b
         progress_ms=0,
         unit_price_units=100,
         fee_bps=1000,
+        lease_ms=LEASE_MS,
         attempts=2,
         event_count=waiting.event_count + 1,
         cause="",

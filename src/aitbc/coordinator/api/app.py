@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from aitbc import __version__
-from aitbc.coordinator.api import docs, system
+from aitbc.coordinator.api import docs, governance, system
 from aitbc.coordinator.api.account import exchange, payments, statements, users
 from aitbc.coordinator.api.chain import explorer, log, rpc
 from aitbc.coordinator.api.dialects.by_resource import jobs, mining, records
@@ -41,6 +41,7 @@ ROUTERS: tuple[Router, ...] = (
     gpus.router,
     bookings.router,
     reviews.router,
+    governance.router,
     rpc.router,
     explorer.router,
     log.router,

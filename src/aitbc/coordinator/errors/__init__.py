@@ -45,6 +45,20 @@ from aitbc.coordinator.errors.exchange import (
     TooManyTopups,
     TopupNotFound,
 )
+from aitbc.coordinator.errors.governance import (
+    DelegationRefused,
+    NotTheProposer,
+    NoVotingPower,
+    PowerTooSmall,
+    ProposalInvalid,
+    ProposalNotCancellable,
+    ProposalNotExecutable,
+    ProposalNotFound,
+    TooManyProposals,
+    VoteChangedTooOften,
+    VotingClosed,
+    VotingNotOpen,
+)
 from aitbc.coordinator.errors.jobs import (
     FreeJobsUsedUp,
     InputQuotaExceeded,

@@ -43,6 +43,6 @@ class AccountOwes(MoneyError, Forbidden):
     status = 403
     code = "ACCOUNT_OWES"
     template = (
-        "A Bitcoin payment of this account was undone by a reorganisation of the chain after it was spent; {owed} AIT"
-        " are missing. The operator has to settle it before another payment is made."
+        "A Bitcoin payment of this account was undone by a reorganisation of the chain after it was spent: {owed} AIT"
+        " are missing, and the account has {available} AIT available. The operator has to settle it first."
     )

@@ -28,11 +28,15 @@ from aitbc.coordinator.jobs.rows import COLUMNS, JobRow, in_state_for, state_aft
 from aitbc.coordinator.parameters import service as parameters
 from aitbc.core.jobspec import ANY_MODEL
 
+MS_PER_S = 1000
 _jobs: Any = table_of(Job)
 _requests: Any = table_of(JobRequest)
 _c = _jobs.c
 _now: Any = bindparam("now")
-_lease_end: Any = bindparam("lease_expires", type_=BigInteger)
+_lease: Any = func.coalesce(
+    parameters.changed("lease_s") * literal_column(str(MS_PER_S)), bindparam("lease_ms", type_=BigInteger)
+)
+_lease_end: Any = _lease + _now
 _run_end = _c.max_run_ms + _now
 
 
@@ -78,6 +82,7 @@ def _taking(*conditions: Any) -> ClauseElement:
             progress_ms=0,
             unit_price_units=bindparam("price"),
             fee_bps=parameters.in_force("fee_bps"),
+            lease_ms=_lease,
             attempts=_c.attempts + 1,
             event_count=_c.event_count + 1,
             cause=literal_column("''"),
@@ -180,13 +185,14 @@ def claim(
 ) -> list[Claimed]:
     """Takes queued jobs for the miner, in no order; those taken, expired or unfit are left out.
 
-    The jobs of one claim share its lease id. `session`: the miner's, '' where it has none.
+    The jobs of one claim share its lease id. `lease_ms` is how long the lease lasts where the parameter `lease_s` was
+    never changed. `session`: the miner's, '' where it has none.
     """
     claimed: list[Claimed] = tx.all(
         QUEUE.claim,
         jobs=json.dumps(job_ids),
         lease=lease_id,
-        lease_expires=tx.now_ms + lease_ms,
+        lease_ms=lease_ms,
         session=session,
         now=tx.now_ms,
         **QUEUE.side_of(needs, ask),
@@ -202,7 +208,7 @@ def claim_first(
     claimed: list[Claimed] = tx.all(
         QUEUE.first[named],
         lease=lease_id,
-        lease_expires=tx.now_ms + lease_ms,
+        lease_ms=lease_ms,
         session=session,
         **fits,
     )

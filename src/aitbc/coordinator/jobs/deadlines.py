@@ -5,7 +5,7 @@ A lease never lasts past the end of its run, so whoever looks for leases that ha
 
 from typing import Any
 
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import BigInteger, bindparam, case, func, select, update
 from sqlalchemy import text as sql
 
 from aitbc.coordinator.database import statement
@@ -16,7 +16,7 @@ from aitbc.coordinator.jobs.rows import COLUMNS, JobRow
 _jobs: Any = table_of(Job)
 _c = _jobs.c
 _now: Any = bindparam("now")
-_latest: Any = bindparam("latest")
+_whole_lease: Any = func.coalesce(_c.lease_ms, bindparam("lease", type_=BigInteger)) + _now
 _shifted = _c.lease_expires_at_ms + bindparam("shift")
 _run_shifted = _c.run_ends_at_ms + bindparam("shift")
 _whole_run = _now + _c.max_run_ms
@@ -24,7 +24,7 @@ SHIFT_LEASES = statement(
     update(_jobs)
     .where(sql(RUNNING))
     .values(
-        lease_expires_at_ms=case((_shifted > _latest, _latest), else_=_shifted),
+        lease_expires_at_ms=case((_shifted > _whole_lease, _whole_lease), else_=_shifted),
         run_ends_at_ms=case((_run_shifted > _whole_run, _whole_run), else_=_run_shifted),
     )
 )
@@ -40,8 +40,8 @@ RENEW_LEASES = statement(
     update(_jobs)
     .where(sql(RUNNING))
     .values(
-        lease_expires_at_ms=_latest,
-        run_ends_at_ms=case((_c.run_ends_at_ms < _latest, _latest), else_=_c.run_ends_at_ms),
+        lease_expires_at_ms=_whole_lease,
+        run_ends_at_ms=case((_c.run_ends_at_ms < _whole_lease, _whole_lease), else_=_c.run_ends_at_ms),
     )
 )
 LEASES_EXPIRED = statement(

@@ -47,6 +47,8 @@ class Job(SQLModel, table=True):
     max_run_ms     how long one run may take; run_ends_at_ms when this one's time is over (0: it does not run).
     progress_tokens, progress_ms  what the miner last said it had generated, and how long into the run (0: nothing).
     paid_run_ms    of a run that was cancelled: how much of it its price is for (`core.metering.cancelled_units`).
+    lease_ms       how long the run's lease lasts after each word of its miner, as it was in force when the miner got it
+                   (NULL: of a run from before that was kept, or of none)
     fee_bps        the network's share of the run's price, as it was in force when the miner got it, in basis points
                    (None: it does not run; also of runs that ended before this was kept).
     miner_session  the miner's session that was given the lease ('' for a miner that has none).
@@ -128,6 +130,7 @@ class Job(SQLModel, table=True):
     min_context: int = big(0, sa_column_kwargs={"server_default": "0"})
     fee_bps: int | None = big(None, nullable=True)
     reservation: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    lease_ms: int | None = big(None, nullable=True)
 
 
 class JobRequest(SQLModel, table=True):

@@ -57,6 +57,7 @@ class JobRow(NamedTuple):
     min_context: int
     fee_bps: int | None
     reservation: str
+    lease_ms: int | None
 
     @property
     def max_units(self) -> int:

@@ -113,6 +113,7 @@ REQUEUE = statement(
         run_ends_at_ms=0,
         unit_price_units=0,
         fee_bps=None,
+        lease_ms=None,
         miner_id=literal_column("''"),
         miner_session=literal_column("''"),
         started_at_ms=None,
@@ -221,6 +222,7 @@ def create(
         min_context=spec.min_context,
         fee_bps=None,
         reservation=reservation,
+        lease_ms=None,
     )
     tx.add(INSERT_JOB, job)
     tx.add(INSERT_REQUEST, (job_id, spec.request_text))
@@ -353,9 +355,10 @@ def count_try(tx: Tx, job: JobRow) -> None:
 def extend_lease(tx: Tx, job: JobRow, lease_ms: int, progress_tokens: int | None = None) -> int:
     """Moves the lease's end to now + lease, never past the end of the run. Returns the new end in ms.
 
+    The lease lasts as long as when the run began, `lease_ms` where that was not kept.
     `progress_tokens`: what the miner says it has generated; it is only ever more.
     """
-    end_ms = min(tx.now_ms + lease_ms, max(job.run_ends_at_ms, tx.now_ms))
+    end_ms = min(tx.now_ms + (job.lease_ms or lease_ms), max(job.run_ends_at_ms, tx.now_ms))
     tokens, run_ms = job.progress_tokens, job.progress_ms
     so_far_ms = tx.now_ms - (job.started_at_ms or tx.now_ms)
     if progress_tokens is not None and progress_tokens >= tokens and so_far_ms > run_ms:

@@ -13,7 +13,7 @@ from aitbc.coordinator.chain import counters
 from aitbc.coordinator.chain.models import MARK_EVERY
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.ledger import closing
+from aitbc.coordinator.ledger import closing, lows
 from aitbc.coordinator.ledger.models import ESCROW, MOVING_KINDS, BalanceMark, Transfer
 
 MOST_ACCOUNTS = 64  # accounts that one round looks at
@@ -38,13 +38,14 @@ class Sums(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A row of `balance_marks`."""
+    """A row of `balance_marks`. `low_units`: None where it is not kept."""
 
     account_id: str
     at_ms: int
     in_units: int
     out_units: int
     movements: int
+    low_units: int | None = None
 
 
 class Draft(NamedTuple):
@@ -139,7 +140,9 @@ def of_account(tx: Tx, account_id: str, closed_ms: int, most: int, every: int = 
         at_ms = _next(tx, account_id, mark.at_ms, every)
         if at_ms is None or at_ms > closed_ms:
             break
-        mark = Mark(account_id, at_ms, *_added(tx, mark, at_ms))
+        had = mark.in_units - mark.out_units
+        low_units = lows.of_stretch(tx, account_id, had, mark.at_ms, at_ms)
+        mark = Mark(account_id, at_ms, *_added(tx, mark, at_ms), low_units)
         made.append(mark)
     return made
 

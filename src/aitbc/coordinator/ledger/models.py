@@ -77,6 +77,7 @@ class BalanceMark(SQLModel, table=True):
     """What an account had received and paid by a moment: all its movements before `at_ms`, added up.
 
     Of a time for which the books are closed, so it never changes. Derived from the transfers (`ledger.marks`).
+    low_units  the least that it had since the mark before (`ledger.lows`); NULL where that was not kept yet
     """
 
     __tablename__ = "balance_marks"
@@ -90,6 +91,7 @@ class BalanceMark(SQLModel, table=True):
     in_units: int = big()
     out_units: int = big()
     movements: int = big()
+    low_units: int | None = big(None, nullable=True)
 
 
 append_only(Transfer)

@@ -68,7 +68,7 @@ def listed(tx: Tx, wanted: GpuFilter, sort: str, limit: int, after: After | None
     """The GPUs that fit, `limit` at most; those behind `after` where it is given."""
     name, descending = SORTS[sort]
     column = _g[name]
-    look = select(*GPU_COLUMNS).where(*_conditions(wanted))
+    look = select(_g.id).where(*_conditions(wanted))
     order = [column, _g.id] if name != "id" else [column]
     if after is not None and name == "id":
         look = look.where(_g.id < after.id)
@@ -78,8 +78,11 @@ def listed(tx: Tx, wanted: GpuFilter, sort: str, limit: int, after: After | None
         # The first condition follows from the second: it is what the index is entered by.
         edge = column <= after.value if descending else column >= after.value
         look = look.where(edge, or_(further, and_(column == after.value, behind)))
-    look = look.order_by(*(one.desc() if descending else one for one in order)).limit(limit)
-    return [GpuRow._make(row) for row in tx.query(look)]
+    in_order = [one.desc() if descending else one for one in order]
+    # The ids first, from the index alone: SQLite would go to the row of each GPU that does not fit.
+    page = look.order_by(*in_order).limit(limit).subquery()
+    rows = select(*GPU_COLUMNS).join_from(page, Gpu, _g.id == page.c.id).order_by(*in_order)
+    return [GpuRow._make(row) for row in tx.query(rows)]
 
 
 def sort_value(row: GpuRow, sort: str) -> int | str:
@@ -107,5 +110,6 @@ def orders(
         (before_id, _b.id.__lt__),
     )
     where = [condition(value) for value, condition in bounds if value is not None]
-    look = select(*BOOKING_COLUMNS).where(*where).order_by(_b.id.desc()).limit(limit)
-    return [BookingRow._make(row) for row in tx.query(look)]
+    page = select(_b.id).where(*where).order_by(_b.id.desc()).limit(limit).subquery()
+    rows = select(*BOOKING_COLUMNS).join_from(page, Booking, _b.id == page.c.id).order_by(_b.id.desc())
+    return [BookingRow._make(row) for row in tx.query(rows)]

@@ -16,13 +16,15 @@ from aitbc.core.wallet.transaction import USUAL_FEE_UNITS
 
 MAX_REASON_CHARS = 200
 MAX_BY_CHARS = 100
+DAY_S = 86_400
 TRIES = 100  # each that fails means that another coordinator made a change
 
 
 class Definition(NamedTuple):
     """One parameter: what it means, its unit, its bounds (both included), and what holds until it is changed.
 
-    A default never changes: nothing in the log would say so. Who wants another sets the parameter.
+    A default never changes: nothing in the log would say so. Who wants another sets the parameter. `by_setting`: until
+    then the coordinator's own setting holds, which the log does not know; `default` is what that is usually.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Definition(NamedTuple):
     unit: str
     meaning: str
     type: str = "integer"
+    by_setting: bool = False
 
 
 class Change(NamedTuple):
@@ -82,6 +85,88 @@ DEFINITIONS: dict[str, Definition] = {
             "base units",
             "least fee of a transfer between wallets",
         ),
+        Definition(
+            "lease_s",
+            60,
+            30,
+            3_600,
+            "seconds",
+            "how long a job's lease lasts after each word of its miner; until changed, the setting LEASE_S",
+            by_setting=True,
+        ),
+        Definition(
+            "governance_quorum_bps",
+            1_000,
+            100,
+            10_000,
+            "basis points",
+            "share of all AIT outside the treasury that has to vote for a proposal to count",
+        ),
+        Definition(
+            "governance_threshold_bps",
+            5_000,
+            5_000,
+            9_000,
+            "basis points",
+            "share of the votes for and against that has to be exceeded for a proposal to pass",
+        ),
+        Definition(
+            "governance_delay_s",
+            DAY_S,
+            60,
+            30 * DAY_S,
+            "seconds",
+            "from a proposal to the opening of its vote",
+        ),
+        Definition("governance_voting_s", 7 * DAY_S, 3_600, 90 * DAY_S, "seconds", "how long a vote is open"),
+        Definition(
+            "governance_extension_s",
+            DAY_S,
+            0,
+            30 * DAY_S,
+            "seconds",
+            "how long a vote stays open at least after its quorum is reached, once",
+        ),
+        Definition(
+            "governance_timelock_s",
+            2 * DAY_S,
+            3_600,
+            90 * DAY_S,
+            "seconds",
+            "from the end of a vote to when what passed can be executed",
+        ),
+        Definition(
+            "governance_window_s",
+            14 * DAY_S,
+            DAY_S,
+            90 * DAY_S,
+            "seconds",
+            "for how long what passed can be executed, before it expires",
+        ),
+        Definition(
+            "governance_deposit",
+            100 * UNITS_PER_AIT,
+            0,
+            1_000_000 * UNITS_PER_AIT,
+            "base units",
+            "deposit of a proposal, lost where it misses its quorum or is vetoed",
+        ),
+        Definition(
+            "governance_min_power",
+            100 * UNITS_PER_AIT,
+            0,
+            1_000_000 * UNITS_PER_AIT,
+            "base units",
+            "least voting power of a proposer",
+        ),
+        Definition(
+            "governance_age_s",
+            7 * DAY_S,
+            0,
+            90 * DAY_S,
+            "seconds",
+            "for how long AIT has to be held to vote",
+        ),
     )
 }
 
@@ -122,9 +207,31 @@ def standing(tx: Tx) -> list[Standing]:
 
 def in_force(name: str) -> ColumnElement[int]:
     """The parameter's value now as an expression, for a statement that keeps it with what it writes."""
+    return func.coalesce(changed(name), literal_column(str(DEFINITIONS[name].default)))
+
+
+def changed(name: str) -> ColumnElement[int]:
+    """What the parameter was changed to, as an expression; NULL where it never was."""
     named = _c.name == literal_column(f"'{name}'")
     found = select(_c.value_after).where(named).order_by(_c.number.desc()).limit(literal_column("1"))
-    return func.coalesce(found.scalar_subquery(), literal_column(str(DEFINITIONS[name].default)))
+    return found.scalar_subquery()
+
+
+def changed_to(tx: Tx, name: str) -> int | None:
+    """What the parameter was changed to; None where it never was, and its default or a setting holds."""
+    row = newest(tx, name)
+    return None if row is None else row.value_after
+
+
+def check(name: str, value: object) -> Definition:
+    """The parameter's definition, where the value is one that it can have. Raises InvalidRequest."""
+    definition = DEFINITIONS.get(name)
+    if definition is None:
+        raise InvalidRequest(f"There is no parameter {clean(name, 64)}.", parameter=clean(name, 64))
+    if type(value) is not int or not definition.low <= value <= definition.high:
+        what = f"{name} is an integer from {definition.low} to {definition.high} ({definition.unit})."
+        raise InvalidRequest(what, parameter=name)
+    return definition
 
 
 def usual(tx: Tx, name: str) -> int:
@@ -143,19 +250,15 @@ def set_value(tx: Tx, name: str, value: int, by: str, reason: str) -> Change | N
     `by` and `reason` are public. None where that is its value already: nothing changes, nothing is written.
     Raises InvalidRequest; ServerBusy where other coordinators were faster again and again.
     """
-    definition = DEFINITIONS.get(name)
-    if definition is None:
-        raise InvalidRequest(f"There is no parameter {clean(name, 64)}.", parameter=clean(name, 64))
-    if type(value) is not int or not definition.low <= value <= definition.high:
-        what = f"{name} is an integer from {definition.low} to {definition.high} ({definition.unit})."
-        raise InvalidRequest(what, parameter=name)
+    definition = check(name, value)
     by, reason = _line("Who changes a parameter", by, MAX_BY_CHARS), reason_of(reason)
     tx.memo.pop(name, None)
     for _ in range(TRIES):
         # In this order: who makes a change between the two has the number that is tried below.
         last: Change | None = tx.one(NEWEST)
         before = newest(tx, name)
-        was = definition.default if before is None else before.value_after
+        usual_value = None if definition.by_setting else definition.default
+        was = usual_value if before is None else before.value_after
         if was == value:
             return None
         number, not_before = (1, 0) if last is None else (last.number + 1, last.effective_at_ms)

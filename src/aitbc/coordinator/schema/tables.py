@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 import aitbc.coordinator.api_keys.models
 import aitbc.coordinator.chain.models
 import aitbc.coordinator.exchange.models
+import aitbc.coordinator.governance.models
 import aitbc.coordinator.idempotency.models
 import aitbc.coordinator.jobs.models
 import aitbc.coordinator.ledger.models

@@ -14,6 +14,9 @@ RECEIPT = 1
 PARAMETER = 2
 BOOKING = 3
 BITCOIN_CREDIT = 7
+PROPOSAL = 4
+VOTE = 5
+DELEGATION = 6
 
 
 class LeafKind(NamedTuple):
@@ -35,6 +38,9 @@ KINDS = {
         LeafKind(PARAMETER, "parameters", "aitbc/parameter/v1"),
         LeafKind(BOOKING, "bookings", "aitbc/booking/v1"),
         LeafKind(BITCOIN_CREDIT, "bitcoin_credits", "aitbc/bitcoin-credit/v1"),
+        LeafKind(PROPOSAL, "proposals", "aitbc/proposal/v1"),
+        LeafKind(VOTE, "votes", "aitbc/vote/v1"),
+        LeafKind(DELEGATION, "delegations", "aitbc/delegation/v1"),
     )
 }
 """Every kind that this program appends. Who reads logs may meet others, and counts them."""
@@ -152,4 +158,39 @@ def bitcoin_credit_leaf(
         f'"created_at_ms":{created_at_ms},"id":{_quote(entry_id)},"kind":{_quote(kind)},'
         f'"outpoint":{_quote(outpoint)},"rate_units":"{rate_units}","sat":"{sat}","short_units":"{short_units}",'
         f'"topup":{_quote(topup_id)},"type":"aitbc/bitcoin-credit/v1","units":"{units}"}}'
+    ).encode()
+
+
+def proposal_leaf(event_id: str, event: str, at_ms: int, by: str, body: str) -> bytes:
+    """RFC 8785 of {at_ms, body, by, event, id, type}: something that happened to a proposal.
+
+    `event_id` is `proposal:<proposal>:<number>`; `body` the RFC 8785 text of an object: what was proposed, or how it
+    ended. ValueError: a text with a lone surrogate, which has no UTF-8.
+    """
+    return (
+        f'{{"at_ms":{at_ms},"body":{body},"by":{_quote(by)},"event":{_quote(event)},"id":{_quote(event_id)},'
+        '"type":"aitbc/proposal/v1"}'
+    ).encode()
+
+
+def vote_leaf(vote_id: str, account: str, by: str, choice: str, power_units: int, at_ms: int) -> bytes:
+    """RFC 8785 of {account, at_ms, by, choice, id, power_units, type}: one account's vote.
+
+    `vote_id` is `vote:<proposal>:<number>`; `by` is who cast it, the account itself or its delegate; `power_units` is
+    written as a string. ValueError as above.
+    """
+    return (
+        f'{{"account":{_quote(account)},"at_ms":{at_ms},"by":{_quote(by)},"choice":{_quote(choice)},'
+        f'"id":{_quote(vote_id)},"power_units":"{power_units}","type":"aitbc/vote/v1"}}'
+    ).encode()
+
+
+def delegation_leaf(delegation_id: str, delegator: str, delegate: str, at_ms: int) -> bytes:
+    """RFC 8785 of {at_ms, delegate, delegator, id, type}: whom an account lets vote for it; '' nobody any more.
+
+    `delegation_id` is `delegation:<number>:<delegator>`. ValueError as above.
+    """
+    return (
+        f'{{"at_ms":{at_ms},"delegate":{_quote(delegate)},"delegator":{_quote(delegator)},'
+        f'"id":{_quote(delegation_id)},"type":"aitbc/delegation/v1"}}'
     ).encode()

@@ -88,7 +88,7 @@ async def rates(request: ApiRequest) -> Response:
             {"below_btc": ait(MEDIUM_SAT), "blocks": medium},
             {"below_btc": None, "blocks": large},
         ],
-        "block_height": None if watch is None else watch.height,
+        "bitcoin_height": None if watch is None else watch.height,
         "looked_at": None if watch is None else rfc3339(watch.whole_ms),
     }
     return reply(found)
@@ -137,8 +137,8 @@ def _output_json(view: TopupView, one: OutputRow) -> schemas.BitcoinOutput:
         "satoshi": one.sat,
         "status": "gone" if one.gone else "block" if in_block else "mempool",
         "confirmations": view.tip_height - one.height + 1 if in_block else 0,
-        "block_height": one.height if in_block else None,
-        "block_hash": one.hash or None,
+        "bitcoin_height": one.height if in_block else None,
+        "bitcoin_hash": one.hash or None,
         "late": one.late == 1,
         "credited": 0 if one.reversed else ait(one.credited_units),
         "owed": ait(one.credited_units) if one.reversed and not one.forgiven else 0,

@@ -111,8 +111,8 @@ async def result(request: ApiRequest, principal: Principal, job_id: str, asked_s
 def assignments_json(request: ApiRequest, taken: list[Assignment]) -> list[replies.Assignment]:
     """Leased jobs as their miner gets them."""
     runtime = request.runtime
-    lease_s, now_ms = runtime.settings.lease_s, runtime.clock.now_ms()
-    return [assignment_json(assignment, lease_s, now_ms) for assignment in taken]
+    now_ms = runtime.clock.now_ms()
+    return [assignment_json(assignment, runtime.context, now_ms) for assignment in taken]
 
 
 def taken_json(request: ApiRequest, taken: Taken) -> replies.Assignments:

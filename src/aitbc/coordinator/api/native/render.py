@@ -156,7 +156,7 @@ def _gb(megabytes: int) -> int | float:
     return megabytes / 1024 if rest else whole
 
 
-def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> replies.Assignment:
+def assignment_json(assignment: Assignment, ctx: FlowContext, now_ms: int) -> replies.Assignment:
     """A leased job as its miner gets it."""
     job = assignment.job
     request: dict[str, Any] = orjson.loads(assignment.request_text)
@@ -171,7 +171,7 @@ def assignment_json(assignment: Assignment, lease_s: float, now_ms: int) -> repl
         "prompt_hash": job.prompt_hash,
         "lease_id": job.lease_id,
         "lease_expires_at": rfc3339(job.lease_expires_at_ms),
-        "lease_s": lease_s,
+        "lease_s": (job.lease_ms or ctx.lease_ms) / 1000,
         "max_run_s": job.max_run_ms / 1000,
         "run_left_s": max(0, job.run_ends_at_ms - now_ms) / 1000,
         "run_ends_at": rfc3339(job.run_ends_at_ms),
@@ -237,7 +237,7 @@ def listed_miner_json(listed: ListedMiner) -> replies.ListedMiner:
 
 def miner_json(own: OwnMiner, ctx: FlowContext) -> replies.Miner:
     """A miner as its owner sees it, with what its program needs to know of the network."""
-    miner, offers, cap_units = own
+    miner, offers, cap_units, lease_ms = own
     return {
         "id": miner.id,
         "miner_id": miner.id,
@@ -253,7 +253,7 @@ def miner_json(own: OwnMiner, ctx: FlowContext) -> replies.Miner:
         "public_key": miner.public_key or None,
         "session_id": miner.session_id or None,
         "heartbeat_interval_s": ctx.heartbeat_ms / 1000,
-        "lease_s": ctx.lease_ms / 1000,
+        "lease_s": lease_ms / 1000,
         "default_max_price_per_1k": ait(cap_units),
         "chain_id": ctx.chain_id,
         "network_id": ctx.network_id,

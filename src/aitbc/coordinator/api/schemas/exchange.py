@@ -48,8 +48,8 @@ class BitcoinOutput(Reply):
     satoshi: int
     status: Annotated[str, OneOf("mempool", "block", "gone")]
     confirmations: int
-    block_height: int | None
-    block_hash: str | None
+    bitcoin_height: int | None
+    bitcoin_hash: str | None
     late: Annotated[bool, Field(description="It came after the rate's lock; the rate of its credit holds.")]
     credited: Annotated[float, Field(description="AIT that were credited for it and stand.")]
     owed: Annotated[float, Field(description="AIT of it that a reversal could not take back.")]
@@ -102,5 +102,5 @@ class Rates(Reply):
     max_btc: float
     lock_s: Annotated[int, Field(description="How long a payment's rate is locked.")]
     confirmations: list[ConfirmationRule]
-    block_height: Annotated[int | None, Field(description="The last Bitcoin block that was looked at.")]
+    bitcoin_height: Annotated[int | None, Field(description="The last Bitcoin block that was looked at.")]
     looked_at: str | None

@@ -19,6 +19,7 @@ from aitbc.coordinator.exchange import outputs, topups, watch
 from aitbc.coordinator.exchange.terms import MIN_SAT, UNPAID_A_DAY, Terms, spread
 from aitbc.coordinator.exchange.topups import NUMBERS, TopupRow
 from aitbc.coordinator.exchange.watch import WatchRow
+from aitbc.coordinator.ledger import service as ledger
 from aitbc.core.bitcoin import format_btc, sat_for, units_of
 from aitbc.core.ids import new_id
 from aitbc.core.money import MAX_UNITS, format_ait
@@ -41,7 +42,8 @@ def create(tx: Tx, terms: Terms, principal: Principal, wanted: Wanted) -> str:
     seen = _watched(tx, terms)
     sat = _sat(terms, wanted)
     if owed := outputs.owed_by(tx, principal.account_id):
-        raise AccountOwes(owed_units=owed)
+        has = ledger.balance(tx, principal.account_id)
+        raise AccountOwes(owed_units=owed, available_units=has.available_units)
     number = topups.take_index(tx, NUMBERS)  # from here on one after the other
     _check_room(tx, terms, principal.account_id)
     place, key_id = _place(tx, terms)
@@ -88,6 +90,8 @@ def assign(tx: Tx, output: str, topup_id: str) -> None:
         raise InvalidRequest("There is no output of this name that waits to be assigned.", field="outpoint")
     if topup is None:
         raise InvalidRequest("There is no such top-up.", field="topup")
+    if topup.script != row.script:
+        raise InvalidRequest("That top-up has another address than the output pays.", field="topup")
     if not outputs.assign(tx, output, topup_id):
         raise InvalidRequest("Somebody else has just assigned it.", field="outpoint")
 

@@ -112,12 +112,12 @@ def follow_clock(tx: Tx, ctx: FlowContext, by_ms: int) -> int:
         for shift_expiries in deadlines.SHIFT_EXPIRIES:
             tx.run(shift_expiries, shift=forward_ms, before=tx.now_ms - forward_ms)
     miners.follow_clock(tx, by_ms)
-    return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, latest=tx.now_ms + ctx.lease_ms, now=tx.now_ms)
+    return tx.run(deadlines.SHIFT_LEASES, shift=forward_ms, lease=ctx.lease_ms, now=tx.now_ms)
 
 
 def renew_leases(tx: Tx, ctx: FlowContext) -> int:
     """The coordinator is back: every lease lasts its full time from now, and its run as long at least. How many."""
-    return tx.run(deadlines.RENEW_LEASES, latest=tx.now_ms + ctx.lease_ms)
+    return tx.run(deadlines.RENEW_LEASES, lease=ctx.lease_ms, now=tx.now_ms)
 
 
 def lapse_miners(tx: Tx, ctx: FlowContext) -> int:

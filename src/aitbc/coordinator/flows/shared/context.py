@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from aitbc.coordinator.database import Tx
 from aitbc.coordinator.miners.on_offer import OnOffer
+from aitbc.coordinator.parameters import service as parameters
 from aitbc.coordinator.signing.signatures import Signatures, SigningWorker
 from aitbc.core.signing import PrivateKey
 
@@ -41,6 +43,11 @@ class FlowContext:
     no_show_ms: int = 600_000
     network_id: str = ""
     on_offer: OnOffer = field(default_factory=OnOffer, compare=False)
+
+    def lease_ms_in(self, tx: Tx) -> int:
+        """How long a new lease lasts: as the parameter says, or the setting where that was never changed."""
+        changed_s = parameters.changed_to(tx, "lease_s")
+        return self.lease_ms if changed_s is None else changed_s * 1000
 
     @property
     def lapse_ms(self) -> int:

@@ -15,6 +15,7 @@ from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import NotFound, ReceiptNotFound
 from aitbc.coordinator.exchange.models import BitcoinCredit
 from aitbc.coordinator.flows.shared import own_jobs, rentals
+from aitbc.coordinator.governance.models import Delegation, ProposalEvent, VoteCast
 from aitbc.coordinator.jobs import texts as job_texts
 from aitbc.coordinator.ledger.models import Transfer
 from aitbc.coordinator.marketplace.models import Booking
@@ -26,20 +27,28 @@ from aitbc.core.log import tiles
 from aitbc.core.log.leaf import (
     BITCOIN_CREDIT,
     BOOKING,
+    DELEGATION,
     PARAMETER,
+    PROPOSAL,
     RECEIPT,
     TRANSFER,
+    VOTE,
     bitcoin_credit_leaf,
     booking_leaf,
+    delegation_leaf,
     parameter_leaf,
+    proposal_leaf,
     receipt_leaf,
     transfer_leaf,
+    vote_leaf,
 )
 
 _l: Any = table_of(Leaf).c
 _t: Any = table_of(Transfer).c
 _r: Any = table_of(Receipt).c
 _b: Any = table_of(Booking).c
+_v: Any = table_of(VoteCast).c
+_d: Any = table_of(Delegation).c
 _range = (_l.leaf_index >= bindparam("first"), _l.leaf_index < bindparam("end"))
 
 TRANSFERS_IN = statement(
@@ -77,12 +86,32 @@ BITCOIN_CREDITS_IN = statement(
     .join(BitcoinCredit, table_of(BitcoinCredit).c.id == _l.ref_id)
     .where(_l.kind == BITCOIN_CREDIT, *_range)
 )
+PROPOSALS_IN = statement(
+    select(_l.leaf_index, *table_of(ProposalEvent).columns)
+    .join(ProposalEvent, table_of(ProposalEvent).c.id == _l.ref_id)
+    .where(_l.kind == PROPOSAL, *_range)
+)
+VOTES_IN = statement(
+    select(
+        _l.leaf_index, *(_v[name] for name in ("id", "account_id", "by", "choice", "power_units", "at_ms"))
+    )
+    .join(VoteCast, _v.id == _l.ref_id)
+    .where(_l.kind == VOTE, *_range)
+)
+DELEGATIONS_IN = statement(
+    select(_l.leaf_index, *(_d[name] for name in ("id", "delegator_id", "delegate_id", "at_ms")))
+    .join(Delegation, _d.id == _l.ref_id)
+    .where(_l.kind == DELEGATION, *_range)
+)
 ENTRIES: dict[int, tuple[Statement, Callable[..., bytes]]] = {
     TRANSFER: (TRANSFERS_IN, transfer_leaf),
     RECEIPT: (RECEIPTS_IN, receipt_leaf),
     PARAMETER: (CHANGES_IN, parameter_leaf),
     BOOKING: (BOOKINGS_IN, booking_leaf),
     BITCOIN_CREDIT: (BITCOIN_CREDITS_IN, bitcoin_credit_leaf),
+    PROPOSAL: (PROPOSALS_IN, proposal_leaf),
+    VOTE: (VOTES_IN, vote_leaf),
+    DELEGATION: (DELEGATIONS_IN, delegation_leaf),
 }
 """By kind: the leaves of a range with what their bytes are made of, and what makes them."""
 

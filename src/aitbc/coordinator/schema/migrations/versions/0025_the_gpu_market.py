@@ -143,7 +143,7 @@ def bookings() -> None:
     partial("ix_bookings_active", "bookings", ["booker_id", "gpu_id"], "state = 'active'")
     partial("ix_bookings_unopened", "bookings", ["start_ms", "id"], "state = 'active' AND opened = 0")
     partial("ix_bookings_open", "bookings", ["end_ms", "id"], "state = 'active' AND opened = 1")
-    awaited = "state = 'active' AND opened = 1 AND counted_until_ms = 0"
+    awaited = "state = 'active' AND opened = 1 AND detail = 'waiting'"
     partial("ix_bookings_awaited", "bookings", ["up_ms", "id"], awaited)
     partial("ix_bookings_clearing", "bookings", ["id"], "clearing = 1")
     op.create_index("ix_bookings_booker", "bookings", ["booker_id", "id", "state"])

@@ -36,8 +36,9 @@ class Topups:
         }
         self.own = Terms.of(Settings(bitcoin_xpub=account_key(), **where))  # type: ignore[arg-type]
         self.common = Terms.of(Settings(bitcoin_address=ADDRESS, **where))  # type: ignore[arg-type]
-        self.blocks = [BlockRef(BEGIN, f"{BEGIN:064x}")]
-        market.db.write_sync(watch.begin, REGTEST_GENESIS, self.blocks)
+        first = [BlockRef(BEGIN, f"{BEGIN:064x}")]
+        market.db.write_sync(watch.begin, REGTEST_GENESIS, first)
+        self.blocks = list(reversed(market.db.read_sync(watch.blocks)))
 
     def make(self, client: Principal, sat: int, terms: Terms | None = None) -> TopupRow:
         made = self.market.db.write_sync(exchange.create, terms or self.own, client, Wanted(None, sat))
@@ -58,7 +59,8 @@ class Topups:
             self.blocks.append(BlockRef(height, f"{lost + 1}{height:063x}"))
         return common
 
-    def look(self, common: BlockRef, *seen: Seen) -> None:
+    def plan(self, common: BlockRef, *seen: Seen) -> tuple[Plan, Look]:
+        """A look at the chain as it is, checked and not yet taken over."""
         db = self.market.db
         row = db.read_sync(watch.get)
         assert row is not None
@@ -66,7 +68,10 @@ class Topups:
         plan = Plan(row, common, common, db.read_sync(topups.last_number), None, self.market.clock.now_ms())
         look = Look(self.blocks[-1], True, new, seen)
         check(plan, look, None)
-        assert db.write_sync(bitcoin.record, self.own, plan, look).moved
+        return plan, look
+
+    def look(self, common: BlockRef, *seen: Seen) -> None:
+        assert self.market.db.write_sync(bitcoin.record, self.own, *self.plan(common, *seen)).moved
 
 
 def everything(market: Market) -> None:

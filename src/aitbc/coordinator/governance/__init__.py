@@ -1,0 +1,1 @@
+"""Governance: proposals and their life, votes and their weight, and who votes for whom."""

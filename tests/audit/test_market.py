@@ -32,7 +32,9 @@ def rentals(market: Market) -> Rentals:
 
 def test_a_gpu_that_is_booked_twice_at_a_time(rentals: Rentals, market: Market) -> None:
     earlier = HOUR_MS + HOUR_MS // 2  # it now begins within the one that runs
-    change = f"UPDATE bookings SET start_ms = start_ms - {earlier}, end_ms = end_ms - {earlier} WHERE opened = 0"
+    change = (
+        f"UPDATE bookings SET start_ms = start_ms - {earlier}, end_ms = end_ms - {earlier} WHERE opened = 0"
+    )
     assert "has its GPU for some of the same time" in _problem(market, change)
 
 

@@ -162,4 +162,6 @@ def test_the_state_follows_the_miner(rentals: Rentals, market: Market) -> None:
     seen = market.db.read_sync(clockwork.moved, market.ctx)
     market.leave(rig.provider)
     found: Any = json.loads(json.dumps([rig.gpu.id]))
-    assert market.db.write_sync(clockwork.follow, market.ctx, seen._replace(came=found)) == 0  # it has changed since
+    assert (
+        market.db.write_sync(clockwork.follow, market.ctx, seen._replace(came=found)) == 0
+    )  # it has changed since

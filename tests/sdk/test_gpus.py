@@ -14,10 +14,17 @@ import pytest
 from aitbc import sdk
 from aitbc.sdk import Client, GpuOffer
 from aitbc.sdk.async_client import AsyncClient
-from tests.sdk.network import Network
+from tests.sdk.network import Network, running_network
 from tests.sdk.test_real_server import dora
 
 __all__ = ["dora"]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """One of their own: miners that do nothing would stand in what other tests count."""
+    with running_network(tmp_path_factory.mktemp("gpus")) as started:
+        yield started
 
 
 def rig(network: Network, price: float = 0.6, **said: Any) -> GpuOffer:

@@ -19,6 +19,7 @@ from aitbc.coordinator.errors import (
 from aitbc.coordinator.flows.acts import governance as acts
 from aitbc.coordinator.flows.acts.governance import MAX_UNDECIDED, Draft
 from aitbc.coordinator.flows.views import governance as views
+from aitbc.coordinator.flows.views import statement
 from aitbc.coordinator.ledger.models import TREASURY
 from aitbc.core.money import UNITS_PER_AIT
 from tests.support.flows import MODEL, Market, Provider
@@ -326,3 +327,15 @@ def test_governance_governs_itself(assembly: Assembly) -> None:
     assembly.vote(alice, row)
     assembly.executed(assembly.ended(row))
     assert assembly.propose(alice).quorum_units == 1_000 * AIT
+
+
+def test_a_lost_deposit_stands_in_both_statements(assembly: Assembly) -> None:
+    alice = assembly.member("alice")
+    assembly.age()
+    row = assembly.ended(assembly.opened(alice))
+    to_ms = assembly.close()
+    for account, amount in (("alice", -DEPOSIT), (TREASURY, DEPOSIT)):
+        page = assembly.db.read_sync(statement.read, account, 0, to_ms, 10, None)
+        last = page.rows[-1]
+        assert (last.amount_units, last.role, last.job_id) == (amount, "account", None)
+        assert last.reference == f"proposal {row.id}"

@@ -192,7 +192,11 @@ class Settings(BitcoinSettings):
         description="Wallets a day that may log in for the first time from one address; 0 switches it off.",
     )
     lease_s: float = Field(
-        60, gt=0, le=86_400, description="How long a claimed job is a miner's without a heartbeat."
+        60,
+        gt=0,
+        le=86_400,
+        description="How long a claimed job is a miner's without a heartbeat, until the network's parameter"
+        " lease_s is changed.",
     )
     heartbeat_s: float = Field(
         15, gt=0, le=3600, description="How often miners are asked to send a heartbeat."

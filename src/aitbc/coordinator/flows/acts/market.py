@@ -40,7 +40,12 @@ CAME = statement(
     select(_g.id)
     .join_from(Gpu, Miner, _of_miner)
     .join(Provider, _p.account_id == _m.account_id)
-    .where(sql("gpus.state = 'offline' AND gpus.miner_id <> ''"), _active, standing.ADMITTED)
+    # Not by the index of the miners' states, which SQLite would take: nearly all miners are active, few GPUs offline.
+    .where(
+        sql("gpus.state = 'offline' AND gpus.miner_id <> ''"),
+        _m.status.concat("") == literal_column("'active'"),
+        standing.ADMITTED,
+    )
     .limit(bindparam("count"))
 )
 WENT = statement(
@@ -54,23 +59,24 @@ WENT = statement(
 )
 BARRED = statement(
     select(_g.id)
-    .join_from(Provider, Gpu, _g.owner_id == _p.account_id)
+    # From the accounts, of which few are barred, to their GPUs: SQLite would go the other way.
+    .join_from(Provider, Gpu, _g.owner_id == _p.account_id.concat(""))
     .where(~standing.ADMITTED, _g.state == literal_column("'available'"))
     .limit(bindparam("count"))
 )
+_works = (_p.account_id == _m.account_id) & standing.ADMITTED
+_is_here = select(_m.id).where(_of_miner, _active, _works).exists()
 
 
 def _becomes(state: str, *conditions: Any) -> Any:
     """The GPUs among `gpus` of which that still holds; the miner of each is looked at again."""
-    works = (_p.account_id == _m.account_id) & standing.ADMITTED
-    is_here = select(_m.id).where(_of_miner, _active, works).exists()
     return statement(
         lambda dialect: (
             update(Gpu)
             .where(
                 among(dialect, "gpus.id", "gpus"),
                 *conditions,
-                is_here if state == "available" else ~is_here,
+                _is_here if state == "available" else ~_is_here,
             )
             .values(state=literal_column(f"'{state}'"))
         )

@@ -36,7 +36,7 @@ from aitbc.core.transfer_ids import BOOKED, stored_id
 MOMENT_MS = 1
 """What a booker has used at least that releases a machine which was heard of: jobs may have run between two heartbeats,
 and so its first minute has begun."""
-UPTIME = "market"
+UPTIME = counters.RAN
 """The counter of the time (ms) in which coordinators ran; its mark is when that was last added to."""
 
 _b: Any = table_of(Booking).c
@@ -178,7 +178,9 @@ def settle(tx: Tx, ctx: FlowContext, booking_id: str, by: str) -> BookingRow:
     # Not to show up is no cheaper than to say so before.
     all_of_it = by == "owner" or detail == "no_show"
     promised = booking.end_ms - booking.start_ms if all_of_it else ran_ms
-    gpus.set_served(tx, gpu, max(promised, booking.used_ms), booking.used_ms)
+    promised = max(promised, booking.used_ms)
+    gpus.set_served(tx, gpu, promised, booking.used_ms)
+    standing.kept(tx, booking.miner_id, booking.owner_id, promised_ms=promised, served_ms=booking.used_ms)
     here = miner_here(tx, ctx, gpu.owner_id, gpu.miner_id) is not None
     gpus.end(tx, gpu.id, booking.id, here=here)
     if booking.opened:

@@ -23,7 +23,7 @@ from aitbc.coordinator.ledger import service as ledger
 from aitbc.coordinator.ledger.models import MOVING_KINDS, Transfer
 from aitbc.coordinator.payments.models import Payment
 from aitbc.coordinator.receipts.models import Receipt
-from aitbc.core.transfer_ids import MAX_ID_CHARS
+from aitbc.core.transfer_ids import MAX_ID_CHARS, PROPOSAL
 
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 DEBIT, CREDIT = 0, 1
@@ -233,7 +233,9 @@ def _parse(cursor: str) -> tuple[int, _Place]:
 def _movement(line: _Line, side: int) -> Movement:
     settles = line.hold_id is not None
     role = "account"
-    if settles and side == DEBIT:
+    if PROPOSAL.fits(line.ref):
+        pass  # a deposit that is lost: nobody was served
+    elif settles and side == DEBIT:
         role = "client"
     elif line.kind == "post":
         role = "miner"

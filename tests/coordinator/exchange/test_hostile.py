@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 
 from aitbc.audit.database import audit
-from aitbc.coordinator.bitcoin.source import Look
+from aitbc.coordinator.bitcoin.http import parse_json
+from aitbc.coordinator.bitcoin.source import Look, SourceError
 from aitbc.coordinator.database import Tx
 from aitbc.coordinator.errors import ExchangeBlind, InvalidRequest
 from aitbc.coordinator.exchange import outputs
@@ -275,3 +277,15 @@ def test_what_was_paid_before_a_payment_was_asked_for_is_not_its_own(market: Mar
         assert await x.state(topup) == ("pending", "none")
 
     asked_by_address(market, 9, bitcoin_address=ADDRESS).run(scenario)
+
+
+def test_an_answer_too_deep_to_be_read_ends_no_process() -> None:
+    """Libraries raise the interpreter's bound for themselves (py_ecc does, as it is imported)."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        with pytest.raises(SourceError):
+            parse_json(b"[" * 200_000)
+    finally:
+        sys.setrecursionlimit(before)
+    assert parse_json(b"[" + b"{}," * 600 + b"12345678901234567890123]")[-1] == 12345678901234567890123

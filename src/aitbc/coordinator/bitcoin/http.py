@@ -6,12 +6,15 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import orjson
 
 from aitbc.coordinator.bitcoin.source import SourceError
 
 # As it is sent: nothing that grows when it is unpacked.
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "aitbc"}
 MAX_EXCERPT_CHARS = 100
+FEW_LEVELS = 500
+"""No answer with so few brackets is too deep."""
 
 
 class Caller:
@@ -58,6 +61,10 @@ async def _body(response: httpx.Response, most_bytes: int) -> bytes:
 def parse_json(body: bytes) -> Any:
     """JSON in which no number is a float (Decimal where it is not whole). SourceError."""
     try:
+        if body.count(b"[") + body.count(b"{") > FEW_LEVELS:
+            orjson.loads(
+                body
+            )  # it bounds the depth itself; json ends the process where the interpreter's bound is high
         return json.loads(body, parse_float=Decimal, parse_constant=_refuse)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise SourceError(f"its answer is no JSON: {excerpt(body)}") from error

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from aitbc.audit.credits import BitcoinBooks, Standing
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.coordinator.database import Tx, statement
-from aitbc.core.bitcoin import sat_for
+from aitbc.core.bitcoin import sat_for, units_of
 
 PAGE = 1024
 NUMBERS = ""
@@ -105,7 +105,8 @@ def _check_terms(row: Any) -> None:
     if not own and row.told_by_sat not in (row.sat, None):
         raise Wrong("topup", row.id, "it is told by another amount than it is for")
     least = sat_for(row.ait_units, row.rate_units)
-    if row.sat < least or (own and row.sat != least):
+    asked_in_bitcoin = row.ait_units == units_of(row.sat, row.rate_units)
+    if row.sat < least or (own and row.sat != least and not asked_in_bitcoin):
         raise Wrong("topup", row.id, f"{row.ait_units} units cost {least} satoshi at its rate")
 
 

@@ -53,6 +53,12 @@ LEFT JOIN miners m ON m.id = g.miner_id
 WHERE g.id > :after ORDER BY g.id LIMIT :count
 """)
 )
+KEPT = statement(
+    text("""
+SELECT id, account_id, promised_ms, served_ms FROM miners
+WHERE promised_ms <> 0 OR served_ms <> 0 ORDER BY id
+""")
+)
 RESERVED = statement(
     text("""
 SELECT m.id, m.account_id, m.reservation, b.miner_id, b.owner_id, g.booking_id
@@ -89,6 +95,7 @@ def check_market(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progres
     """Every booking, review and GPU, then the miners and jobs that are kept for bookings. Raises Wrong."""
     progress.stage("market", 0)
     of_gpu: dict[str, list[int]] = {}  # bookings, ms used of those that have ended
+    of_miner: dict[tuple[str, str], int] = {}  # ms used of those that have ended
     for row in _pages(tx, BOOKINGS):
         report.at = ("booking", row.id)
         report.count("bookings rows")
@@ -98,13 +105,21 @@ def check_market(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progres
         fee.check_booking(row)
         sums = of_gpu.setdefault(row.gpu_id, [0, 0])
         sums[0] += 1
-        sums[1] += row.used_ms if row.state != "active" else 0
+        used_ms = row.used_ms if row.state != "active" else 0
+        sums[1] += used_ms
+        of_miner[row.miner_id, row.owner_id] = of_miner.get((row.miner_id, row.owner_id), 0) + used_ms
     said = _check_reviews(tx, report)
     for row in _pages(tx, GPUS):
         report.at = ("gpu", row.id)
         fault = _gpu_fault(row, of_gpu.get(row.id, [0, 0])) or _rating_fault(row, said.get(row.id, [0, 0]))
         if fault:
             raise Wrong("gpu", row.id, fault)
+    for row in tx.all(KEPT):
+        report.at = ("miner", row.id)
+        most_ms = of_miner.get((row.id, row.account_id), 0)
+        if not 0 <= row.served_ms <= min(most_ms, row.promised_ms):
+            what = f"it kept {row.served_ms} of {row.promised_ms} ms, its bookings come to {most_ms}"
+            raise Wrong("miner", row.id, what)
     for row in tx.all(RESERVED):
         report.at = ("miner", row.id)
         if (row.miner_id, row.owner_id, row.booking_id) != (row.id, row.account_id, row.reservation):

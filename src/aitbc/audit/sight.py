@@ -188,10 +188,17 @@ OUTSIDE: dict[str, dict[str, str]] = {
         ),
         **dict.fromkeys(("delivered", "run_ms", "units"), FEWER),
         **dict.fromkeys(("failed", "paused_until_ms", "strikes"), TRUST),
+        **dict.fromkeys(
+            ("away_ms", "lapsed_at_ms", "promised_ms", "served_ms", "up_ms"),
+            "when it was heard of, and by less what it kept of bookings: its reputation, no money",
+        ),
         "last_heartbeat_ms": DATE,
         "registered_at_ms": DATE,
         ADDED: "anybody may register one; it has done nothing yet",
     },
+    "miner_failures": dict.fromkeys(
+        ("cause", "count", ADDED, REMOVED), "why its tries failed, which are not counted for good"
+    ),
     "network": {"id": "always 1, and nothing refers to it"},
     "offers": dict.fromkeys(
         (

@@ -107,6 +107,7 @@ class AsyncClient:
     explain = _awaiting(operations.explain)
     quote = _awaiting(operations.quote)
     miners = _awaiting(operations.miners)
+    miner = _awaiting(operations.miner)
     balance = _awaiting(operations.balance)
     statement = _awaiting(operations.statement)
     payment = _awaiting(payments.payment)

@@ -107,6 +107,7 @@ class Client:
     explain = _blocking(operations.explain)
     quote = _blocking(operations.quote)
     miners = _blocking(operations.miners)
+    miner = _blocking(operations.miner)
     balance = _blocking(operations.balance)
     statement = _blocking(operations.statement)
     payment = _blocking(payments.payment)

@@ -113,7 +113,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Miner:
-    """A miner of the public list."""
+    """A miner of the public list; asked for alone also its `reputation` (0 to 1), and how many tries that stands on."""
 
     miner_id: str
     status: str
@@ -124,11 +124,15 @@ class Miner:
     concurrency: int
     running: int
     last_heartbeat: datetime | None
+    reputation: float | None = None
+    reputation_samples: int = 0
     raw: Raw = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, data: Any) -> Miner:
         get = Fields("miner", data)
+        known = get.mapping("reputation")
+        reputation = None if known is None else Fields("reputation", known)
         models = [Fields("model", item) for item in get.items("models") or []]
         gpus = [Fields("gpu", item) for item in get.items("gpus") or []]
         return cls(
@@ -150,6 +154,8 @@ class Miner:
             concurrency=get.opt_integer("concurrency") or 1,
             running=get.opt_integer("running") or 0,
             last_heartbeat=get.opt_time("last_heartbeat"),
+            reputation=None if reputation is None else reputation.opt_number("score"),
+            reputation_samples=0 if reputation is None else reputation.integer("samples"),
             raw=get.data,
         )
 

@@ -229,6 +229,11 @@ def miners() -> Flow[list[Miner]]:
     return send(Call("GET", "/v1/miners", read_items(Miner.from_json)))
 
 
+def miner(miner_id: str) -> Flow[Miner]:
+    """One miner, with its reputation. Raises `NotFound`."""
+    return send(Call("GET", id_path("/v1/miners/{}", miner_id), read_one(Miner.from_json)))
+
+
 def balance() -> Flow[Balance]:
     """The key's account: its money in AIT, and the key's own limit."""
     return send(Call("GET", "/v1/account", read_one(Balance.from_json)))

@@ -128,3 +128,24 @@ def test_prices_of_a_model(scene: Scene) -> None:
         expect_error(scene.api.get(f"/v1/marketplace/pricing/{model}"), 400, "INVALID_REQUEST")
     for model in ("H100", "--"):
         expect_error(scene.api.get(f"/v1/marketplace/pricing/{model}"), 404, "GPU_MODEL_NOT_FOUND")
+
+
+def test_a_miners_reputation_as_everybody(scene: Scene) -> None:
+    job_id = scene.api.job(scene.booker)
+    scene.api.claim(scene.owner, job_id)
+    assert scene.api.complete(scene.owner, job_id).status_code == 200
+    used(scene, scene.booker)
+    callers = ({}, scene.booker, scene.owner, scene.other_miner, scene.admin)
+    answers = [scene.api.get("/v1/miners/m1", who) for who in callers]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    shown = answers[0].json()
+    found = shown["reputation"]
+    assert (shown["miner_id"], found["completed"], found["failed"], found["failures"]) == ("m1", 1, 0, {})
+    assert (found["samples"], found["hours_promised"], found["hours_kept"]) == (1, 0.017, 0.015)
+    parts = found["parts"].values()
+    assert abs(sum(part["weight"] * part["value"] for part in parts) - found["score"]) < 0.0002
+    assert abs(sum(part["weight"] for part in parts) - 1) < 1e-9
+    assert found["parts"]["answers"]["value"] == 0.9111
+    assert "mill" not in answers[0].text
+    expect_error(scene.api.get("/v1/miners/none"), 404, "MINER_NOT_FOUND")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from aitbc.audit.database import audit
 from aitbc.coordinator.database import Database
 from aitbc.coordinator.exchange import outputs
 from aitbc.coordinator.flows.acts import exchange as acts
 from aitbc.core.bitcoin import units_of
 from tests.support.exchange import ADDRESS, RATE, Exchange, FakeChain, FakeSource
-from tests.support.flows import Market
+from tests.support.flows import CHAIN, Market
 
 AIT = 100_000_000
 RATE_UNITS = RATE * AIT
@@ -309,5 +310,7 @@ def test_everything_that_was_done_passes_the_audit(exchange: Exchange, db: Datab
             await x.mine(3)
         x.chain.reorganise(2, 5, keep=False)
         await x.look()
+        report = await db.read(audit, CHAIN)
+        assert report.ok, report.problems
 
     exchange.run(scenario)

@@ -27,6 +27,7 @@ AT_ONCE = 4
 class _History(NamedTuple):
     """What pays one script. `whole`: as far as the mempool is concerned, too."""
 
+    script: bytes
     seen: list[Seen]
     whole: bool
 
@@ -69,7 +70,7 @@ class Esplora:
         moved = await self.tip() != tip
         if moved and await self.hash_at(tip.height) != tip.hash:
             raise SourceError("its chain changed while it was looked at")
-        whole = not moved and all(history.whole for history in histories)
+        whole = not moved
         seen = [
             one
             for history in histories
@@ -78,7 +79,8 @@ class Esplora:
         ]
         if len({(one.txid, one.vout) for one in seen}) != len(seen):
             raise SourceError("it named an output twice")
-        return Look(tip, whole, blocks, tuple(seen))
+        crowded = frozenset(history.script for history in histories if not history.whole)
+        return Look(tip, whole, blocks, tuple(seen), crowded)
 
     async def close(self) -> None:
         await self._caller.close()
@@ -125,10 +127,10 @@ class Esplora:
                 waiting += block is None
                 last = txid if block is not None else last
                 if block is not None and block.height <= after.height:
-                    return _History(seen, waiting < WAITING_PAGE)
+                    return _History(script, seen, waiting < WAITING_PAGE)
                 seen += _outputs_to(one, txid, script, block)
             if not page or (not last and waiting < WAITING_PAGE):
-                return _History(seen, waiting < WAITING_PAGE)
+                return _History(script, seen, waiting < WAITING_PAGE)
             page = await self._page(f"{path}/chain/{last}" if last else f"{path}/chain")
         raise SourceError(
             "an address has more transactions than one look can read; a bitcoind has no such limit"

@@ -80,6 +80,8 @@ class Look:
     `after`). A scanner gives all of them, an address-asker those it happened to learn and `upto`."""
     seen: tuple[Seen, ...]
     """No outpoint twice; no block above `upto`."""
+    crowded: frozenset[bytes] = frozenset()
+    """Scripts of which the mempool holds more than the source can show: what it does not show may be there."""
 
 
 class Source(Protocol):

@@ -19,6 +19,8 @@ ACCOUNTS = "accounts"
 ACTIVITY = "activity"
 FINAL = "final"
 JOBS = "jobs"
+RAN = "market"
+"""The time (ms) in which coordinators ran, as the market's clock counts it."""
 SYSTEM_PREFIX = "system:"
 
 _n: Any = table_of(Counter).c

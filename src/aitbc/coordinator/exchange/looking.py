@@ -50,6 +50,8 @@ def check(plan: Plan, look: Look, most_blocks: int | None) -> None:
         raise SourceError("its blocks do not follow each other")
     if upto.height > after.height and (not look.blocks or look.blocks[-1] != upto):
         raise SourceError("its blocks do not end with the one that it names as the last")
+    if not all(plan.asked_for(script.hex()) for script in look.crowded):
+        raise SourceError("it named an address that it was not asked for")
     _check_outputs(plan, look)
 
 

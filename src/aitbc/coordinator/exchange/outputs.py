@@ -45,7 +45,7 @@ class OutputRow(NamedTuple):
     final: int
     seen_at_ms: int
 
-    def fact(self, too_large: bool) -> Output:
+    def fact(self, too_large: bool, looked_for: bool = True) -> Output:
         """As the decisions take it."""
         return Output(
             self.id,
@@ -57,6 +57,7 @@ class OutputRow(NamedTuple):
             bool(self.coinbase),
             self.events,
             too_large,
+            looked_for,
         )
 
 
@@ -134,7 +135,7 @@ BOOK = statement(
 FORGIVE = statement(update(BitcoinOutput).where(_own, sql(FLAGGED)).values(forgiven=1))
 ASSIGN = statement(
     update(BitcoinOutput)
-    .where(_own, _o.topup_id == literal_column("''"))
+    .where(_own, _o.topup_id == literal_column("''"), _o.gone == literal_column("0"))
     .values(topup_id=bindparam("topup"), late=1, final=0)
 )
 CREDIT = statement(select(*CREDIT_COLUMNS).where(_c.id == bindparam("credit")), Credit)
@@ -151,7 +152,7 @@ FLAGGED_ALL = statement(
 )
 NOBODYS = statement(
     select(_o.id, _o.sat, _o.seen_at_ms)
-    .where(_o.topup_id == literal_column("''"))
+    .where(_o.topup_id == literal_column("''"), _o.gone == literal_column("0"))
     .order_by(_o.seen_at_ms, _o.id)
     .limit(MOST_LISTED)
 )

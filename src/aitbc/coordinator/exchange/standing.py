@@ -15,7 +15,11 @@ from aitbc.coordinator.exchange.watch import WatchRow
 _o = table_of(BitcoinOutput).c
 UNPLACED = statement(select(_o.script, _o.height).where(sql(OPEN), _o.gone == literal_column("0")).distinct())
 OPEN_TOPUPS = statement(select(func.count().label("count")).select_from(Topup).where(sql(LOCKED)))
-NOBODYS = statement(select(func.count().label("count")).where(_o.topup_id == literal_column("''")))
+NOBODYS = statement(
+    select(func.count().label("count")).where(
+        _o.topup_id == literal_column("''"), _o.gone == literal_column("0")
+    )
+)
 OWED = statement(select(func.count().label("count")).select_from(BitcoinOutput).where(sql(FLAGGED)))
 PAGE = 10_000
 
@@ -73,7 +77,7 @@ def levels(tx: Tx) -> Levels:
 def to_ask(tx: Tx, most: int, common_height: int) -> dict[str, int]:
     """For a source that is asked for addresses: which, and up to which block each was looked at.
 
-    Those of outputs on their way first, and of outputs in blocks above `common_height`, which left the chain.
+    Needed are those of outputs on their way, and of outputs in blocks above `common_height`, which left the chain.
     """
     moving = [row.script for row in tx.all(UNPLACED) if not 0 <= row.height <= common_height]
     return topups.to_ask(tx, dict.fromkeys(moving), most)

@@ -50,6 +50,8 @@ class Output:
     events: int = 0
     too_large: bool = False
     """No one transfer can credit it: an operator has to."""
+    looked_for: bool = True
+    """Whether it would have been seen now, were it in a block: only then can it be called lost."""
 
     @property
     def credited(self) -> bool:
@@ -123,7 +125,7 @@ def _deep_enough(output: Output, tip_height: int, asked: int) -> bool:
 
 def _lost_for_good(output: Output, tip_height: int, needed: Needed) -> bool:
     """Its block left the chain, and what took the block's place is as deep as a credit of it would have to be."""
-    return output.height < 0 and tip_height - output.lost_height >= needed(output.sat)
+    return output.looked_for and output.height < 0 and tip_height - output.lost_height >= needed(output.sat)
 
 
 def _state(

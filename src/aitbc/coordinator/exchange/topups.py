@@ -118,6 +118,9 @@ ASKED = statement(
         .values(looked_height=bindparam("height"), asked_ms=bindparam("now"))
     )
 )
+LOOK_AGAIN = statement(
+    update(Topup).where(_t.looked_height > bindparam("common")).values(looked_height=bindparam("height"))
+)
 SCRIPTS_FROM = statement(
     select(_t.number, _t.script)
     .where(_t.number >= bindparam("number"))
@@ -134,7 +137,13 @@ LOCKED_SCRIPTS = statement(
 SCRIPTS_IN_TURN = statement(
     ASKABLE.where(_t.number.in_(select(_t.number).order_by(_t.asked_ms, _t.number).limit(bindparam("count"))))
 )
-SCRIPTS_NAMED = statement(lambda dialect: ASKABLE.where(among(dialect, "topups.script", "scripts")))
+SCRIPTS_NAMED = statement(
+    lambda dialect: (
+        ASKABLE.where(among(dialect, "topups.script", "scripts"))
+        .order_by(func.min(_t.asked_ms), _t.script)
+        .limit(bindparam("count"))
+    )
+)
 
 
 def take_index(tx: Tx, key_id: str) -> int:
@@ -218,6 +227,11 @@ def looked_at(tx: Tx, scripts: Sequence[str], height: int) -> None:
     tx.run(ASKED, scripts=listing(scripts), height=height, now=tx.now_ms)
 
 
+def look_again(tx: Tx, above: int) -> int:
+    """Blocks above this one left the chain: what is in others in their place was not looked at for any address."""
+    return tx.run(LOOK_AGAIN, common=above, height=above)
+
+
 def listing(values: Iterable[str]) -> str:
     """A list as statements with `among` take it."""
     return orjson.dumps(list(values)).decode()
@@ -237,10 +251,13 @@ def looked_from(tx: Tx, number: int) -> int | None:
 def to_ask(tx: Tx, needed: Iterable[str], most: int) -> dict[str, int]:
     """Which scripts to ask for by themselves, and up to which block each was looked at.
 
-    `needed` first; then, those not asked for longest first, what still waits, a third of `most` left to all the rest.
+    Those not asked for longest first: a third of `most` for what is `needed`, a third for what still waits, and
+    what is left for all: whoever pays many addresses keeps no other from being asked for.
     """
-    first = list(needed)[:most]
-    found = {row.script: int(row.height) for row in tx.all(SCRIPTS_NAMED, scripts=listing(first))}
+    found = {
+        row.script: int(row.height)
+        for row in tx.all(SCRIPTS_NAMED, scripts=listing(needed), count=max(1, most // 3))
+    }
     for query, room in ((LOCKED_SCRIPTS, most - most // 3), (SCRIPTS_IN_TURN, most)):
         for row in tx.all(query, count=most):
             if len(found) < room:

@@ -93,6 +93,9 @@ def remember(tx: Tx, new: list[BlockRef]) -> None:
 
 
 def forget(tx: Tx, above: int, tip_height: int) -> None:
-    """Blocks above a height are no longer in the chain; those too deep to leave it are kept no longer."""
+    """Blocks above a height are no longer in the chain; those too deep to leave it are kept no longer.
+
+    The one at that height is: after a long outage it may be the only one that is known below the tip.
+    """
     tx.run(FORGET_ABOVE, last=above)
-    tx.run(FORGET_BELOW, first=tip_height - FINAL_DEPTH)
+    tx.run(FORGET_BELOW, first=min(above, tip_height - FINAL_DEPTH))

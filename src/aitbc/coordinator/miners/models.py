@@ -25,6 +25,9 @@ class Miner(SQLModel, table=True):
     delivered, failed, run_ms, units: what it did lately (see `jobs.matching.merit`).
     deposit    what its account holds for it while it is registered.
     reservation the booking whose jobs alone it gets now ('' for none).
+    up_ms, away_ms how long it was here and missing; lapsed_at_ms how long coordinators had run when it was missed
+               (0: it was not; see `miners.uptime`).
+    promised_ms, served_ms of bookings of it that ended: the time that was promised, and of it what it was there.
     """
 
     __tablename__ = "miners"
@@ -64,6 +67,22 @@ class Miner(SQLModel, table=True):
     deposit_hold_id: str = text("", sa_column_kwargs={"server_default": sql("''")})
     deposit_units: int = big(0, sa_column_kwargs={"server_default": "0"})
     reservation: str = text("", sa_column_kwargs={"server_default": sql("''")})
+    up_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    away_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    lapsed_at_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    promised_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+    served_ms: int = big(0, sa_column_kwargs={"server_default": "0"})
+
+
+class MinerFailure(SQLModel, table=True):
+    """How often a miner failed from a cause, all told, without failures that turned out to be the job's."""
+
+    __tablename__ = "miner_failures"
+    __table_args__ = (CheckConstraint("count >= 0", name="count"),)
+
+    miner_id: str = text(primary_key=True, foreign_key="miners.id")
+    cause: str = text(primary_key=True)
+    count: int = big(0)
 
 
 class Provider(SQLModel, table=True):

@@ -39,6 +39,11 @@ class MinerRow(NamedTuple):
     deposit_hold_id: str
     deposit_units: int
     reservation: str
+    up_ms: int
+    away_ms: int
+    lapsed_at_ms: int
+    promised_ms: int
+    served_ms: int
     approval: str
     allowance: int
     account_strikes: int

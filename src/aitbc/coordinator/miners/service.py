@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, case, delete, func, literal_column, select, update
 from sqlalchemy import text as sql
 
+from aitbc.coordinator.chain import counters
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import table_of
 from aitbc.coordinator.errors import (
@@ -19,7 +20,7 @@ from aitbc.coordinator.errors import (
     TooManyMiners,
     TooManyOffers,
 )
-from aitbc.coordinator.miners import sessions, standing
+from aitbc.coordinator.miners import sessions, standing, uptime
 from aitbc.coordinator.miners.models import GONE, Miner, Offer
 from aitbc.coordinator.miners.rows import MinerRow, MinerSpec, ModelSpec, OfferRow, select_miners
 from aitbc.core.ids import new_id
@@ -59,6 +60,7 @@ REREGISTER = statement(
     .values(
         status=literal_column("'active'"),
         deregistered=0,
+        **uptime.HEARD,
         **{
             name: bindparam(f"new_{name}")
             for name in (
@@ -83,7 +85,12 @@ DELETE_OFFERS = statement(delete(_offers).where(_o.miner_id == bindparam("miner"
 TOUCH = statement(
     update(_miners)
     .where(_own)
-    .values(last_heartbeat_ms=bindparam("seen"), status=bindparam("after"), deregistered=bindparam("left"))
+    .values(
+        last_heartbeat_ms=bindparam("seen"),
+        status=bindparam("after"),
+        deregistered=bindparam("left"),
+        **uptime.HEARD,
+    )
 )
 SET_LOAD = statement(update(_miners).where(_own).values(load=bindparam("reported")))
 _heard_shifted = _m.last_heartbeat_ms + bindparam("shift")
@@ -101,7 +108,7 @@ SHIFT_HEARTBEATS = statement(
 LAPSE = statement(
     update(_miners)
     .where(_m.status != literal_column("'inactive'"), _m.last_heartbeat_ms < bindparam("before"))
-    .values(status=literal_column("'inactive'"))
+    .values(status=literal_column("'inactive'"), lapsed_at_ms=bindparam("ran"))
 )
 
 _of_account = (_m.account_id == bindparam("account"), _m.revision != literal_column("0"))
@@ -188,7 +195,8 @@ def register(tx: Tx, known: MinerRow | None, account_id: str, spec: MinerSpec, p
             **values,
         )
     else:
-        tx.run(REREGISTER, miner=miner_id, **{f"new_{name}": value for name, value in values.items()})
+        said = {f"new_{name}": value for name, value in values.items()}
+        tx.run(REREGISTER, miner=miner_id, seen=tx.now_ms, ran=uptime.ran_ms(tx, known), **said)
         tx.run(DELETE_OFFERS, miner=miner_id)
         tx.signal(("miner", miner_id))
     rows = offer_rows(job_types, spec.models, price_units)
@@ -237,6 +245,7 @@ def strip(tx: Tx, miner: MinerRow) -> None:
 def remove(tx: Tx, miner: MinerRow) -> None:
     """Takes a miner off the books, that nothing refers to. Whoever registers its id next owns it."""
     tx.run(DELETE_OFFERS, miner=miner.id)
+    standing.forget_failures(tx, miner.id)
     tx.run(REMOVE, miner=miner.id)
     tx.signal(("miner", miner.id))
 
@@ -338,6 +347,11 @@ def context_of(tx: Tx, miner: MinerRow, job_type: str, model: str) -> int:
     return 0 if offer is None else offer.context_length
 
 
+def _heard(tx: Tx, miner: MinerRow, status: str, *, left: int = 0) -> None:
+    ran = uptime.ran_ms(tx, miner)
+    tx.run(TOUCH, miner=miner.id, seen=tx.now_ms, ran=ran, after=status, left=left)
+
+
 def touch(tx: Tx, miner: MinerRow) -> MinerRow:
     """Writes down that the miner was heard of; one that had lapsed is active again.
 
@@ -347,7 +361,7 @@ def touch(tx: Tx, miner: MinerRow) -> MinerRow:
         raise MinerInactive(miner_id=miner.id)
     if miner.status == "inactive" or tx.now_ms - miner.last_heartbeat_ms >= TOUCH_MS:
         status = "active" if miner.status == "inactive" else miner.status
-        tx.run(TOUCH, miner=miner.id, seen=tx.now_ms, after=status, left=0)
+        _heard(tx, miner, status)
         return miner._replace(status=status, last_heartbeat_ms=tx.now_ms)
     return miner
 
@@ -356,7 +370,7 @@ def heartbeat(tx: Tx, miner: MinerRow, status: str, load: dict[str, Any] | None)
     """A heartbeat with its status (active or draining) and load. Raises MinerInactive once deregistered."""
     if miner.deregistered:
         raise MinerInactive(miner_id=miner.id)
-    tx.run(TOUCH, miner=miner.id, seen=tx.now_ms, after=status, left=0)
+    _heard(tx, miner, status)
     if load is not None:
         tx.run(SET_LOAD, miner=miner.id, reported=json.dumps(load))
     return miner._replace(status=status, last_heartbeat_ms=tx.now_ms)
@@ -364,7 +378,7 @@ def heartbeat(tx: Tx, miner: MinerRow, status: str, load: dict[str, Any] | None)
 
 def deregister(tx: Tx, miner: MinerRow) -> None:
     """The miner leaves; it stays in the books and may register again."""
-    tx.run(TOUCH, miner=miner.id, seen=tx.now_ms, after="inactive", left=1)
+    _heard(tx, miner, "inactive", left=1)
     tx.signal(("miner", miner.id))
 
 
@@ -374,5 +388,5 @@ def follow_clock(tx: Tx, by_ms: int) -> None:
 
 
 def lapse(tx: Tx, before_ms: int) -> int:
-    """Marks miners not heard of since `before_ms` inactive; how many."""
-    return tx.run(LAPSE, before=before_ms)
+    """Marks miners not heard of since `before_ms` inactive, and missing from now on; how many."""
+    return tx.run(LAPSE, before=before_ms, ran=counters.read(tx, counters.RAN).value)

@@ -6,11 +6,11 @@ a miner's own, until so many of an account's miners fail in a row that all of th
 
 from typing import Any, Protocol
 
-from sqlalchemy import bindparam, case, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, literal_column, select, update
 
 from aitbc.coordinator.database import Tx, insert_into, statement
 from aitbc.coordinator.database.columns import table_of
-from aitbc.coordinator.miners.models import Miner, Provider
+from aitbc.coordinator.miners.models import Miner, MinerFailure, Provider
 from aitbc.coordinator.miners.rows import MinerRow
 
 START_LEASES = 8
@@ -47,6 +47,11 @@ NEW: dict[str, Any] = {
     "deposit_hold_id": "",
     "deposit_units": 0,
     "reservation": "",
+    "up_ms": 0,
+    "away_ms": 0,
+    "lapsed_at_ms": 0,
+    "promised_ms": 0,
+    "served_ms": 0,
 }
 """A miner's columns of this module when it registers for the first time."""
 
@@ -70,6 +75,28 @@ SET_ALLOWANCE = statement(
     .where(_own)
     .values(allowance=bindparam("leases"), strikes=bindparam("count"), paused_until_ms=bindparam("until"))
 )
+
+KEPT = statement(
+    update(_miners)
+    .where(_m.id == bindparam("miner"), _m.account_id == bindparam("owner"))
+    .values(
+        promised_ms=_m.promised_ms + bindparam("promised"),
+        served_ms=_m.served_ms + bindparam("served"),
+    )
+)
+_f: Any = table_of(MinerFailure).c
+_of_cause = (_f.miner_id == bindparam("miner"), _f.cause == bindparam("why"))
+START_FAILURES = insert_into(MinerFailure, on_conflict_ignore=True)
+COUNT_FAILURE = statement(update(MinerFailure).where(*_of_cause).values(count=_f.count + 1))
+TAKE_BACK_FAILURE = statement(
+    update(MinerFailure).where(*_of_cause, _f.count > literal_column("0")).values(count=_f.count - 1)
+)
+FAILURES = statement(
+    select(_f.cause, _f.count)
+    .where(_f.miner_id == bindparam("miner"), _f.count > literal_column("0"))
+    .order_by(_f.cause)
+)
+FORGET_FAILURES = statement(delete(MinerFailure).where(_f.miner_id == bindparam("miner")))
 
 KEEP_DEPOSIT = statement(
     update(_miners)
@@ -196,8 +223,26 @@ def delivered(tx: Tx, miner: MinerRow, run_ms: int, units: int, *, for_itself: b
         tx.tally(EARNED, miner.account_id, count=1)
 
 
-def struck(tx: Tx, miner: MinerRow) -> None:
+def kept(tx: Tx, miner_id: str, owner_id: str, *, promised_ms: int, served_ms: int) -> None:
+    """A booking of the miner ended: so much time was promised, and so much of it kept."""
+    tx.run(KEPT, miner=miner_id, owner=owner_id, promised=promised_ms, served=served_ms)
+
+
+def failures(tx: Tx, miner_id: str) -> dict[str, int]:
+    """How often the miner failed, all told, by cause."""
+    return {row.cause: row.count for row in tx.all(FAILURES, miner=miner_id)}
+
+
+def forget_failures(tx: Tx, miner_id: str) -> None:
+    """The miner is taken off the books."""
+    tx.run(FORGET_FAILURES, miner=miner_id)
+
+
+def struck(tx: Tx, miner: MinerRow, cause: str) -> None:
     """A failure or an expired lease: the miner pauses, and its account may hold a quarter fewer leases."""
+    if not tx.run(COUNT_FAILURE, miner=miner.id, why=cause):
+        tx.run(START_FAILURES, miner_id=miner.id, cause=cause, count=0)
+        tx.run(COUNT_FAILURE, miner=miner.id, why=cause)
     own = tx.one(SELECT_STRIKES, miner=miner.id)
     strikes = own.strikes + 1
     tx.run(
@@ -221,8 +266,9 @@ def struck(tx: Tx, miner: MinerRow) -> None:
     )
 
 
-def forgiven(tx: Tx, miner: MinerRow) -> None:
+def forgiven(tx: Tx, miner: MinerRow, cause: str) -> None:
     """A failure of this miner turned out to be the job's: undoes one `struck`, and never more than that."""
+    tx.run(TAKE_BACK_FAILURE, miner=miner.id, why=cause)
     own = tx.one(SELECT_STRIKES, miner=miner.id)
     tx.run(
         SET_STRIKES, miner=miner.id, count=max(0, own.strikes - 1), failures=max(0, own.failed - 1), until=0

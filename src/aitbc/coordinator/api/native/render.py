@@ -15,13 +15,15 @@ from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.shared.job_views import JobView
 from aitbc.coordinator.flows.shared.on_offer import Warned
 from aitbc.coordinator.flows.shared.trust import WORDS, Room
-from aitbc.coordinator.flows.views.miners import ListedMiner
+from aitbc.coordinator.flows.views.miners import ListedMiner, MinerRecord
 from aitbc.coordinator.jobs.lifecycle import MAX_PRIORITY, TERMINAL
 from aitbc.coordinator.jobs.rows import JobRow
+from aitbc.coordinator.miners import reputation
 from aitbc.coordinator.miners.rows import MinerRow, OfferRow
 from aitbc.coordinator.receipts.service import ReceiptRow
 from aitbc.core import jobspec
 from aitbc.core.clock import rfc3339
+from aitbc.core.money import BPS
 from aitbc.core.receipt import document_text
 
 __all__ = [
@@ -233,6 +235,43 @@ def listed_miner_json(listed: ListedMiner) -> replies.ListedMiner:
         "running": running,
         "last_heartbeat": rfc3339(miner.last_heartbeat_ms),
     }
+
+
+def miner_record_json(record: MinerRecord) -> replies.MinerRecord:
+    """A miner with its reputation."""
+    facts = record.facts
+    parts: dict[str, replies.ReputationPart] = {
+        name: {
+            "value": part.bps / BPS,
+            "weight": reputation.WEIGHTS[name] / sum(reputation.WEIGHTS.values()),
+            "samples": part.samples,
+            "of": part.of,
+            "formula": reputation.FORMULAE[name],
+        }
+        for name, part in reputation.parts(facts).items()
+    }
+    return {
+        **listed_miner_json(record.listed),
+        "reputation": {
+            "score": reputation.score_bps(facts) / BPS,
+            "samples": facts.delivered + facts.failed,
+            "formula": reputation.FORMULA,
+            "parts": parts,
+            "completed": facts.delivered,
+            "failed": facts.failed,
+            "failures": record.failures,
+            "mean_answer_s": round(facts.run_ms / facts.delivered / 1000, 3) if facts.delivered else None,
+            "seconds_per_1k_tokens": round(facts.run_ms / facts.units, 3) if facts.units else None,
+            "hours_here": _hours(facts.up_ms),
+            "hours_missing": _hours(facts.away_ms),
+            "hours_promised": _hours(facts.promised_ms),
+            "hours_kept": _hours(facts.served_ms),
+        },
+    }
+
+
+def _hours(ms: int) -> float:
+    return round(ms / reputation.HOUR_MS, 3)
 
 
 def miner_json(own: OwnMiner, ctx: FlowContext) -> replies.Miner:

@@ -45,34 +45,37 @@ class Recorded(NamedTuple):
 def record(tx: Tx, terms: Terms, plan: Plan, look: Look) -> Recorded:
     """Takes over a look that `looking.check` has found sound. Raises SourceError where it contradicts what is known."""
     head = plan.head(look)
-    if not watch.move(tx, plan.watch, _moved(plan, look, head)):
+    if not watch.move(tx, plan.watch, _moved(terms, plan, look, head)):
         return Recorded(False)
     if plan.reorganised:
         outputs.unplace_above(tx, plan.common.height)
+        topups.look_again(tx, plan.common.height)
     watch.forget(tx, plan.common.height, head.height)
     watch.remember(tx, [block for block in look.blocks if block.height > plan.common.height])
     seen = _take(tx, look)
+    crowded = {script.hex() for script in look.crowded}
     if look.whole:
-        scripts = None if plan.scripts is None else sorted(plan.scripts)
-        topups.end_locks(tx, plan.began_ms, scripts)
+        topups.end_locks(tx, plan.began_ms, None if plan.scripts is None else sorted(plan.scripts - crowded))
         topups.free_amounts(tx)
-        if scripts is not None:
-            topups.looked_at(tx, scripts, look.upto.height)
+        if plan.scripts is not None:
+            topups.looked_at(tx, sorted(plan.scripts), look.upto.height)
     found = outputs.still_open(tx)
     if look.whole:
-        found = _gone(tx, plan, found, seen)
-    return _settle(tx, terms, head.height, found)
+        found = _gone(tx, plan, found, seen, crowded)
+    return _settle(tx, terms, plan, head.height, found)
 
 
-def _moved(plan: Plan, look: Look, head: BlockRef) -> watch.WatchRow:
+def _moved(terms: Terms, plan: Plan, look: Look, head: BlockRef) -> watch.WatchRow:
     before = plan.watch
     everything = plan.scripts is None
+    # Of the address for all, what is new has to be seen: on others only those who crowd them lose by it.
+    clear = look.whole and (terms.named is None or terms.named.script not in look.crowded)
     return before._replace(
         height=head.height,
         hash=head.hash,
         scanned_height=look.upto.height if everything else min(before.scanned_height, plan.common.height),
         scanned_number=plan.number if everything else before.scanned_number,
-        whole_ms=plan.began_ms if look.whole else before.whole_ms,
+        whole_ms=plan.began_ms if clear else before.whole_ms,
     )
 
 
@@ -97,17 +100,24 @@ def _take(tx: Tx, look: Look) -> set[str]:
 
 
 def _whose(tx: Tx, new: list[Seen]) -> list[TopupRow | None]:
-    """The top-up that each output pays: by its address, or on the common one by its amount."""
+    """The top-up that each output pays: on the common address by its amount, else by its address.
+
+    In this order, for the address that an operator named first may be one of the key that he gave later.
+    """
     own = topups.with_scripts(tx, {one.script.hex() for one in new}) if new else {}
-    return [own.get(one.script.hex()) or topups.told_by(tx, one.script.hex(), one.sat) for one in new]
+    return [topups.told_by(tx, one.script.hex(), one.sat) or own.get(one.script.hex()) for one in new]
 
 
-def _gone(tx: Tx, plan: Plan, found: list[OutputRow], seen: set[str]) -> list[OutputRow]:
+def _gone(tx: Tx, plan: Plan, found: list[OutputRow], seen: set[str], crowded: set[str]) -> list[OutputRow]:
     """What is in no block, was looked for and was not there."""
     gone = {
         row.id
         for row in found
-        if row.height < 0 and not row.gone and row.id not in seen and plan.asked_for(row.script)
+        if row.height < 0
+        and not row.gone
+        and row.id not in seen
+        and plan.asked_for(row.script)
+        and row.script not in crowded
     }
     outputs.are_gone(tx, gone)
     return [row._replace(gone=1) if row.id in gone else row for row in found]
@@ -121,12 +131,12 @@ class _Case(NamedTuple):
     decision: Decision
 
 
-def _settle(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> Recorded:
+def _settle(tx: Tx, terms: Terms, plan: Plan, tip_height: int, found: list[OutputRow]) -> Recorded:
     """Decides about every top-up of which an output is open, and books it: as many as one transaction may.
 
     Credits come first, so that reversals find all that is there.
     """
-    cases, more = _booked_now(_cases(tx, terms, tip_height, found))
+    cases, more = _booked_now(_cases(tx, terms, plan, tip_height, found))
     cases = [case for case in cases if _credit_all(tx, terms, case)]
     final = [row.id for row in found if not row.topup_id and (row.gone or _deep(row, tip_height))]
     for topup, own, decision in cases:
@@ -140,14 +150,14 @@ def _settle(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> Re
     return Recorded(True, more, credited, sum(len(case.decision.reverse) for case in cases))
 
 
-def _cases(tx: Tx, terms: Terms, tip_height: int, found: list[OutputRow]) -> list[_Case]:
+def _cases(tx: Tx, terms: Terms, plan: Plan, tip_height: int, found: list[OutputRow]) -> list[_Case]:
     by_topup = _whole(tx, found)
     rows = topups.many(tx, by_topup)
     needed = terms.needed
     cases = []
     for topup_id, own in by_topup.items():
         topup = rows[topup_id]
-        facts = [_fact(terms, topup, row) for row in own]
+        facts = [_fact(terms, plan, topup, row) for row in own]
         decision = decide(topup.sat, topup.lock_over == 1, facts, tip_height, needed)
         cases.append(_Case(topup, {row.id: row for row in own}, decision))
     return cases
@@ -175,8 +185,9 @@ def _whole(tx: Tx, found: Iterable[OutputRow]) -> dict[str, list[OutputRow]]:
     return by_topup
 
 
-def _fact(terms: Terms, topup: TopupRow, row: OutputRow) -> Output:
-    return row.fact(too_large=not terms.is_creditable(row.sat, _rate(terms, topup, row)))
+def _fact(terms: Terms, plan: Plan, topup: TopupRow, row: OutputRow) -> Output:
+    too_large = not terms.is_creditable(row.sat, _rate(terms, topup, row))
+    return row.fact(too_large, plan.asked_for(row.script))
 
 
 def _rate(terms: Terms, topup: TopupRow, row: OutputRow) -> int:

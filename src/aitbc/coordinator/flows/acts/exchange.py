@@ -86,7 +86,7 @@ def assign(tx: Tx, output: str, topup_id: str) -> None:
     Raises InvalidRequest where it is not such an output, or there is no such top-up.
     """
     row, topup = outputs.get(tx, output), topups.get(tx, topup_id)
-    if row is None or row.topup_id:
+    if row is None or row.topup_id or row.gone:
         raise InvalidRequest("There is no output of this name that waits to be assigned.", field="outpoint")
     if topup is None:
         raise InvalidRequest("There is no such top-up.", field="topup")

@@ -33,7 +33,7 @@ from aitbc.core.money import fee_units
 from aitbc.core.rental import rent_units
 from aitbc.core.transfer_ids import BOOKED, stored_id
 
-UPTIME = "market"
+UPTIME = counters.RAN
 """The counter of the time (ms) in which coordinators ran; its mark is when that was last added to."""
 
 _b: Any = table_of(Booking).c
@@ -165,7 +165,9 @@ def settle(tx: Tx, ctx: FlowContext, booking_id: str, by: str) -> BookingRow:
     if not bookings.end(tx, booking, detail, by, price_units=price, fee_units=fee, transfer_id=transfer_id):
         raise BookingEnded()
     promised = booking.end_ms - booking.start_ms if by == "owner" else ran_ms
-    gpus.set_served(tx, gpu, max(promised, booking.used_ms), booking.used_ms)
+    promised = max(promised, booking.used_ms)
+    gpus.set_served(tx, gpu, promised, booking.used_ms)
+    standing.kept(tx, booking.miner_id, booking.owner_id, promised_ms=promised, served_ms=booking.used_ms)
     here = miner_here(tx, ctx, gpu.owner_id, gpu.miner_id) is not None
     gpus.end(tx, gpu.id, booking.id, here=here)
     if booking.opened:

@@ -97,7 +97,7 @@ def retry_or_fail(
     if cause in GOING:
         blame = blame and not standing.paused_until_ms(miner, tx.now_ms)
     if blame and not (hopeless and _is_believed(reports[-1])):
-        standing.struck(tx, miner)
+        standing.struck(tx, miner, cause)
     needed = context + 1 if context and hopeless else 0
     kept_from = _kept_from(reports)
     others = _others(tx, ctx, job, exclusion.set_of(kept_from), max(job.min_context, needed))
@@ -164,7 +164,7 @@ def contradicted(tx: Tx, job: JobRow) -> None:
     if exclusion.awaits_opinion(job.excluded):
         for report in _earlier(tx, job):
             if _is_believed(report):
-                standing.struck(tx, report.miner)
+                standing.struck(tx, report.miner, report.cause)
 
 
 def _is_believed(report: Report) -> bool:
@@ -225,4 +225,4 @@ def _fail(tx: Tx, job: JobRow, reports: list[Report], cause: str, actor: str, me
     escrow.give_back(tx, job)
     for report in reports:
         if report.cause not in GOING and report.cause != "LEASE_EXPIRED" and not _is_believed(report):
-            standing.forgiven(tx, report.miner)
+            standing.forgiven(tx, report.miner, report.cause)

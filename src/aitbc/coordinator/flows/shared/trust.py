@@ -13,7 +13,7 @@ from aitbc.coordinator.jobs.matching.constraints import ask_of, needs_of
 from aitbc.coordinator.jobs.matching.merit import Merit
 from aitbc.coordinator.jobs.matching.rules import MinerProfile
 from aitbc.coordinator.jobs.models import RUNNING, Job
-from aitbc.coordinator.miners import standing
+from aitbc.coordinator.miners import reputation, standing
 from aitbc.coordinator.miners.models import Miner
 from aitbc.coordinator.miners.rows import MinerRow, OfferRow
 
@@ -98,5 +98,12 @@ def profile_of(miner: MinerRow, offers: tuple[OfferRow, ...]) -> MinerProfile:
     return MinerProfile(
         needs_of(miner, proven),
         asks,
-        Merit(miner.delivered, miner.failed, miner.run_ms, miner.units, proven),
+        Merit(
+            miner.delivered,
+            miner.failed,
+            miner.run_ms,
+            miner.units,
+            proven,
+            reputation.in_dispatch_bps(miner),
+        ),
     )

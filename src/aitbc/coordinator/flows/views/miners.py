@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 from aitbc.coordinator.api_keys.principal import Principal
 from aitbc.coordinator.database import Tx
+from aitbc.coordinator.errors import MinerNotFound
 from aitbc.coordinator.flows.shared import trust
 from aitbc.coordinator.flows.shared.context import FlowContext
 from aitbc.coordinator.flows.shared.trust import Room
 from aitbc.coordinator.jobs import queries as job_queries
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.rows import JobRow
-from aitbc.coordinator.miners import queries
+from aitbc.coordinator.miners import queries, standing, uptime
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners.rows import MinerRow, OfferRow
 from aitbc.coordinator.parameters import service as parameters
@@ -35,6 +36,14 @@ class MinerState(NamedTuple):
     now_ms: int
 
 
+class MinerRecord(NamedTuple):
+    """A miner as everybody sees it, with what it did: failures by cause, and `facts` for its reputation."""
+
+    listed: ListedMiner
+    facts: MinerRow
+    failures: dict[str, int]
+
+
 class MinerPage(NamedTuple):
     """Part of the list, and the id after which the rest follows; None at its end."""
 
@@ -52,6 +61,18 @@ def state(tx: Tx, ctx: FlowContext, principal: Principal, miner_id: str | None) 
         trust.room(tx, ctx, miner, len(held)),
         parameters.get(tx, "default_max_price_per_1k_tokens"),
         tx.now_ms,
+    )
+
+
+def record(tx: Tx, miner_id: str) -> MinerRecord:
+    """A miner, and what it did until now. Raises MinerNotFound."""
+    row = miners.get(tx, miner_id)
+    if row is None:
+        raise MinerNotFound(miner_id=miner_id)
+    running = len(jobs.held_by(tx, row.id))
+    facts = row._replace(away_ms=uptime.away_now_ms(tx, row))
+    return MinerRecord(
+        ListedMiner(row, miners.offers(tx, row), running), facts, standing.failures(tx, row.id)
     )
 
 

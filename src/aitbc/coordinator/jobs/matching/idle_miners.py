@@ -1,8 +1,9 @@
 """Idle miners: those that wait for work in this process, and which of them a newly queued job wakes.
 
-One job wakes one miner: of those that fit the one that costs its client least, all told (`Merit.cost`), and
-among equals the one that has waited longest. Miners that have not proven themselves come after those that
-have, but for every NEWCOMER_TURN-th job: so a stranger with a price of zero gets a share and not everything.
+One job wakes one miner: of those that fit the one that costs its client least, all told (`Merit.cost`), among equals
+the one of the better reputation (`Merit.rank`), and then the one that has waited longest. Miners that have not proven
+themselves come after those that have, but for every NEWCOMER_TURN-th job: so a stranger with a price of zero gets a
+share and not everything.
 A job that might not fit into the context of some goes to one that surely holds it, if such a one waits.
 The database still decides who gets the job; a miner that wakes in vain waits on.
 """
@@ -33,8 +34,8 @@ class Ticket:
         self.left = False
 
 
-Place = tuple[int, int, Ticket]
-"""Where a ticket stands for one of its asks: cost, order of arrival (no two alike), ticket."""
+Place = tuple[int, int, int, Ticket]
+"""Where a ticket stands for one of its asks: cost, rank, order of arrival (no two alike), ticket."""
 
 Bucket = tuple[str, str, bool]
 """Job type, model, and whether the miners in it have proven themselves."""
@@ -73,7 +74,8 @@ class IdleMiners:
         ticket = Ticket(profile)
         self._tickets.add(ticket)
         for ask in profile.asks:
-            place = (profile.merit.cost(ask.price_units), next(self._order), ticket)
+            cost = profile.merit.cost(ask.price_units)
+            place = (cost, profile.merit.rank, next(self._order), ticket)
             heapq.heappush(self._buckets[ask.job_type, ask.model, profile.merit.proven], place)
         return ticket
 
@@ -120,7 +122,7 @@ class IdleMiners:
                     place for bucket in buckets if bucket and (place := self._first(bucket, wanted, surely))
                 ]
                 if places:
-                    self._call(min(places)[2], wanted)
+                    self._call(min(places)[-1], wanted)
                     return True
         return False
 
@@ -146,7 +148,7 @@ class IdleMiners:
         found: Place | None = None
         while bucket:
             place = heapq.heappop(bucket)
-            ticket = place[2]
+            ticket = place[-1]
             if ticket.left:
                 continue
             passed.append(place)
@@ -162,10 +164,10 @@ class IdleMiners:
         bucket = self._buckets.get(key)
         if bucket is None:
             return
-        while bucket and bucket[0][2].left:
+        while bucket and bucket[0][-1].left:
             heapq.heappop(bucket)
         if not bucket:
             del self._buckets[key]
         elif len(bucket) > 2 * len(self._tickets) + 16:
-            bucket[:] = [place for place in bucket if not place[2].left]
+            bucket[:] = [place for place in bucket if not place[-1].left]
             heapq.heapify(bucket)

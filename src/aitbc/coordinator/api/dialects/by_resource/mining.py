@@ -7,8 +7,16 @@ from starlette.responses import Response
 
 from aitbc.coordinator.api.native import jobs as native
 from aitbc.coordinator.api.native import miners as native_miners
-from aitbc.coordinator.api.native.dialect import CHANGE, CREATE, IDEMPOTENT, NATIVE, PUBLIC, READ_ONE
-from aitbc.coordinator.api.native.render import job_json, listed_miner_json, reply
+from aitbc.coordinator.api.native.dialect import (
+    CHANGE,
+    CREATE,
+    IDEMPOTENT,
+    NATIVE,
+    PUBLIC,
+    PUBLIC_ONE,
+    READ_ONE,
+)
+from aitbc.coordinator.api.native.render import job_json, listed_miner_json, miner_record_json, reply
 from aitbc.coordinator.api.plumbing.auth import MinerKey
 from aitbc.coordinator.api.plumbing.polling import wait_for, wait_s
 from aitbc.coordinator.api.plumbing.requests import ApiRequest
@@ -108,3 +116,14 @@ async def list_miners(request: ApiRequest, query: Annotated[MinerList, Query()])
     )
     headers = None if page.next_after is None else {"X-Next-Cursor": page.next_after}
     return reply([listed_miner_json(miner) for miner in page.miners], headers=headers)
+
+
+@router.get(
+    "/v1/miners/{miner_id}",
+    summary="A miner",
+    response_model=replies.MinerRecord,
+    responses=PUBLIC_ONE,
+)
+async def get_miner(request: ApiRequest, miner_id: str) -> Response:
+    """What it serves, and its reputation: from facts alone, with the formula and what each part stands on. Public."""
+    return reply(miner_record_json(await request.runtime.db.read(miners.record, miner_id)))

@@ -30,8 +30,11 @@ from aitbc.coordinator.api.schemas.replies.miners import (
     Lease,
     ListedMiner,
     Miner,
+    MinerRecord,
     MinerState,
     Model,
+    Reputation,
+    ReputationPart,
     Standing,
 )
 from aitbc.coordinator.api.schemas.replies.receipts import (

@@ -37,6 +37,38 @@ class ListedMiner(Reply):
     last_heartbeat: str
 
 
+class ReputationPart(Reply):
+    value: Annotated[float, Field(description="0 to 1.")]
+    weight: Annotated[float, Field(description="Its share in the score.")]
+    samples: Annotated[float, Field(description="How much it stands on; `of` says what is counted.")]
+    of: str
+    formula: str
+
+
+class Reputation(Reply):
+    """From facts alone: docs/market.md says which. Counts fade, so that what is long past counts less."""
+
+    score: Annotated[float, Field(description="0 to 1, by the formula over the parts.")]
+    samples: Annotated[int, Field(description="Tries of jobs that it stands on.")]
+    formula: str
+    parts: dict[str, ReputationPart]
+    completed: Annotated[int, Field(description="Answers that were paid, lately.")]
+    failed: Annotated[int, Field(description="Tries that failed, lately.")]
+    failures: Annotated[dict[str, int], Field(description="Tries that failed, all told, by cause.")]
+    mean_answer_s: Annotated[float | None, Field(description="From lease to answer, lately.")]
+    seconds_per_1k_tokens: float | None
+    hours_here: float
+    hours_missing: float
+    hours_promised: Annotated[float, Field(description="To bookings of it that have ended.")]
+    hours_kept: float
+
+
+class MinerRecord(ListedMiner):
+    """A miner as everybody sees it, with its reputation."""
+
+    reputation: Reputation
+
+
 class HeldJob(Reply):
     job_id: str
     model: str

@@ -162,7 +162,7 @@ def pass_ms(prepared: Prepared, bookings: int, rounds: int) -> list[float]:
             database.write_sync(market.end_due, ctx)
             database.write_sync(market.begin_due)
             database.write_sync(market.clear_jobs)
-            database.read_sync(market.moved)
+            database.read_sync(market.moved, ctx)
             took.append((time.perf_counter() - began) * 1000)
             if moved != bookings:
                 raise RuntimeError(f"{moved} of {bookings} bookings moved on")

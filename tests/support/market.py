@@ -99,7 +99,7 @@ class Rentals:
             outcomes += ended.outcomes
             begun = self.db.write_sync(clockwork.begin_due)
             cleared = self.db.write_sync(clockwork.clear_jobs)
-            self.db.write_sync(clockwork.follow, self.db.read_sync(clockwork.moved))
+            self.db.write_sync(clockwork.follow, self.ctx, self.db.read_sync(clockwork.moved, self.ctx))
             if not (ended.more or begun or cleared):
                 return outcomes
 

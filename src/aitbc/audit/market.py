@@ -46,7 +46,7 @@ WHERE b.id > :after ORDER BY b.id LIMIT :count
 GPUS = statement(
     text("""
 SELECT g.*, b.gpu_id AS booked_gpu, b.state AS booked_state, b.opened AS booked_opened,
-       b.miner_id AS booked_miner, m.account_id AS miner_account
+       b.miner_id AS booked_miner, m.account_id AS miner_account, m.reservation AS kept_for
 FROM gpus g
 LEFT JOIN bookings b ON b.id = g.booking_id
 LEFT JOIN miners m ON m.id = g.miner_id
@@ -66,6 +66,13 @@ FROM miners m
 LEFT JOIN bookings b ON b.id = m.reservation
 LEFT JOIN gpus g ON g.id = b.gpu_id
 WHERE m.reservation <> '' ORDER BY m.id
+""")
+)
+TWICE = statement(
+    text("""
+SELECT b.id, a.id AS other FROM bookings a JOIN bookings b ON b.gpu_id = a.gpu_id AND b.id > a.id
+WHERE a.state = 'active' AND b.state = 'active' AND b.start_ms < a.end_ms AND b.end_ms > a.start_ms
+ORDER BY b.id LIMIT 1
 """)
 )
 STRAY_JOB = statement(
@@ -124,6 +131,9 @@ def check_market(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progres
         report.at = ("miner", row.id)
         if (row.miner_id, row.owner_id, row.booking_id) != (row.id, row.account_id, row.reservation):
             raise Wrong("miner", row.id, f"it is kept for {row.reservation}, which does not have it")
+    twice = tx.one(TWICE)
+    if twice is not None:
+        raise Wrong("booking", twice.id, f"{twice.other} has its GPU for some of the same time")
     stray = tx.one(STRAY_KEY)
     if stray is not None:
         raise Wrong("api_key", stray.id, f"it is of {stray.booking_id}, which is not its account's")
@@ -215,6 +225,8 @@ def _gpu_fault(row: Any, sums: list[int]) -> str:
     booked = (row.booked_gpu, row.booked_state, row.booked_opened)
     if row.booking_id and booked != (row.id, "active", 1):
         return f"booking {row.booking_id} has it, and is not one of its own that has begun"
+    if row.booking_id and row.miner_account == row.owner_id and row.kept_for != row.booking_id:
+        return f"booking {row.booking_id} has it, and its miner is kept for {row.kept_for or 'nobody'}"
     if row.miner_id and row.miner_account not in (None, row.owner_id):
         return f"its miner is {row.miner_account}'s"
     if not row.miner_id and row.state == "available":

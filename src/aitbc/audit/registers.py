@@ -136,7 +136,8 @@ class Work:
             done[1:] = done[1] + 1, done[2] + job.units, done[3] + run_ms
             self.accounts[job.provider_id] = self.accounts.get(job.provider_id, 0) + 1
         if self._days and job.finished_at_ms is not None and not job.price_units:
-            name = f"{rfc3339(job.finished_at_ms)[:10]} {job.reservation or job.client_id}"
+            booked = " booked" if job.reservation else ""
+            name = f"{rfc3339(job.finished_at_ms)[:10]} {job.client_id}{booked}"
             if name in self.free and not (job.reservation and job.receipt is not None):
                 self.free[name] += 1
         key = self.keys.get(job.key_id)

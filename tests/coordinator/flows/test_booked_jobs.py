@@ -1,6 +1,7 @@
 """A booked GPU's jobs: only its booker's go there, at no price of their own, and they end with the booking."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -18,12 +19,13 @@ from aitbc.coordinator.flows.acts import dispatch, gpu_booking, job_lifecycle
 from aitbc.coordinator.flows.acts import market as clockwork
 from aitbc.coordinator.flows.acts.dispatch import Taken
 from aitbc.coordinator.flows.acts.gpu_booking import Booked, Wish
-from aitbc.coordinator.flows.shared import own_jobs
+from aitbc.coordinator.flows.shared import own_jobs, retries
 from aitbc.coordinator.flows.views import explain
 from aitbc.coordinator.jobs import queries
 from aitbc.coordinator.jobs import service as jobs
+from aitbc.coordinator.jobs.rows import JobRow
 from tests.support.flows import UNITS, Market, runtime_over, spec_of
-from tests.support.market import HOUR_MS, Rentals, Rig
+from tests.support.market import HOUR_MS, HOUR_UNITS, Rentals, Rig
 
 
 @pytest.fixture
@@ -85,6 +87,66 @@ def test_a_booked_jobs_answers_are_not_free_jobs(rentals: Rentals, market: Marke
         tight.market.submit(holder)
     tight.market.submit(alice)  # of the account itself none ended so
     market.check()
+
+
+def test_a_booking_that_served_a_job_is_not_for_nothing(rentals: Rentals, market: Market) -> None:
+    alice, rig = market.client(), rentals.rig()
+    holder = rentals.holder(rentals.book(alice, rig))
+    market.clock.advance(1)  # between two heartbeats
+    job = market.submit(holder)
+    market.take(rig.provider)
+    market.clock.advance(1)
+    market.complete(rig.provider, job.id)
+    row = rentals.release(alice, rig)
+    assert (row.detail, row.used_ms, row.price_units) == ("released", 1, HOUR_UNITS // 60)
+    rentals.book(alice, rig)
+    market.clock.advance(1)
+    market.take(rig.provider)
+    row = rentals.release(rig.owner, rig)  # who sends its booker away is paid for no time that nobody saw
+    assert (row.detail, row.used_ms, row.price_units) == ("released", 0, 0)
+    market.check()
+
+
+def test_bookings_that_cost_nothing_leave_no_more_jobs_than_an_account_may(
+    rentals: Rentals, market: Market
+) -> None:
+    tight = Rentals(Market(market.db, market.clock, fee_bps=None, max_free_jobs=3))
+    alice, rig = market.client(), rentals.rig()
+    holder = tight.holder(tight.book(alice, rig))
+    tight.market.cancel(holder, tight.market.submit(holder).id)
+    for _ in range(2):
+        tight.market.submit(holder)
+    assert tight.release(alice, rig).detail == "cancelled"
+    tight.round()
+    again = tight.holder(tight.book(alice, rig))
+    with pytest.raises(FreeJobsUsedUp):
+        tight.market.submit(again)
+    tight.market.submit(alice)
+    market.check()
+
+
+def test_jobs_that_move_while_they_are_ended_are_ended_too(
+    rentals: Rentals, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, rig = market.client(), rentals.rig()
+    booked = rentals.book(alice, rig)
+    job = market.submit(rentals.holder(booked))
+    market.take(rig.provider)
+    market.clock.advance(1)
+    rentals.release(alice, rig)
+    real = jobs.end
+
+    def late(tx: Tx, found: JobRow, *rest: Any) -> bool:
+        """The miner gives it back between the look and the end."""
+        retries.retry_or_fail(tx, market.ctx, found, "ENGINE_ERROR", "miner", "")
+        return real(tx, found, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "end", late)
+        rentals.db.write_sync(clockwork.clear_jobs)
+    rentals.round()
+    assert (market.job(job.id).status, market.job(job.id).cause) == ("cancelled", "BOOKING_ENDED")
+    assert rentals.booking(booked).clearing == 0
 
 
 def test_a_bookings_end_ends_its_jobs(rentals: Rentals, market: Market) -> None:

@@ -1,7 +1,9 @@
 """Bookings of GPUs on both databases: what is held, what is billed, how they end, and what is refused."""
 
 import pytest
+from sqlalchemy import text as sql
 
+from aitbc.coordinator.database import statement
 from aitbc.coordinator.errors import (
     AitbcError,
     BookingEnded,
@@ -14,14 +16,18 @@ from aitbc.coordinator.errors import (
     InsufficientFunds,
     KeyExpired,
     KeyRevoked,
+    KeyUnknown,
     MinerListed,
     OwnGpu,
     RentAboveCap,
 )
 from aitbc.coordinator.flows.acts import gpu_booking
 from aitbc.coordinator.ledger.models import TREASURY
+from aitbc.coordinator.miners import standing
 from tests.support.flows import UNITS, Market
 from tests.support.market import HOUR_MS, HOUR_UNITS, Rentals, gpu_spec
+
+KEYS_OF_BOOKINGS = statement(sql("SELECT COUNT(*) AS count FROM api_keys WHERE booking_id <> ''"))
 
 
 @pytest.fixture
@@ -284,13 +290,45 @@ def test_what_is_said_of_a_gpu_changes_no_booking(rentals: Rentals, market: Mark
     market.check()
 
 
+def test_who_may_have_no_work_is_not_there(rentals: Rentals, market: Market) -> None:
+    alice, rig = market.client(), rentals.rig()
+    booked = rentals.book(alice, rig)
+    rentals.passes(65, [rig])
+    rentals.db.write_sync(standing.set_approval, rig.owner.account_id, "revoked")
+    rentals.passes(300, [rig])  # it is heard of, and gets no jobs
+    assert rentals.booking(booked).used_ms == 60_000
+    rentals.release(alice, rig)
+    rentals.passes(10, [rig])
+    assert rentals.gpu(rig).state == "offline"
+    rentals.db.write_sync(standing.set_approval, rig.owner.account_id, "none")
+    rentals.passes(5, [rig])
+    assert rentals.gpu(rig).state == "available"
+    rentals.db.write_sync(standing.set_approval, rig.owner.account_id, "revoked")
+    rentals.passes(5, [rig])
+    assert rentals.gpu(rig).state == "offline"
+    market.check()
+
+
+def test_not_to_show_up_costs_no_less_than_to_say_so(rentals: Rentals, market: Market) -> None:
+    alice, silent, honest = market.client(), rentals.rig(), rentals.rig("m2")
+    rentals.book(alice, silent, hours=5)
+    rentals.book(alice, honest, hours=5)
+    rentals.release(honest.owner, honest)
+    assert rentals.passes(610) == ["no_show"]
+    assert rentals.gpu(silent).promised_ms == rentals.gpu(honest).promised_ms == 5 * HOUR_MS
+    market.check()
+
+
 def test_a_lost_key_is_replaced(rentals: Rentals, market: Market) -> None:
     alice, rig = market.client(), rentals.rig()
     booked = rentals.book(alice, rig)
     made, booking = rentals.db.write_sync(gpu_booking.new_access, alice, booked.booking.id)
-    with pytest.raises(KeyRevoked):
+    with pytest.raises(KeyUnknown):
         rentals.holder(booked)
     assert rentals.holder(booked._replace(key=made)).reservation == booking.id
+    for _ in range(3):  # only the newest has a row
+        made, booking = rentals.db.write_sync(gpu_booking.new_access, alice, booking.id)
+    assert rentals.db.read_sync(lambda tx: tx.one(KEYS_OF_BOOKINGS).count) == 1
     rentals.release(alice, rig)
     with pytest.raises(KeyRevoked):
         rentals.holder(booked._replace(key=made))

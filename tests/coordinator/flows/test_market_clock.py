@@ -42,6 +42,17 @@ def test_time_counts_while_somebody_runs(rentals: Rentals, market: Market) -> No
     assert market.db.read_sync(shared.uptime_ms) - begun == 25_000
 
 
+def test_coordinators_whose_clocks_differ_count_no_time_twice(rentals: Rentals, market: Market) -> None:
+    begun = market.db.read_sync(shared.uptime_ms)
+    for _ in range(20):
+        market.clock.advance(2)
+        market.db.write_sync(clockwork.count, market.ctx)
+        market.clock.jump(30)  # the other's clock
+        market.db.write_sync(clockwork.count, market.ctx)
+        market.clock.jump(-30)
+    assert 40_000 <= market.db.read_sync(shared.uptime_ms) - begun <= 72_000
+
+
 def test_many_coordinators_count_the_same_time_once(rentals: Rentals, market: Market) -> None:
     begun = market.db.read_sync(shared.uptime_ms)
     for _ in range(5):
@@ -148,7 +159,9 @@ def test_the_state_follows_the_miner(rentals: Rentals, market: Market) -> None:
     market.heartbeat(rig.provider)
     rentals.round()
     assert rentals.gpu(rig).state == "available"
-    seen = market.db.read_sync(clockwork.moved)
+    seen = market.db.read_sync(clockwork.moved, market.ctx)
     market.leave(rig.provider)
     found: Any = json.loads(json.dumps([rig.gpu.id]))
-    assert market.db.write_sync(clockwork.follow, seen._replace(came=found)) == 0  # it has changed since
+    assert (
+        market.db.write_sync(clockwork.follow, market.ctx, seen._replace(came=found)) == 0
+    )  # it has changed since

@@ -21,6 +21,16 @@ _JOBS = statement(select(_f.jobs).where(_this))
 _FORGET = statement(delete(FreeJobs).where(_f.account_day < bindparam("day")))
 
 
+def payer(job: Any) -> str:
+    """For whom a job that paid for nothing counts: its account's own, and those of all its bookings, count apart."""
+    return booked(job.client_id) if job.reservation else str(job.client_id)
+
+
+def booked(account_id: str) -> str:
+    """For whom jobs of an account's bookings count: not for each booking, for one that is cancelled costs nothing."""
+    return f"{account_id} booked"
+
+
 def count(tx: Tx, account_id: str) -> None:
     """One more job of the account ended today without having paid for anything."""
     key = _key(tx.now_ms, account_id)

@@ -105,6 +105,7 @@ END = {
         .values(
             state=literal_column(f"'{STATE_OF[detail]}'"),
             detail=literal_column(f"'{detail}'"),
+            used_ms=bindparam("used"),
             price_units=bindparam("price"),
             fee_units=bindparam("fee"),
             transfer_id=bindparam("transfer"),
@@ -203,10 +204,12 @@ def open_one(tx: Tx, booking_id: str, up_ms: int) -> bool:
 def end(
     tx: Tx, booking: BookingRow, detail: str, by: str, *, price_units: int, fee_units: int, transfer_id: str
 ) -> bool:
-    """Ends it for good, as TRANSITIONS has it. False where it moved meanwhile."""
+    """Ends it for good, as TRANSITIONS has it, with the time that `booking` says was used. False where it moved
+    meanwhile."""
     moved = tx.run(
         END[detail],
         booking=booking.id,
+        used=booking.used_ms,
         price=price_units,
         fee=fee_units,
         transfer=transfer_id,

@@ -34,7 +34,7 @@ _own = _m.id == bindparam("miner")
 
 LATEST = ":latest"
 DEFAULT_JOB_TYPES = ("llm_inference",)
-TOUCH_MS = 5_000  # a sign of life is written down at most this often
+TOUCH_MS = 5_000  # a sign of life is written down at most this often, but for a booked machine
 MAX_MINERS = 256  # of one account; for one more, the one that has been gone for longest is forgotten
 MAX_OFFERS = 1_024  # of one registration: models (also without their tag `latest`) times job types
 MAX_OFFERS_OF_ACCOUNT = 16_384
@@ -359,7 +359,8 @@ def touch(tx: Tx, miner: MinerRow) -> MinerRow:
     """
     if miner.deregistered:
         raise MinerInactive(miner_id=miner.id)
-    if miner.status == "inactive" or tx.now_ms - miner.last_heartbeat_ms >= TOUCH_MS:
+    due_ms = 1 if miner.reservation else TOUCH_MS  # a booking is paid from the first sign of its machine
+    if miner.status == "inactive" or tx.now_ms - miner.last_heartbeat_ms >= due_ms:
         status = "active" if miner.status == "inactive" else miner.status
         _heard(tx, miner, status)
         return miner._replace(status=status, last_heartbeat_ms=tx.now_ms)

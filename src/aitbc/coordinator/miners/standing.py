@@ -64,6 +64,10 @@ SELECT_PROVIDERS = statement(
     .limit(bindparam("count"))
 )
 SET_APPROVAL = statement(update(_providers).where(_own).values(approval=bindparam("how")))
+ADMITTED = (_p.approval == literal_column("'approved'")) | (
+    (_p.approval == literal_column("'none'")) & (bindparam("only_approved") == 0)
+)
+"""SQL of `admitted`: that an account of `providers` may get work at all."""
 SELECT_STRIKES = statement(select(_m.strikes, _m.failed).where(_m.id == bindparam("miner")))
 SET_STRIKES = statement(
     update(_miners)

@@ -187,7 +187,7 @@ def new_access(tx: Tx, principal: Principal, booking_id: str) -> tuple[NewKey, B
         raise BookingNotFound(booking_id=booking_id)
     if booking.state != "active" or booking.end_ms <= tx.now_ms:
         raise BookingEnded()
-    api_keys.revoke_key(tx, booking.grant_key_id)
+    api_keys.forget_keys(tx, [booking.grant_key_id])  # else each would leave a row
     made = api_keys.create_key(
         tx,
         role="client",

@@ -106,7 +106,7 @@ def _queue_full(tx: Tx, ctx: FlowContext, principal: Principal) -> QueueFull:
 
 def _require_free_jobs(tx: Tx, ctx: FlowContext, principal: Principal) -> None:
     """Raises FreeJobsUsedUp where too many of the account's jobs ended today without having paid for anything."""
-    who = principal.reservation or principal.account_id
+    who = free.booked(principal.account_id) if principal.reservation else principal.account_id
     if not free.has_room(tx, who, ctx.max_free_jobs):
         ends_ms = free.day_ends_ms(tx.now_ms)
         raise FreeJobsUsedUp(

@@ -15,12 +15,15 @@ from aitbc.coordinator.database.columns import among, table_of
 from aitbc.coordinator.errors import BookingEnded
 from aitbc.coordinator.flows.shared import rentals
 from aitbc.coordinator.flows.shared.context import FlowContext
+from aitbc.coordinator.jobs import free
 from aitbc.coordinator.jobs import service as jobs
 from aitbc.coordinator.jobs.models import QUEUED, RUNNING, Job
 from aitbc.coordinator.jobs.rows import COLUMNS, JobRow
 from aitbc.coordinator.marketplace import bookings
 from aitbc.coordinator.marketplace.models import Gpu
-from aitbc.coordinator.miners.models import Miner
+from aitbc.coordinator.marketplace.rows import BookingRow
+from aitbc.coordinator.miners import standing
+from aitbc.coordinator.miners.models import Miner, Provider
 
 BATCH = 100  # bookings of one transaction, so that others get their turn
 JOBS_BATCH = 200
@@ -28,6 +31,7 @@ STATES_BATCH = 1_000
 
 _g: Any = table_of(Gpu).c
 _m: Any = table_of(Miner).c
+_p: Any = table_of(Provider).c
 _j: Any = table_of(Job).c
 
 _of_miner = (_m.id == _g.miner_id) & (_m.account_id == _g.owner_id)
@@ -35,7 +39,13 @@ _active = _m.status == literal_column("'active'")
 CAME = statement(
     select(_g.id)
     .join_from(Gpu, Miner, _of_miner)
-    .where(sql("gpus.state = 'offline' AND gpus.miner_id <> ''"), _active)
+    .join(Provider, _p.account_id == _m.account_id)
+    # Not by the index of the miners' states, which SQLite would take: nearly all miners are active, few GPUs offline.
+    .where(
+        sql("gpus.state = 'offline' AND gpus.miner_id <> ''"),
+        _m.status.concat("") == literal_column("'active'"),
+        standing.ADMITTED,
+    )
     .limit(bindparam("count"))
 )
 WENT = statement(
@@ -47,18 +57,26 @@ WENT = statement(
     )
     .limit(bindparam("count"))
 )
+BARRED = statement(
+    select(_g.id)
+    # From the accounts, of which few are barred, to their GPUs: SQLite would go the other way.
+    .join_from(Provider, Gpu, _g.owner_id == _p.account_id.concat(""))
+    .where(~standing.ADMITTED, _g.state == literal_column("'available'"))
+    .limit(bindparam("count"))
+)
+_works = (_p.account_id == _m.account_id) & standing.ADMITTED
+_is_here = select(_m.id).where(_of_miner, _active, _works).exists()
 
 
 def _becomes(state: str, *conditions: Any) -> Any:
     """The GPUs among `gpus` of which that still holds; the miner of each is looked at again."""
-    is_active = select(_m.id).where(_of_miner, _active).exists()
     return statement(
         lambda dialect: (
             update(Gpu)
             .where(
                 among(dialect, "gpus.id", "gpus"),
                 *conditions,
-                is_active if state == "available" else ~is_active,
+                _is_here if state == "available" else ~_is_here,
             )
             .values(state=literal_column(f"'{state}'"))
         )
@@ -128,16 +146,25 @@ def clear_jobs(tx: Tx) -> bool:
         booking = bookings.get(tx, booking_id)
         if booking is None:
             continue
-        waiting = tx.all(WAITING_OF, booking=booking_id)
+        # In this order: what runs may be put back into the queue meanwhile, and nothing of it is claimed any more.
         running = tx.all(RUNNING_OF, miner=booking.miner_id, booking=booking_id)
-        for job in (*running, *waiting):
-            jobs.end(tx, job, "cancelled", "BOOKING_ENDED", "coordinator")
+        waiting = tx.all(WAITING_OF, booking=booking_id)
+        moved_on = sum(not _end_job(tx, booking, job) for job in (*running, *waiting))
         left -= len(running) + len(waiting)
-        if len(waiting) < JOBS_BATCH and len(running) < JOBS_BATCH:
+        if len(waiting) < JOBS_BATCH and len(running) < JOBS_BATCH and not moved_on:
             bookings.cleared(tx, booking_id)
         if left <= 0:
             return True
     return len(due) == BATCH
+
+
+def _end_job(tx: Tx, booking: BookingRow, job: JobRow) -> bool:
+    """False where it moved meanwhile. A booking that cost nothing has not paid for what its jobs leave behind."""
+    if not jobs.end(tx, job, "cancelled", "BOOKING_ENDED", "coordinator"):
+        return False
+    if not booking.price_units:
+        free.count(tx, free.payer(job))
+    return True
 
 
 class Moved(NamedTuple):
@@ -147,14 +174,18 @@ class Moved(NamedTuple):
     went: list[str]
 
 
-def moved(tx: Tx) -> Moved:
-    """A look at which GPUs' miners are here; it writes nothing."""
-    came, went = tx.all(CAME, count=STATES_BATCH), tx.all(WENT, count=STATES_BATCH)
-    return Moved([row.id for row in came], [row.id for row in went])
+def moved(tx: Tx, ctx: FlowContext) -> Moved:
+    """A look at which GPUs' miners are here and may have work; it writes nothing."""
+    only = int(ctx.only_approved)
+    came = tx.all(CAME, count=STATES_BATCH, only_approved=only)
+    went = tx.all(WENT, count=STATES_BATCH)
+    barred = tx.all(BARRED, count=STATES_BATCH, only_approved=only)
+    return Moved([row.id for row in came], [row.id for row in (*went, *barred)])
 
 
-def follow(tx: Tx, found: Moved) -> int:
+def follow(tx: Tx, ctx: FlowContext, found: Moved) -> int:
     """Writes down what `moved` saw, where it still holds; how many GPUs changed."""
-    came = tx.run(COME, gpus=json.dumps(found.came)) if found.came else 0
-    went = tx.run(GO, gpus=json.dumps(found.went)) if found.went else 0
+    only = int(ctx.only_approved)
+    came = tx.run(COME, gpus=json.dumps(found.came), only_approved=only) if found.came else 0
+    went = tx.run(GO, gpus=json.dumps(found.went), only_approved=only) if found.went else 0
     return came + went

@@ -86,9 +86,9 @@ def pay_cancelled(tx: Tx, job: JobRow, provider_id: str, price_units: int) -> No
 def give_back(tx: Tx, job: JobRow) -> None:
     """Frees the whole hold of a job that ended without an answer; its manual payment is refunded.
 
-    Of jobs of a booked GPU as many may end so as of an account's others, and they are counted for the booking.
+    Of jobs of all GPUs that an account booked as many may end so as of its others, and they are counted apart.
     """
-    free.count(tx, job.reservation or job.client_id)
+    free.count(tx, free.payer(job))
     transfer_id = ""
     if job.hold_id:
         transfer_id = holds.give_back(tx, hold_of(job))

@@ -26,24 +26,29 @@ from aitbc.coordinator.marketplace.models import OPEN, Booking
 from aitbc.coordinator.marketplace.rows import BookingRow
 from aitbc.coordinator.miners import service as miners
 from aitbc.coordinator.miners import standing
-from aitbc.coordinator.miners.models import Miner
+from aitbc.coordinator.miners.models import Miner, Provider
 from aitbc.coordinator.miners.rows import MinerRow
 from aitbc.core.log.leaf import BOOKING, booking_leaf
 from aitbc.core.money import fee_units
 from aitbc.core.rental import rent_units
 from aitbc.core.transfer_ids import BOOKED, stored_id
 
+MOMENT_MS = 1
+"""What a booker has used at least that releases a machine which was heard of: jobs may have run between two heartbeats,
+and so its first minute has begun."""
 UPTIME = counters.RAN
 """The counter of the time (ms) in which coordinators ran; its mark is when that was last added to."""
 
 _b: Any = table_of(Booking).c
 _m: Any = table_of(Miner).c
+_p: Any = table_of(Provider).c
 _heard = case((_m.last_heartbeat_ms < _b.end_ms, _m.last_heartbeat_ms), else_=_b.end_ms)
 _counts = and_(_b.counted_until_ms > 0, _m.last_heartbeat_ms - _b.counted_until_ms <= bindparam("grace"))
 
 
 def _counting(*which: Any) -> Any:
-    """Takes in what was heard of booked machines since the last look. Who drains takes no work: it counts as away."""
+    """Takes in what was heard of booked machines since the last look. Who drains, or may have no work, takes none: it
+    counts as away."""
     return statement(
         update(Booking)
         .where(
@@ -52,6 +57,8 @@ def _counting(*which: Any) -> Any:
             _m.id == _b.miner_id,
             _m.account_id == _b.owner_id,
             _m.status == literal_column("'active'"),
+            _p.account_id == _m.account_id,
+            standing.ADMITTED,
             _m.last_heartbeat_ms > _b.start_ms,
             _heard > _b.counted_until_ms,
             # The first that counts is one within the time.
@@ -101,13 +108,15 @@ def count_uptime(tx: Tx, ctx: FlowContext) -> None:
     jumped). Of several coordinators that count at once one does."""
     before = counters.read(tx, UPTIME)
     passed_ms = tx.now_ms - int(before.mark) if before.mark else 0
+    if before.mark and -ctx.grace_ms <= passed_ms <= 0:
+        return  # another coordinator's clock is ahead: setting the mark back would count that time again
     ran_ms = passed_ms if 0 < passed_ms <= ctx.grace_ms else 0
     counters.advance(tx, UPTIME, before, ran_ms, str(tx.now_ms))
 
 
 def count_all(tx: Tx, ctx: FlowContext) -> int:
     """Counts the time of all open bookings; how many moved on."""
-    return tx.run(COUNT_ALL, grace=ctx.grace_ms)
+    return tx.run(COUNT_ALL, grace=ctx.grace_ms, only_approved=int(ctx.only_approved))
 
 
 def miner_here(tx: Tx, ctx: FlowContext, owner_id: str, miner_id: str) -> MinerRow | None:
@@ -150,12 +159,14 @@ def settle(tx: Tx, ctx: FlowContext, booking_id: str, by: str) -> BookingRow:
     if found is None:
         raise BookingEnded()
     gpu = gpus.locked(tx, found.gpu_id)
-    tx.run(COUNT_ONE, booking=booking_id, grace=ctx.grace_ms)
+    tx.run(COUNT_ONE, booking=booking_id, grace=ctx.grace_ms, only_approved=int(ctx.only_approved))
     booking = bookings.lock(tx, booking_id)
     if booking is None or booking.state != "active":
         raise BookingEnded()
     if by == "coordinator" and booking.counted_until_ms and booking.end_ms > tx.now_ms:
         return booking  # it was heard of meanwhile
+    if by == "booker" and booking.counted_until_ms and not booking.used_ms:
+        booking = booking._replace(used_ms=MOMENT_MS)
     ran_ms = min(uptime_ms(tx) - booking.up_ms, booking.end_ms - booking.start_ms) if booking.opened else 0
     detail = _outcome(ctx, booking, by, ran_ms)
     price = due_units(booking)
@@ -164,7 +175,9 @@ def settle(tx: Tx, ctx: FlowContext, booking_id: str, by: str) -> BookingRow:
     transfer_id = holds.pay(tx, held, booking.owner_id, price, fee) if price else holds.give_back(tx, held)
     if not bookings.end(tx, booking, detail, by, price_units=price, fee_units=fee, transfer_id=transfer_id):
         raise BookingEnded()
-    promised = booking.end_ms - booking.start_ms if by == "owner" else ran_ms
+    # Not to show up is no cheaper than to say so before.
+    all_of_it = by == "owner" or detail == "no_show"
+    promised = booking.end_ms - booking.start_ms if all_of_it else ran_ms
     promised = max(promised, booking.used_ms)
     gpus.set_served(tx, gpu, promised, booking.used_ms)
     standing.kept(tx, booking.miner_id, booking.owner_id, promised_ms=promised, served_ms=booking.used_ms)

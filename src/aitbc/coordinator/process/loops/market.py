@@ -15,9 +15,9 @@ async def run_once(runtime: Runtime) -> bool:
     ended = await database.write(market.end_due, context)
     begun = await database.write(market.begin_due)
     cleared = await database.write(market.clear_jobs)
-    found = await database.read(market.moved)
+    found = await database.read(market.moved, context)
     if found.came or found.went:
-        await database.write(market.follow, found)
+        await database.write(market.follow, context, found)
     for outcome in ended.outcomes:
         BOOKINGS_ENDED.labels(outcome).inc()
     return ended.more or begun or cleared

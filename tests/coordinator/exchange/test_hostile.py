@@ -241,3 +241,37 @@ def test_an_address_that_strangers_crowd_stops_no_other(market: Market, common: 
         assert await x.state(crowded) == ("invalid", "replaced")
 
     asked_by_address(market, 9, **({"bitcoin_address": ADDRESS} if common else {})).run(scenario)
+
+
+def test_what_a_server_tells_some_blocks_too_late_is_found(market: Market) -> None:
+    """Of several servers behind one name, one may have the tip and another not yet the transactions in it."""
+    client = market.client(units=0)
+
+    async def scenario(x: Exchange) -> None:
+        topup = await x.topup(client, sat=SMALL)
+        x.pay(topup)
+        await x.look()
+        x.source.lie = lambda look: replace(look, seen=tuple(replace(one, block=None) for one in look.seen))
+        await x.mine()
+        assert await x.state(topup) == ("seen", "none")
+        await x.mine(2)
+        x.source.lie = None
+        await x.look()
+        assert await x.state(topup) == ("confirmed", "none")
+
+    asked_by_address(market, 9).run(scenario)
+
+
+def test_what_was_paid_before_a_payment_was_asked_for_is_not_its_own(market: Market) -> None:
+    """Everybody sees what the common address is paid, and could ask for as much just after."""
+    client = market.client(units=0)
+
+    async def scenario(x: Exchange) -> None:
+        assert x.terms.named is not None
+        x.chain.pay((x.terms.named.script, SMALL))
+        await x.mine(2)
+        topup = await x.topup(client, sat=SMALL)
+        await x.mine(3)
+        assert await x.state(topup) == ("pending", "none")
+
+    asked_by_address(market, 9, bitcoin_address=ADDRESS).run(scenario)

@@ -27,7 +27,7 @@ class Topup(SQLModel, table=True):
     told_by_sat   0: the address is this top-up's alone; NULL: its amount may be another's by now
     key_id        the extended key that the address is from, at `key_index` ('' and -1: the operator's own address)
     lock_over     1 once a look at the chain after `expires_at_ms` had nothing new: what comes later is late
-    looked_height up to which block its address was looked at, by itself
+    looked_height from which block its address is to be looked at next, by itself
     """
 
     __tablename__ = "topups"

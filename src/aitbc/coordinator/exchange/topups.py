@@ -14,6 +14,8 @@ from aitbc.coordinator.exchange.states import TRANSITIONS
 
 NUMBERS = ""
 """The row of `bitcoin_keys` that numbers top-ups."""
+BLOCKS_AGAIN = 6
+"""That are asked for once more by address: a server, or one of several, may have the tip before what is in it."""
 RESERVED_MS = 90 * 86_400_000
 """So long after its lock a top-up's amount on the common address is still its own."""
 
@@ -115,7 +117,12 @@ ASKED = statement(
     lambda dialect: (
         update(Topup)
         .where(among(dialect, "topups.script", "scripts"))
-        .values(looked_height=bindparam("height"), asked_ms=bindparam("now"))
+        .values(
+            looked_height=case(
+                (_t.looked_height > bindparam("at"), _t.looked_height), else_=bindparam("height")
+            ),
+            asked_ms=bindparam("now"),
+        )
     )
 )
 LOOK_AGAIN = statement(
@@ -223,8 +230,12 @@ def free_amounts(tx: Tx) -> int:
 
 
 def looked_at(tx: Tx, scripts: Sequence[str], height: int) -> None:
-    """These addresses were asked for by themselves, up to this block."""
-    tx.run(ASKED, scripts=listing(scripts), height=height, now=tx.now_ms)
+    """These addresses were asked for by themselves, up to this block; the last ones will be asked for again.
+
+    Never from before a top-up was made: what was paid to a common address by then is nobody's.
+    """
+    again = height - BLOCKS_AGAIN
+    tx.run(ASKED, scripts=listing(scripts), height=again, at=again, now=tx.now_ms)
 
 
 def look_again(tx: Tx, above: int) -> int:

@@ -57,7 +57,7 @@ VALUES = {
 """Other values that a column may have, where the schema does not list them."""
 LARGE = ("jobs", "transfers", "payments", "job_events", "leaves", "blocks")
 """Tables of which only the random test swaps values."""
-ONE_OF_A_KIND = ("jobs", "payments", "blocks", "tiles")
+ONE_OF_A_KIND = ("jobs", "payments", "blocks", "tiles", "proposals")
 TABLES = sorted(metadata.tables)
 RANDOM = 150
 """Tamperings of the random test, of some thousands."""

@@ -42,6 +42,19 @@ def test_a_newcomer_has_the_priors(market: Market, miner: Provider) -> None:
         market.db.read_sync(views.record, "none")
 
 
+def test_answers_to_its_own_account_are_no_record(market: Market) -> None:
+    owner = market.client("carl")
+    own = market.miner("m2", account="carl")
+    for _ in range(3):
+        job = market.submit(owner)
+        market.take(own)
+        market.complete(own, job.id)
+    found = record(market, own)
+    assert (found.facts.delivered, found.facts.units) == (0, 0)
+    assert reputation.score_bps(found.facts) == 8_600
+    market.check()
+
+
 def test_answers_and_failures_by_cause(market: Market, miner: Provider) -> None:
     alice = market.client()
     for _ in range(3):

@@ -1,5 +1,6 @@
 """Wallets of both kinds for tests, and what they sign."""
 
+import sys
 from typing import Any
 
 from eth_account import Account
@@ -8,6 +9,10 @@ from eth_account.messages import encode_defunct
 from aitbc.core.signing import PrivateKey, encode_b64
 from aitbc.core.wallet.address import native_address
 from aitbc.core.wallet.transaction import Transaction
+
+# One of eth_account's libraries raises it to 100,000, for which no stack is large enough: deep JSON, which other tests
+# send, would end the whole process.
+sys.setrecursionlimit(1_000)
 
 CHAIN = "ait-devnet"
 NETWORK = "ab" * 32

@@ -3,10 +3,9 @@
 import os
 
 import pytest
-from eth_account import Account
-from eth_account.messages import encode_defunct
 
 from aitbc.coordinator.users.evm import GROUP_ORDER, EvmSignatureInvalid, recover, signed_hash
+from tests.coordinator.users.support import Account, encode_defunct
 
 SIGNER = Account.from_key("0x" + "11" * 32)
 

@@ -219,9 +219,11 @@ def keep_deposit(tx: Tx, miner_id: str, hold_id: str, units: int) -> None:
 
 
 def delivered(tx: Tx, miner: MinerRow, run_ms: int, units: int, *, for_itself: bool) -> None:
-    """An answer was paid. One that the account asked of its own miner earns it no trust."""
+    """An answer was paid. One that the account asked of its own miner earns it no trust, and no reputation."""
+    if for_itself:
+        return
     tx.tally(DELIVERED, miner.id, count=1, ran=max(0, run_ms), tokens=units)
-    if miner.approval == "approved" or for_itself:
+    if miner.approval == "approved":
         return
     if miner.allowance < MAX_LEASES or miner.account_strikes:
         tx.tally(EARNED, miner.account_id, count=1)

@@ -205,6 +205,16 @@ def test_the_key_of_a_booking_submits_jobs_and_nothing_else(scene: Scene, api: M
     scene.check()
 
 
+def test_the_key_of_a_booking_repeats_no_answer_of_its_account(scene: Scene, api: Market) -> None:
+    held = {"X-Api-Key": scene.booked()["access"]["api_key"]}
+    once, body = {"Idempotency-Key": "mine"}, {"prompt": "x"}
+    own = api.post("/v1/jobs", {**scene.booker, **once}, json=body)
+    other = api.post("/v1/jobs", {**held, **once}, json=body)
+    again = api.post("/v1/jobs", {**held, **once}, json=body)
+    assert own.json()["job_id"] != other.json()["job_id"] == again.json()["job_id"]
+    assert "Idempotency-Replayed" not in other.headers
+
+
 def test_the_key_is_shown_once(scene: Scene) -> None:
     first, again = scene.book(key="once"), scene.book(key="once")
     assert again.headers["Idempotency-Replayed"] == "true"

@@ -170,7 +170,10 @@ class ApiRequest(Request):
             pass
 
     def idempotency_key(self, principal: Principal) -> IdempotencyKey | None:
-        """The caller's Idempotency-Key, bound to account, route and body; None without one."""
+        """The caller's Idempotency-Key, bound to who calls, route and body; None without one.
+
+        The key of a booking, which others may have been given, is told nothing of its account's own requests.
+        """
         key = self.fields.get(b"idempotency-key")
         if key is None:
             return None
@@ -180,7 +183,7 @@ class ApiRequest(Request):
                 fields=[{"field": "Idempotency-Key", "message": "must be 1 to 255 visible ASCII characters"}],
             )
         return IdempotencyKey(
-            scope=f"{principal.account_id} {self.scope['method']} {self.scope['path']}",
+            scope=f"{principal.reservation or principal.account_id} {self.scope['method']} {self.scope['path']}",
             key=key.decode("ascii"),
             request_hash=hashlib.sha256(self._content or b"").hexdigest(),
         )

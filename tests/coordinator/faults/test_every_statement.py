@@ -15,11 +15,12 @@ from aitbc.coordinator.ledger import service as ledger
 from tests.coordinator.faults.acts import ACTS as OF_JOBS
 from tests.coordinator.faults.acts import Act, Scene
 from tests.coordinator.faults.bitcoin_acts import BITCOIN_ACTS
+from tests.coordinator.faults.governance_acts import GOVERNANCE_ACTS
 from tests.coordinator.faults.injection import COMMIT_AFTER, COMMIT_BEFORE, Faults
 from tests.coordinator.faults.rental_acts import RENTAL_ACTS
 from tests.support.flows import Market, in_loop
 
-ACTS = {**OF_JOBS, **RENTAL_ACTS, **BITCOIN_ACTS}
+ACTS = {**OF_JOBS, **RENTAL_ACTS, **BITCOIN_ACTS, **GOVERNANCE_ACTS}
 pytestmark = [pytest.mark.faults, pytest.mark.parametrize("name", ACTS)]
 MOST_STATEMENTS = 60
 

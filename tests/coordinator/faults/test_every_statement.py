@@ -90,7 +90,7 @@ def test_a_commit_that_fails_is_all_or_nothing(market: Market, name: str) -> Non
 @pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
 def test_a_conflict_at_any_statement_is_tried_again_by_itself(market: Market, name: str) -> None:
     act = ACTS[name]
-    for at in (*range(1, MOST_STATEMENTS), COMMIT_BEFORE):
+    for at in (COMMIT_BEFORE, *range(1, MOST_STATEMENTS)):
         scene = act.prepare(market)
         fn, *args = act.call(scene)
         with Faults(market.db, at, after=True, conflict=True) as faults:

@@ -99,6 +99,7 @@ def test_a_conflict_at_any_statement_is_tried_again_by_itself(market: Market, na
         assert act.done(scene)
         if not faults.fired:
             break
+    assert at > 2, "its commit and its statements can meet one"
     market.check()
 
 

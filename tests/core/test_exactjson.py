@@ -61,7 +61,21 @@ def test_a_changed_byte_is_a_changed_value(value: Any, write: Any, data: st.Data
 
 
 @pytest.mark.parametrize(
-    "text", ["12.5", "12.0", "0.1", "1e-8", "1e-08", "0.00000001", "1.5e-7", "1e16", "1e+16", "-1.5"]
+    "text",
+    [
+        "12.5",
+        "12.0",
+        "0.1",
+        "1e-8",
+        "1e-08",
+        "0.00000001",
+        "1.5e-7",
+        "1e16",
+        "1e+16",
+        "-1.5",
+        "-0.01",
+        "-0.000003639811266913648",
+    ],
 )
 def test_accepts_the_usual_spellings_of_a_number(text: str) -> None:
     assert loads_exact(f"[{text}]".encode()) == [float(text)]

@@ -87,7 +87,9 @@ def _shortest(text: str) -> float:
     if _PLAIN.fullmatch(text) is None and _EXPONENT.fullmatch(text) is None:
         raise ValueError(f"number {text[:40]} is not in its shortest form")
     # Equal as decimals, not only as doubles: 0.1000000000000000055 is the double 0.1 with a longer text.
-    if not Decimal(shortest).is_finite() or Decimal(text) != Decimal(shortest) or text.startswith("-0.0"):
+    # A negative zero equals the other one: its sign would be a byte that changes no value.
+    negative_zero = not number and text.startswith("-")
+    if not Decimal(shortest).is_finite() or Decimal(text) != Decimal(shortest) or negative_zero:
         raise ValueError(f"number {text[:40]} is not in its shortest form")
     return number
 

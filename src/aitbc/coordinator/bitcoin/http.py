@@ -6,15 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-import orjson
 
 from aitbc.coordinator.bitcoin.source import SourceError
+from aitbc.core.canonical import is_deep, refuse_constant
 
 # As it is sent: nothing that grows when it is unpacked.
 HEADERS = {"Accept-Encoding": "identity", "User-Agent": "aitbc"}
 MAX_EXCERPT_CHARS = 100
-FEW_LEVELS = 500
-"""No answer with so few brackets is too deep."""
 
 
 class Caller:
@@ -61,17 +59,11 @@ async def _body(response: httpx.Response, most_bytes: int) -> bytes:
 def parse_json(body: bytes) -> Any:
     """JSON in which no number is a float (Decimal where it is not whole). SourceError."""
     try:
-        if body.count(b"[") + body.count(b"{") > FEW_LEVELS:
-            orjson.loads(
-                body
-            )  # it bounds the depth itself; json ends the process where the interpreter's bound is high
-        return json.loads(body, parse_float=Decimal, parse_constant=_refuse)
+        if is_deep(body):
+            raise ValueError("too deep")
+        return json.loads(body, parse_float=Decimal, parse_constant=refuse_constant)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise SourceError(f"its answer is no JSON: {excerpt(body)}") from error
-
-
-def _refuse(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
 
 
 def excerpt(body: bytes | str) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from aitbc.audit.credits import BitcoinBooks, Standing
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.audit.pages import pages
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.bitcoin import sat_for, units_of
 
@@ -36,14 +37,12 @@ def check_bitcoin(tx: Tx, books: BitcoinBooks, report: Report, progress: Progres
     """Outputs against entries, top-ups against their outputs, keys against the top-ups. Raises Wrong."""
     progress.stage("bitcoin", 0)
     left = set(books.outputs)
-    after = ""
-    while page := tx.all(OUTPUTS, after=after, count=PAGE):
+    for page in pages(tx, OUTPUTS, PAGE):
         for row in page:
             report.at = ("bitcoin_output", row.id)
             _check_output(tx, row, books.outputs.get(row.id))
             left.discard(row.id)
         progress.step(len(page))
-        after = page[-1].id
     for name in sorted(left):
         raise Wrong("bitcoin_output", name, "it was credited, and is missing")
     made = _check_topups(tx, report, progress)

@@ -17,6 +17,7 @@ from aitbc.audit.jobs import check_jobs
 from aitbc.audit.leaves import Leaves
 from aitbc.audit.market import check_market
 from aitbc.audit.network import stored_network
+from aitbc.audit.pages import pages
 from aitbc.audit.receipts import ReceiptCheck
 from aitbc.audit.registers import Fee, Work, check_registers
 from aitbc.audit.tree import Tree, name_of
@@ -329,16 +330,12 @@ class Auditor:
 
     def _check_accounts(self) -> None:
         self._progress.stage("accounts", self._held.accounts)
-        books, after = self._leaves.books, ""
+        books = self._leaves.books
         books.close()
-        while True:
-            page = self._tx.all(ACCOUNTS, after=after, count=PAGE)
+        for page in pages(self._tx, ACCOUNTS, PAGE):
             for row in page:
                 self._check_account(row, books.balances.pop(row.id, 0), books.held.pop(row.id, 0))
             self._progress.step(len(page))
-            if len(page) < PAGE:
-                break
-            after = page[-1].id
         self._report.counts["accounts"] = self._held.accounts
         for account in (*books.balances, *books.held):
             raise Wrong("account", account, "transfers name it, and it does not exist")

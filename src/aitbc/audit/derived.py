@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.lows import least
+from aitbc.audit.pages import rows
 from aitbc.coordinator.database import Tx, statement
 
 PAGE = 1024
@@ -120,15 +121,9 @@ def check_numbers(tx: Tx, activity: Activity, tree_size: int, report: Report, pr
         raise Wrong(
             "counter", "accounts", f"it is missing, sealed transfers name {activity.accounts()} accounts"
         )
-    after = ""
-    while True:
-        page = tx.all(ACTIVITY, after=after, count=PAGE)
-        for row in page:
-            report.at = ("activity", row.id)
-            _check_activity(row, activity.take(row.id))
-        if len(page) < PAGE:
-            break
-        after = page[-1].id
+    for row in rows(tx, ACTIVITY, PAGE):
+        report.at = ("activity", row.id)
+        _check_activity(row, activity.take(row.id))
     for account in activity.left():
         raise Wrong("activity", account, "it is missing, and sealed transfers name the account")
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from aitbc.audit.books import Settlement
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.history import Histories
+from aitbc.audit.pages import pages
 from aitbc.audit.registers import Fee, Work
 from aitbc.coordinator.database import Statement, Tx, statement
 from aitbc.core.metering import cancelled_units
@@ -161,15 +162,9 @@ def check_jobs(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progress)
 
 
 def _pages(tx: Tx, query: Statement, progress: Progress) -> Iterator[list[Any]]:
-    after = ""
-    while True:
-        page = tx.all(query, after=after, count=PAGE)
-        if page:
-            yield page
+    for page in pages(tx, query, PAGE):
+        yield page
         progress.step(len(page))
-        if len(page) < PAGE:
-            return
-        after = page[-1].id
 
 
 def _check_job(row: Any) -> None:

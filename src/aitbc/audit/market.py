@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.audit.pages import rows
 from aitbc.audit.registers import Fee, Work
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.gpu_names import model_key
@@ -103,7 +104,7 @@ def check_market(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progres
     progress.stage("market", 0)
     of_gpu: dict[str, list[int]] = {}  # bookings, ms used of those that have ended
     of_miner: dict[tuple[str, str], int] = {}  # ms used of those that have ended
-    for row in _pages(tx, BOOKINGS):
+    for row in rows(tx, BOOKINGS, PAGE):
         report.at = ("booking", row.id)
         report.count("bookings rows")
         fault = _booking_fault(row, work)
@@ -116,7 +117,7 @@ def check_market(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progres
         sums[1] += used_ms
         of_miner[row.miner_id, row.owner_id] = of_miner.get((row.miner_id, row.owner_id), 0) + used_ms
     said = _check_reviews(tx, report)
-    for row in _pages(tx, GPUS):
+    for row in rows(tx, GPUS, PAGE):
         report.at = ("gpu", row.id)
         fault = _gpu_fault(row, of_gpu.get(row.id, [0, 0])) or _rating_fault(row, said.get(row.id, [0, 0]))
         if fault:
@@ -147,7 +148,7 @@ def check_market(tx: Tx, work: Work, fee: Fee, report: Report, progress: Progres
 def _check_reviews(tx: Tx, report: Report) -> dict[str, list[int]]:
     """Every review; by GPU how many, and the sum of their stars. Raises Wrong."""
     said: dict[str, list[int]] = {}
-    for row in _pages(tx, REVIEWS):
+    for row in rows(tx, REVIEWS, PAGE):
         report.at = ("review", row.id)
         report.count("reviews")
         if (row.gpu_id, row.author_id) != (row.booked_gpu, row.booker_id):
@@ -232,13 +233,3 @@ def _gpu_fault(row: Any, sums: list[int]) -> str:
     if not row.miner_id and row.state == "available":
         return "it is available, and has no miner"
     return ""
-
-
-def _pages(tx: Tx, query: Any) -> Any:
-    after = ""
-    while True:
-        page = tx.all(query, after=after, count=PAGE)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].id

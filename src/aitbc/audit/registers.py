@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from aitbc.audit.blocks import BlockRow
 from aitbc.audit.findings import Progress, Report, Wrong
+from aitbc.audit.pages import rows
 from aitbc.audit.parameters import FEE, KNOWN, Change, History, explains, listed
 from aitbc.coordinator.database import Tx, statement
 from aitbc.core.clock import rfc3339
@@ -178,14 +179,14 @@ def check_registers(tx: Tx, work: Work, report: Report, progress: Progress) -> N
         if not 0 <= row.jobs <= work.free[row.account_day]:
             what = f"{row.jobs} jobs are counted, {work.free[row.account_day]} ended that day without payment"
             raise Wrong("free_jobs", row.account_day, what)
-    for row in _pages(tx, MINERS):
+    for row in rows(tx, MINERS, PAGE):
         report.at = ("miner", row.id)
         fault = _miner_fault(row, work)
         if fault:
             raise Wrong("miner", row.id, fault)
     for name in sorted(work.miners):
         raise Wrong("miner", name, "it has answered jobs, and is not there")
-    for row in _pages(tx, PROVIDERS):
+    for row in rows(tx, PROVIDERS, PAGE):
         report.at = ("provider", row.id)
         answers = work.accounts.get(row.id, 0)
         if not 0 <= row.delivered <= answers:
@@ -242,13 +243,3 @@ def _check_what_is_held(tx: Tx, work: Work, report: Report) -> None:
         others += 1
     if others:
         report.not_checked.append(f"what {others} open holds are for: for no jobs, bookings or deposits")
-
-
-def _pages(tx: Tx, query: Any) -> Any:
-    after = ""
-    while True:
-        page = tx.all(query, after=after, count=PAGE)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import text
@@ -10,7 +9,8 @@ from sqlalchemy import text
 from aitbc.audit.books import TREASURY
 from aitbc.audit.findings import Progress, Report, Wrong
 from aitbc.audit.network import Network, is_old
-from aitbc.coordinator.database import Statement, Tx, statement
+from aitbc.audit.pages import rows
+from aitbc.coordinator.database import Tx, statement
 from aitbc.core.canonical import loads_strict
 from aitbc.core.signing import public_from_text
 from aitbc.core.transfer_ids import ALLOCATED, BITCOIN, SIGNED_FEE
@@ -55,7 +55,7 @@ def check_wallets(tx: Tx, network: Network, report: Report, progress: Progress) 
     progress.stage("wallets", signed)
     seen = 0
     fees: dict[str, int] = {}  # by transaction: how many are still to come; its fee stands beside it, so few
-    for row in _pages(tx, MOVED):
+    for row in rows(tx, MOVED, PAGE):
         if BITCOIN.fits(
             row.id
         ):  # taken back after a reorganisation: held to its entry in the log by `audit.bitcoin`
@@ -79,19 +79,9 @@ def check_wallets(tx: Tx, network: Network, report: Report, progress: Progress) 
         row = tx.one(NOT_DONE)
         raise Wrong("transaction", "?" if row is None else row.hash, "its transfer is not there")
     report.counts["wallet_transactions"] = seen
-    for row in _pages(tx, USERS):
+    for row in rows(tx, USERS, PAGE):
         report.at = ("user", row.id)
         _check_user(row)
-
-
-def _pages(tx: Tx, query: Statement) -> Iterator[Any]:
-    after = ""
-    while True:
-        page = tx.all(query, after=after, count=PAGE)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].id
 
 
 def _unsigned(tx: Tx, row: Any) -> Wrong:

@@ -10,7 +10,6 @@ import argparse
 import json
 import random
 import sqlite3
-import statistics
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from aitbc.coordinator.governance.delegations import MAX_DELEGATORS
 from aitbc.coordinator.ledger import closing, marks
 from benchmarks import machine
 from benchmarks.databases import Databases, Prepared
-from benchmarks.explorer import times_ms
+from benchmarks.explorer import percentiles_ms
 from benchmarks.processes import Coordinator
 
 ACCOUNTS = 1_000_000
@@ -111,13 +110,7 @@ def measure(
     rows: dict[str, dict[str, float]] = {}
     with Coordinator(prepared, folder / "home") as coordinator:
         for name, make in paths.items():
-            times_ms(coordinator.port, make, max(1, count // 10))  # the first ones warm the caches
-            times = times_ms(coordinator.port, make, count)
-            rows[name] = {
-                "p50": round(statistics.median(times), 2),
-                "p99": round(times[int(len(times) * 0.99)], 2),
-                "worst": round(times[-1], 2),
-            }
+            rows[name] = percentiles_ms(coordinator.port, make, count)
     worst = max(row["p99"] for row in rows.values())
     return {
         "accounts": accounts,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from aitbc.coordinator.database import Database, sqlite_path
 from aitbc.coordinator.flows.acts import market
 from aitbc.coordinator.flows.acts.onboarding import issue_key
 from benchmarks.databases import Prepared
-from benchmarks.explorer import times_ms
+from benchmarks.explorer import percentiles_ms
 from benchmarks.fill import flow_context
 from benchmarks.processes import Coordinator
 
@@ -138,13 +137,7 @@ def pages_ms(
         public = pages(gpus)
         for name, make in {**public, **orders_of(orders)}.items():
             key = "" if name in public else owner if "GPUs" in name else booker
-            times_ms(coordinator.port, make, max(1, count // 10), key)
-            times = times_ms(coordinator.port, make, count, key)
-            found[name] = {
-                "p50": round(statistics.median(times), 2),
-                "p99": round(times[int(len(times) * 0.99)], 2),
-                "worst": round(times[-1], 2),
-            }
+            found[name] = percentiles_ms(coordinator.port, make, count, key)
     return found
 
 
